@@ -1,0 +1,77 @@
+-- Ordinary and partitioned tables that are not the system's, an extension's or ours, with their columns and identity.
+-- No parameters. One row a table, largest first.
+select
+    c.oid,
+    n.nspname::text as schema_name,
+    c.relname::text as table_name,
+    c.relkind = 'p' as partitioned,
+    c.relispartition as partition,
+    c.relpersistence = 'u' as unlogged,
+    c.relreplident::text as identity,
+    pg_catalog.pg_relation_size(c.oid) as bytes,
+    greatest(c.reltuples, 0)::float8 as rows_estimate,
+    (
+        select array[rn.nspname::text, r.relname::text]
+        from pg_catalog.pg_class as r
+        join pg_catalog.pg_namespace as rn on rn.oid = r.relnamespace
+        where c.relispartition and r.oid = pg_catalog.pg_partition_root(c.oid)
+    ) as root,
+    coalesce(
+        case c.relreplident
+            when 'f' then (
+                select array_agg(a.attname::text order by a.attnum)
+                from pg_catalog.pg_attribute as a
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            )
+            when 'n' then null
+            else (
+                select array_agg(a.attname::text order by k.position)
+                from pg_catalog.pg_index as i
+                cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+                join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
+                where i.indrelid = c.oid and i.indisvalid and k.position <= i.indnkeyatts
+                    and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end
+            )
+        end,
+        '{}'
+    ) as key,
+    coalesce(
+        (
+            select array_agg(a.attname::text order by k.position)
+            from pg_catalog.pg_index as i
+            cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+            join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
+            where i.indrelid = c.oid and i.indisvalid and k.position <= i.indnkeyatts and i.indisprimary
+        ),
+        '{}'
+    ) as primary_key,
+    cols.names as column_names,
+    cols.types as column_types,
+    cols.type_oids as column_type_oids,
+    cols.not_null as column_not_null,
+    cols.generated as column_generated,
+    cols.identity as column_identity,
+    cols.toastable as column_toastable
+from pg_catalog.pg_class as c
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+cross join lateral (
+    select
+        coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
+        coalesce(array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) order by a.attnum), '{}') as types,
+        coalesce(array_agg(a.atttypid order by a.attnum), '{}') as type_oids,
+        coalesce(array_agg(a.attnotnull order by a.attnum), '{}') as not_null,
+        coalesce(array_agg(a.attgenerated <> '' order by a.attnum), '{}') as generated,
+        coalesce(array_agg(a.attidentity <> '' order by a.attnum), '{}') as identity,
+        coalesce(array_agg(a.attstorage <> 'p' order by a.attnum), '{}') as toastable
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+) as cols
+where c.relkind in ('r', 'p')
+    and c.relpersistence <> 't'
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
+    and n.nspname !~ '^pg_(toast|temp)'
+    and not exists (
+        select from pg_catalog.pg_depend as d
+        where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.deptype = 'e'
+    )
+order by bytes desc, schema_name, table_name

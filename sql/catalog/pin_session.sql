@@ -1,0 +1,23 @@
+-- Settings that a role, a database or a configuration may have changed, and on which the meaning of text values
+-- or the life of a long session depends. Those that this server's version does not know are left out.
+-- $1 text: lock_timeout
+select pg_catalog.set_config(s.name, v.value, false)
+from (values
+    ('DateStyle', 'ISO, MDY'),
+    ('IntervalStyle', 'postgres'),
+    ('TimeZone', 'UTC'),
+    ('extra_float_digits', '3'),
+    ('bytea_output', 'hex'),
+    ('client_encoding', 'UTF8'),
+    ('search_path', ''),
+    ('standard_conforming_strings', 'on'),
+    ('row_security', 'off'),
+    ('default_transaction_read_only', 'off'),
+    ('default_transaction_isolation', 'read committed'),
+    ('statement_timeout', '0'),
+    ('idle_in_transaction_session_timeout', '0'),
+    ('idle_session_timeout', '0'),
+    ('transaction_timeout', '0'),
+    ('lock_timeout', $1)
+) as v (name, value)
+join pg_catalog.pg_settings as s on pg_catalog.lower(s.name) = pg_catalog.lower(v.name)

@@ -1,0 +1,33 @@
+-- Objects that both sides hold. No parameters; runs again without effect.
+create schema if not exists pgdetour;
+
+create table if not exists pgdetour.stamp (
+    one boolean primary key default true check (one),
+    detour uuid not null,
+    side text not null check (side in ('source', 'target')),
+    phase text not null,
+    serving text not null,
+    stamped_at timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table pgdetour.stamp is
+'Which side of a detour this database is. Destructive steps believe this, not the configuration. On the source, phase and serving are a copy for the time when the target is down.';
+
+create table if not exists pgdetour.marker (
+    id uuid primary key default pg_catalog.gen_random_uuid(),
+    flow text not null check (flow in ('mirror', 'replay')),
+    written_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table pgdetour.marker is
+'Rows written on the publishing side; one that has arrived on the other side proves that all before it has arrived.';
+
+create table if not exists pgdetour.progress (
+    flow text primary key check (flow in ('mirror', 'replay')),
+    detour uuid not null,
+    lsn pg_catalog.pg_lsn not null,
+    transactions bigint not null default 0,
+    changes bigint not null default 0,
+    changed_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table pgdetour.progress is
+'End position, on the publisher, of the last transaction applied here; written in the same transaction as its data.';

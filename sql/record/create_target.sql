@@ -1,0 +1,66 @@
+-- The record of a detour; on the target only. No parameters; runs again without effect.
+create table if not exists pgdetour.detour (
+    one boolean primary key default true check (one),
+    id uuid not null,
+    phase text not null,
+    serving text not null,
+    decided text check (decided in ('source', 'target')),
+    facts jsonb not null default '{}',
+    begun_at timestamptz not null default pg_catalog.clock_timestamp(),
+    changed_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on column pgdetour.detour.decided is
+'Side to which a switch has decided to send traffic: set at the point of no return, after which a switch only goes forwards.';
+comment on column pgdetour.detour.facts is
+'What later steps need and cannot find out again: positions, the mode of the mirror, the figures of each leg.';
+
+create table if not exists pgdetour.step (
+    command text not null,
+    name text not null,
+    done_at timestamptz not null default pg_catalog.clock_timestamp(),
+    ms float8 not null,
+    primary key (command, name)
+);
+
+create table if not exists pgdetour.undo (
+    ordinal bigint generated always as identity primary key,
+    command text not null,
+    action jsonb not null,
+    noted_at timestamptz not null default pg_catalog.clock_timestamp()
+);
+comment on table pgdetour.undo is
+'What takes a switch back, noted before the act; run backwards, then removed.';
+
+create table if not exists pgdetour.event (
+    ordinal bigint generated always as identity primary key,
+    happened_at timestamptz not null default pg_catalog.clock_timestamp(),
+    command text not null,
+    message text not null,
+    who text not null default session_user,
+    host text,
+    ms float8
+);
+
+create table if not exists pgdetour.table_copy (
+    schema_name text not null,
+    table_name text not null,
+    state text not null default 'waiting' check (state in ('waiting', 'copying', 'copied')),
+    snapshot text,
+    row_count bigint,
+    byte_count bigint,
+    copied_at timestamptz,
+    primary key (schema_name, table_name)
+);
+comment on column pgdetour.table_copy.snapshot is
+'pg_current_snapshot() of the source under which the table was copied: a streamed transaction that it shows is in the copy already.';
+
+create table if not exists pgdetour.post_data (
+    ordinal integer primary key,
+    kind text not null check (kind in ('index', 'other', 'foreign_key')),
+    schema_name text,
+    table_name text,
+    statement text not null,
+    done_at timestamptz
+);
+comment on table pgdetour.post_data is
+'Statements that complete the schema once the data are there, in their order; done_at is set in the statement''s own transaction.';

@@ -1,0 +1,286 @@
+//! Every failure with a name: its exit code, its machine-readable kind, what to do about it.
+
+use std::time::Duration;
+
+/// Shorthand for everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One finding of a check: what is wrong, with which object, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Fixed name of the check, such as `replica_identity`.
+    pub check: &'static str,
+    /// The object it is about, such as `public.log`, or the side.
+    pub object: String,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What mends it: whole sentences, the exact statement where there is one.
+    pub hint: String,
+}
+
+/// What a server or a connection said when it failed, from either of our two clients.
+#[derive(Debug, Clone, Default)]
+pub struct ServerError {
+    /// Five characters, absent when the failure is not the server's own (network, TLS).
+    pub sqlstate: Option<String>,
+    /// The primary message.
+    pub message: String,
+    /// The server's DETAIL.
+    pub detail: Option<String>,
+    /// The server's HINT.
+    pub hint: Option<String>,
+    /// The connection is gone: whether the last statement took effect is unknown.
+    pub connection_lost: bool,
+}
+
+impl ServerError {
+    /// A failure of the connection itself, not an answer of the server.
+    pub fn lost(message: impl Into<String>) -> Self {
+        ServerError { message: message.into(), connection_lost: true, ..Default::default() }
+    }
+
+    /// Whether the SQLSTATE is `code`.
+    pub fn is(&self, code: &postgres::error::SqlState) -> bool {
+        self.sqlstate.as_deref() == Some(code.code())
+    }
+}
+
+impl std::fmt::Display for ServerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(code) = &self.sqlstate {
+            write!(f, " (SQLSTATE {code})")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<&postgres::Error> for ServerError {
+    fn from(error: &postgres::Error) -> Self {
+        use std::error::Error as _;
+        if let Some(db) = error.as_db_error() {
+            // Class 57P: the server is going away and closes the connection after this answer.
+            let gone = db.code().code().starts_with("57P");
+            return ServerError {
+                sqlstate: Some(db.code().code().to_owned()),
+                message: db.message().to_owned(),
+                detail: db.detail().map(str::to_owned),
+                hint: db.hint().map(str::to_owned),
+                connection_lost: gone,
+            };
+        }
+        let is_io = error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+        ServerError {
+            message: error.to_string(),
+            connection_lost: error.is_closed() || is_io,
+            ..Default::default()
+        }
+    }
+}
+
+/// Every way in which a command can end other than well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The call is wrong: arguments, environment, no terminal to confirm.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// How to call it.
+        hint: String,
+    },
+    /// The configuration file is wrong.
+    #[error("{file}{}: {message}", line.map(|l| format!(":{l}")).unwrap_or_default())]
+    Config {
+        /// Path as given.
+        file: String,
+        /// 1-based line of the mistake.
+        line: Option<usize>,
+        /// What is wrong there.
+        message: String,
+        /// What would be right.
+        hint: String,
+    },
+    /// Preconditions do not hold; nothing was changed.
+    #[error("{} of the preconditions {} not hold", findings.len(), if findings.len() == 1 { "does" } else { "do" })]
+    ChecksFailed {
+        /// All of them, in the order in which they were checked.
+        findings: Vec<Finding>,
+    },
+    /// The command does not go with the phase that the detour is in.
+    #[error("{command} cannot run in phase \"{phase}\"")]
+    WrongPhase {
+        /// The command that was refused.
+        command: &'static str,
+        /// The phase of the detour.
+        phase: crate::phase::Phase,
+    },
+    /// Refused for one reason that is not a list of findings; nothing was changed.
+    #[error("{message}")]
+    Refused {
+        /// Machine-readable kind, such as `stamp_mismatch`.
+        kind: &'static str,
+        /// What is wrong.
+        message: String,
+        /// More about it.
+        detail: Option<String>,
+        /// What to do.
+        hint: String,
+    },
+    /// Another run holds the lock.
+    #[error("another pgdetour run is in progress on {on}")]
+    Busy {
+        /// Side whose lock is taken.
+        on: String,
+        /// Who holds it: pid, application, since when.
+        holder: String,
+    },
+    /// A server or a router cannot be reached, or does not let us in.
+    #[error("could not connect to {what}")]
+    Unreachable {
+        /// `source`, `target`, `pgbouncer …`.
+        what: String,
+        /// What it said.
+        cause: ServerError,
+    },
+    /// A wait was over its budget.
+    #[error("{what} did not finish within {}", human(*budget))]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        budget: Duration,
+        /// Who is in the way: pid, role, age, query.
+        detail: Option<String>,
+        /// What to do.
+        hint: String,
+    },
+    /// Data differ, or a change does not fit: a person has to decide.
+    #[error("{message}")]
+    Conflict {
+        /// Machine-readable kind, such as `row_missing` or `differs`.
+        kind: &'static str,
+        /// What does not fit.
+        message: String,
+        /// Table, key, SQLSTATE, constraint: never a row's other values.
+        detail: Option<String>,
+        /// What to do.
+        hint: String,
+    },
+    /// A statement failed.
+    #[error("could not {action} on {on}")]
+    Sql {
+        /// Verb first: `create publication "pgdetour_mirror"`.
+        action: String,
+        /// `source`, `target`, `pgbouncer …`.
+        on: String,
+        /// What the server said.
+        cause: ServerError,
+    },
+    /// The router's program or file refused.
+    #[error("could not {action}: {message}")]
+    Router {
+        /// Verb first.
+        action: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Local input or output failed.
+    #[error("could not {action}")]
+    Io {
+        /// Verb first.
+        action: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A signal asked us to end.
+    #[error("interrupted by {}", if *signal == 2 { "SIGINT" } else { "SIGTERM" })]
+    Interrupted {
+        /// 2 or 15.
+        signal: i32,
+    },
+    /// A state that must not occur.
+    #[error("unexpected: {message}")]
+    Internal {
+        /// What was seen.
+        message: String,
+    },
+}
+
+impl Error {
+    /// A statement that failed on `on`, from the `postgres` client.
+    pub fn sql(action: impl Into<String>, on: impl Into<String>, cause: &postgres::Error) -> Self {
+        Error::Sql { action: action.into(), on: on.into(), cause: cause.into() }
+    }
+
+    /// Local input or output that failed; for `map_err`.
+    pub fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Error::Io { action, source }
+    }
+
+    /// What the server said, when a server said it.
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match self {
+            Error::Sql { cause, .. } | Error::Unreachable { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// Whether the failure is an answer with this SQLSTATE.
+    pub fn is_sqlstate(&self, code: &postgres::error::SqlState) -> bool {
+        self.server_error().is_some_and(|cause| cause.is(code))
+    }
+
+    /// Whether a connection broke, so that a retry or a later run may succeed.
+    pub fn is_connection_lost(&self) -> bool {
+        matches!(self, Error::Unreachable { .. })
+            || self.server_error().is_some_and(|cause| cause.connection_lost)
+    }
+
+    /// Machine-readable kind for JSON. Part of the interface.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Usage { .. } => "usage",
+            Error::Config { .. } => "configuration",
+            Error::ChecksFailed { .. } => "checks_failed",
+            Error::WrongPhase { .. } => "wrong_phase",
+            Error::Refused { kind, .. } | Error::Conflict { kind, .. } => kind,
+            Error::Busy { .. } => "busy",
+            Error::Unreachable { .. } => "unreachable",
+            Error::TimedOut { .. } => "timed_out",
+            Error::Sql { .. } => "statement_failed",
+            Error::Router { .. } => "router_failed",
+            Error::Io { .. } => "io",
+            Error::Interrupted { .. } => "interrupted",
+            Error::Internal { .. } => "internal",
+        }
+    }
+}
+
+/// Replaces the action of a failed statement by one that says what we were about.
+pub trait Doing<T> {
+    /// `action` is verb first: `create publication "pgdetour_mirror"`.
+    fn doing(self, action: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for Result<T> {
+    fn doing(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| match error {
+            Error::Sql { on, cause, .. } => Error::Sql { action: action(), on, cause },
+            other => other,
+        })
+    }
+}
+
+/// `850 ms`, `5 s`, `2 min`: for people.
+pub fn human(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..120_000 if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms @ 1000..120_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        ms => format!("{} min", ms / 60_000),
+    }
+}

@@ -1,0 +1,1 @@
+//! From one server to the other: copy, changes, mapping, apply.

@@ -1,0 +1,127 @@
+//! What a database holds: tables, columns, identities.
+
+use crate::error::Result;
+use crate::pg::Session;
+use crate::sql;
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Name, unquoted.
+    pub name: String,
+    /// As `format_type` writes it with an empty `search_path`: `character varying(40)`, `public.mood`.
+    pub type_name: String,
+    /// `pg_type.oid`; below 16384 a built-in, the same on every server.
+    pub type_oid: u32,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// GENERATED ALWAYS AS (expression): never written.
+    pub generated: bool,
+    /// GENERATED … AS IDENTITY.
+    pub identity: bool,
+    /// May be stored out of line, and so be absent from a change that did not touch it.
+    pub toastable: bool,
+}
+
+/// What an UPDATE or DELETE carries of the old row (`pg_class.relreplident`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The primary key, if there is one.
+    Default,
+    /// The columns of a named unique index.
+    Index,
+    /// The whole row.
+    Full,
+    /// Nothing.
+    Nothing,
+}
+
+/// One ordinary or partitioned table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Schema, unquoted.
+    pub schema: String,
+    /// Name, unquoted.
+    pub name: String,
+    /// Has partitions and no rows of its own.
+    pub partitioned: bool,
+    /// Schema and name of the topmost table that this is a partition of.
+    pub root: Option<(String, String)>,
+    /// UNLOGGED: never decoded.
+    pub unlogged: bool,
+    /// Replica identity.
+    pub identity: Identity,
+    /// Columns of the replica identity; all columns for FULL; empty when there is no usable one.
+    pub key: Vec<String>,
+    /// Columns of the primary key; empty without one.
+    pub primary_key: Vec<String>,
+    /// Size of the main fork in bytes.
+    pub bytes: i64,
+    /// The planner's estimate.
+    pub rows_estimate: f64,
+    /// In the table's order; dropped ones left out.
+    pub columns: Vec<Column>,
+}
+
+impl Table {
+    /// `public.orders`, unquoted, for messages and patterns.
+    pub fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// `"public"."orders"`, for statements.
+    pub fn quoted(&self) -> String {
+        sql::quote_qualified(&self.schema, &self.name)
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// All ordinary and partitioned tables, partitions included, largest first; not the system's, extensions' or ours.
+pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
+    let rows = session.query(&sql::catalog::LIST_TABLES, &[])?;
+    let tables = rows.iter().map(|row| {
+        let names: Vec<String> = row.get("column_names");
+        let types: Vec<String> = row.get("column_types");
+        let oids: Vec<u32> = row.get("column_type_oids");
+        let flags = |name: &str| -> Vec<bool> { row.get(name) };
+        let not_null = flags("column_not_null");
+        let generated = flags("column_generated");
+        let identity = flags("column_identity");
+        let toastable = flags("column_toastable");
+        let columns = names.into_iter().zip(types).enumerate().map(|(at, (name, type_name))| Column {
+            name,
+            type_name,
+            type_oid: oids[at],
+            not_null: not_null[at],
+            generated: generated[at],
+            identity: identity[at],
+            toastable: toastable[at],
+        });
+        Table {
+            oid: row.get("oid"),
+            schema: row.get("schema_name"),
+            name: row.get("table_name"),
+            partitioned: row.get("partitioned"),
+            root: row.get::<_, Option<Vec<String>>>("root").map(|parts| (parts[0].clone(), parts[1].clone())),
+            unlogged: row.get("unlogged"),
+            identity: match row.get::<_, &str>("identity") {
+                "i" => Identity::Index,
+                "f" => Identity::Full,
+                "n" => Identity::Nothing,
+                _ => Identity::Default,
+            },
+            key: row.get("key"),
+            primary_key: row.get("primary_key"),
+            bytes: row.get("bytes"),
+            rows_estimate: row.get("rows_estimate"),
+            columns: columns.collect(),
+        }
+    });
+    Ok(tables.collect())
+}

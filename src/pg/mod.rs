@@ -1,0 +1,10 @@
+//! One PostgreSQL server: how to reach it, what it holds, what we keep on it.
+
+pub mod catalog;
+pub mod conninfo;
+pub mod server;
+pub mod wire;
+
+pub use conninfo::Conninfo;
+pub use postgres::types::PgLsn;
+pub use server::{Server, Session};

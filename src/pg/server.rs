@@ -1,0 +1,170 @@
+//! Sessions on one server: settings pinned, changes noted instead of made in a dry run.
+
+use std::time::Duration;
+
+use postgres::types::ToSql;
+use postgres::{Client, Row};
+
+use crate::error::{Error, Result, ServerError};
+use crate::pg::Conninfo;
+use crate::phase::Side;
+use crate::plan::Plan;
+use crate::sql::{self, Sql};
+
+/// How long a statement of ours waits for a lock before it gives up, so that live traffic never queues behind us for long.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One of the two servers, as configured, and how to open sessions on it.
+#[derive(Clone)]
+pub struct Server {
+    /// Which one.
+    pub side: Side,
+    /// How to reach it.
+    pub conninfo: Conninfo,
+    /// `pgdetour cutover`: what administrators see in `pg_stat_activity`.
+    pub application_name: String,
+    /// Where a dry run notes changes.
+    pub plan: Plan,
+}
+
+impl Server {
+    /// Opens a session with every setting pinned that changes the meaning of values or ends long sessions.
+    pub fn connect(&self) -> Result<Session> {
+        let unreachable = |error: &postgres::Error| Error::Unreachable {
+            what: self.side.name().to_owned(),
+            cause: error.into(),
+        };
+        let mut client =
+            self.conninfo.connect(&self.application_name).map_err(|error| unreachable(&error))?;
+        let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
+        client
+            .query(sql::catalog::PIN_SESSION.text, &[&lock_timeout])
+            .map_err(|error| unreachable(&error))?;
+        let row = client
+            .query_one("select pg_catalog.current_setting('server_version_num')::int4", &[])
+            .map_err(|error| unreachable(&error))?;
+        Ok(Session { client, side: self.side, version: row.get(0), plan: self.plan.clone() })
+    }
+}
+
+/// One ordinary SQL session. Reads always happen; what changes anything goes through `change*`,
+/// which a dry run notes instead.
+pub struct Session {
+    client: Client,
+    /// The side it is on.
+    pub side: Side,
+    /// `server_version_num`, such as 150004.
+    pub version: i32,
+    plan: Plan,
+}
+
+impl Session {
+    /// Whether changes are only noted.
+    pub fn is_dry(&self) -> bool {
+        self.plan.is_dry()
+    }
+
+    /// Notes what a dry run would do here, beside statements.
+    pub fn note(&self, action: impl Into<String>) {
+        self.plan.note(self.side.name(), action);
+    }
+
+    /// All rows of a statement that changes nothing.
+    pub fn query(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.client.query(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+    }
+
+    /// Its only row.
+    pub fn query_one(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        self.client.query_one(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+    }
+
+    /// Its only row, or none.
+    pub fn query_opt(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+        self.client.query_opt(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+    }
+
+    /// Rows of a statement built at run time (identifiers quoted by the caller) that changes nothing.
+    pub fn query_text(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.client.query(text, params).map_err(|error| self.failed(&summary(text), &error))
+    }
+
+    /// Makes a change; rows affected. A dry run notes the statement and returns 0.
+    pub fn change(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        if self.plan.is_dry() {
+            self.note(with_parameters(text, params));
+            return Ok(0);
+        }
+        self.client.execute(text, params).map_err(|error| self.failed(&summary(text), &error))
+    }
+
+    /// Makes a change that answers with rows. A dry run notes the statement and returns none.
+    pub fn change_returning(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        if self.plan.is_dry() {
+            self.note(with_parameters(text, params));
+            return Ok(Vec::new());
+        }
+        self.client.query(text, params).map_err(|error| self.failed(&summary(text), &error))
+    }
+
+    /// Runs several statements without parameters. A dry run notes them.
+    pub fn change_script(&mut self, script: &str) -> Result<()> {
+        self.change_secret(script, script)
+    }
+
+    /// Runs statements that hold a secret; `shown` is what a dry run notes.
+    pub fn change_secret(&mut self, script: &str, shown: &str) -> Result<()> {
+        if self.plan.is_dry() {
+            self.note(strip_comments(shown));
+            return Ok(());
+        }
+        self.client.batch_execute(script).map_err(|error| self.failed(&summary(shown), &error))
+    }
+
+    /// Runs `work` in one transaction: committed when it succeeds, rolled back when not.
+    pub fn atomically<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        self.change_script("begin")?;
+        match work(self) {
+            Ok(value) => {
+                self.change_script("commit")?;
+                Ok(value)
+            }
+            Err(error) => {
+                // The first failure is the one to report; a lost session has rolled back by itself.
+                let _ = self.change_script("rollback");
+                Err(error)
+            }
+        }
+    }
+
+    /// The client itself, for what the methods above do not cover: COPY, notifications, prepared statements.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    fn failed(&self, action: &str, error: &postgres::Error) -> Error {
+        let action = action.replace('_', " ");
+        Error::Sql { action, on: self.side.name().to_owned(), cause: ServerError::from(error) }
+    }
+}
+
+/// The first words of a statement, for the message when nobody said better what it is about.
+fn summary(text: &str) -> String {
+    let text = strip_comments(text);
+    let words: Vec<&str> = text.split_whitespace().take(6).collect();
+    format!("run \"{}\"", words.join(" "))
+}
+
+/// Statement without its leading comment lines, for people.
+fn strip_comments(text: &str) -> String {
+    let lines = text.trim().lines().skip_while(|line| line.starts_with("--"));
+    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+fn with_parameters(text: &str, params: &[&(dyn ToSql + Sync)]) -> String {
+    let mut shown = strip_comments(text);
+    for (index, value) in params.iter().enumerate() {
+        shown.push_str(&format!("\n  -- ${} = {value:?}", index + 1));
+    }
+    shown
+}

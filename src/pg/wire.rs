@@ -1,0 +1,1 @@
+//! Our own small client for what the `postgres` crate lacks: bulk COPY pass-through and replication.

@@ -1,0 +1,78 @@
+//! Every SQL statement, one file each under `sql/`; a file's stem is the constant's name.
+
+/// A statement kept in its own file, runnable in psql as it stands: `$1` are parameters,
+/// `:"name"` an identifier, `:'name'` a literal and `:name` text that is quoted already (psql's own variables).
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    /// File stem, for messages.
+    pub name: &'static str,
+    /// The statement.
+    pub text: &'static str,
+}
+
+impl Sql {
+    /// The statement with its psql variables filled in. Every variable in the file must be given.
+    pub fn with(&self, variables: &[(&str, &str)]) -> String {
+        let mut text = self.text.to_owned();
+        for (name, value) in variables {
+            text = text
+                .replace(&format!(":\"{name}\""), &quote_identifier(value))
+                .replace(&format!(":'{name}'"), &quote_literal(value))
+                .replace(&format!(":{name}"), value);
+        }
+        text
+    }
+}
+
+/// `name` as an SQL identifier, always in double quotes.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `"schema"."name"`.
+pub fn quote_qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+}
+
+/// `text` as an SQL string literal, safe whatever `standard_conforming_strings` says.
+pub fn quote_literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+macro_rules! statements {
+    ($($folder:ident { $($name:ident = $file:literal),* $(,)? })*) => {
+        $(
+            #[doc = concat!("Statements of `sql/", stringify!($folder), "/`.")]
+            #[allow(missing_docs)]
+            pub mod $folder {
+                use super::Sql;
+                $(pub const $name: Sql = Sql {
+                    name: $file,
+                    text: include_str!(concat!("../sql/", stringify!($folder), "/", $file, ".sql")),
+                };)*
+            }
+        )*
+        /// All of them, as `folder/file`, for the tests that prepare each on a server.
+        #[cfg(test)]
+        pub const ALL: &[(&str, Sql)] = &[
+            $($((concat!(stringify!($folder), "/", $file), $folder::$name)),*),*
+        ];
+    };
+}
+
+statements! {
+    catalog {
+        LIST_TABLES = "list_tables",
+        PIN_SESSION = "pin_session",
+    }
+    record {
+        CREATE_COMMON = "create_common",
+        CREATE_SOURCE = "create_source",
+        CREATE_TARGET = "create_target",
+    }
+}
