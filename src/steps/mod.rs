@@ -1,1 +1,255 @@
 //! What each command does, in the order in which it does it.
+
+pub mod capture;
+pub mod check;
+pub mod clean;
+pub mod cutback;
+pub mod cutover;
+mod facts;
+mod fault;
+pub mod mirror;
+mod open;
+mod preconditions;
+pub mod replay;
+pub mod restrict;
+mod signals;
+pub mod status;
+mod switch;
+mod undo;
+pub mod verify;
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::pg::lock::Lock;
+use crate::pg::record::{self, Detour};
+use crate::pg::{Server, Session};
+use crate::phase::{Command, Phase, Serving, Side};
+use crate::plan::{Action, Plan};
+use crate::routers::Routers;
+use facts::Facts;
+pub use open::Needs;
+pub use signals::Signals;
+
+/// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
+pub struct Run {
+    /// What is run.
+    pub command: Command,
+    /// As written in the file.
+    pub config: Config,
+    /// Where progress and warnings go.
+    pub output: Output,
+    /// Where a dry run notes its actions.
+    pub plan: Plan,
+    /// Whether somebody asked us to end.
+    pub signals: Signals,
+    source_server: Server,
+    target_server: Server,
+    source: Option<Session>,
+    target: Option<Session>,
+    locks: Vec<Lock>,
+    routers: Option<Routers>,
+    /// The record, as this run last read or wrote it; `None` in phase `absent`.
+    detour: Option<Detour>,
+    warnings: Vec<String>,
+    steps: Vec<StepTime>,
+    unwritten_steps: usize,
+    changed: bool,
+    part_way: bool,
+    held_since: Option<Instant>,
+}
+
+/// How long one named step took.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepTime {
+    /// Its name.
+    pub name: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// One step of a dry run.
+#[derive(Debug, Serialize)]
+struct PlannedStep {
+    name: &'static str,
+    actions: Vec<Action>,
+}
+
+impl Run {
+    /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.
+    /// While clients are held, the note waits until they go on.
+    pub fn step<T>(&mut self, name: &'static str, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+        self.heed_signals()?;
+        if !self.plan.is_dry() {
+            fault::point("before", name);
+        }
+        self.plan.enter(name);
+        let progress = self.output.step(name);
+        let begun = Instant::now();
+        let result = work(self);
+        let took = begun.elapsed();
+        match &result {
+            Ok(_) => progress.done(took),
+            Err(_) => progress.failed(took),
+        }
+        let value = result?;
+        self.steps.push(StepTime { name, ms: took.as_secs_f64() * 1000.0 });
+        if !self.plan.is_dry() {
+            if self.held_since.is_none() {
+                self.write_steps()?;
+            }
+            fault::point("after", name);
+        }
+        Ok(value)
+    }
+
+    /// Writes the steps that are done and not yet in the record.
+    fn write_steps(&mut self) -> Result<()> {
+        if self.detour.is_none() {
+            return Ok(());
+        }
+        let command = self.command.name();
+        let fresh: Vec<StepTime> = self.steps[self.unwritten_steps..].to_vec();
+        for step in fresh {
+            let took = Duration::from_secs_f64(step.ms / 1000.0);
+            record::note_step(self.target(), command, step.name, took)?;
+        }
+        self.unwritten_steps = self.steps.len();
+        Ok(())
+    }
+
+    /// Fails when a signal asked us to end; not past a point of no return, from where a switch only goes forwards.
+    fn heed_signals(&self) -> Result<()> {
+        match self.signals.received() {
+            Some(signal) if !self.is_decided() => Err(Error::Interrupted { signal }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the switch in progress has passed its point of no return.
+    fn is_decided(&self) -> bool {
+        self.detour.as_ref().is_some_and(|detour| {
+            detour.decided.is_some() && matches!(detour.phase, Phase::CuttingOver | Phase::CuttingBack)
+        })
+    }
+
+    /// The phase, as the record has it.
+    pub fn phase(&self) -> Phase {
+        self.detour.as_ref().map_or(Phase::Absent, |detour| detour.phase)
+    }
+
+    /// Who serves, as the record has it.
+    pub fn serving(&self) -> Serving {
+        self.detour.as_ref().map_or(Serving::Source, |detour| detour.serving)
+    }
+
+    /// Writes phase and who serves into the record. A dry run notes it, and keeps the phase that there is.
+    fn enter_phase(&mut self, phase: Phase, serving: Serving, decided: Option<Side>) -> Result<()> {
+        record::set_phase(self.target(), phase, serving, decided)?;
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        if let Some(detour) = &mut self.detour {
+            detour.phase = phase;
+            detour.serving = serving;
+            detour.decided = decided;
+        }
+        Ok(())
+    }
+
+    /// Copies phase and who serves to both stamps, for a time when the record cannot be read.
+    fn stamp_phase(&mut self) -> Result<()> {
+        let (phase, serving) = (self.phase(), self.serving());
+        record::set_stamp_phase(self.target(), phase, serving)?;
+        if self.source.is_some() {
+            record::set_stamp_phase(self.source(), phase, serving)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a line into the detour's history; a failure to do so is no failure of the command.
+    fn note_event(&mut self, message: &str) {
+        let command = self.command.name();
+        if self.detour.is_some() && record::note_event(self.target(), command, message, None).is_err() {
+            self.warn(format!("the history does not show \"{message}\""));
+        }
+    }
+
+    /// What earlier steps left for later ones.
+    fn facts(&self) -> Result<Facts> {
+        self.detour.as_ref().map_or_else(|| Ok(Facts::default()), Facts::of)
+    }
+
+    /// Adds facts to the record.
+    fn add_facts(&mut self, facts: &Facts) -> Result<()> {
+        facts.merge(self.target())?;
+        if let Some(detour) = &mut self.detour {
+            facts.merge_into(&mut detour.facts);
+        }
+        Ok(())
+    }
+
+    /// Tells of something that does not stop the command.
+    pub fn warn(&mut self, message: impl Into<String>) {
+        let message = message.into();
+        self.output.warn(&message);
+        self.warnings.push(message);
+    }
+
+    /// The session on the source. Only after `open` with [`Needs::Both`].
+    fn source(&mut self) -> &mut Session {
+        self.source.as_mut().expect("open() connected to the source, which this command needs")
+    }
+
+    /// The session on the target. Only after `open`.
+    fn target(&mut self) -> &mut Session {
+        self.target.as_mut().expect("open() connected to the target, which every command needs")
+    }
+
+    /// Both sessions at once: source, target.
+    fn both(&mut self) -> (&mut Session, &mut Session) {
+        match (&mut self.source, &mut self.target) {
+            (Some(source), Some(target)) => (source, target),
+            _ => unreachable!("open() connected to both sides, which this command needs"),
+        }
+    }
+
+    /// The session on one side.
+    fn session(&mut self, side: Side) -> &mut Session {
+        match side {
+            Side::Source => self.source(),
+            Side::Target => self.target(),
+        }
+    }
+
+    /// The server of one side, for sessions of one's own.
+    fn server(&self, side: Side) -> &Server {
+        match side {
+            Side::Source => &self.source_server,
+            Side::Target => &self.target_server,
+        }
+    }
+
+    /// Fails when a lock was lost with its session.
+    fn assert_locked(&mut self) -> Result<()> {
+        self.locks.iter_mut().try_for_each(Lock::assert_held)
+    }
+
+    /// The steps that a dry run would do, with the actions of each; the real run's steps with their times.
+    fn steps_report(&self) -> Value {
+        if !self.plan.is_dry() {
+            return serde_json::json!(self.steps);
+        }
+        let actions = self.plan.actions();
+        let planned = self.steps.iter().map(|step| PlannedStep {
+            name: step.name,
+            actions: actions.iter().filter(|action| action.step == step.name).cloned().collect(),
+        });
+        serde_json::json!(planned.collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,210 @@
+//! Compares a table with its image on the other side, through the mapping, row by row where hashes differ.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::error::{Doing as _, Result};
+use crate::pg::Session;
+use crate::sql::{self, quote_identifier, quote_qualified};
+
+/// Rows that share a bucket are hashed together; a bucket whose hashes differ is read row by row.
+const ROWS_PER_BUCKET: f64 = 4000.0;
+
+/// How often rows that differ are read again before they count as still changing.
+const ROUNDS: usize = 10;
+
+/// How many differing rows are listed by their key.
+const LISTED: usize = 20;
+
+/// One value to compare: what it is on the old side, and in which column it lives on the new one.
+#[derive(Debug, Clone)]
+pub struct ComparedColumn {
+    /// Column of the new table.
+    pub name: String,
+    /// SQL over the old row's columns.
+    pub expression: String,
+    /// Type of the new column, as `format_type` writes it.
+    pub type_name: String,
+}
+
+/// A table and its image.
+#[derive(Debug, Clone)]
+pub struct ComparedTable {
+    /// Schema and name on the target: the old schema.
+    pub old: (String, String),
+    /// Schema and name on the source: the new schema, once maintenance has changed it.
+    pub new: (String, String),
+    /// The old table has partitions.
+    pub old_partitioned: bool,
+    /// The new table has partitions.
+    pub new_partitioned: bool,
+    /// Columns whose values make a row's identity; the whole row where there are none.
+    pub key: Vec<ComparedColumn>,
+    /// All compared columns, the key's included.
+    pub columns: Vec<ComparedColumn>,
+    /// The planner's estimate, for the number of buckets.
+    pub rows_estimate: f64,
+}
+
+/// What was found out about one table.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Comparison {
+    /// `schema.table` on the source.
+    pub table: String,
+    /// Rows counted on the source.
+    pub rows_source: i64,
+    /// Rows counted on the target.
+    pub rows_target: i64,
+    /// No row differs.
+    pub equal: bool,
+    /// Rows that are on the target alone.
+    pub missing_on_source: usize,
+    /// Rows that are on the source alone.
+    pub missing_on_target: usize,
+    /// Rows whose values differ.
+    pub different: usize,
+    /// Keys of the first differing rows.
+    pub keys: Vec<String>,
+    /// Rows that kept changing while they were compared: neither equal nor different can be said of them.
+    pub changing: usize,
+}
+
+/// Compares one table. `settle` makes sure that what was written before is on both sides (a marker that has
+/// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
+pub fn compare_table(
+    source: &mut Session,
+    target: &mut Session,
+    table: &ComparedTable,
+    settle: &mut dyn FnMut(&mut Session, &mut Session) -> Result<()>,
+) -> Result<Comparison> {
+    let buckets = (table.rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
+    let new_side = HashedSide::new(table, buckets);
+    let old_side = HashedSide::old(target, table, buckets)?;
+    let on_source = new_side.hash_buckets(source)?;
+    let on_target = old_side.hash_buckets(target)?;
+    let mut result = Comparison {
+        table: format!("{}.{}", table.new.0, table.new.1),
+        rows_source: on_source.values().map(|bucket| bucket.0).sum(),
+        rows_target: on_target.values().map(|bucket| bucket.0).sum(),
+        equal: true,
+        ..Comparison::default()
+    };
+    let suspects: Vec<i32> =
+        (0..buckets).filter(|bucket| on_source.get(bucket) != on_target.get(bucket)).collect();
+    if suspects.is_empty() {
+        return Ok(result);
+    }
+
+    // A difference counts when two readings, with a settled flow between them, show the same two rows.
+    let mut earlier = Differences::new();
+    for _ in 0..ROUNDS {
+        settle(source, target)?;
+        let rows = (new_side.hash_rows(source, &suspects)?, old_side.hash_rows(target, &suspects)?);
+        let now = differences(rows.0, &rows.1);
+        result.changing = now.iter().filter(|(key, pair)| earlier.get(*key) != Some(pair)).count();
+        result.count(&now, &earlier);
+        if result.changing == 0 {
+            break;
+        }
+        earlier = now;
+    }
+    Ok(result)
+}
+
+impl Comparison {
+    /// Takes over the differences that an earlier reading showed as well.
+    fn count(&mut self, now: &Differences, earlier: &Differences) {
+        let lasting = || now.iter().filter(|(key, pair)| earlier.get(*key) == Some(pair));
+        self.missing_on_source = lasting().filter(|(_, pair)| pair.0.is_none()).count();
+        self.missing_on_target = lasting().filter(|(_, pair)| pair.1.is_none()).count();
+        self.different = lasting().count() - self.missing_on_source - self.missing_on_target;
+        self.keys = lasting().take(LISTED).map(|(key, _)| key.clone()).collect();
+        self.equal = lasting().next().is_none();
+    }
+}
+
+/// Key → hash on the source and hash on the target, of rows that differ.
+type Differences = BTreeMap<String, (Option<String>, Option<String>)>;
+
+fn differences(source: HashMap<String, String>, target: &HashMap<String, String>) -> Differences {
+    let missing_on_source = target.iter().filter(|(key, _)| !source.contains_key(*key));
+    let mut found: Differences =
+        missing_on_source.map(|(key, hash)| (key.clone(), (None, Some(hash.clone())))).collect();
+    for (key, hash) in source {
+        let other = target.get(&key);
+        if other != Some(&hash) {
+            found.insert(key, (Some(hash), other.cloned()));
+        }
+    }
+    found
+}
+
+/// How one side of a table is read: key and row as text, hashed by the server.
+struct HashedSide {
+    /// `select … as key, … as row from …`
+    rows: String,
+    buckets: i32,
+    name: String,
+}
+
+impl HashedSide {
+    /// The new table: its columns as they are.
+    fn new(table: &ComparedTable, buckets: i32) -> HashedSide {
+        let text = |column: &ComparedColumn| format!("{}::text", quote_identifier(&column.name));
+        HashedSide::build(table, &table.new, table.new_partitioned, buckets, text)
+    }
+
+    /// The old table: the mapping's expressions, in the new column's type where the target knows it.
+    fn old(target: &mut Session, table: &ComparedTable, buckets: i32) -> Result<HashedSide> {
+        let mut known = HashMap::new();
+        for column in table.key.iter().chain(&table.columns) {
+            let row = target.query_one(&sql::flow::HAS_TYPE, &[&column.type_name])?;
+            known.insert(column.type_name.clone(), row.get::<_, bool>(0));
+        }
+        let text = |column: &ComparedColumn| match known.get(&column.type_name) {
+            Some(true) => format!("(({})::{})::text", column.expression, column.type_name),
+            _ => format!("({})::text", column.expression),
+        };
+        Ok(HashedSide::build(table, &table.old, table.old_partitioned, buckets, text))
+    }
+
+    fn build(
+        table: &ComparedTable,
+        place: &(String, String),
+        partitioned: bool,
+        buckets: i32,
+        text: impl Fn(&ComparedColumn) -> String,
+    ) -> HashedSide {
+        let row = |columns: &[ComparedColumn]| {
+            let texts: Vec<String> = columns.iter().map(&text).collect();
+            format!("row({})::text", texts.join(", "))
+        };
+        let all = row(&table.columns);
+        let key = if table.key.is_empty() { all.clone() } else { row(&table.key) };
+        // Rows of inheriting tables are compared with those tables.
+        let only = if partitioned { "" } else { "only " };
+        let from = quote_qualified(&place.0, &place.1);
+        HashedSide {
+            rows: format!("select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"),
+            buckets,
+            name: format!("{}.{}", place.0, place.1),
+        }
+    }
+
+    /// Rows and hash of each bucket.
+    fn hash_buckets(&self, session: &mut Session) -> Result<HashMap<i32, (i64, String)>> {
+        let text = sql::flow::HASH_BUCKETS.with(&[("rows", &self.rows)]);
+        let rows = session
+            .query_text(&text, &[&i64::from(self.buckets)])
+            .doing(|| format!("compare table \"{}\"", self.name))?;
+        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+    }
+
+    /// Key → hash of the rows in these buckets; rows that share a key are hashed together.
+    fn hash_rows(&self, session: &mut Session, buckets: &[i32]) -> Result<HashMap<String, String>> {
+        let text = sql::flow::HASH_ROWS.with(&[("rows", &self.rows)]);
+        let rows = session
+            .query_text(&text, &[&i64::from(self.buckets), &buckets])
+            .doing(|| format!("compare table \"{}\"", self.name))?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+}

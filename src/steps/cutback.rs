@@ -1,0 +1,62 @@
+//! Moves general traffic home: cutover's mirror image, with replay as the flow that has to drain.
+
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::flow::sequences;
+use crate::pg::{fence, record};
+use crate::phase::Side;
+use crate::steps::switch::{Bounds, HOME};
+use crate::steps::{Needs, Run, capture, preconditions, replay};
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
+    run.open(Needs::Both)?;
+    if run.phase() == HOME.arrived {
+        return Ok(run.facts()?.cutback.unwrap_or_default());
+    }
+    run.take_back_earlier_attempt(HOME)?;
+    if !run.is_decided() {
+        run.attempt(HOME, |run| up_to_the_decision(run, bounds))?;
+    }
+    // Past the point of no return: each of these may run again, in another process, and only forwards.
+    run.step("open source", |run| match run.facts()?.source_fence {
+        Some(fence) => fence::lower(run.source(), &fence),
+        None => Ok(()),
+    })?;
+    run.step("point router to source", |run| run.routers()?.point_to(Side::Source))?;
+    run.step("resume clients", |run| run.resume_clients(HOME))?;
+    // Plans that were prepared before the maintenance fail with "cached plan must not change result type".
+    run.step("renew server connections", |run| run.routers()?.reconnect())?;
+    run.step("count late writes", |run| run.count_late_writes(HOME, capture::SLOT, capture::PUBLICATION))?;
+    run.step("drop capture", capture::drop_flow)?;
+    run.step("record the arrival", |run| run.arrive(HOME))
+}
+
+fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
+    run.step("check preconditions", |run| preconditions::require(run, preconditions::cutback))?;
+    run.confirm("move general traffic home to the source")?;
+    run.step("replay what is captured", |run| replay::catch_up(run, bounds.drain_timeout))?;
+    let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
+    let mut plan = run.step("plan sequences", |run| {
+        let (source, target) = run.both();
+        sequences::plan(target, source)
+    })?;
+    // The stream is opened before the hold: the server may have to decode for a while before the first change.
+    let id = record::new_id(run.target())?;
+    let flow = run.step("start replay", |run| replay::start(run, &id))?;
+
+    run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
+    run.step("fence target", |run| fence::raise(run.target(), &fence))?;
+    run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
+    // After the fence and the last open transaction, never before: what commits later would be missed.
+    run.step("write marker", |run| run.write_marker(HOME, &id))?;
+    run.step("drain to the marker", |run| flow.finish(run.pause_deadline(bounds)))?;
+    run.step("carry sequences", |run| {
+        let (source, target) = run.both();
+        let carried = sequences::carry(target, source, &mut plan)?;
+        run.report_sequences(&carried);
+        Ok(())
+    })?;
+    run.step("decide", |run| run.decide(HOME, bounds))
+}

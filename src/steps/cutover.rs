@@ -1,0 +1,63 @@
+//! Moves general traffic to the target. The order is the safety: hold, fence, drain behind a marker, decide, point, resume.
+
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::flow::{lag, marker, sequences, subscription};
+use crate::pg::{fence, record};
+use crate::phase::Side;
+use crate::steps::switch::{Bounds, OUT};
+use crate::steps::{Needs, Run, capture, mirror, preconditions};
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
+    run.open(Needs::Both)?;
+    if run.phase() == OUT.arrived {
+        return Ok(run.facts()?.cutover.unwrap_or_default());
+    }
+    run.take_back_earlier_attempt(OUT)?;
+    if !run.is_decided() {
+        run.attempt(OUT, |run| up_to_the_decision(run, bounds))?;
+    }
+    // Past the point of no return: each of these may run again, in another process, and only forwards.
+    run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
+    run.step("resume clients", |run| run.resume_clients(OUT))?;
+    run.step("count late writes", |run| run.count_late_writes(OUT, mirror::SLOT, mirror::PUBLICATION))?;
+    run.step("drop the mirror flow", mirror::drop_flow)?;
+    run.step("record the arrival", |run| run.arrive(OUT))
+}
+
+fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
+    run.step("check preconditions", |run| preconditions::require(run, preconditions::cutover))?;
+    run.confirm("move general traffic to the target")?;
+    run.step("arm capture", capture::arm)?;
+    run.step("prove the way back", capture::prove_way_back)?;
+    run.step("prepare the router", Run::prepare_router)?;
+    let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
+    let mut plan = run.step("plan sequences", |run| {
+        let (source, target) = run.both();
+        sequences::plan(source, target)
+    })?;
+    run.step("wait until the lag is small", |run| {
+        lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)
+    })?;
+
+    run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
+    run.step("fence source", |run| fence::raise(run.source(), &fence))?;
+    run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+    // After the fence and the last open transaction, never before: what commits later would be missed.
+    let id = run.step("write marker", |run| run.write_marker(OUT))?;
+    run.step("drain to the marker", |run| {
+        let deadline = run.pause_deadline(bounds);
+        marker::wait_for_marker(run.target(), &id, deadline)
+    })?;
+    run.step("carry sequences", |run| {
+        let (source, target) = run.both();
+        let carried = sequences::carry(source, target, &mut plan)?;
+        run.report_sequences(&carried);
+        Ok(())
+    })?;
+    run.step("stop the mirror", |run| subscription::request_disable(run.target(), mirror::SUBSCRIPTION))?;
+    run.step("confirm capture", capture::confirm)?;
+    run.step("decide", |run| run.decide(OUT, bounds))
+}

@@ -1,0 +1,74 @@
+//! What one step leaves for later ones in the record, typed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::pg::fence::FenceUndo;
+use crate::pg::record::{self, Detour};
+use crate::pg::{PgLsn, Session};
+use crate::routers::RouterUndo;
+
+/// The keys of `pgdetour.detour.facts`. A key that is absent was not found out yet.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Facts {
+    /// `mirror`'s report, for a second run of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Value>,
+    /// What `restrict` installed last, for a comparison with the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restricted: Option<Value>,
+    /// Position on the target from which replay has to apply: nothing that general traffic wrote is before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture_start: Option<String>,
+    /// What the router's files held before the detour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_original: Option<Vec<RouterUndo>>,
+    /// How to lower the fence on the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_fence: Option<FenceUndo>,
+    /// How to lower the fence on the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_fence: Option<FenceUndo>,
+    /// Where the marker of the switch in progress was written, for the count of late writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch_position: Option<String>,
+    /// When clients were held, in milliseconds of the Unix epoch, for a pause that a second run ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_at: Option<u64>,
+    /// How many clients were held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients_held: Option<u64>,
+    /// `cutover`'s report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<Value>,
+    /// `cutback`'s report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutback: Option<Value>,
+}
+
+impl Facts {
+    /// The facts in a record.
+    pub fn of(detour: &Detour) -> Result<Facts> {
+        serde_json::from_value(detour.facts.clone()).map_err(|error| Error::Internal {
+            message: format!("the record's facts cannot be read: {error}"),
+        })
+    }
+
+    /// Adds these facts to the record; keys that are absent here stay as they are there.
+    pub fn merge(&self, target: &mut Session) -> Result<()> {
+        record::merge_facts(target, &serde_json::json!(self))
+    }
+
+    /// Adds these facts to a copy of the record's.
+    pub fn merge_into(&self, facts: &mut Value) {
+        if let (Some(known), Value::Object(fresh)) = (facts.as_object_mut(), serde_json::json!(self)) {
+            known.extend(fresh);
+        }
+    }
+}
+
+/// A position in the form that the record keeps.
+pub fn parse_lsn(text: &str) -> Result<PgLsn> {
+    text.parse().map_err(|_| Error::Internal { message: format!("\"{text}\" in the record is not a WAL position") })
+}

@@ -1,0 +1,105 @@
+//! How a run begins: sessions, the proof of which database is which, locks, the record, the phase.
+
+use crate::error::{Error, Result};
+use crate::pg::lock::Lock;
+use crate::pg::record::{self, Stamp};
+use crate::pg::catalog;
+use crate::phase::{Command, Phase, Side};
+use crate::steps::Run;
+
+/// Which servers a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Both.
+    Both,
+    /// The target alone: the source may be down for maintenance.
+    Target,
+}
+
+impl Run {
+    /// Connects, makes sure that each database is what the configuration says, takes the locks, reads the record,
+    /// and refuses a command that does not go with the phase. Nothing is changed.
+    pub fn open(&mut self, needs: Needs) -> Result<()> {
+        self.target = Some(self.target_server.connect()?);
+        if needs == Needs::Both {
+            self.source = Some(self.source_server.connect()?);
+            self.refuse_same_database()?;
+        }
+        self.check_stamps()?;
+        if !self.plan.is_dry() {
+            self.locks.push(Lock::acquire(&self.target_server)?);
+            if needs == Needs::Both {
+                self.locks.push(Lock::acquire(&self.source_server)?);
+            }
+        }
+        self.detour = record::read_detour(self.target())?;
+        let phase = self.phase();
+        if !self.command.allowed_in(phase) {
+            return Err(Error::WrongPhase { command: self.command.name(), phase });
+        }
+        Ok(())
+    }
+
+    fn refuse_same_database(&mut self) -> Result<()> {
+        let (source, target) = self.both();
+        if !catalog::is_same_database(source, target)? {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            kind: "same_database",
+            message: "source and target are the same database".into(),
+            detail: None,
+            hint: "Give [target] the conninfo of the database that is to take over during maintenance.".into(),
+        })
+    }
+
+    fn check_stamps(&mut self) -> Result<()> {
+        let target = record::read_stamp(self.target())?;
+        let source = match &mut self.source {
+            Some(session) => record::read_stamp(session)?,
+            None => None,
+        };
+        refuse_swapped(Side::Source, source.as_ref())?;
+        refuse_swapped(Side::Target, target.as_ref())?;
+        match (&source, &target) {
+            (Some(source), Some(target)) if source.detour != target.detour => Err(Error::Refused {
+                kind: "stamp_mismatch",
+                message: "source and target belong to different detours".into(),
+                detail: Some(format!(
+                    "the source is stamped with {}, the target with {}",
+                    source.detour, target.detour
+                )),
+                hint: "Correct the conninfo of the side that is wrong.".into(),
+            }),
+            // A run of clean that died has removed the source's stamp already: it has to be able to go on.
+            (None, Some(target))
+                if self.source.is_some()
+                    && self.command != Command::Clean
+                    && !matches!(target.phase, Phase::Mirroring) =>
+            {
+                Err(Error::Refused {
+                    kind: "stamp_missing",
+                    message: "the source does not know of the detour that the target belongs to".into(),
+                    detail: Some("schema \"pgdetour\" of the source is missing or has no stamp".into()),
+                    hint: "Is this the database that was mirrored? If it was restored from a dump, restore its \
+                           schema \"pgdetour\" too: replay needs the position that is kept there."
+                        .into(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse_swapped(configured: Side, stamp: Option<&Stamp>) -> Result<()> {
+    match stamp {
+        Some(stamp) if stamp.side != configured => Err(Error::Refused {
+            kind: "sides_swapped",
+            message: format!("the database configured as {configured} is stamped as the {}", stamp.side),
+            detail: Some(format!("the stamp is in its table pgdetour.stamp, of detour {}", stamp.detour)),
+            hint: "Swap the conninfo of [source] and [target]; the words never flip, not even while detoured."
+                .into(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,43 @@
+//! SIGINT and SIGTERM: work ends at the next safe point.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::{Error, Result};
+
+/// Whether a signal asked us to end. Clones share one answer.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    number: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes over SIGINT and SIGTERM from the default of ending at once.
+    pub fn install() -> Result<Signals> {
+        let signals = Signals::default();
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_usize(signal, Arc::clone(&signals.number), signal as usize)
+                .map_err(Error::io("install the signal handlers"))?;
+            flag::register(signal, Arc::clone(&signals.stop))
+                .map_err(Error::io("install the signal handlers"))?;
+        }
+        Ok(signals)
+    }
+
+    /// The signal that came, if any: 2 or 15.
+    pub fn received(&self) -> Option<i32> {
+        match self.number.load(Ordering::SeqCst) {
+            0 => None,
+            number => Some(number as i32),
+        }
+    }
+
+    /// A flag that turns true with the first signal, for work that goes on in threads.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+}
