@@ -1,5 +1,8 @@
 //! Real servers, a real pooler and an application under load, for the tests and the demo.
 
+pub mod answer;
+pub mod detour;
+pub mod fingerprint;
 pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
