@@ -114,8 +114,15 @@ impl Answer {
         } else {
             let error = &json["error"];
             expect(error["exit"].as_i64() == code.map(i64::from), "error.exit is not the exit code");
-            for key in ["kind", "message", "hint"] {
-                expect(error[key].as_str().is_some_and(|text| !text.is_empty()), &format!("no error.{key}"));
+            let has_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+            for key in ["kind", "message"] {
+                expect(has_text(&error[key]), &format!("no error.{key}"));
+            }
+            expect(error["hint"].is_null() || has_text(&error["hint"]), "error.hint is empty");
+            for failure in error["failures"].as_array().into_iter().flatten() {
+                for key in ["check", "object", "message", "hint"] {
+                    expect(has_text(&failure[key]), &format!("a failure without {key}"));
+                }
             }
             let message = error["message"].as_str().unwrap_or_default();
             expect(!message.ends_with('.'), "the message ends with a full stop");

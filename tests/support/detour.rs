@@ -1,28 +1,19 @@
 //! A whole detour as a sentence: servers, pooler, configuration, runs of the binary, and what must hold after each.
 
 use std::fmt;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use postgres::NoTls;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::binary;
 use super::fingerprint;
 use super::pgbouncer::{self, PgBouncer};
 use super::postgres::{DATABASE, Postgres, Programs};
+use super::probe;
 use super::scratch::Scratch;
-use super::wait::until;
 use super::writer::{self, ClientError, Writer};
-
-/// No command of the tests' small databases needs longer; one that does hangs.
-const RUN_LIMIT: Duration = Duration::from_secs(120);
-
-/// How long a probe waits before it says that nobody serves.
-const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// The side that general traffic really uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +107,14 @@ impl Detour {
 
     /// Runs statements through the pooler, as the application does.
     pub fn application(self, statements: &str) -> Detour {
-        let result = self.application_session().batch_execute(statements);
+        let result = self.application_client().batch_execute(statements);
         result.unwrap_or_else(|error| panic!("the application could not do this: {error:?}\n{statements}"));
         self
     }
 
     /// Runs statements through the pooler that must fail with this SQLSTATE.
     pub fn application_is_refused(self, statements: &str, sqlstate: &str) -> Detour {
-        let error = self.application_session().batch_execute(statements);
+        let error = self.application_client().batch_execute(statements);
         let error = error.err().unwrap_or_else(|| panic!("this was not refused: {statements}"));
         let code = error.code().map(postgres::error::SqlState::code);
         assert_eq!(code, Some(sqlstate), "{error:?}");
@@ -176,19 +167,29 @@ impl Detour {
 
     /// The next run of the binary; it happens when its end is said.
     pub fn run(self, command: &str) -> Run {
-        Run { detour: self, command: command.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        Run {
+            detour: self,
+            command: command.to_owned(),
+            arguments: vec!["--yes".into()],
+            environment: Vec::new(),
+        }
     }
 
-    /// Runs a command as it is, and keeps and returns its answer whatever it is.
-    pub fn ask(&mut self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> &Answer {
-        let answer = self.execute(command, arguments, environment);
-        self.answers.push(answer);
+    /// Runs a command, and keeps and returns its answer whatever it is.
+    pub fn ask(&mut self, command: &str, arguments: &[&str]) -> &Answer {
+        self.answers.push(self.execute(command, arguments, &[]));
         self.last()
     }
 
     /// The latest answer.
     pub fn last(&self) -> &Answer {
         self.answers.last().expect("a command was run")
+    }
+
+    /// The latest answer to this command.
+    pub fn answer_of(&self, command: &str) -> &Answer {
+        let of_command = |answer: &&Answer| answer.json["command"] == command;
+        self.answers.iter().rev().find(of_command).unwrap_or_else(|| panic!("{command} was not run"))
     }
 
     /// The latest answer says this phase.
@@ -252,7 +253,7 @@ impl Detour {
     /// Runs `status` and compares it with where a write really goes; returns who serves.
     pub fn status_tells_the_truth(&mut self) -> Serving {
         let really = self.who_really_serves();
-        let status = self.ask("status", &[], &[]);
+        let status = self.ask("status", &[]);
         assert_eq!(status.code(), Some(0), "{}", status.describe());
         assert_eq!(
             status.text_at("/report/serving"),
@@ -265,43 +266,7 @@ impl Detour {
 
     /// Writes a row through the pooler, as the application does, and tells which server took it.
     pub fn who_really_serves(&self) -> Serving {
-        let conninfo = self.pooler.conninfo("shop_app");
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
-            let session = conninfo
-                .parse::<postgres::Config>()
-                .expect("the harness writes correct connection strings")
-                .connect_timeout(PROBE_LIMIT)
-                .connect(NoTls);
-            let port = session.and_then(|mut session| {
-                let _ = tell.send(Probe::Begun(session.cancel_token()));
-                let rows = session
-                    .simple_query("insert into public.probe default values returning inet_server_port()")?;
-                let port = rows.iter().find_map(|message| match message {
-                    postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<u16>().ok(),
-                    _ => None,
-                });
-                Ok(port.expect("a server has a port"))
-            });
-            // Nobody listens any more when the probe came too late.
-            let _ = tell.send(Probe::Ended(port.ok()));
-        });
-        let deadline = Instant::now() + PROBE_LIMIT;
-        let mut cancel = None;
-        let port = loop {
-            match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Probe::Begun(token)) => cancel = Some(token),
-                Ok(Probe::Ended(port)) => break port,
-                Err(_) => {
-                    if let Some(token) = cancel {
-                        // A probe that is still in the pooler must not be carried out later.
-                        let _ = token.cancel_query(NoTls);
-                    }
-                    break None;
-                }
-            }
-        };
-        match port {
+        match probe::port_that_takes_writes(&self.pooler.conninfo("shop_app")) {
             Some(port) if port == self.source.port() => Serving::Source,
             Some(port) if port == self.target.port() => Serving::Target,
             Some(port) => panic!("a server of somebody else answers, on port {port}"),
@@ -345,6 +310,13 @@ impl Detour {
         self
     }
 
+    /// Another run is in progress on one side, as far as its lock can tell, for as long as the session lives.
+    pub fn locked_by_another(server: &Postgres) -> postgres::Client {
+        let mut session = server.client("dba");
+        session.batch_execute("select pg_advisory_lock(1885824116, 1)").expect("the lock is free");
+        session
+    }
+
     /// Everything that a refused command must leave as it was: both catalogs, the settings, the pooler.
     pub fn fingerprint(&self) -> Vec<String> {
         let mut lines = fingerprint::of_server("source", &self.source);
@@ -377,7 +349,8 @@ impl Detour {
         self.writer.as_ref().expect("the application runs")
     }
 
-    fn application_session(&self) -> postgres::Client {
+    /// A session of the application, through the pooler.
+    pub fn application_client(&self) -> postgres::Client {
         postgres::Client::connect(&self.pooler.conninfo("shop_app"), NoTls)
             .unwrap_or_else(|error| panic!("the application cannot connect: {error}"))
     }
@@ -409,31 +382,10 @@ impl Detour {
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
-        let mut shown = vec![command.to_owned(), "--json".into(), "--yes".into(), "--config".into()];
-        shown.push(self.configuration().display().to_string());
-        shown.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let mut process = Command::new(binary());
-        process.args(&shown).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("PG")) {
-                process.env_remove(name);
-            }
-        }
-        process.envs(environment.iter().copied());
-        let mut child = process.spawn().expect("the binary can be started");
-        let stdout = drain(child.stdout.take().expect("a pipe"));
-        let stderr = drain(child.stderr.take().expect("a pipe"));
-        let status = wait_for(&mut child);
-        let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
-        let (stdout, stderr) = (read(stdout), read(stderr));
-        let mut said = shown.join(" ");
-        for (name, value) in environment {
-            said = format!("{said} [{name}={value}]");
-        }
-        let Some(status) = status else {
-            panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
-        };
-        Answer::read(command, said, status, stdout, stderr)
+        let mut all = vec![command.to_owned(), "--json".into(), "--config".into()];
+        all.push(self.configuration().display().to_string());
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        binary::run(&all, environment)
     }
 }
 
@@ -458,11 +410,6 @@ impl Drop for Detour {
     }
 }
 
-enum Probe {
-    Begun(postgres::CancelToken),
-    Ended(Option<u16>),
-}
-
 /// One run of the binary, not yet done.
 #[must_use = "the run happens when its end is said"]
 pub struct Run {
@@ -476,6 +423,12 @@ impl Run {
     /// More arguments.
     pub fn with(mut self, arguments: &[&str]) -> Run {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Nobody answers the confirmation.
+    pub fn unconfirmed(mut self) -> Run {
+        self.arguments.retain(|argument| argument != "--yes");
         self
     }
 
@@ -505,43 +458,12 @@ impl Run {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let environment: Vec<(&str, &str)> =
             self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        detour.ask(&self.command, &arguments, &environment);
+        let answer = detour.execute(&self.command, &arguments, &environment);
+        detour.answers.push(answer);
         detour
     }
 }
 
-/// The binary under test: cargo names it to tests; beside an example it is one directory up.
-pub fn binary() -> PathBuf {
-    if let Some(path) = option_env!("CARGO_BIN_EXE_pgdetour") {
-        return path.into();
-    }
-    let example = std::env::current_exe().expect("a program knows its path");
-    let target = example.parent().and_then(Path::parent).expect("examples are in a directory of target/");
-    target.join("pgdetour")
-}
-
 fn logs_directory() -> PathBuf {
     option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from)
-}
-
-fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
-        String::from_utf8(bytes).expect("the binary writes UTF-8")
-    })
-}
-
-/// Waits for the end of a child; kills it and returns none when that takes too long.
-fn wait_for(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let deadline = Instant::now() + RUN_LIMIT;
-    let status = until("the binary ends", RUN_LIMIT * 2, || {
-        if Instant::now() > deadline {
-            child.kill().expect("a child can be killed");
-            child.wait().expect("a child can be waited for");
-            return Some(None);
-        }
-        child.try_wait().expect("a child can be waited for").map(Some)
-    });
-    status
 }
