@@ -100,6 +100,8 @@ pub enum Error {
         message: String,
         /// What would be right.
         hint: String,
+        /// Further mistakes in the same file.
+        more: Vec<Finding>,
     },
     /// Preconditions do not hold; nothing was changed.
     #[error("{} of the preconditions {} not hold", findings.len(), if findings.len() == 1 { "does" } else { "do" })]

@@ -1,0 +1,8 @@
+//! Real servers, a real pooler and an application under load, for the tests and the demo.
+
+pub mod pgbouncer;
+pub mod port;
+pub mod postgres;
+pub mod scratch;
+pub mod wait;
+pub mod writer;
