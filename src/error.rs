@@ -22,6 +22,47 @@ pub struct Finding {
     pub hint: String,
 }
 
+/// All that a check found, in one run.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// What must be mended first.
+    pub failures: Vec<Finding>,
+    /// What works, but somebody should know.
+    pub warnings: Vec<Finding>,
+}
+
+impl Checked {
+    /// Adds what must be mended.
+    pub fn fail(
+        &mut self,
+        check: &'static str,
+        object: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let object = object.to_owned();
+        self.failures.push(Finding { check, object, message: message.into(), hint: hint.into() });
+    }
+
+    /// Adds what somebody should know.
+    pub fn warn(
+        &mut self,
+        check: &'static str,
+        object: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let object = object.to_owned();
+        self.warnings.push(Finding { check, object, message: message.into(), hint: hint.into() });
+    }
+
+    /// Adds the findings of another check.
+    pub fn append(&mut self, other: Checked) {
+        self.failures.extend(other.failures);
+        self.warnings.extend(other.warnings);
+    }
+}
+
 /// What a server or a connection said when it failed, from either of our two clients.
 #[derive(Debug, Clone, Default)]
 pub struct ServerError {

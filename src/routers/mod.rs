@@ -1,1 +1,244 @@
 //! Where clients are sent: hold them, point them to a side, let them go on.
+
+mod command;
+mod none;
+mod pgbouncer;
+mod pgbouncer_check;
+mod pgbouncer_console;
+mod pgbouncer_file;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use command::CommandSettings;
+pub use pgbouncer::{PgBouncerSettings, PgBouncerUndo};
+
+use crate::error::{Checked, Error, Result};
+use crate::phase::Side;
+use crate::plan::Plan;
+
+/// What sends general traffic to a server, as configured.
+#[derive(Debug, Clone)]
+pub enum RouterSettings {
+    /// Every `PgBouncer` process.
+    PgBouncer(Vec<PgBouncerSettings>),
+    /// The operator's program.
+    Command(CommandSettings),
+    /// `HAProxy`'s runtime API.
+    HaProxy,
+    /// Clients are moved by somebody else.
+    None,
+}
+
+/// What one router does with clients now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RouterState {
+    /// Which router.
+    pub name: String,
+    /// Clients wait.
+    pub held: bool,
+    /// Where clients are sent; None when that is neither side, not the same everywhere, or unknown.
+    pub side: Option<Side>,
+    /// What a person should know about it.
+    pub detail: Option<String>,
+}
+
+/// What a router needs in order to send clients home, stored in the record before it acts.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "router", rename_all = "lowercase")]
+pub enum RouterUndo {
+    /// The entry as it was.
+    PgBouncer(PgBouncerUndo),
+}
+
+/// One router. Every method may be called again without effect when its work is done already,
+/// and a dry run notes what would change instead of doing it.
+pub trait Router: Send {
+    /// `pgbouncer 10.0.0.5:6432`: for messages.
+    fn name(&self) -> &str;
+
+    /// Whether it moves clients, or somebody else has to.
+    fn moves_clients(&self) -> bool {
+        true
+    }
+
+    /// Every precondition of the methods below, for a hold of at most `budget`; changes nothing.
+    fn check(&mut self, budget: Duration) -> Checked;
+
+    /// What the way home needs; to be stored before any other method acts.
+    fn prepare(&mut self) -> Result<Option<RouterUndo>>;
+
+    /// Makes clients wait: returns when none has a transaction open. Past `deadline` clients go on where they
+    /// were, and the error names who was busy.
+    fn hold(&mut self, deadline: Instant) -> Result<()>;
+
+    /// Sends clients to `side` from their next transaction on, proven by what the router then says of itself.
+    fn point_to(&mut self, side: Side) -> Result<()>;
+
+    /// Lets clients go on.
+    fn resume(&mut self) -> Result<()>;
+
+    /// Has every connection to the server renewed once its transaction ends, since plans and types may have changed.
+    fn reconnect(&mut self) -> Result<()>;
+
+    /// What it does with clients now.
+    fn state(&mut self) -> Result<RouterState>;
+
+    /// Number of clients connected through it.
+    fn clients(&mut self) -> Result<u64>;
+}
+
+/// All routers that the traffic goes through, moved as one: all of them or none.
+pub struct Routers {
+    list: Vec<Box<dyn Router>>,
+    plan: Plan,
+}
+
+impl Routers {
+    /// The routers of the configuration. `stored` is what [`Routers::prepare`] gave at the beginning of this detour,
+    /// empty before it. `application_name` is what a console shows of us.
+    pub fn new(
+        settings: &RouterSettings,
+        stored: &[RouterUndo],
+        plan: &Plan,
+        application_name: &str,
+    ) -> Result<Routers> {
+        let list: Vec<Box<dyn Router>> = match settings {
+            RouterSettings::PgBouncer(instances) => {
+                let instances = instances.iter().map(|settings| {
+                    let router = pgbouncer::PgBouncer::new(settings, stored, plan, application_name)?;
+                    Ok(Box::new(router) as Box<dyn Router>)
+                });
+                instances.collect::<Result<_>>()?
+            }
+            RouterSettings::Command(settings) => vec![Box::new(command::Command::new(settings, plan))],
+            RouterSettings::None => vec![Box::new(none::NoRouter::new(plan))],
+            RouterSettings::HaProxy => {
+                return Err(Error::Refused {
+                    kind: "unsupported",
+                    message: "router kind \"haproxy\" is not supported by this version".into(),
+                    detail: None,
+                    hint: "Use kind = \"command\" with a program that talks to HAProxy's runtime API.".into(),
+                });
+            }
+        };
+        Ok(Routers { list, plan: plan.clone() })
+    }
+
+    /// Whether clients are moved by us, or somebody has to be told.
+    pub fn moves_clients(&self) -> bool {
+        self.list.iter().all(|router| router.moves_clients())
+    }
+
+    /// Every precondition on every router.
+    pub fn check(&mut self, budget: Duration) -> Checked {
+        let mut checked = Checked::default();
+        self.list.iter_mut().for_each(|router| checked.append(router.check(budget)));
+        checked
+    }
+
+    /// What the way home needs, of every router; to be stored before anything below acts.
+    pub fn prepare(&mut self) -> Result<Vec<RouterUndo>> {
+        let undo: Vec<Option<RouterUndo>> =
+            self.list.iter_mut().map(|router| router.prepare()).collect::<Result<_>>()?;
+        Ok(undo.into_iter().flatten().collect())
+    }
+
+    /// Holds clients on all routers at once. When one fails, clients go on at all of them.
+    pub fn hold(&mut self, deadline: Instant) -> Result<()> {
+        let outcomes: Vec<Result<()>> = if self.plan.is_dry() {
+            self.list.iter_mut().map(|router| router.hold(deadline)).collect()
+        } else {
+            thread::scope(|scope| {
+                let holds: Vec<_> =
+                    self.list.iter_mut().map(|router| scope.spawn(move || router.hold(deadline))).collect();
+                let died = |_| Err(Error::Internal { message: "a hold panicked".into() });
+                holds.into_iter().map(|hold| hold.join().unwrap_or_else(died)).collect()
+            })
+        };
+        match outcomes.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(error) => Err(taken_back(error, self.resume())),
+        }
+    }
+
+    /// Sends clients to `side`, router by router. When one fails, those before it and itself go back.
+    pub fn point_to(&mut self, side: Side) -> Result<()> {
+        let failed = self.list.iter_mut().enumerate().find_map(|(at, router)| {
+            let verified = router.point_to(side).and_then(|()| verify(&mut **router, side, &self.plan));
+            verified.err().map(|error| (at, error))
+        });
+        let Some((last, error)) = failed else { return Ok(()) };
+        let mut back = Ok(());
+        for router in self.list[..=last].iter_mut().rev() {
+            back = back.and(router.point_to(side.other()));
+        }
+        Err(taken_back(error, back))
+    }
+
+    /// Lets clients go on at every router, also when one of them fails.
+    pub fn resume(&mut self) -> Result<()> {
+        self.list.iter_mut().fold(Ok(()), |outcome, router| outcome.and(router.resume()))
+    }
+
+    /// Has every connection to the servers renewed.
+    pub fn reconnect(&mut self) -> Result<()> {
+        self.list.iter_mut().fold(Ok(()), |outcome, router| outcome.and(router.reconnect()))
+    }
+
+    /// What every router does with clients now; one that cannot be asked says so in its detail.
+    pub fn states(&mut self) -> Vec<RouterState> {
+        let states = self.list.iter_mut().map(|router| {
+            router.state().unwrap_or_else(|error| RouterState {
+                name: router.name().to_owned(),
+                held: false,
+                side: None,
+                detail: Some(match error.server_error() {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                }),
+            })
+        });
+        states.collect()
+    }
+
+    /// Number of clients connected through all of them.
+    pub fn clients(&mut self) -> Result<u64> {
+        self.list.iter_mut().map(|router| router.clients()).sum()
+    }
+}
+
+/// Proves that a router sends clients to `side`, as far as it can be known.
+fn verify(router: &mut dyn Router, side: Side, plan: &Plan) -> Result<()> {
+    if plan.is_dry() || !router.moves_clients() {
+        return Ok(());
+    }
+    let state = router.state()?;
+    if state.side == Some(side) {
+        return Ok(());
+    }
+    let now = match (state.side, state.detail) {
+        (_, Some(detail)) => detail,
+        (Some(now), None) => format!("it points to the {now}"),
+        (None, None) => "it does not say where it points".into(),
+    };
+    Err(Error::Router {
+        action: format!("point {} to the {side}", state.name),
+        message: now,
+        hint: "Correct the router's configuration, then run the same command again.".into(),
+    })
+}
+
+/// The failure, and what went wrong when its effects were taken back.
+fn taken_back(error: Error, outcome: Result<()>) -> Error {
+    let Err(second) = outcome else { return error };
+    let said = |error: &Error| match error.server_error() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    Error::Router {
+        action: "take the routers back".into(),
+        message: format!("{}, after this failure: {}", said(&second), said(&error)),
+        hint: "Clients may still be held. Run the same command again; it takes back what is left.".into(),
+    }
+}

@@ -1,0 +1,445 @@
+//! One `PgBouncer` process: PAUSE, another entry in its file, RELOAD, RESUME, each proven by what its console shows.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Checked, Error, Result};
+use crate::pg::Conninfo;
+use crate::phase::Side;
+use crate::plan::Plan;
+use crate::routers::pgbouncer_check::check;
+use crate::routers::pgbouncer_console::{Console, Row};
+use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of};
+use crate::routers::{Router, RouterState, RouterUndo};
+use crate::sql::quote_identifier;
+
+/// One `[[router.pgbouncer]]`.
+#[derive(Debug, Clone)]
+pub struct PgBouncerSettings {
+    /// Connection to its console.
+    pub admin: String,
+    /// Entry of `[databases]` that general traffic uses.
+    pub database: String,
+    /// The file that holds the entry.
+    pub config: PathBuf,
+    /// The entry's value while detoured.
+    pub target: String,
+}
+
+/// The entry as it was before the detour.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PgBouncerUndo {
+    /// The file, symbolic links resolved.
+    pub config: PathBuf,
+    /// The entry's name.
+    pub database: String,
+    /// Its value, with any password hidden.
+    pub entry: String,
+    /// The value holds a password: the value itself stays in the file, in a comment above the entry.
+    pub secret: bool,
+}
+
+/// What is known of the entry that general traffic uses.
+pub struct PgBouncer {
+    pub(super) name: String,
+    pub(super) settings: PgBouncerSettings,
+    pub(super) undo: Option<PgBouncerUndo>,
+    pub(super) console: Console,
+    plan: Plan,
+}
+
+impl PgBouncer {
+    /// Connects to nothing yet; `stored` are the undos of the record, among which its own is looked up.
+    pub fn new(
+        settings: &PgBouncerSettings,
+        stored: &[RouterUndo],
+        plan: &Plan,
+        application_name: &str,
+    ) -> Result<Self> {
+        let name = name_of(&settings.admin);
+        let conninfo = Conninfo::parse(&settings.admin)?;
+        let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
+        let undo = stored.iter().find_map(|undo| match undo {
+            RouterUndo::PgBouncer(undo) => {
+                let is_ours = undo.database == settings.database
+                    && (undo.config == real || undo.config == settings.config);
+                is_ours.then(|| undo.clone())
+            }
+        });
+        Ok(PgBouncer {
+            console: Console::new(&name, conninfo, application_name),
+            name,
+            settings: settings.clone(),
+            undo,
+            plan: plan.clone(),
+        })
+    }
+
+    /// `PAUSE "shop"`.
+    fn command(&self, verb: &str) -> String {
+        format!("{verb} {}", quote_identifier(&self.settings.database))
+    }
+
+    fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
+        Error::Router {
+            action: format!("{action} {}", self.name),
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// Where the configured target entry leads.
+    pub(super) fn target_place(&self) -> Result<Place> {
+        place_of(&self.settings.database, &self.settings.target).map_err(|why| Error::Usage {
+            message: format!("router.pgbouncer.target: {why}"),
+            hint: "Write it as PgBouncer does, such as \"host=db2 dbname=shop\".".into(),
+        })
+    }
+
+    /// Where the original entry leads, once it is known.
+    pub(super) fn source_place(&self) -> Option<Place> {
+        place_of(&self.settings.database, &self.undo.as_ref()?.entry).ok()
+    }
+
+    pub(super) fn read_file(&self) -> Result<DatabaseFile> {
+        DatabaseFile::read(&self.settings.config)
+    }
+
+    /// Where the entry in the file leads.
+    fn file_place(&self) -> Result<Place> {
+        let file = self.read_file()?;
+        let (entry, value) = file.entry(&self.settings.database)?;
+        place_of(&self.settings.database, &value).map_err(|why| {
+            let at = format!("{}:{}", file.path().display(), entry.line);
+            self.wrong("read the entry of", format!("{at}: {why}"), "Correct the entry, then run RELOAD.")
+        })
+    }
+
+    /// The entry as `PgBouncer` uses it now.
+    pub(super) fn live(&mut self) -> Result<Row> {
+        let database = self.settings.database.clone();
+        self.console.database(&database)?.ok_or_else(|| {
+            self.wrong(
+                "find the database in",
+                format!("it knows no database \"{database}\""),
+                format!("Add an entry \"{database}\" under [databases], then run RELOAD on its console."),
+            )
+        })
+    }
+
+    /// The side that a place belongs to; None for a third one.
+    fn side_of(&self, place: &Place, target: &Place) -> Option<Side> {
+        if place == target {
+            return Some(Side::Target);
+        }
+        // Without a stored original the detour has not begun, and whatever stands there is the source.
+        (self.source_place().is_none_or(|source| *place == source)).then_some(Side::Source)
+    }
+
+    /// Who keeps PAUSE waiting: the clients whose server connections are in use.
+    fn busy(&mut self) -> Result<Vec<String>> {
+        let servers = self.console.ask("SHOW SERVERS")?;
+        let clients = self.console.ask("SHOW CLIENTS")?;
+        let database = self.settings.database.as_str();
+        let in_use = servers
+            .iter()
+            .filter(|server| server.get("database") == Some(database) && server.get("state") != Some("idle"));
+        let named = in_use.map(|server| {
+            let client = clients.iter().find(|client| client.get("ptr") == server.get("link"));
+            let Some(client) = client else {
+                return format!(
+                    "server connection of \"{}\" in state {}",
+                    server.text("user"),
+                    server.text("state")
+                );
+            };
+            let address = match client.text("addr") {
+                "unix" => "a local client".to_owned(),
+                address => format!("{address}:{}", client.text("port")),
+            };
+            let user = client.text("user");
+            let pid = server.text("remote_pid");
+            format!(
+                "{address} as \"{user}\", last request at {}, server process {pid}",
+                client.text("request_time")
+            )
+        });
+        Ok(named.collect())
+    }
+
+    /// Takes a PAUSE back, waiting or done.
+    fn resume_and_verify(&mut self) -> Result<()> {
+        match self.console.ask(&self.command("RESUME")) {
+            Err(Error::Sql { cause, .. }) if cause.message.contains("not paused") => {}
+            other => drop(other?),
+        }
+        if self.live()?.is_set("paused") {
+            let hint = format!("Run {}; on its console.", self.command("RESUME"));
+            return Err(self.wrong("resume clients of", "they are still paused", hint));
+        }
+        Ok(())
+    }
+
+    /// The error of a hold that did not succeed, after its PAUSE was taken back.
+    fn give_up_hold(&mut self, error: Error) -> Error {
+        // Asked before RESUME: afterwards everybody is busy.
+        let busy = self.busy();
+        if let Err(second) = self.resume_and_verify() {
+            let hint = format!("Clients may still wait. Run {}; on its console.", self.command("RESUME"));
+            let said = second.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
+            return self.wrong("take back the pause on", format!("{second}{said}, after {error}"), hint);
+        }
+        match error {
+            Error::TimedOut { what, budget, .. } => Error::TimedOut {
+                what,
+                budget,
+                detail: Some(match busy {
+                    Ok(busy) if busy.is_empty() => "no server connection was in use any more".into(),
+                    Ok(busy) => format!("busy: {}", busy.join("; ")),
+                    Err(error) => format!("who was busy is not known: {error}"),
+                }),
+                hint: "Clients go on where they were. End the open transactions named above, or allow a longer pause."
+                    .into(),
+            },
+            other => other,
+        }
+    }
+
+    /// Writes the entry that leads to `side`, unless it stands there already. True when the file was changed.
+    fn write_entry(&mut self, side: Side) -> Result<bool> {
+        // Processes that share one file may change different entries of it at the same time as we do.
+        let mut attempts = 0;
+        loop {
+            let file = self.read_file()?;
+            let (entry, value) = file.entry(&self.settings.database)?;
+            let Some((text, shown)) = self.text_for(side, &file, &entry, &value)? else { return Ok(false) };
+            let path = file.path().display();
+            let database = &self.settings.database;
+            let before = hide_password(&value);
+            let change =
+                format!("rewrite {path}:{}\n- {database} = {before}\n+ {database} = {shown}", entry.line);
+            if self.plan.is_dry() {
+                self.plan.note(&self.name, change);
+                return Ok(true);
+            }
+            attempts += 1;
+            match file.replace(&text) {
+                Ok(()) => return Ok(true),
+                Err(Error::Router { .. }) if attempts < 5 => thread::sleep(Duration::from_millis(5)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The file's new text and its entry as people may see it; None when the entry leads to `side` already.
+    fn text_for(
+        &self,
+        side: Side,
+        file: &DatabaseFile,
+        entry: &super::pgbouncer_file::Entry,
+        value: &str,
+    ) -> Result<Option<(Vec<u8>, String)>> {
+        let database = &self.settings.database;
+        let target = self.target_place()?;
+        let now = place_of(database, value).ok();
+        if side == Side::Target {
+            if now.as_ref() == Some(&target) {
+                return Ok(None);
+            }
+            if let (Some(now), Some(source)) = (&now, self.source_place())
+                && *now != source
+            {
+                let message = format!("its entry leads to {now}, neither the source nor the target");
+                return Err(self.wrong(
+                    "point to the target",
+                    message,
+                    "See who changed the entry, and put back the one that leads to the source.",
+                ));
+            }
+            let text = file.with_value(entry, &self.settings.target, has_password(value));
+            return Ok(Some((text, hide_password(&self.settings.target))));
+        }
+        let Some(undo) = &self.undo else {
+            // Never pointed away: the entry of the source is the one that stands there.
+            if now.as_ref() == Some(&target) {
+                let hint =
+                    format!("Write the entry of \"{database}\" that leads to the source, then run RELOAD.");
+                return Err(self.wrong("point to the source", "the original entry is not known", hint));
+            }
+            return Ok(None);
+        };
+        // Somebody may have put the source's entry back, in other words: theirs stays.
+        if now.is_some() && now == self.source_place() {
+            return Ok(None);
+        }
+        if !undo.secret {
+            return Ok(Some((file.with_value(entry, &undo.entry, false), undo.entry.clone())));
+        }
+        file.with_kept_value(entry).map(|text| Some((text, undo.entry.clone()))).ok_or_else(|| {
+            self.wrong(
+                "point to the source",
+                format!("the comment above the entry of \"{database}\" that kept its original value is gone"),
+                format!("Write this in its place, with the password: {database} = {}", undo.entry),
+            )
+        })
+    }
+}
+
+impl Router for PgBouncer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&mut self, budget: Duration) -> Checked {
+        check(self, budget)
+    }
+
+    fn prepare(&mut self) -> Result<Option<RouterUndo>> {
+        if self.undo.is_none() {
+            let file = self.read_file()?;
+            let (_, value) = file.entry(&self.settings.database)?;
+            let place = place_of(&self.settings.database, &value)
+                .map_err(|why| self.wrong("read the entry of", why, "Correct the entry, then run RELOAD."))?;
+            if place == self.target_place()? {
+                return Err(self.wrong(
+                    "keep the entry of",
+                    "it leads to the target already, and the original is not known",
+                    "Put the entry back that leads to the source, then run RELOAD.",
+                ));
+            }
+            self.undo = Some(PgBouncerUndo {
+                config: file.path().to_owned(),
+                database: self.settings.database.clone(),
+                entry: hide_password(&value),
+                secret: has_password(&value),
+            });
+        }
+        Ok(self.undo.clone().map(RouterUndo::PgBouncer))
+    }
+
+    fn hold(&mut self, deadline: Instant) -> Result<()> {
+        let command = self.command("PAUSE");
+        if self.plan.is_dry() {
+            self.plan.note(&self.name, command);
+            return Ok(());
+        }
+        // Connects first, so that an unreachable console cannot be mistaken for a pause that waits.
+        self.live()?;
+        let paused = self.console.ask_until(&command, deadline).and_then(|_| {
+            // A RESUME by somebody else may have slipped in between.
+            if self.live()?.is_set("paused") {
+                return Ok(());
+            }
+            Err(self.wrong("hold clients of", "somebody resumed them", "See who else uses its console."))
+        });
+        paused.map_err(|error| self.give_up_hold(error))
+    }
+
+    fn point_to(&mut self, side: Side) -> Result<()> {
+        let changed = self.write_entry(side)?;
+        if self.plan.is_dry() {
+            if changed {
+                self.plan.note(&self.name, "RELOAD");
+            }
+            return Ok(());
+        }
+        let wanted = self.file_place()?;
+        if !changed && live_place(&self.live()?) == wanted {
+            return Ok(());
+        }
+        self.console.ask("RELOAD")?;
+        let now = live_place(&self.live()?);
+        if now == wanted {
+            return Ok(());
+        }
+        Err(self.wrong(
+            "reload",
+            format!("after RELOAD it uses {now}, and its file says {wanted}"),
+            "See its log: it keeps its old configuration when a file has a mistake or cannot be read.",
+        ))
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        if self.plan.is_dry() {
+            self.plan.note(&self.name, self.command("RESUME"));
+            return Ok(());
+        }
+        self.resume_and_verify()
+    }
+
+    fn reconnect(&mut self) -> Result<()> {
+        let command = self.command("RECONNECT");
+        if self.plan.is_dry() {
+            self.plan.note(&self.name, command);
+            return Ok(());
+        }
+        self.console.ask(&command).map(drop)
+    }
+
+    fn state(&mut self) -> Result<RouterState> {
+        let live = self.live()?;
+        let held = live.is_set("paused");
+        let place = live_place(&live);
+        let target = self.target_place()?;
+        let live_side = self.side_of(&place, &target);
+        let file = self.file_place();
+        let file_side = file.as_ref().ok().map(|place| self.side_of(place, &target));
+        let (side, detail) = match (live_side, file_side, &file) {
+            (Some(side), None, Err(error)) => (Some(side), Some(format!("its file is not known: {error}"))),
+            (Some(live), Some(Some(file)), _) if live == file => (Some(live), None),
+            (live, _, Ok(file)) if *file != place => {
+                let now = live.map_or_else(|| place.to_string(), |side| format!("the {side}, {place}"));
+                (None, Some(format!("it uses {now}, and its file says {file}: a RELOAD would move clients")))
+            }
+            _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
+        };
+        Ok(RouterState { name: self.name.clone(), held, side, detail })
+    }
+
+    fn clients(&mut self) -> Result<u64> {
+        let database = self.settings.database.clone();
+        let pools = self.console.ask("SHOW POOLS")?;
+        let ours = pools.iter().filter(|pool| pool.get("database") == Some(&database));
+        let count = |pool: &Row, column: &str| pool.text(column).parse::<u64>().unwrap_or(0);
+        Ok(ours.map(|pool| count(pool, "cl_active") + count(pool, "cl_waiting")).sum())
+    }
+}
+
+/// Where `PgBouncer` says that an entry leads.
+pub(super) fn live_place(row: &Row) -> Place {
+    Place {
+        host: row.get("host").map(str::to_owned),
+        port: row.text("port").to_owned(),
+        dbname: row.text("database").to_owned(),
+        user: row.get("force_user").filter(|user| !user.is_empty()).map(str::to_owned),
+    }
+}
+
+/// The console's address without anything secret: `pgbouncer 10.0.0.5:6432`, `pgbouncer /run/pgbouncer:6432`.
+fn name_of(admin: &str) -> String {
+    use postgres::config::Host;
+    let Ok(config) = admin.parse::<postgres::Config>() else { return "pgbouncer".into() };
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => return "pgbouncer".into(),
+    };
+    format!("pgbouncer {host}:{}", config.get_ports().first().unwrap_or(&5432))
+}
+
+/// The files that `PgBouncer` reads, beginning with its main one; None when one of them cannot be read from here.
+pub(super) fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut left = vec![main.to_owned()];
+    while let Some(path) = left.pop() {
+        // A relative name is relative to PgBouncer's working directory, which we do not know.
+        if !path.is_absolute() || files.len() > 100 {
+            return None;
+        }
+        let file = DatabaseFile::read(&path).ok()?;
+        left.extend(super::pgbouncer_file::list_includes(file.text()));
+        files.push(file.path().to_owned());
+    }
+    Some(files)
+}

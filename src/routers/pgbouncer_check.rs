@@ -1,0 +1,256 @@
+//! Every precondition of moving clients with one `PgBouncer` process.
+
+use std::time::Duration;
+
+use crate::error::{Checked, Error, human};
+use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
+use crate::routers::pgbouncer_console::Row;
+use crate::routers::pgbouncer_file::{DatabaseFile, Place, place_of};
+
+/// A database name that nobody has, to ask for rights without effect.
+const NOBODYS: &str = "\"pgdetour: no such database\"";
+
+/// All findings of one process, for a hold of at most `budget`.
+pub fn check(router: &mut PgBouncer, budget: Duration) -> Checked {
+    let mut checked = Checked::default();
+    let name = router.name.clone();
+    let target = match router.target_place() {
+        Ok(place) => Some(place),
+        Err(error) => {
+            checked.fail("router_target", &name, error.to_string(), hint_of(&error));
+            None
+        }
+    };
+    let file = check_file(router, &mut checked);
+    match router.live() {
+        Err(error) => {
+            let check = if error.is_connection_lost() { "router_reachable" } else { "router_database" };
+            let said = error.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
+            checked.fail(check, &name, format!("{error}{said}"), hint_of(&error));
+        }
+        Ok(live) => {
+            check_console(router, &live, budget, &mut checked);
+            if let Some(file) = &file
+                && live_place(&live) != *file
+            {
+                checked.fail(
+                    "router_drift",
+                    &name,
+                    format!("it uses {}, and its file says {file}", live_place(&live)),
+                    "Run RELOAD on its console if the file is right, or correct the file.",
+                );
+            }
+        }
+    }
+    if let (Some(file), Some(target)) = (file, target) {
+        check_places(router, &router.source_place().unwrap_or(file), &target, &mut checked);
+    }
+    checked
+}
+
+fn hint_of(error: &Error) -> String {
+    match error {
+        Error::Usage { hint, .. } | Error::Router { hint, .. } | Error::TimedOut { hint, .. } => hint.clone(),
+        Error::Unreachable { .. } => {
+            "See that PgBouncer runs, and that \"admin\" is a connection string of its console with dbname=pgbouncer."
+                .into()
+        }
+        _ => "Correct it, then run the same command again.".into(),
+    }
+}
+
+/// The file, and whether it can be rewritten; where its entry leads.
+fn check_file(router: &PgBouncer, checked: &mut Checked) -> Option<Place> {
+    let object = router.settings.config.display().to_string();
+    let file = match router.read_file() {
+        Ok(file) => file,
+        Err(error) => {
+            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+            let hint = "Run pgdetour on PgBouncer's host, as a user who may read and replace this file.";
+            checked.fail("router_file", &object, format!("{error}{why}"), hint);
+            return None;
+        }
+    };
+    if let Err(why) = file.try_replace() {
+        checked.fail(
+            "router_file",
+            &object,
+            format!("it cannot be replaced with its owner and mode kept: {why}"),
+            "Run as the file's owner or as root, with the right to create files in its folder.",
+        );
+    }
+    let (entry, value) = match file.entry(&router.settings.database) {
+        Ok(found) => found,
+        Err(error) => {
+            checked.fail("router_entry", &object, error.to_string(), hint_of(&error));
+            return None;
+        }
+    };
+    match place_of(&router.settings.database, &value) {
+        Ok(place) => Some(place),
+        Err(why) => {
+            let object = format!("{object}:{}", entry.line);
+            checked.fail(
+                "router_entry",
+                &object,
+                why,
+                "Correct the entry, then run RELOAD on PgBouncer's console.",
+            );
+            None
+        }
+    }
+}
+
+/// What the console says of rights, pooling and time limits.
+fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: &mut Checked) {
+    let name = router.name.clone();
+    let database = router.settings.database.clone();
+    // RESUME of a database that does not exist is refused for its name only to those who may RESUME at all.
+    if let Err(error) = router.console.ask(&format!("RESUME {NOBODYS}"))
+        && let Some(cause) = error.server_error()
+        && !cause.message.contains("no such database")
+    {
+        let hint =
+            "Name the user of \"admin\" under admin_users in PgBouncer's configuration, then run RELOAD.";
+        checked.fail("router_admin", &name, format!("it does not let us run PAUSE: {cause}"), hint);
+    }
+    if live.is_set("paused") {
+        let hint = format!(
+            "Run RESUME \"{database}\"; on its console, unless a switch was cut short: run that again."
+        );
+        checked.fail("router_paused", &name, format!("\"{database}\" is paused already"), hint);
+    }
+    if live.is_set("disabled") {
+        let hint = format!("Run ENABLE \"{database}\"; on its console.");
+        checked.warn(
+            "router_disabled",
+            &name,
+            format!("\"{database}\" is disabled: it takes no new clients"),
+            hint,
+        );
+    }
+    let Ok(settings) = router.console.ask("SHOW CONFIG") else { return };
+    let setting = |key: &str| {
+        settings
+            .iter()
+            .find(|row| row.get("key") == Some(key))
+            .and_then(|row| row.get("value"))
+            .unwrap_or_default()
+    };
+    let mode = live.get("pool_mode").filter(|mode| !mode.is_empty()).unwrap_or(setting("pool_mode"));
+    if mode == "session" {
+        checked.fail(
+            "router_pool_mode",
+            &name,
+            format!("\"{database}\" pools sessions: PAUSE waits until its clients disconnect"),
+            "Set pool_mode = transaction for the entry, if the application can do without session state.",
+        );
+    }
+    let users = router.console.ask("SHOW USERS").unwrap_or_default();
+    for user in users.iter().filter(|user| user.get("pool_mode") == Some("session")) {
+        let user = user.text("name");
+        checked.warn(
+            "router_pool_mode",
+            &name,
+            format!("user \"{user}\" pools sessions: PAUSE waits until its clients disconnect"),
+            format!("Set pool_mode = transaction for \"{user}\" under [users], unless it does not use \"{database}\"."),
+        );
+    }
+    // The entry's own limit (1.24 and later) is not shown by the console.
+    let seconds = |text: &str| text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    if let Some(limit) = seconds(setting("query_wait_timeout")).map(Duration::from_secs_f64)
+        && limit <= budget
+    {
+        checked.fail(
+            "router_query_wait_timeout",
+            &name,
+            format!(
+                "it disconnects clients that wait {}, and they may be held for {}",
+                human(limit),
+                human(budget)
+            ),
+            "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
+        );
+    }
+    if let Some(retry) = seconds(setting("server_login_retry")).map(Duration::from_secs_f64)
+        && retry > budget
+    {
+        checked.warn(
+            "router_server_login_retry",
+            &name,
+            format!("after a failed login to a server, clients wait {} for the next attempt", human(retry)),
+            "Run SET server_login_retry = 1; on its console for the time of the switch.",
+        );
+    }
+    if setting("so_reuseport") == "1" {
+        checked.warn(
+            "router_so_reuseport",
+            &name,
+            "so_reuseport is on: other processes share its port, and each has to be moved",
+            "Write one [[router.pgbouncer]] for every process, with its own Unix socket in \"admin\".",
+        );
+    }
+    check_is_read(router, setting("conffile"), checked);
+}
+
+/// The configured file has to be one that this process reads.
+fn check_is_read(router: &PgBouncer, main: &str, checked: &mut Checked) {
+    let (Ok(file), Some(files)) = (DatabaseFile::read(&router.settings.config), list_files(main.as_ref()))
+    else {
+        return;
+    };
+    if !files.iter().any(|read| read == file.path()) {
+        let object = router.settings.config.display().to_string();
+        let hint = format!("Name {main} or a file that it includes as \"config\".");
+        checked.fail("router_file", &object, format!("{} does not read it", router.name), hint);
+    }
+}
+
+/// The two entries against each other.
+fn check_places(router: &PgBouncer, source: &Place, target: &Place, checked: &mut Checked) {
+    let object = format!("{} \"{}\"", router.name, router.settings.database);
+    if source == target {
+        let message = format!("the entry leads to {target} already, which is where \"target\" leads");
+        checked.fail(
+            "router_target",
+            &object,
+            message,
+            "Point the entry to the source, or correct \"target\".",
+        );
+        return;
+    }
+    if source.host == target.host && source.port == target.port && source.dbname == target.dbname {
+        let message = format!("source and target are one database: {target}");
+        checked.fail(
+            "router_target",
+            &object,
+            message,
+            "Correct \"target\": another server, or another database.",
+        );
+    }
+    match (&source.user, &target.user) {
+        (None, Some(user)) => checked.fail(
+            "router_user",
+            &object,
+            format!("\"target\" has user={user} and the present entry has no user=, which PgBouncer cannot take back"),
+            format!(
+                "PgBouncer keeps a user= once it has one, until it is restarted. Leave user= out of \"target\" and name \
+                 the application's own roles under [traffic] and [[restrict]], or give the present entry a user= too \
+                 and run RELOAD. \"{user}\" is not needed to limit access."
+            ),
+        ),
+        (Some(user), None) => checked.fail(
+            "router_user",
+            &object,
+            format!("the present entry has user={user} and \"target\" has none: PgBouncer would keep \"{user}\""),
+            format!("Add user={user} to \"target\"."),
+        ),
+        (Some(from), Some(to)) if from != to => checked.warn(
+            "router_user",
+            &object,
+            format!("all its clients, also those connected before, become \"{to}\" on the target instead of \"{from}\""),
+            format!("See that \"{to}\" has the rights that the application needs, and that PgBouncer knows its password."),
+        ),
+        _ => {}
+    }
+}

@@ -1,0 +1,447 @@
+//! PgBouncer's configuration file: finding one database's entry, reading it, and writing another in its place.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Start of the comment in which an original value is kept that must not leave the file, since it holds a password.
+const KEPT: &[u8] = b";pgdetour ";
+
+/// Keys of a connection string that some PgBouncer from 1.18 on knows; any other makes it reject the whole file.
+const KEYS: &[&str] = &[
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "auth_user",
+    "auth_dbname",
+    "auth_query",
+    "client_encoding",
+    "datestyle",
+    "timezone",
+    "application_name",
+    "connect_query",
+    "pool_mode",
+    "pool_size",
+    "min_pool_size",
+    "reserve_pool",
+    "reserve_pool_size",
+    "max_db_connections",
+    "max_db_client_connections",
+    "server_lifetime",
+    "query_wait_timeout",
+    "load_balance_hosts",
+];
+
+/// Where an entry leads: what `SHOW DATABASES` tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Absent for the server's Unix socket in the default directory.
+    pub host: Option<String>,
+    /// TCP port, 5432 unless the entry names one.
+    pub port: String,
+    /// Database on the server.
+    pub dbname: String,
+    /// The role that all clients share on the server; absent when each uses its own.
+    pub user: Option<String>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.host.as_deref().unwrap_or("(socket)");
+        write!(f, "host={host} port={} dbname={}", self.port, self.dbname)?;
+        self.user.iter().try_for_each(|user| write!(f, " user={user}"))
+    }
+}
+
+/// The entry of one database in a file's text. Positions are bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 1-based.
+    pub line: usize,
+    /// From the name's first character to the value's last.
+    whole: Range<usize>,
+    /// The value, without the space around it.
+    value: Range<usize>,
+}
+
+/// What stands in a text between whitespace: as PgBouncer's own reader sees it.
+enum Item<'a> {
+    Include(&'a [u8]),
+    Section(&'a [u8]),
+    Setting { name: &'a [u8], whole: Range<usize>, value: Range<usize> },
+}
+
+/// Reads the text as PgBouncer does: no escapes, no continued lines, comments only where a line begins.
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        // PgBouncer reads up to the first NUL.
+        let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+        Reader { text: &text[..end], at: 0 }
+    }
+
+    fn skip(&mut self, wanted: impl Fn(u8) -> bool) -> Range<usize> {
+        let begin = self.at;
+        while self.text.get(self.at).is_some_and(|byte| wanted(*byte)) {
+            self.at += 1;
+        }
+        begin..self.at
+    }
+
+    /// To the end of the line; the range leaves out the space before it.
+    fn rest_of_line(&mut self) -> Range<usize> {
+        self.skip(is_blank);
+        let mut range = self.skip(|byte| byte != b'\n');
+        while range.end > range.start && is_space(self.text[range.end - 1]) {
+            range.end -= 1;
+        }
+        range
+    }
+
+    fn next(&mut self) -> Result<Option<Item<'a>>, String> {
+        loop {
+            self.skip(is_space);
+            let rest = &self.text[self.at..];
+            match rest {
+                [] => return Ok(None),
+                [b'#' | b';', ..] => {
+                    self.skip(|byte| byte != b'\n');
+                }
+                [b'%', b'i', b'n', b'c', b'l', b'u', b'd', b'e', blank, ..] if is_blank(*blank) => {
+                    self.at += 8;
+                    let name = self.rest_of_line();
+                    return Ok(Some(Item::Include(&self.text[name])));
+                }
+                [b'[', ..] => {
+                    self.at += 1;
+                    let name = self.skip(|byte| byte != b']' && byte != b'\n');
+                    if self.text.get(self.at) != Some(&b']') {
+                        return Err(format!(
+                            "section without \"]\" in line {}",
+                            line_of(self.text, name.start)
+                        ));
+                    }
+                    self.at += 1;
+                    return Ok(Some(Item::Section(&self.text[name])));
+                }
+                _ => return self.setting().map(Some),
+            }
+        }
+    }
+
+    fn setting(&mut self) -> Result<Item<'a>, String> {
+        let begin = self.at;
+        let wrong = |what: &str| Err(format!("{what} in line {}", line_of(self.text, begin)));
+        let name = if self.text[begin] == b'\'' {
+            self.at += 1;
+            let name = self.skip(|byte| byte != b'\'');
+            if self.text.get(self.at) != Some(&b'\'') || name.is_empty() {
+                return wrong("name without closing quote");
+            }
+            self.at += 1;
+            name
+        } else {
+            self.skip(|byte| byte.is_ascii_alphanumeric() || b"_.-*".contains(&byte))
+        };
+        self.skip(is_blank);
+        if self.text.get(self.at) != Some(&b'=') {
+            return wrong("setting without \"=\"");
+        }
+        self.at += 1;
+        let value = self.rest_of_line();
+        Ok(Item::Setting { name: &self.text[name], whole: begin..value.end, value })
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+fn line_of(text: &[u8], at: usize) -> usize {
+    1 + text[..at].iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// The entry of `database`: in `[databases]`, or before any section, as in a file that `[databases]` includes.
+/// None when it is not there; an error when the text is malformed or names the database twice.
+pub fn find_entry(text: &[u8], database: &str) -> Result<Option<Entry>, String> {
+    let mut reader = Reader::new(text);
+    let mut in_databases = true;
+    let mut found: Option<Entry> = None;
+    while let Some(item) = reader.next()? {
+        match item {
+            Item::Section(name) => in_databases = name == b"databases",
+            Item::Setting { name, whole, value } if in_databases && name == database.as_bytes() => {
+                let entry = Entry { line: line_of(text, whole.start), whole, value };
+                if let Some(first) = &found {
+                    return Err(format!(
+                        "\"{database}\" stands twice, in lines {} and {}",
+                        first.line, entry.line
+                    ));
+                }
+                found = Some(entry);
+            }
+            Item::Setting { .. } | Item::Include(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The files that a text includes, as it writes them.
+pub fn list_includes(text: &[u8]) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut reader = Reader::new(text);
+    let mut names = Vec::new();
+    while let Ok(Some(item)) = reader.next() {
+        if let Item::Include(name) = item {
+            names.push(PathBuf::from(OsStr::from_bytes(name)));
+        }
+    }
+    names
+}
+
+/// The pairs of an entry's value, by PgBouncer's rules, each with the value's place in the text.
+fn pairs(value: &str) -> Result<Vec<(String, String, Range<usize>)>, String> {
+    let bytes = value.as_bytes();
+    let skip_space = |mut at: usize| {
+        while bytes.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        at
+    };
+    let mut found = Vec::new();
+    let mut at = skip_space(0);
+    while at < bytes.len() {
+        let key_start = at;
+        while bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+            at += 1;
+        }
+        let key = &value[key_start..at];
+        at = skip_space(at);
+        if key.is_empty() || bytes.get(at) != Some(&b'=') {
+            return Err(match key {
+                "" => "something that is not a key".into(),
+                key => format!("\"{key}\" without \"=\""),
+            });
+        }
+        at = skip_space(at + 1);
+        let start = at;
+        let mut text = Vec::new();
+        if bytes.get(at) == Some(&b'\'') {
+            at += 1;
+            loop {
+                match (bytes.get(at), bytes.get(at + 1)) {
+                    (None, _) => return Err(format!("\"{key}\" without closing quote")),
+                    (Some(b'\''), Some(b'\'')) => at += 1,
+                    (Some(b'\''), _) => break,
+                    _ => {}
+                }
+                text.push(bytes[at]);
+                at += 1;
+            }
+            at += 1;
+            // Behind a closing quote PgBouncer drops one character, whatever it is.
+            if bytes.get(at).is_some_and(|byte| *byte != b' ') {
+                return Err(format!("no space behind the value of \"{key}\""));
+            }
+        } else {
+            while bytes.get(at).is_some_and(|byte| *byte != b' ') {
+                text.push(bytes[at]);
+                at += 1;
+            }
+        }
+        if text.is_empty() {
+            return Err(format!("\"{key}\" without a value"));
+        }
+        let text = String::from_utf8(text).map_err(|_| format!("\"{key}\" is not UTF-8"))?;
+        found.push((key.to_owned(), text, start..at));
+        at = skip_space(at);
+    }
+    Ok(found)
+}
+
+/// Where an entry's value leads, for the entry `database`; an error says what PgBouncer would reject.
+pub fn place_of(database: &str, value: &str) -> Result<Place, String> {
+    let mut place = Place { host: None, port: "5432".into(), dbname: database.to_owned(), user: None };
+    if value.contains(['\n', '\r', '\0']) {
+        return Err("more than one line".into());
+    }
+    for (key, text, _) in pairs(value)? {
+        match key.as_str() {
+            "host" => place.host = Some(text),
+            "port" => match text.parse::<u16>() {
+                Ok(port) if port > 0 => place.port = port.to_string(),
+                _ => return Err(format!("port \"{text}\"")),
+            },
+            "dbname" => place.dbname = text,
+            "user" => place.user = Some(text),
+            key if KEYS.contains(&key) => {}
+            key => return Err(format!("\"{key}\", which is not a key of an entry")),
+        }
+    }
+    Ok(place)
+}
+
+/// Whether the value holds a password, or is too malformed to tell.
+pub fn has_password(value: &str) -> bool {
+    match pairs(value) {
+        Ok(pairs) => pairs.iter().any(|(key, ..)| key == "password"),
+        Err(_) => value.contains("password"),
+    }
+}
+
+/// The value as people may see it.
+pub fn hide_password(value: &str) -> String {
+    let Ok(pairs) = pairs(value) else {
+        return value
+            .find("password")
+            .map_or_else(|| value.to_owned(), |at| format!("{}password=***", &value[..at]));
+    };
+    let mut shown = value.to_owned();
+    for (_, _, place) in pairs.into_iter().rev().filter(|(key, ..)| key == "password") {
+        shown.replace_range(place, "***");
+    }
+    shown
+}
+
+/// The file that holds an entry, as it was read.
+pub struct DatabaseFile {
+    /// Symbolic links resolved: the file that a rename replaces.
+    path: PathBuf,
+    text: Vec<u8>,
+    metadata: fs::Metadata,
+}
+
+impl DatabaseFile {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<DatabaseFile> {
+        let failed = || Error::io(format!("read {}", path.display()));
+        let real = fs::canonicalize(path).map_err(failed())?;
+        let metadata = fs::metadata(&real).map_err(failed())?;
+        let text = fs::read(&real).map_err(failed())?;
+        Ok(DatabaseFile { path: real, text, metadata })
+    }
+
+    /// Where it is, symbolic links resolved.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The entry of `database` and its value.
+    pub fn entry(&self, database: &str) -> Result<(Entry, String)> {
+        let wrong = |message: String, hint: String| Error::Router {
+            action: format!("find \"{database}\" in {}", self.path.display()),
+            message,
+            hint,
+        };
+        let entry = find_entry(&self.text, database).map_err(|message| {
+            wrong(message, "Correct the file, then run RELOAD on PgBouncer's console.".into())
+        })?;
+        let Some(entry) = entry else {
+            let includes: Vec<String> =
+                list_includes(&self.text).iter().map(|path| path.display().to_string()).collect();
+            let hint = if includes.is_empty() {
+                "Give the database an entry of its own under [databases], or name the file that holds it as \"config\"."
+                    .to_owned()
+            } else {
+                format!(
+                    "Name the file that holds the entry as \"config\"; this one includes {}.",
+                    includes.join(", ")
+                )
+            };
+            return Err(wrong("it has no entry there".into(), hint));
+        };
+        let value = String::from_utf8(self.text[entry.value.clone()].to_vec())
+            .map_err(|_| wrong("the entry is not UTF-8".into(), "Write the entry in UTF-8.".into()))?;
+        Ok((entry, value))
+    }
+
+    /// The file's text with another value for an entry and nothing else changed. `keep` leaves the present value
+    /// behind in a comment above, for [`Self::with_kept_value`].
+    pub fn with_value(&self, entry: &Entry, value: &str, keep: bool) -> Vec<u8> {
+        let mut text = self.text[..entry.whole.start].to_vec();
+        if keep {
+            text.extend_from_slice(KEPT);
+            text.extend_from_slice(&self.text[entry.whole.clone()]);
+            text.push(b'\n');
+        }
+        text.extend_from_slice(&self.text[entry.whole.start..entry.value.start]);
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(&self.text[entry.value.end..]);
+        text
+    }
+
+    /// The file's text with the value that a comment above the entry keeps, the comment gone; None without one.
+    pub fn with_kept_value(&self, entry: &Entry) -> Option<Vec<u8>> {
+        let before = self.text[..entry.whole.start].strip_suffix(b"\n")?;
+        let line = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let kept_at = line + before[line..].windows(KEPT.len()).position(|window| window == KEPT)?;
+        let kept = &before[kept_at + KEPT.len()..];
+        // The comment belongs to this entry if the same name and spacing follow.
+        if !kept.starts_with(&self.text[entry.whole.start..entry.value.start]) {
+            return None;
+        }
+        Some([&self.text[..kept_at], kept, &self.text[entry.whole.end..]].concat())
+    }
+
+    /// Puts `text` in the file's place at once: readers see the old file or the new one. Mode and owner stay.
+    pub fn replace(&self, text: &[u8]) -> Result<()> {
+        let action = || Error::io(format!("write {}", self.path.display()));
+        let now = fs::metadata(&self.path).map_err(action())?;
+        if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
+            != (self.metadata.ino(), self.metadata.mtime(), self.metadata.mtime_nsec(), self.metadata.size())
+        {
+            return Err(Error::Router {
+                action: format!("write {}", self.path.display()),
+                message: "somebody else changed it at the same time".into(),
+                hint: "Run the same command again.".into(),
+            });
+        }
+        let mut file = self.temporary().map_err(action())?;
+        file.write_all(text).map_err(action())?;
+        file.as_file().sync_all().map_err(action())?;
+        file.persist(&self.path).map_err(|error| action()(error.error))?;
+        File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(action())
+    }
+
+    /// Whether [`Self::replace`] would succeed: tries all of it but the rename.
+    pub fn try_replace(&self) -> io::Result<()> {
+        self.temporary().map(drop)
+    }
+
+    fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// An empty file beside it, with its mode, owner and extended attributes; gone when dropped.
+    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+        let file = tempfile::Builder::new().prefix(".pgdetour-").tempfile_in(self.directory())?;
+        let created = file.as_file().metadata()?;
+        let owner = (created.uid() != self.metadata.uid()).then_some(self.metadata.uid());
+        let group = (created.gid() != self.metadata.gid()).then_some(self.metadata.gid());
+        if owner.is_some() || group.is_some() {
+            fchown(file.as_file(), owner, group)?;
+        }
+        file.as_file().set_permissions(fs::Permissions::from_mode(self.metadata.mode() & 0o7777))?;
+        Ok(file)
+    }
+}
