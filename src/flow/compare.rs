@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{Doing as _, Result};
+use crate::flow::mapping::{MappedColumn, TableName, TableRule};
 use crate::pg::Session;
-use crate::sql::{self, quote_identifier, quote_qualified};
+use crate::sql::{self, quote_identifier};
 
 /// Rows that share a bucket are hashed together; a bucket whose hashes differ is read row by row.
 const ROWS_PER_BUCKET: f64 = 4000.0;
@@ -14,36 +15,6 @@ const ROUNDS: usize = 10;
 
 /// How many differing rows are listed by their key.
 const LISTED: usize = 20;
-
-/// One value to compare: what it is on the old side, and in which column it lives on the new one.
-#[derive(Debug, Clone)]
-pub struct ComparedColumn {
-    /// Column of the new table.
-    pub name: String,
-    /// SQL over the old row's columns.
-    pub expression: String,
-    /// Type of the new column, as `format_type` writes it.
-    pub type_name: String,
-}
-
-/// A table and its image.
-#[derive(Debug, Clone)]
-pub struct ComparedTable {
-    /// Schema and name on the target: the old schema.
-    pub old: (String, String),
-    /// Schema and name on the source: the new schema, once maintenance has changed it.
-    pub new: (String, String),
-    /// The old table has partitions.
-    pub old_partitioned: bool,
-    /// The new table has partitions.
-    pub new_partitioned: bool,
-    /// Columns whose values make a row's identity; the whole row where there are none.
-    pub key: Vec<ComparedColumn>,
-    /// All compared columns, the key's included.
-    pub columns: Vec<ComparedColumn>,
-    /// The planner's estimate, for the number of buckets.
-    pub rows_estimate: f64,
-}
 
 /// What was found out about one table.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -68,21 +39,23 @@ pub struct Comparison {
     pub changing: usize,
 }
 
-/// Compares one table. `settle` makes sure that what was written before is on both sides (a marker that has
+/// Compares a table of the target with its image on the source; `rule` maps in the direction of replay, target to
+/// source. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
 /// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
 pub fn compare_table(
     source: &mut Session,
     target: &mut Session,
-    table: &ComparedTable,
+    rule: &TableRule,
+    rows_estimate: f64,
     settle: &mut dyn FnMut(&mut Session, &mut Session) -> Result<()>,
 ) -> Result<Comparison> {
-    let buckets = (table.rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
-    let new_side = HashedSide::new(table, buckets);
-    let old_side = HashedSide::old(target, table, buckets)?;
+    let buckets = (rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
+    let new_side = HashedSide::new(rule, buckets);
+    let old_side = HashedSide::old(target, rule, buckets)?;
     let on_source = new_side.hash_buckets(source)?;
     let on_target = old_side.hash_buckets(target)?;
     let mut result = Comparison {
-        table: format!("{}.{}", table.new.0, table.new.1),
+        table: rule.to.to_string(),
         rows_source: on_source.values().map(|bucket| bucket.0).sum(),
         rows_target: on_target.values().map(|bucket| bucket.0).sum(),
         equal: true,
@@ -148,45 +121,45 @@ struct HashedSide {
 
 impl HashedSide {
     /// The new table: its columns as they are.
-    fn new(table: &ComparedTable, buckets: i32) -> HashedSide {
-        let text = |column: &ComparedColumn| format!("{}::text", quote_identifier(&column.name));
-        HashedSide::build(table, &table.new, table.new_partitioned, buckets, text)
+    fn new(rule: &TableRule, buckets: i32) -> HashedSide {
+        let text = |column: &MappedColumn| format!("{}::text", quote_identifier(&column.name));
+        HashedSide::build(rule, &rule.to, rule.to_partitioned, buckets, text)
     }
 
     /// The old table: the mapping's expressions, in the new column's type where the target knows it.
-    fn old(target: &mut Session, table: &ComparedTable, buckets: i32) -> Result<HashedSide> {
+    fn old(target: &mut Session, rule: &TableRule, buckets: i32) -> Result<HashedSide> {
         let mut known = HashMap::new();
-        for column in table.key.iter().chain(&table.columns) {
+        for column in rule.key.iter().chain(&rule.columns) {
             let row = target.query_one(&sql::flow::HAS_TYPE, &[&column.type_name])?;
             known.insert(column.type_name.clone(), row.get::<_, bool>(0));
         }
-        let text = |column: &ComparedColumn| match known.get(&column.type_name) {
+        let text = |column: &MappedColumn| match known.get(&column.type_name) {
             Some(true) => format!("(({})::{})::text", column.expression, column.type_name),
             _ => format!("({})::text", column.expression),
         };
-        Ok(HashedSide::build(table, &table.old, table.old_partitioned, buckets, text))
+        Ok(HashedSide::build(rule, &rule.from, rule.from_partitioned, buckets, text))
     }
 
     fn build(
-        table: &ComparedTable,
-        place: &(String, String),
+        rule: &TableRule,
+        table: &TableName,
         partitioned: bool,
         buckets: i32,
-        text: impl Fn(&ComparedColumn) -> String,
+        text: impl Fn(&MappedColumn) -> String,
     ) -> HashedSide {
-        let row = |columns: &[ComparedColumn]| {
+        let row = |columns: &[MappedColumn]| {
             let texts: Vec<String> = columns.iter().map(&text).collect();
             format!("row({})::text", texts.join(", "))
         };
-        let all = row(&table.columns);
-        let key = if table.key.is_empty() { all.clone() } else { row(&table.key) };
+        let all = row(&rule.columns);
+        let key = if rule.key.is_empty() { all.clone() } else { row(&rule.key) };
         // Rows of inheriting tables are compared with those tables.
         let only = if partitioned { "" } else { "only " };
-        let from = quote_qualified(&place.0, &place.1);
+        let from = table.quoted();
         HashedSide {
             rows: format!("select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"),
             buckets,
-            name: format!("{}.{}", place.0, place.1),
+            name: table.to_string(),
         }
     }
 

@@ -1,0 +1,88 @@
+//! What our own roles have to be allowed on each side.
+
+use crate::error::{Checked, Result};
+use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, read_own_role};
+use crate::phase::Side;
+use crate::steps::Run;
+use crate::sql::quote_identifier;
+
+/// What mirroring needs of our role on the source.
+pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let role = read_own_role(run.source())?;
+    if role.superuser {
+        return Ok(());
+    }
+    replication(run, checked, Side::Source, &role);
+    create(run, checked, Side::Source, &role)?;
+    let selected = run.selected_tables(Side::Source)?;
+    let oids: Vec<u32> = selected.iter().map(|table| table.oid).collect();
+    for table in super::tables::not_owned(run.source(), &oids)? {
+        let message = format!("role \"{}\" does not own table \"{table}\", so cannot publish it", role.name);
+        let hint = format!("Run GRANT the owner of {table} TO {}; or connect as a superuser.", quote_identifier(&role.name));
+        checked.fail("privilege", &table, message, hint);
+    }
+    Ok(())
+}
+
+/// What mirroring needs of our role on the target.
+pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let role = read_own_role(run.target())?;
+    if role.superuser {
+        return Ok(());
+    }
+    create(run, checked, Side::Target, &role)?;
+    if !role.create_subscription {
+        let message = format!("role \"{}\" may not create subscriptions on the target", role.name);
+        let hint = format!(
+            "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser.",
+            quote_identifier(&role.name)
+        );
+        checked.fail("privilege", "target", message, hint);
+    }
+    Ok(())
+}
+
+/// What capture needs of our role on the target.
+pub fn capture(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let role = read_own_role(run.target())?;
+    if !role.superuser {
+        replication(run, checked, Side::Target, &role);
+    }
+    Ok(())
+}
+
+/// What replay needs of our role on the source.
+pub fn replay(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if !may_set_replica_role(run.source())? {
+        let role = quote_identifier(&read_own_role(run.source())?.name);
+        checked.warn(
+            "replica_role",
+            "source",
+            "our role may not set session_replication_role, so replay goes row by row and fires triggers",
+            format!("From PostgreSQL 15 on, run GRANT SET ON PARAMETER session_replication_role TO {role};"),
+        );
+    }
+    Ok(())
+}
+
+fn replication(_run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) {
+    if !role.replication {
+        let message = format!("role \"{}\" has no REPLICATION attribute on the {side}", role.name);
+        let hint = format!("Run ALTER ROLE {} REPLICATION; on the {side}.", quote_identifier(&role.name));
+        checked.fail("privilege", side.name(), message, hint);
+    }
+}
+
+fn create(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) -> Result<()> {
+    if !role.create_in_database {
+        let database = read_database(run.session(side))?.name;
+        let message = format!("role \"{}\" may not create in database \"{database}\" of the {side}", role.name);
+        let hint = format!(
+            "Run GRANT CREATE ON DATABASE {} TO {}; on the {side}.",
+            quote_identifier(&database),
+            quote_identifier(&role.name)
+        );
+        checked.fail("privilege", side.name(), message, hint);
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What the tables have to be like: decodable, identifiable, fitting the other side.
+
+use crate::config::SchemaMode;
+use crate::error::{Checked, Error, Result};
+use crate::flow::mapping::Mapping;
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::pg::catalog::objects::list_user_objects;
+use crate::pg::record;
+use crate::phase::{Phase, Side};
+use crate::sql;
+use crate::steps::Run;
+
+/// How many objects of a target that is not empty are named.
+const NAMED: usize = 5;
+
+/// The patterns select something.
+pub fn selected(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.selected_tables(Side::Source)?.is_empty() {
+        let patterns = run.config.mirror.tables.join(", ");
+        let message = format!("no table of the source matches {patterns}");
+        checked.fail("tables", "source", message, "Correct mirror.tables and mirror.exclude.");
+    }
+    Ok(())
+}
+
+/// None is UNLOGGED: its changes are in no WAL.
+pub fn logged(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    for table in run.selected_tables(Side::Source)?.iter().filter(|table| table.unlogged) {
+        let name = table.display();
+        let hint = format!(
+            "Add \"{name}\" to mirror.exclude, or run ALTER TABLE {} SET LOGGED; which rewrites it.",
+            table.quoted()
+        );
+        checked.fail("unlogged", &name, format!("table \"{name}\" is unlogged, so its changes cannot be followed"), hint);
+    }
+    Ok(())
+}
+
+/// Updates and deletes on the source can name their row.
+pub fn replica_identity(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let tables = run.selected_tables(Side::Source)?;
+    identity(&tables, checked);
+    Ok(())
+}
+
+/// Updates and deletes on the target can name their row.
+pub fn captured_identity(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    // The target's tables are the source's copies; while they are being made, the source's are checked.
+    if matches!(run.phase(), Phase::Absent | Phase::Mirroring) {
+        return Ok(());
+    }
+    let tables = run.selected_tables(Side::Target)?;
+    identity(&tables, checked);
+    Ok(())
+}
+
+fn identity(tables: &[Table], checked: &mut Checked) {
+    for table in tables.iter().filter(|table| !table.partitioned && table.key.is_empty()) {
+        let name = table.display();
+        // Publishing it anyway would make the application's own UPDATE fail at once.
+        let message = format!("table \"{name}\" has no replica identity, so its updates and deletes cannot be followed");
+        let hint = format!(
+            "Give it a primary key, or run ALTER TABLE {} REPLICA IDENTITY FULL; or add it to mirror.exclude.",
+            table.quoted()
+        );
+        checked.fail("replica_identity", &name, message, hint);
+    }
+}
+
+/// The target holds nothing that a copy could run into.
+pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.schema == SchemaMode::Existing || run.phase() != Phase::Absent {
+        return Ok(());
+    }
+    let objects = list_user_objects(run.target())?;
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<String> =
+        objects.iter().take(NAMED).map(|object| format!("{} {}.{}", object.kind, object.schema, object.name)).collect();
+    if objects.len() > NAMED {
+        named.push(format!("and {} more", objects.len() - NAMED));
+    }
+    checked.fail(
+        "target_empty",
+        "target",
+        format!("the target is not empty: it holds {}", named.join(", ")),
+        "Give an empty database, or set mirror.schema = \"existing\" if its tables are to be filled.",
+    );
+    Ok(())
+}
+
+/// With `schema = "existing"`: every selected table has its image on the target, and it is empty.
+pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.schema != SchemaMode::Existing || run.phase() != Phase::Absent {
+        return Ok(());
+    }
+    let publisher = run.selected_tables(Side::Source)?;
+    let subscriber = crate::pg::catalog::list_tables(run.target())?;
+    collect(Mapping::build(&publisher, &subscriber, &[], run.target()), checked)?;
+    for table in &publisher {
+        let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
+            continue;
+        };
+        if !image.partitioned && has_rows(run.target(), image)? {
+            let name = table.display();
+            let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
+            checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
+        }
+    }
+    Ok(())
+}
+
+fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
+    let rows = session.query_text(&format!("select 1 from only {} limit 1", table.quoted()), &[])?;
+    Ok(!rows.is_empty())
+}
+
+/// Every captured column has a place on the source as it is now.
+pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    collect(run.replay_mapping().map(drop), checked)
+}
+
+/// Findings become findings of the check; what else fails, fails.
+fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(Error::ChecksFailed { findings }) => {
+            checked.failures.extend(findings);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Nothing was set aside that nobody has looked at.
+pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let count = record::count_quarantined(run.source())?;
+    if count > 0 {
+        let hint = "See table pgdetour.quarantine on the source; retry or delete its rows.";
+        checked.fail("quarantine", "source", format!("{count} changes are in quarantine"), hint);
+    }
+    Ok(())
+}
+
+/// Tables among these that our role does not own, as `schema.name`.
+pub fn not_owned(session: &mut Session, tables: &[u32]) -> Result<Vec<String>> {
+    let rows = session.query(&sql::catalog::LIST_NOT_OWNED, &[&tables])?;
+    Ok(rows.iter().map(|row| format!("{}.{}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+}

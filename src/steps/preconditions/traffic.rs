@@ -1,0 +1,75 @@
+//! General traffic: whose it is, whether it can be fenced off, and the routers that send it.
+
+use crate::config::RouterKind;
+use crate::error::{Checked, Result};
+use crate::pg::catalog::facts::list_roles;
+use crate::pg::{fence, sessions};
+use crate::phase::Side;
+use crate::steps::Run;
+use crate::steps::switch::DEFAULT_MAX_PAUSE;
+
+/// Somebody said whose connections are general traffic.
+pub fn roles_named(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.traffic.roles.is_empty() {
+        let hint = "Name the application's roles: [traffic] roles = [\"shop_app\"].";
+        checked.fail("traffic_roles", "traffic.roles", "no role of general traffic is named", hint);
+    }
+    Ok(())
+}
+
+/// The roles of general traffic can work on the target.
+pub fn roles_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let wanted = run.config.traffic.roles.clone();
+    let found = list_roles(run.target(), &wanted)?;
+    for name in &wanted {
+        match found.iter().find(|role| &role.name == name) {
+            None => {
+                let message = format!("role \"{name}\" does not exist on the target");
+                let hint = "Create it there with the same password: pg_dumpall --roles-only on the source shows how.";
+                checked.fail("role_missing", name, message, hint);
+            }
+            Some(role) if !role.may_connect => {
+                let message = format!("role \"{name}\" may not connect to the target's database");
+                checked.fail("role_connect", name, message, "Grant it CONNECT on the target's database.");
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// General roles can be kept out of the source.
+pub fn source_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    checked.append(fence::check(run.source(), &roles)?);
+    Ok(())
+}
+
+/// General roles can be kept out of the target.
+pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    checked.append(fence::check(run.target(), &roles)?);
+    Ok(())
+}
+
+/// Every router can be reached and can do what a switch asks of it.
+pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
+    checked.append(run.routers()?.check(budget));
+    if run.config.router.kind == RouterKind::None {
+        let hint = "Point your clients at the other side yourself while the command waits for you.";
+        checked.warn("router", "router.kind", "no router is configured: clients are not moved by pgdetour", hint);
+    }
+    Ok(())
+}
+
+/// No general role has a prepared transaction open: nothing but COMMIT PREPARED ends it.
+pub fn prepared_transactions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    for prepared in sessions::list_prepared(run.session(Side::Source), &roles)? {
+        let message = format!("a prepared transaction \"{}\" of general traffic is open", prepared.gid);
+        let hint = format!("Run COMMIT PREPARED '{0}'; or ROLLBACK PREPARED '{0}'; on the source.", prepared.gid);
+        checked.fail("prepared_transaction", &prepared.gid, message, hint);
+    }
+    Ok(())
+}
