@@ -9,9 +9,13 @@ mod facts;
 mod fault;
 pub mod mirror;
 mod open;
+mod orphans;
+mod outcome;
 mod preconditions;
 pub mod replay;
 pub mod restrict;
+mod routing;
+mod selection;
 mod signals;
 pub mod status;
 mod switch;
@@ -28,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
-use crate::pg::{Server, Session};
+use crate::pg::{Conninfo, Server, Session};
 use crate::phase::{Command, Phase, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
@@ -62,6 +66,14 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// The budget of the pause, for checks that compare it with the router's own limits.
+    max_pause: Option<Duration>,
+    pause_ms: Option<f64>,
+    late_writes: i64,
+    /// A report that stands although the command fails.
+    report: Option<Value>,
+    /// Phase and who serves, where the command has found out more than the record says.
+    reported: Option<(Phase, Serving)>,
 }
 
 /// How long one named step took.
@@ -81,6 +93,47 @@ struct PlannedStep {
 }
 
 impl Run {
+    /// A run that has not touched anything yet. What the configuration asks for and this version cannot do is refused.
+    pub fn new(command: Command, config: Config, output: Output, plan: Plan, signals: Signals) -> Result<Run> {
+        let unsupported = config.unsupported();
+        if !unsupported.is_empty() {
+            return Err(Error::ChecksFailed { findings: unsupported });
+        }
+        let server = |side: Side| {
+            Ok(Server {
+                side,
+                conninfo: Conninfo::parse(config.conninfo(side)?)?,
+                application_name: format!("pgdetour {command}"),
+                plan: plan.clone(),
+            })
+        };
+        Ok(Run {
+            source_server: server(Side::Source)?,
+            target_server: server(Side::Target)?,
+            command,
+            config,
+            output,
+            plan,
+            signals,
+            source: None,
+            target: None,
+            locks: Vec::new(),
+            routers: None,
+            detour: None,
+            warnings: Vec::new(),
+            steps: Vec::new(),
+            unwritten_steps: 0,
+            changed: false,
+            part_way: false,
+            held_since: None,
+            max_pause: None,
+            pause_ms: None,
+            late_writes: 0,
+            report: None,
+            reported: None,
+        })
+    }
+
     /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.
     /// While clients are held, the note waits until they go on.
     pub fn step<T>(&mut self, name: &'static str, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
@@ -89,7 +142,7 @@ impl Run {
             fault::point("before", name);
         }
         self.plan.enter(name);
-        let progress = self.output.step(name);
+        let progress = self.output.begin(name);
         let begun = Instant::now();
         let result = work(self);
         let took = begun.elapsed();

@@ -1,0 +1,20 @@
+//! Every precondition of every later step, all findings in one run; changes nothing.
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::steps::{Needs, Run, preconditions};
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run) -> Result<Value> {
+    run.connect(Needs::Both)?;
+    let phase = run.phase();
+    let checked = run.check_all(preconditions::ahead_of(phase))?;
+    for warning in &checked.warnings {
+        run.warn(format!("{}: {}. {}", warning.object, warning.message, warning.hint));
+    }
+    if !checked.failures.is_empty() {
+        return Err(Error::ChecksFailed { findings: checked.failures });
+    }
+    Ok(json!({ "phase": phase, "next": phase.next(), "failures": [], "remarks": checked.warnings }))
+}

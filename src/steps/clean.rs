@@ -1,0 +1,108 @@
+//! Removes every object that pgdetour made, on both sides, found by its fixed name.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::flow::{copy, publication, slot, subscription};
+use crate::pg::{fence, record, restriction};
+use crate::phase::{Phase, Serving, Side};
+use crate::steps::{Needs, Run, capture, mirror};
+
+/// How long the last reader of a slot may take to leave it.
+const SLOT_BUDGET: Duration = Duration::from_secs(30);
+
+/// What `clean` is to do beyond removing our objects.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent {
+    /// Leave traffic on the target for good.
+    pub stay: bool,
+    /// Drop the mirrored tables too.
+    pub drop_data: bool,
+}
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
+    run.open(Needs::Both)?;
+    let phase = run.phase();
+    refuse_loss(phase, extent)?;
+    if run.is_clean()? {
+        return Ok(json!({ "removed": [] }));
+    }
+    let question = match (phase, extent.drop_data) {
+        (Phase::Detoured, _) => "make the target the new home and forget the way back",
+        (_, true) => "remove everything that pgdetour made, and drop the target's copies of the mirrored tables",
+        _ => "remove everything that pgdetour made",
+    };
+    run.confirm(question)?;
+    run.part_way = !run.plan.is_dry();
+    let mut removed = Vec::new();
+    run.step("drop the mirror flow", mirror::drop_flow)?;
+    run.step("drop capture", capture::drop_flow)?;
+    run.step("lift restrictions", |run| restriction::lift_all(run.target()))?;
+    run.step("lower the fences", |run| lower_fences(run, phase))?;
+    if extent.drop_data {
+        run.step("drop the mirrored tables", drop_data)?;
+    }
+    // The target's record goes last: as long as it is there, the same command goes on.
+    run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
+    run.step("drop the record on the target", |run| record::drop_record(run.target()))?;
+    if !run.plan.is_dry() {
+        run.detour = None;
+        run.changed = true;
+        run.part_way = false;
+    }
+    removed.extend(["subscription", "publications", "slots", "triggers", "schema pgdetour"]);
+    Ok(json!({ "removed": removed }))
+}
+
+/// While detoured, what users have written is on the target alone: removing capture would lose it.
+fn refuse_loss(phase: Phase, extent: Extent) -> Result<()> {
+    match (phase, extent.stay) {
+        (Phase::Detoured, false) => Err(Error::Refused {
+            kind: "would_lose_changes",
+            message: "the target serves, and its changes are not on the source".into(),
+            detail: None,
+            hint: "Run pgdetour cutback to bring traffic home first, or pgdetour clean --stay to make the target \
+                   the new home."
+                .into(),
+        }),
+        (Phase::Detoured, true) | (_, false) => Ok(()),
+        (_, true) => Err(Error::Refused {
+            kind: "not_detoured",
+            message: format!("the target does not serve in phase \"{phase}\", so it cannot stay in service"),
+            detail: None,
+            hint: "Run pgdetour clean without --stay.".into(),
+        }),
+    }
+}
+
+/// Restores who may connect. A source that was left behind for good stays fenced: nobody shall write there by mistake.
+fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
+    let facts = run.facts()?;
+    if let Some(fence) = &facts.target_fence {
+        fence::lower(run.target(), fence)?;
+    }
+    match (&facts.source_fence, phase) {
+        (Some(_), Phase::Detoured) => {
+            run.warn(
+                "the source stays closed to general roles; GRANT CONNECT ON DATABASE opens it again when it is needed",
+            );
+            Ok(())
+        }
+        (Some(fence), _) => fence::lower(run.source(), fence),
+        (None, _) => Ok(()),
+    }
+}
+
+fn drop_data(run: &mut Run) -> Result<()> {
+    copy::drop_copied_schemas(run.target())
+}
+
+impl Run {
+    /// Whether there is nothing of ours on either side.
+    fn is_clean(&mut self) -> Result<bool> {
+        Ok(self.detour.is_none() && self.find_orphans()?.is_empty())
+    }
+}

@@ -1,0 +1,30 @@
+//! What a run came to, for output.
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::output::Outcome;
+use crate::steps::Run;
+
+impl Run {
+    /// The outcome, and the failure if there was one. A dry run's report is its plan.
+    pub fn into_outcome(self, result: Result<Value>) -> (Outcome, Option<Error>) {
+        let knows_phase = self.target.is_some() || self.reported.is_some();
+        let (phase, serving) = self.reported.unwrap_or_else(|| (self.phase(), self.serving()));
+        let (report, error) = match result {
+            Ok(_) if self.plan.is_dry() => (json!({ "dry_run": true, "steps": self.steps_report() }), None),
+            Ok(report) => (report, None),
+            Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
+        };
+        let outcome = Outcome {
+            command: Some(self.command),
+            changed: self.changed && !self.plan.is_dry(),
+            part_way: self.part_way && !self.plan.is_dry(),
+            phase: knows_phase.then_some(phase),
+            serving: knows_phase.then_some(serving),
+            warnings: self.warnings,
+            report,
+        };
+        (outcome, error)
+    }
+}

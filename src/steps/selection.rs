@@ -1,0 +1,54 @@
+//! The tables that the configuration selects, and how they map.
+
+use crate::error::Result;
+use crate::flow::mapping::{MapRule, Mapping};
+use crate::pg::catalog::{self, Table};
+use crate::phase::Side;
+use crate::steps::Run;
+
+impl Run {
+    /// Tables of one side that `[mirror]` selects; a partition goes with its root.
+    pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
+        let selection = self.config.mirror.selection()?;
+        let mut tables = catalog::list_tables(self.session(side))?;
+        tables.retain(|table| match &table.root {
+            Some((schema, name)) => selection.matches(schema, name),
+            None => selection.matches(&table.schema, &table.name),
+        });
+        Ok(tables)
+    }
+
+    /// How the target's tables map to the source's as they are now, through `[[map]]`.
+    pub fn replay_mapping(&mut self) -> Result<Mapping> {
+        let rules: Vec<MapRule> = self
+            .config
+            .map
+            .iter()
+            .map(|map| MapRule {
+                from: map.from.to_string(),
+                to: map.to.to_string(),
+                key: map.key.clone(),
+                columns: map.columns.clone(),
+                drop: map.drop.clone(),
+            })
+            .collect();
+        self.mapping(Side::Target, &rules)
+    }
+
+    /// How the target's tables map to the source's by name: the same schema on both sides.
+    pub fn identity_mapping(&mut self) -> Result<Mapping> {
+        self.mapping(Side::Target, &[])
+    }
+
+    /// How the source's tables map to the target's by name, for the mirror.
+    pub fn mirror_mapping(&mut self) -> Result<Mapping> {
+        self.mapping(Side::Source, &[])
+    }
+
+    fn mapping(&mut self, publisher: Side, rules: &[MapRule]) -> Result<Mapping> {
+        let tables = self.selected_tables(publisher)?;
+        let subscriber = self.session(publisher.other());
+        let images = catalog::list_tables(subscriber)?;
+        Mapping::build(&tables, &images, rules, subscriber)
+    }
+}
