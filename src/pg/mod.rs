@@ -5,6 +5,8 @@ pub mod conninfo;
 pub mod lock;
 pub mod record;
 pub mod server;
+#[cfg(test)]
+pub mod test_server;
 pub mod wire;
 
 pub use conninfo::Conninfo;
