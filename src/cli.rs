@@ -176,24 +176,6 @@ pub enum Commands {
     Clean(CleanOptions),
 }
 
-impl Commands {
-    /// The word on the command line.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Commands::Check => "check",
-            Commands::Mirror(_) => "mirror",
-            Commands::Restrict(_) => "restrict",
-            Commands::Capture => "capture",
-            Commands::Cutover(_) => "cutover",
-            Commands::Replay(_) => "replay",
-            Commands::Cutback(_) => "cutback",
-            Commands::Verify(_) => "verify",
-            Commands::Status => "status",
-            Commands::Clean(_) => "clean",
-        }
-    }
-}
-
 /// Options of `mirror`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MirrorOptions {

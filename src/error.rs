@@ -114,7 +114,7 @@ impl From<&postgres::Error> for ServerError {
                 connection_lost: gone,
             };
         }
-        let is_io = error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+        let is_io = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
         ServerError {
             message: error.to_string(),
             connection_lost: error.is_closed() || is_io,

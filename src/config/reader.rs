@@ -112,7 +112,7 @@ impl<'r, 't> Section<'r, 't> {
             return self.wrong_type(key, value, value.get_ref(), "an array of strings");
         };
         let mut texts = Vec::new();
-        for item in items.iter() {
+        for item in items {
             match item.get_ref() {
                 DeValue::String(text) => texts.push(text.to_string()),
                 other => return self.wrong_type(key, item, other, "a string in the array"),
@@ -188,7 +188,7 @@ impl<'r, 't> Section<'r, 't> {
             return Vec::new();
         };
         let mut sections = Vec::new();
-        for item in items.iter() {
+        for item in items {
             match item.get_ref() {
                 DeValue::Table(table) => sections.push(self.inner(key, table, item.span())),
                 other => {

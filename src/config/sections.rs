@@ -15,15 +15,15 @@ use crate::units::parse_duration;
 
 /// The whole document. Mistakes are noted in the reader, with the defaults in their places.
 pub fn read(root: &Section, folder: &Path) -> Config {
-    let source = root.section("source").map(read_source).unwrap_or_default();
-    let target = root.section("target").map(read_target).unwrap_or_default();
-    let traffic = root.section("traffic").map(read_traffic).unwrap_or_default();
-    let mirror = root.section("mirror").map(read_mirror).unwrap_or_default();
+    let source = root.section("source").map(|section| read_source(&section)).unwrap_or_default();
+    let target = root.section("target").map(|section| read_target(&section)).unwrap_or_default();
+    let traffic = root.section("traffic").map(|section| read_traffic(&section)).unwrap_or_default();
+    let mirror = root.section("mirror").map(|section| read_mirror(&section)).unwrap_or_default();
     let restrict = read_restricts(root, &traffic);
-    let capture = root.section("capture").map(read_capture).unwrap_or_default();
-    let replay = root.section("replay").map(read_replay).unwrap_or_default();
+    let capture = root.section("capture").map(|section| read_capture(&section)).unwrap_or_default();
+    let replay = root.section("replay").map(|section| read_replay(&section)).unwrap_or_default();
     let map = read_maps(root);
-    let router = root.section("router").map(|section| read_router(section, folder)).unwrap_or_default();
+    let router = root.section("router").map(|section| read_router(&section, folder)).unwrap_or_default();
     if router.kind != RouterKind::None && traffic.roles.is_empty() {
         root.mistake(
             if root.has("traffic") { "traffic" } else { "router" },
@@ -35,23 +35,23 @@ pub fn read(root: &Section, folder: &Path) -> Config {
     Config { source, target, traffic, mirror, restrict, capture, replay, map, router }
 }
 
-fn read_source(section: Section) -> SourceConfig {
-    let source = SourceConfig { conninfo: filled(&section, "conninfo") };
+fn read_source(section: &Section) -> SourceConfig {
+    let source = SourceConfig { conninfo: filled(section, "conninfo") };
     section.end();
     source
 }
 
-fn read_target(section: Section) -> TargetConfig {
+fn read_target(section: &Section) -> TargetConfig {
     let target = TargetConfig {
-        conninfo: filled(&section, "conninfo"),
-        source_conninfo: filled(&section, "source_conninfo"),
+        conninfo: filled(section, "conninfo"),
+        source_conninfo: filled(section, "source_conninfo"),
     };
     section.end();
     target
 }
 
-fn read_traffic(section: Section) -> Traffic {
-    let roles = names(&section, "roles").unwrap_or_default();
+fn read_traffic(section: &Section) -> Traffic {
+    let roles = names(section, "roles").unwrap_or_default();
     let admin_networks = section.texts("admin_networks").unwrap_or_default();
     for network in &admin_networks {
         if let Err(why) = check_network(network) {
@@ -66,13 +66,13 @@ fn read_traffic(section: Section) -> Traffic {
     Traffic { roles, admin_networks }
 }
 
-fn read_mirror(section: Section) -> Mirror {
+fn read_mirror(section: &Section) -> Mirror {
     let default = Mirror::default();
     let modes = [("continuous", MirrorMode::Continuous), ("batch", MirrorMode::Batch)];
     let schemas = [("dump", SchemaMode::Dump), ("existing", SchemaMode::Existing)];
     let mirror = Mirror {
-        tables: patterns(&section, "tables").unwrap_or(default.tables),
-        exclude: patterns(&section, "exclude").unwrap_or_default(),
+        tables: patterns(section, "tables").unwrap_or(default.tables),
+        exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
@@ -152,14 +152,14 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
     restricts
 }
 
-fn read_capture(section: Section) -> Capture {
+fn read_capture(section: &Section) -> Capture {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
     let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }
 
-fn read_replay(section: Section) -> Replay {
+fn read_replay(section: &Section) -> Replay {
     let acts = [("stop", OnConflict::Stop), ("quarantine", OnConflict::Quarantine)];
     let on_conflict = section.word("on_conflict", &acts).unwrap_or(OnConflict::Stop);
     section.end();
@@ -216,14 +216,17 @@ fn read_maps(root: &Section) -> Vec<Map> {
     maps
 }
 
-fn read_router(section: Section, folder: &Path) -> Router {
+fn read_router(section: &Section, folder: &Path) -> Router {
     let kinds = [RouterKind::Pgbouncer, RouterKind::Haproxy, RouterKind::Command, RouterKind::None]
         .map(|kind| (kind.name(), kind));
     let kind = section.word("kind", &kinds);
     let kind = section.required("kind", kind, "Say which router: pgbouncer, haproxy, command or none.");
-    let pgbouncer: Vec<PgBouncer> =
-        section.sections("pgbouncer").into_iter().filter_map(|inner| read_pgbouncer(inner, folder)).collect();
-    let command = section.section("command").and_then(|inner| read_command(inner, folder));
+    let pgbouncer: Vec<PgBouncer> = section
+        .sections("pgbouncer")
+        .into_iter()
+        .filter_map(|inner| read_pgbouncer(&inner, folder))
+        .collect();
+    let command = section.section("command").and_then(|inner| read_command(&inner, folder));
     if let Some(kind) = kind {
         // Its keys are not read, since every command refuses this kind.
         let has = [
@@ -259,8 +262,8 @@ fn read_router(section: Section, folder: &Path) -> Router {
     Router { kind: kind.unwrap_or_default(), pgbouncer, command }
 }
 
-fn read_pgbouncer(section: Section, folder: &Path) -> Option<PgBouncer> {
-    let text = |key, hint: &str| section.required(key, filled(&section, key), hint);
+fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncer> {
+    let text = |key, hint: &str| section.required(key, filled(section, key), hint);
     let admin = text("admin", "Give a connection string of its console, with dbname=pgbouncer.");
     let database = text("database", "Name the entry of [databases] that general traffic uses.");
     let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
@@ -269,7 +272,7 @@ fn read_pgbouncer(section: Section, folder: &Path) -> Option<PgBouncer> {
     Some(PgBouncer { admin: admin?, database: database?, config: folder.join(config?), target: target? })
 }
 
-fn read_command(section: Section, folder: &Path) -> Option<RouterCommand> {
+fn read_command(section: &Section, folder: &Path) -> Option<RouterCommand> {
     let program = section.texts("program");
     let program = section.required("program", program, "Give the program and its arguments as an array.");
     let timeout = section.parsed("timeout", |text| {

@@ -304,3 +304,24 @@ fn connection_strings_of_the_command_line_come_before_the_files() {
     let error = Config::default().conninfo(Side::Target).expect_err("nothing is given").to_string();
     assert_eq!(error, "no connection string for the target is given");
 }
+
+#[test]
+fn the_example_is_read_and_the_defaults_it_shows_are_the_defaults() {
+    let text = include_str!("../../examples/pgdetour.toml");
+    assert!(parsed(text).unsupported().is_empty());
+    let shown = [
+        "tables = [\"*.*\"]",
+        "mode = \"continuous\"",
+        "jobs = 4",
+        "schema = \"dump\"",
+        "deny = [\"insert\", \"update\", \"delete\", \"truncate\"]",
+        "method = \"wal\"",
+        "on_conflict = \"stop\"",
+    ];
+    let mut written_out = text.to_owned();
+    for line in shown {
+        assert!(text.contains(&format!("\n# {line}\n")), "the example does not show {line}");
+        written_out = written_out.replace(&format!("\n# {line}\n"), &format!("\n{line}\n"));
+    }
+    assert_eq!(format!("{:?}", parsed(&written_out)), format!("{:?}", parsed(text)));
+}

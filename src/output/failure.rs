@@ -7,7 +7,7 @@ use dialoguer::console::style;
 use super::Outcome;
 use crate::error::Error;
 
-/// `error:`, and below it `detail:`, findings, `hint:` and `next:`, as far as there are any.
+/// `error:`, and below it `detail:`, `hint:`, findings and `next:`, as far as there are any.
 pub fn text(outcome: &Outcome, error: &Error) -> String {
     let mut text = format!("{} {error}", style("error:").red().bold().for_stderr());
     let mut line = |indent: &str, label: &str, content: &str| {
@@ -18,14 +18,14 @@ pub fn text(outcome: &Outcome, error: &Error) -> String {
     if let Some(detail) = error.detail() {
         line("  ", "detail", &detail);
     }
+    if let Some(hint) = error.hint() {
+        line("  ", "hint", &hint);
+    }
     for finding in error.findings() {
         line("  ", finding.check, &format!("{}: {}", finding.object, finding.message));
         if !finding.hint.is_empty() {
             line("    ", "hint", &finding.hint);
         }
-    }
-    if let Some(hint) = error.hint() {
-        line("  ", "hint", &hint);
     }
     line("  ", "next", &error.next(outcome.command, outcome.changed, outcome.part_way, outcome.phase));
     text.push('\n');

@@ -67,7 +67,7 @@ impl Drop for Line {
 pub struct Bar {
     output: Output,
     what: String,
-    bar: ProgressBar,
+    drawn: ProgressBar,
     last_line: Arc<Mutex<Instant>>,
 }
 
@@ -89,31 +89,31 @@ impl Bar {
         Bar {
             output: output.clone(),
             what: what.to_owned(),
-            bar,
+            drawn: bar,
             last_line: Arc::new(Mutex::new(Instant::now())),
         }
     }
 
     /// More bytes are done.
     pub fn add(&self, done: u64) {
-        self.bar.inc(done);
+        self.drawn.inc(done);
         self.keep_pace();
     }
 
     /// So many bytes are done in all.
     pub fn set(&self, done: u64) {
-        self.bar.set_position(done);
+        self.drawn.set_position(done);
         self.keep_pace();
     }
 
     /// The total has turned out to be another one.
     pub fn set_total(&self, total: u64) {
-        self.bar.set_length(total);
+        self.drawn.set_length(total);
     }
 
     /// The work has ended, well or not.
     pub fn end(&self) {
-        self.bar.finish_and_clear();
+        self.drawn.finish_and_clear();
     }
 
     /// Where nothing is drawn, a line now and then.
@@ -124,7 +124,7 @@ impl Bar {
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() >= PACE {
             *last = Instant::now();
-            self.output.say(&line(&self.what, self.bar.position(), self.bar.length().unwrap_or(0)));
+            self.output.say(&line(&self.what, self.drawn.position(), self.drawn.length().unwrap_or(0)));
         }
     }
 }

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
 
 use super::Outcome;
-use crate::phase::Command;
+use crate::phase::{Command, Serving};
 
 /// What to print on standard output. A quiet run prints the sentence of what was asked for, and no tables.
 pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
@@ -36,7 +36,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
     let number = |key: &str| count(report.get(key));
     let field = |key: &str| report.get(key).map(|value| cell(key, value)).unwrap_or_default();
     let Some(command) = outcome.command else { return String::new() };
-    let done = match command {
+    match command {
         Command::Check => "All preconditions hold.".into(),
         Command::Mirror if !outcome.changed => "The mirror is up to date; nothing was changed.".into(),
         Command::Mirror => format!(
@@ -49,14 +49,19 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
         Command::Restrict if !outcome.changed => {
             "The restrictions are as configured; nothing was changed.".into()
         }
+        Command::Restrict if number("restricted") == 0 => "No table is restricted on the target.".into(),
         Command::Restrict => {
             format!("{} restricted on the target.", plural_is(number("restricted"), "table"))
         }
-        Command::Capture => format!(
-            "Changes on the target are recorded from {} on; {} retained.",
-            field("start_lsn"),
-            field("retained_bytes")
-        ),
+        Command::Capture => match field("start_lsn").as_str() {
+            "" => "Changes on the target are recorded.".into(),
+            start => {
+                format!(
+                    "Changes on the target are recorded from {start} on; {} retained.",
+                    field("retained_bytes")
+                )
+            }
+        },
         Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
         Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
         Command::Cutover | Command::Cutback => format!(
@@ -78,8 +83,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
         Command::Status => status(outcome, report),
         Command::Clean if !outcome.changed => "There is nothing to remove.".into(),
         Command::Clean => "Every object that pgdetour made is removed.".into(),
-    };
-    done
+    }
 }
 
 /// The fields of the report that the sentence holds. (The steps were told while they were done.)
@@ -102,10 +106,9 @@ fn status(outcome: &Outcome, report: &Map<String, Value>) -> String {
         None => "Phase unknown".into(),
     };
     match outcome.serving {
-        Some(serving) if serving.to_string() == "nobody" => {
-            text.push_str("; nobody serves: clients are held.")
-        }
+        Some(Serving::Nobody) => text.push_str("; nobody serves: clients are held."),
         Some(serving) => {
+            // Writing to a string cannot fail, here and below.
             let _ = write!(text, "; the {serving} serves.");
         }
         None => text.push('.'),
