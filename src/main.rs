@@ -19,11 +19,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions};
+use cli::{Cli, Commands, GlobalOptions, SwitchOptions};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
 use phase::Command;
+use plan::Plan;
+use serde_json::Value;
+use steps::{Bounds, Extent, Run, Signals};
 
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -37,12 +40,45 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> i32 {
     let command = command_of(&cli.command);
     let output = Output::new(mode(&cli.global));
-    match configure(&cli.global) {
-        Ok(_config) => {
-            let message = format!("{command} is not wired to its steps");
-            output.finish(&Outcome::of(command), Some(&Error::Internal { message }))
+    let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
+    let begun = configure(&cli.global).and_then(|config| {
+        let signals = Signals::install()?;
+        Run::new(command, config, output.clone(), plan, signals)
+    });
+    let (outcome, error) = match begun {
+        Ok(mut run) => {
+            let result = take(&mut run, &cli.command);
+            run.into_outcome(result)
         }
-        Err(error) => output.finish(&Outcome::of(command), Some(&error)),
+        Err(error) => (Outcome::of(command), Some(error)),
+    };
+    output.finish(&outcome, error.as_ref())
+}
+
+/// The one step that the command is; its report.
+fn take(run: &mut Run, command: &Commands) -> Result<Value> {
+    match command {
+        Commands::Check => steps::check::run(run),
+        Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
+        Commands::Restrict(options) => steps::restrict::run(run, options.lift),
+        Commands::Capture => steps::capture::run(run),
+        Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
+        Commands::Replay(options) => steps::replay::run(run, options.follow),
+        Commands::Cutback(options) => steps::cutback::run(run, &bounds(options)),
+        Commands::Verify(options) => steps::verify::run(run, &options.tables),
+        Commands::Status => steps::status::run(run),
+        Commands::Clean(options) => {
+            steps::clean::run(run, Extent { stay: options.stay, drop_data: options.drop_data })
+        }
+    }
+}
+
+fn bounds(options: &SwitchOptions) -> Bounds {
+    Bounds {
+        max_pause: options.max_pause,
+        max_lag: options.max_lag,
+        drain_timeout: options.drain_timeout,
+        terminate_after: options.terminate_after,
     }
 }
 

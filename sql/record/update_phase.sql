@@ -1,3 +1,3 @@
--- $1 text: phase; $2 text: serving; $3 text: side decided on, or null
+-- $1 text: phase; $2 text: serving; $3 text: side decided on, or null; $4 jsonb: facts to add or replace
 update pgdetour.detour
-set phase = $1, serving = $2, decided = $3, changed_at = pg_catalog.clock_timestamp()
+set phase = $1, serving = $2, decided = $3, facts = facts || $4, changed_at = pg_catalog.clock_timestamp()

@@ -130,10 +130,17 @@ fn stamp(session: &mut Session, id: &str, side: Side) -> Result<()> {
 }
 
 /// Records phase and who serves. `decided` is the side that a switch has decided on.
-pub fn set_phase(target: &mut Session, phase: Phase, serving: Serving, decided: Option<Side>) -> Result<()> {
+/// `facts` are added in the same statement.
+pub fn set_phase(
+    target: &mut Session,
+    phase: Phase,
+    serving: Serving,
+    decided: Option<Side>,
+    facts: &Value,
+) -> Result<()> {
     let decided = decided.map(Side::name);
     target
-        .change(sql::UPDATE_PHASE.text, &[&phase.name(), &serving.to_string(), &decided])
+        .change(sql::UPDATE_PHASE.text, &[&phase.name(), &serving.to_string(), &decided, facts])
         .doing(|| format!("record phase \"{phase}\""))?;
     Ok(())
 }
@@ -196,6 +203,11 @@ pub fn write_progress(subscriber: &mut Session, flow: &str, detour: &str, lsn: P
         .change(sql::WRITE_PROGRESS.text, &[&flow, &detour, &lsn])
         .doing(|| format!("record where the {flow} flow begins"))?;
     Ok(())
+}
+
+/// Changes that were set aside on the source, and nobody has looked at yet.
+pub fn count_quarantined(source: &mut Session) -> Result<i64> {
+    Ok(source.query_one(&sql::COUNT_QUARANTINED, &[])?.get(0))
 }
 
 /// A fresh UUID, from a server that we talk to anyway.

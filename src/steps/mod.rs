@@ -37,8 +37,10 @@ use crate::phase::{Command, Phase, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
 use facts::Facts;
+pub use clean::Extent;
 pub use open::Needs;
 pub use signals::Signals;
+pub use switch::Bounds;
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
 pub struct Run {
@@ -66,6 +68,8 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// Facts found out while clients are held, written together with the decision.
+    pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
     max_pause: Option<Duration>,
     pause_ms: Option<f64>,
@@ -126,6 +130,7 @@ impl Run {
             changed: false,
             part_way: false,
             held_since: None,
+            pending: Facts::default(),
             max_pause: None,
             pause_ms: None,
             late_writes: 0,
@@ -203,7 +208,18 @@ impl Run {
 
     /// Writes phase and who serves into the record. A dry run notes it, and keeps the phase that there is.
     fn enter_phase(&mut self, phase: Phase, serving: Serving, decided: Option<Side>) -> Result<()> {
-        record::set_phase(self.target(), phase, serving, decided)?;
+        self.enter_phase_with(phase, serving, decided, &Facts::default())
+    }
+
+    /// The same, and adds facts in the same statement.
+    fn enter_phase_with(
+        &mut self,
+        phase: Phase,
+        serving: Serving,
+        decided: Option<Side>,
+        facts: &Facts,
+    ) -> Result<()> {
+        record::set_phase(self.target(), phase, serving, decided, &serde_json::json!(facts))?;
         if self.plan.is_dry() {
             return Ok(());
         }
@@ -211,6 +227,7 @@ impl Run {
             detour.phase = phase;
             detour.serving = serving;
             detour.decided = decided;
+            facts.merge_into(&mut detour.facts);
         }
         Ok(())
     }
@@ -231,6 +248,17 @@ impl Run {
         if self.detour.is_some() && record::note_event(self.target(), command, message, None).is_err() {
             self.warn(format!("the history does not show \"{message}\""));
         }
+    }
+
+    /// Id of the detour.
+    fn detour_id(&self) -> Result<String> {
+        let detour = self.detour.as_ref();
+        detour.map(|detour| detour.id.clone()).ok_or_else(|| Error::Internal { message: "there is no record".into() })
+    }
+
+    /// Asks before something that cannot be undone easily; a dry run does not ask.
+    fn confirm(&self, what: &str) -> Result<()> {
+        if self.plan.is_dry() { Ok(()) } else { self.output.confirm(what) }
     }
 
     /// What earlier steps left for later ones.

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::sequences::Carried;
-use crate::flow::{late, publication, slot};
+use crate::flow::{FlowName, lag, late, marker};
 use crate::pg::fence::{self, FenceUndo};
-use crate::pg::{catalog, record, sessions};
+use crate::pg::{PgLsn, record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
 use crate::steps::facts::{Facts, parse_lsn};
@@ -26,6 +26,9 @@ pub struct Bounds {
     /// After this long in the hold, open transactions of general roles are ended; never when absent.
     pub terminate_after: Option<Duration>,
 }
+
+/// The longest pause, when nothing else is asked for: well below PgBouncer's query_wait_timeout of 120 s.
+pub const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A move of general traffic from one side to the other.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +125,7 @@ impl Run {
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
         let roles = self.config.traffic.roles.clone();
-        let fence = fence::plan(self.session(side), &roles)?;
+        let fence = fence::plan_fence(self.session(side), &roles)?;
         let facts = match side {
             Side::Source => Facts { source_fence: Some(fence.clone()), ..Facts::default() },
             Side::Target => Facts { target_fence: Some(fence.clone()), ..Facts::default() },
@@ -166,12 +169,30 @@ impl Run {
     /// transactions when they finish by themselves, or after `terminate_after`.
     pub fn end_general_sessions(&mut self, side: Side, bounds: &Bounds) -> Result<()> {
         let deadline = self.pause_deadline(bounds);
-        let terminate_at = match (bounds.terminate_after, self.held_since) {
-            (Some(after), Some(held)) => Some(held + after),
-            _ => None,
-        };
         let roles = self.config.traffic.roles.clone();
-        sessions::end_general_sessions(self.session(side), &roles, deadline, terminate_at)
+        let ended = sessions::end_sessions(self.session(side), &roles, deadline, bounds.terminate_after)?;
+        if ended.in_transaction > 0 {
+            self.warn(format!("{} open transactions of general roles were ended", ended.in_transaction));
+        }
+        Ok(())
+    }
+
+    /// Writes the marker that proves the drain, and notes where it is.
+    pub fn write_marker(&mut self, switch: Switch, id: &str) -> Result<()> {
+        let flow = match switch.from {
+            Side::Source => FlowName::Mirror,
+            Side::Target => FlowName::Replay,
+        };
+        let publisher = self.session(switch.from);
+        marker::write_marker(publisher, flow, id)?;
+        let position = lag::wal_position(publisher)?;
+        self.pending.switch_position = Some(position.to_string());
+        Ok(())
+    }
+
+    /// What is left of the budget of the pause; nothing when it is used up.
+    pub fn pause_left(&self, bounds: &Bounds) -> Duration {
+        self.pause_deadline(bounds).saturating_duration_since(Instant::now())
     }
 
     /// The point of no return. Everything after it goes forwards only, in this run or the next.
@@ -187,7 +208,8 @@ impl Run {
             });
         }
         self.assert_locked()?;
-        self.enter_phase(switch.moving, Serving::Nobody, Some(switch.to()))
+        let facts = std::mem::take(&mut self.pending);
+        self.enter_phase_with(switch.moving, Serving::Nobody, Some(switch.to()), &facts)
     }
 
     fn slowest_step(&self) -> String {
