@@ -83,7 +83,7 @@ fn copies_rows_through_and_names_the_side_that_failed() {
         Err(CopyError::In(error)) => assert_eq!(error.sqlstate.as_deref(), Some("23514")),
         other => panic!("{other:?}"),
     }
-    assert!(last < copied.bytes, "the error was noticed before the end");
+    assert!(last < 100_000 * 500, "the error was noticed before the end");
     assert!(from.is_lost() && !into.is_lost());
     assert_eq!(value(&mut into, "select count(*) from public.b"), "0");
 
@@ -189,6 +189,7 @@ fn streams_a_slot_and_reports_positions() {
     let server = TestServer::start("");
     let mut stream = stream(&server);
     let mut other = sql(&server);
+    while let Event::Keepalive { .. } = stream.next(Duration::ZERO).unwrap() {}
     assert_eq!(stream.next(Duration::ZERO).unwrap(), Event::Idle);
     other.simple_query("insert into public.a select generate_series(1, 50000)").unwrap();
     let (end, rows) = read_commit(&mut stream);
