@@ -264,7 +264,8 @@ impl Transport {
         result
     }
 
-    /// Writes some of `from`; 0 when the socket took nothing for `wait`.
+    /// Writes some of `from`; 0 when the socket took nothing for `wait`, or when there is something to read first:
+    /// a server that cannot send stops to receive.
     pub(super) fn write_some(&mut self, from: &[u8], wait: Duration) -> io::Result<usize> {
         let mut waited = false;
         loop {
@@ -281,7 +282,7 @@ impl Transport {
                     if waited {
                         return Ok(0);
                     }
-                    poll(self.buffered()?.socket.as_fd(), PollFlags::OUT, wait)?;
+                    poll(self.buffered()?.socket.as_fd(), PollFlags::OUT | PollFlags::IN, wait)?;
                     waited = true;
                 }
                 Err(error) => return Err(error),
