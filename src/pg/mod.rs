@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod conninfo;
 pub mod server;
+#[cfg(test)]
+pub mod test_server;
 pub mod wire;
 
 pub use conninfo::Conninfo;
