@@ -70,6 +70,26 @@ statements! {
         LIST_TABLES = "list_tables",
         PIN_SESSION = "pin_session",
     }
+    flow {
+        ADVANCE_SLOT = "advance_slot",
+        CREATE_SLOT = "create_slot",
+        DROP_SLOT = "drop_slot",
+        FIND_SLOT = "find_slot",
+        HAS_CASCADING_DELETES = "has_cascading_deletes",
+        HAS_MARKER = "has_marker",
+        LIST_COLUMNS_READ = "list_columns_read",
+        LIST_KNOWN_TYPES = "list_known_types",
+        LIST_PUBLICATION_TABLES = "list_publication_tables",
+        LIST_WRITE_FACTS = "list_write_facts",
+        LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
+        READ_HORIZON = "read_horizon",
+        READ_PROGRESS = "read_progress",
+        READ_PUBLICATION = "read_publication",
+        READ_WAL_POSITION = "read_wal_position",
+        RECORD_PROGRESS = "record_progress",
+        STORE_MARKER = "store_marker",
+        WRITE_MARKER = "write_marker",
+    }
     record {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",

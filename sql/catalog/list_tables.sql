@@ -29,7 +29,7 @@ select
                 from pg_catalog.pg_index as i
                 cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
                 join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
-                where i.indrelid = c.oid and i.indisvalid and k.position <= i.indnkeyatts
+                where i.indrelid = c.oid and i.indisvalid and i.indimmediate and k.position <= i.indnkeyatts
                     and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end
             )
         end,
@@ -41,7 +41,8 @@ select
             from pg_catalog.pg_index as i
             cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
             join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
-            where i.indrelid = c.oid and i.indisvalid and k.position <= i.indnkeyatts and i.indisprimary
+            where i.indrelid = c.oid and i.indisvalid and i.indimmediate and k.position <= i.indnkeyatts
+                and i.indisprimary
         ),
         '{}'
     ) as primary_key,

@@ -1,1 +1,48 @@
 //! From one server to the other: copy, changes, mapping, apply.
+
+pub mod apply;
+pub mod batch;
+pub mod bound;
+pub mod change;
+pub mod conflict;
+mod expression;
+pub mod follow;
+pub mod lag;
+pub mod mapping;
+pub mod marker;
+pub mod pgoutput;
+pub mod publication;
+pub mod slot;
+pub mod snapshot;
+mod statement;
+pub mod stream;
+
+pub use follow::{Applied, Flow, Progress, Until, apply_until};
+pub use mapping::{MapRule, Mapping, TableName};
+pub use snapshot::Snapshot;
+
+/// Which way changes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowName {
+    /// Source to target.
+    Mirror,
+    /// Target to source.
+    Replay,
+}
+
+impl FlowName {
+    /// The word in markers and progress.
+    pub fn name(self) -> &'static str {
+        match self {
+            FlowName::Mirror => "mirror",
+            FlowName::Replay => "replay",
+        }
+    }
+}
+
+impl std::fmt::Display for FlowName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

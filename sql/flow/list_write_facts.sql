@@ -1,0 +1,39 @@
+-- What decides whether a row can be written to a table: columns that fill themselves, identities that refuse values,
+-- unique keys that are checked at once. No parameters. One row a table.
+select
+    n.nspname::text as schema_name,
+    c.relname::text as table_name,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        join pg_catalog.pg_type as t on t.oid = a.atttypid
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+            and (a.atthasdef or a.attidentity <> '' or t.typdefaultbin is not null)
+    ) as defaulted,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attidentity = 'a'
+    ) as always_identity,
+    coalesce(
+        (
+            select pg_catalog.jsonb_agg(
+                (
+                    select pg_catalog.jsonb_agg(a.attname::text order by k.position)
+                    from unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+                    join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
+                    where k.position <= i.indnkeyatts
+                )
+            )
+            from pg_catalog.pg_index as i
+            where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indimmediate
+                and i.indpred is null and i.indexprs is null
+        ),
+        '[]'
+    ) as unique_keys
+from pg_catalog.pg_class as c
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p')
+    and c.relpersistence <> 't'
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
+    and n.nspname !~ '^pg_(toast|temp)'

@@ -1,0 +1,566 @@
+//! Changes onto the subscriber: set by set, exactly once, each transaction whole or not at all.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use postgres::error::SqlState;
+use postgres::types::{IsNull, PgLsn, ToSql, Type};
+
+use super::batch::{self, Planned, Step, Transaction};
+use super::bound::{Bound, BoundRule};
+use super::change::{Row, Value};
+use super::conflict::{self, Failure};
+use super::mapping::{Mapping, TableName};
+use super::statement::{self, Statement};
+use crate::error::{Doing as _, Error, Result};
+use crate::pg::{Server, Session};
+use crate::sql;
+
+/// How often a statement that lost a deadlock or waited too long for a lock is tried again.
+const ATTEMPTS: u32 = 8;
+/// Rows in one statement where commit order is kept.
+const LONGEST_RUN: usize = 1000;
+
+/// A session on the subscriber that applies transactions and knows how far it has come.
+pub struct Applier {
+    session: Session,
+    publisher: Server,
+    /// Opened when a value is missing in the stream.
+    lookup: Option<Session>,
+    flow: &'static str,
+    detour: String,
+    sources: HashMap<TableName, Vec<TableName>>,
+    statements: HashMap<String, postgres::Statement>,
+    /// Triggers and foreign keys do not fire for what is applied.
+    replica_role: bool,
+    tolerate_missing_deletes: bool,
+    open: bool,
+    /// End of the last transaction that is committed.
+    applied: Option<PgLsn>,
+    /// Changes in the open transaction that are not noted yet.
+    open_changes: u64,
+    /// Changes committed by this session.
+    changes: u64,
+}
+
+/// Values of one old column, sent as a `text[]`.
+#[derive(Debug)]
+struct TextArray(BytesMut);
+
+impl ToSql for TextArray {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT_ARRAY
+    }
+
+    postgres::types::to_sql_checked!();
+}
+
+impl TextArray {
+    /// The values at `position` of all rows, in the binary form of a one-dimensional array.
+    fn gather(rows: &[Row], position: usize) -> Result<TextArray> {
+        let size: usize = rows.iter().map(|row| 4 + row[position].len()).sum();
+        let mut out = BytesMut::with_capacity(20 + size);
+        let has_null = rows.iter().any(|row| row[position] == Value::Null);
+        out.put_i32(1);
+        out.put_i32(i32::from(has_null));
+        out.put_u32(Type::TEXT.oid());
+        out.put_i32(rows.len() as i32);
+        out.put_i32(1);
+        for row in rows {
+            match &row[position] {
+                Value::Text(text) => {
+                    out.put_i32(text.len() as i32);
+                    out.extend_from_slice(text);
+                }
+                Value::Null => out.put_i32(-1),
+                Value::Unchanged => {
+                    let message = "a value that the stream left out was about to be written".to_owned();
+                    return Err(Error::Internal { message });
+                }
+            }
+        }
+        Ok(TextArray(out))
+    }
+}
+
+/// Why a run of transactions stopped: how many of its first are applied, and what is wrong with the next.
+struct Stopped {
+    good: usize,
+    error: Error,
+}
+
+impl Applier {
+    /// Opens a session on `subscriber`; `publisher` is asked for values that the stream leaves out.
+    pub fn connect(
+        subscriber: &Server,
+        publisher: &Server,
+        flow: &'static str,
+        detour: &str,
+        mapping: &Mapping,
+    ) -> Result<Applier> {
+        let mut session = subscriber.connect()?;
+        let on = subscriber.side.name();
+        // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
+        session
+            .client()
+            .batch_execute("set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'")
+            .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
+        let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
+            Ok(()) => true,
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
+            Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
+        };
+        let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        let row = session
+            .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
+            .doing(|| format!("read the progress of the {flow} flow"))?;
+        Ok(Applier {
+            session,
+            publisher: publisher.clone(),
+            lookup: None,
+            flow,
+            detour: detour.to_owned(),
+            sources: sources(mapping),
+            statements: HashMap::new(),
+            replica_role,
+            tolerate_missing_deletes: !replica_role && cascading,
+            open: false,
+            applied: row.map(|row| row.get("lsn")),
+            open_changes: 0,
+            changes: 0,
+        })
+    }
+
+    /// Takes in a mapping that knows more tables.
+    pub fn learn(&mut self, mapping: &Mapping) {
+        self.sources = sources(mapping);
+    }
+
+    /// Changes that this session has applied and committed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether a transaction is applied in part.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// End, on the publisher, of the last transaction that is applied and committed; none before the first.
+    pub fn applied(&self) -> Option<PgLsn> {
+        self.applied
+    }
+
+    /// Whether triggers and foreign keys are passed over; if not, changes keep their order.
+    pub fn replica_role(&self) -> bool {
+        self.replica_role
+    }
+
+    /// The subscriber's session; not to be used for changes while a transaction is open.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits.
+    /// On a conflict those before it are committed, and the error names it.
+    pub fn apply(&mut self, transactions: &[Transaction]) -> Result<()> {
+        if self.open {
+            self.save()?;
+        }
+        self.begin()?;
+        match self.apply_range(transactions) {
+            Ok(()) => self.commit(transactions),
+            Err(Stopped { good, error }) => {
+                // A lost connection has rolled back by itself; there is nothing to save then.
+                if good == 0 || error.is_connection_lost() {
+                    self.roll_back();
+                } else {
+                    self.commit(&transactions[..good])?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
+    pub fn apply_part(&mut self, part: &Transaction) -> Result<()> {
+        if self.open {
+            self.save()?;
+        }
+        self.begin()?;
+        self.open_changes += part.work.len() as u64;
+        self.apply_range(std::slice::from_ref(part)).map_err(|Stopped { error, .. }| {
+            self.roll_back();
+            error
+        })
+    }
+
+    /// Gives up the open transaction, if there is one.
+    pub fn roll_back(&mut self) {
+        if self.open {
+            // On failure the session is lost, which rolls back as well.
+            let _ = self.session.client().batch_execute("rollback");
+            self.open = false;
+            self.open_changes = 0;
+        }
+    }
+
+    fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
+        let on = self.session.side.name();
+        self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        if !self.open {
+            let text = "begin; set constraints all deferred; savepoint pgdetour";
+            self.batch_execute(text, "begin to apply changes")?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Keeps what was applied since the savepoint whatever happens to what follows.
+    fn save(&mut self) -> Result<()> {
+        self.batch_execute("release savepoint pgdetour; savepoint pgdetour", "set a savepoint")
+    }
+
+    fn commit(&mut self, transactions: &[Transaction]) -> Result<()> {
+        let Some(last) = transactions.last() else { return Ok(()) };
+        let mut script = String::new();
+        for marker in transactions.iter().flat_map(|transaction| &transaction.markers) {
+            let variables =
+                [("id", marker.id.as_str()), ("flow", self.flow), ("written_at", &marker.written_at)];
+            script.push_str(&sql::flow::STORE_MARKER.with(&variables));
+            script.push_str(";\n");
+        }
+        let changes = self.open_changes
+            + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>();
+        script.push_str(&sql::flow::RECORD_PROGRESS.with(&[
+            ("flow", self.flow),
+            ("detour", &self.detour),
+            ("lsn", &last.end_lsn.to_string()),
+            ("transactions", &transactions.len().to_string()),
+            ("changes", &changes.to_string()),
+        ]));
+        script.push_str(";\ncommit");
+        let committed = self.batch_execute(&script, "commit applied changes");
+        if committed.is_err() {
+            self.roll_back();
+        }
+        committed?;
+        self.open = false;
+        self.open_changes = 0;
+        self.changes += changes;
+        self.applied = Some(last.end_lsn);
+        Ok(())
+    }
+
+    /// Applies transactions behind the savepoint: all at once, else in halves, in the end one change after the other.
+    fn apply_range(&mut self, transactions: &[Transaction]) -> std::result::Result<(), Stopped> {
+        let fatal = |error| Stopped { good: 0, error };
+        if transactions.iter().all(|transaction| transaction.work.is_empty()) {
+            return Ok(());
+        }
+        let work = || transactions.iter().flat_map(|transaction| &transaction.work);
+        let plan = if self.replica_role {
+            batch::coalesce(work()).ok()
+        } else {
+            Some(batch::in_order(work(), LONGEST_RUN))
+        };
+        if let Some(plan) = plan {
+            match self.run(&plan) {
+                Ok(()) => return Ok(()),
+                Err((_, failure)) if failure.is_fatal() => {
+                    return Err(fatal(failure.into_error(self.session.side.name())));
+                }
+                Err(_) => self.undo().map_err(fatal)?,
+            }
+        }
+        if let [transaction] = transactions {
+            return self.apply_one_by_one(transaction);
+        }
+        let (first, second) = transactions.split_at(transactions.len() / 2);
+        self.apply_range(first)?;
+        self.save().map_err(|error| Stopped { good: 0, error })?;
+        self.apply_range(second).map_err(|stopped| Stopped { good: first.len() + stopped.good, ..stopped })
+    }
+
+    /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
+    fn apply_one_by_one(&mut self, transaction: &Transaction) -> std::result::Result<(), Stopped> {
+        let plan = batch::in_order(transaction.work.iter(), 1);
+        let Err((at, failure)) = self.run(&plan) else { return Ok(()) };
+        let on = self.session.side.name();
+        let error = if failure.is_fatal() {
+            failure.into_error(on)
+        } else {
+            let planned = plan.get(at);
+            let undone = self.undo();
+            match undone {
+                Ok(()) => conflict::decide(planned, failure, transaction.end_lsn, on),
+                Err(error) => error,
+            }
+        };
+        Err(Stopped { good: 0, error })
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
+    }
+
+    /// Runs a plan, again after a deadlock; the failure comes with the position of its step.
+    fn run(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+        for attempt in 1.. {
+            let Err((at, failure)) = self.run_once(plan) else { return Ok(()) };
+            if !failure.is_transient() || attempt == ATTEMPTS {
+                return Err((at, failure));
+            }
+            self.undo().map_err(|error| (at, Failure::Other(error)))?;
+            std::thread::sleep(jittered(attempt));
+        }
+        Ok(())
+    }
+
+    fn run_once(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+        for (at, planned) in plan.iter().enumerate() {
+            match planned {
+                Planned::Rows { table, step } => {
+                    for rule in &table.rules {
+                        self.apply_step(table, rule, step).map_err(|failure| (at, failure))?;
+                    }
+                }
+                Planned::Truncate { tables } => self.truncate(tables).map_err(|failure| (at, failure))?,
+            }
+        }
+        if !self.replica_role {
+            let checked = self
+                .session
+                .client()
+                .batch_execute("set constraints all immediate; set constraints all deferred");
+            checked.map_err(|error| (plan.len(), Failure::Server(error)))?;
+        }
+        Ok(())
+    }
+
+    fn apply_step(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        step: &Step,
+    ) -> std::result::Result<(), Failure> {
+        let keyless = rule.rule.key.is_empty();
+        match step {
+            Step::Insert(rows) => self.execute(rule, &statement::insert(&rule.rule), rows, None),
+            Step::Delete(rows) if keyless => {
+                let text = statement::delete_whole(&rule.rule);
+                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
+            }
+            Step::Delete(rows) => {
+                let done = self.execute(rule, &statement::delete(&rule.rule), rows, None);
+                match done {
+                    // A foreign key of the subscriber was faster.
+                    Err(Failure::Rows { found, expected })
+                        if found < expected && self.tolerate_missing_deletes =>
+                    {
+                        Ok(())
+                    }
+                    other => other,
+                }
+            }
+            Step::Update(rows) => self.update(table, rule, rows),
+            Step::Move { old, new } => self.move_row(table, rule, old, new),
+        }
+    }
+
+    fn update(&mut self, table: &Bound, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
+        let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
+        if missing.is_empty() {
+            let text = statement::update(&rule.rule, |column| is_present(first, column));
+            return self.execute(rule, &text, rows, None);
+        }
+        let (found, gone) = self.fetch(table, rule, &missing, rows)?;
+        for rows in [found, gone] {
+            if let Some(first) = rows.first() {
+                let text = statement::update(&rule.rule, |column| is_present(first, column));
+                self.execute(rule, &text, &rows, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_row(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &Row,
+        new: &Row,
+    ) -> std::result::Result<(), Failure> {
+        let mut new = new.clone();
+        if rule.rule.key.is_empty() {
+            let text = statement::update_whole(&rule.rule);
+            return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
+        }
+        let present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let missing = statement::columns_to_fetch(&rule.rule, |column| present(&new, column));
+        if !missing.is_empty() {
+            let (mut found, _) = self.fetch(table, rule, &missing, std::slice::from_ref(&new))?;
+            if let Some(row) = found.pop() {
+                new = row;
+            }
+        }
+        let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
+        if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
+            self.execute(rule, &statement::delete(&rule.rule), std::slice::from_ref(old), None)?;
+            return self.execute(rule, &statement::insert(&rule.rule), std::slice::from_ref(&new), None);
+        }
+        let text = statement::change_key(&rule.rule, |column| present(&new, column));
+        self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
+    }
+
+    /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
+    fn execute(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<(), Failure> {
+        let expected = rows.len().max(1) as u64;
+        let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
+        for column in &statement.columns {
+            arrays.push(TextArray::gather(rows, rule.positions[*column])?);
+        }
+        for column in &statement.old_columns {
+            let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
+            arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
+        }
+        let count = expected as i64;
+        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
+        params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
+        if statement.takes_count {
+            params.insert(0, &count);
+        }
+        let client = self.session.client();
+        let prepared = match self.statements.get(&statement.text) {
+            Some(prepared) => prepared.clone(),
+            None => {
+                let prepared = client.prepare(&statement.text)?;
+                self.statements.insert(statement.text.clone(), prepared.clone());
+                prepared
+            }
+        };
+        let found = client.execute(&prepared, &params)?;
+        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
+    fn fetch(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        missing: &[usize],
+        rows: &[Row],
+    ) -> std::result::Result<(Vec<Row>, Vec<Row>), Failure> {
+        let Some(identity) = &rule.rule.identity else {
+            let message =
+                format!("a value of table \"{}\" is missing in the stream", table.relation.display());
+            return Err(Failure::Other(Error::Internal { message }));
+        };
+        if self.lookup.is_none() {
+            self.lookup = Some(self.publisher.connect()?);
+        }
+        let Some(lookup) = &mut self.lookup else { return Ok((Vec::new(), rows.to_vec())) };
+        let arrays: Vec<TextArray> = identity
+            .iter()
+            .map(|column| TextArray::gather(rows, rule.positions[*column]))
+            .collect::<Result<_>>()?;
+        let params: Vec<&(dyn ToSql + Sync)> =
+            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let text = statement::fetch(&rule.rule, identity, missing);
+        let answers = lookup.query_text(&text, &params).doing(|| {
+            format!("read values of table \"{}\" that the stream left out", table.relation.display())
+        })?;
+        let mut found: HashMap<usize, Row> = HashMap::new();
+        for answer in &answers {
+            let at = answer.get::<_, i64>(0) as usize - 1;
+            let mut row = rows[at].clone();
+            for (column, wanted) in missing.iter().enumerate() {
+                let value: Option<String> = answer.get(column + 1);
+                row[rule.positions[*wanted]] =
+                    value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
+            }
+            found.insert(at, row);
+        }
+        let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
+        Ok((found.into_values().collect(), gone))
+    }
+
+    fn truncate(&mut self, tables: &[std::sync::Arc<Bound>]) -> std::result::Result<(), Failure> {
+        let emptied = |name: &TableName| {
+            tables
+                .iter()
+                .any(|table| table.relation.schema == name.schema && table.relation.name == name.name)
+        };
+        let mut targets: Vec<String> = Vec::new();
+        for rule in tables.iter().flat_map(|table| &table.rules) {
+            let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
+            if let Some(other) = others.iter().find(|name| !emptied(name)) {
+                return Err(Failure::PartialTruncate {
+                    from: rule.rule.from.to_string(),
+                    to: rule.rule.to.to_string(),
+                    other: other.to_string(),
+                });
+            }
+            let target = rule.rule.target();
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let client = self.session.client();
+        client.batch_execute("savepoint pgdetour_truncate")?;
+        match client.batch_execute(&format!("truncate {}", targets.join(", "))) {
+            Ok(()) => {}
+            // A foreign key of a table that was not emptied in the same statement refers to one of these.
+            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+                client.batch_execute("rollback to savepoint pgdetour_truncate")?;
+                for target in &targets {
+                    client.batch_execute(&format!("delete from {target}"))?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        client.batch_execute("release savepoint pgdetour_truncate")?;
+        Ok(())
+    }
+}
+
+/// Which tables of the publisher have their rows in each of the subscriber's.
+fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
+    let mut sources: HashMap<TableName, Vec<TableName>> = HashMap::new();
+    for rule in mapping.pairs().filter(|rule| !rule.from_partitioned) {
+        sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
+    }
+    sources
+}
+
+/// A wait that grows with each attempt, between half and all of 20 ms · 2^attempt, so that two that met do not meet again.
+fn jittered(attempt: u32) -> Duration {
+    let full = Duration::from_millis(20 << attempt.min(6));
+    let random = RandomState::new().build_hasher().finish();
+    full.mul_f64(0.5 + (random % 1024) as f64 / 2048.0)
+}

@@ -1,0 +1,113 @@
+//! One change of a stream, owned: what a transaction did to a row, with values as text.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A table as a stream describes it: partitions under their own names, generated columns left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its oid on the publisher.
+    pub id: u32,
+    /// Schema, unquoted.
+    pub schema: String,
+    /// Name, unquoted.
+    pub name: String,
+    /// REPLICA IDENTITY FULL: old rows are whole.
+    pub full: bool,
+    /// In the order of every row that follows.
+    pub columns: Vec<RelationColumn>,
+}
+
+impl Relation {
+    /// `public.orders`, for messages.
+    pub fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+/// One column of a [`Relation`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationColumn {
+    /// Name, unquoted.
+    pub name: String,
+    /// `pg_type.oid` on the publisher.
+    pub type_oid: u32,
+    /// Part of the replica identity.
+    pub key: bool,
+}
+
+/// One value of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// SQL NULL; in an old row that is not whole, also every column outside of the identity.
+    Null,
+    /// Stored out of line and not touched by the update: the value is not in the stream.
+    Unchanged,
+    /// The type's text output.
+    Text(Bytes),
+}
+
+impl Value {
+    /// Bytes of the text; 0 without one.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::Null | Value::Unchanged => 0,
+        }
+    }
+}
+
+/// The values of a row in the order of its relation's columns.
+pub type Row = Box<[Value]>;
+
+/// What one row change says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowChange {
+    /// A new row; never holds [`Value::Unchanged`].
+    Insert {
+        /// The row.
+        new: Row,
+    },
+    /// `old` is there when the identity changed (its columns only), or always under FULL (the whole row).
+    Update {
+        /// The row before.
+        old: Option<Row>,
+        /// The row after.
+        new: Row,
+    },
+    /// The row is gone.
+    Delete {
+        /// The identity's columns, or the whole row under FULL.
+        old: Row,
+    },
+}
+
+impl RowChange {
+    /// Rough size in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        let row = |row: &Row| 64 + row.iter().map(|value| 32 + value.len()).sum::<usize>();
+        match self {
+            RowChange::Insert { new } => row(new),
+            RowChange::Update { old, new } => old.as_ref().map_or(0, row) + row(new),
+            RowChange::Delete { old } => row(old),
+        }
+    }
+}
+
+/// One change of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Of one row.
+    Row {
+        /// The table.
+        relation: Arc<Relation>,
+        /// What happened to it.
+        change: RowChange,
+    },
+    /// All rows of these tables are gone, in one statement.
+    Truncate {
+        /// The tables, those that it cascaded to included.
+        relations: Vec<Arc<Relation>>,
+    },
+}

@@ -1,0 +1,229 @@
+//! The one place where it is decided what becomes of a change that does not fit.
+
+use postgres::types::PgLsn;
+
+use super::batch::{Planned, Step};
+use super::bound::Bound;
+use super::change::Row;
+use crate::error::{Error, ServerError};
+
+/// Why a step did not have its effect.
+pub enum Failure {
+    /// The server refused it.
+    Server(postgres::Error),
+    /// Fewer or more rows were affected than there were changes.
+    Rows {
+        /// Affected.
+        found: u64,
+        /// Changes.
+        expected: u64,
+    },
+    /// A table was emptied that shares its place on the subscriber with others.
+    PartialTruncate {
+        /// On the publisher.
+        from: String,
+        /// On the subscriber.
+        to: String,
+        /// What else is kept there.
+        other: String,
+    },
+    /// Not about data.
+    Other(Error),
+}
+
+impl From<postgres::Error> for Failure {
+    fn from(error: postgres::Error) -> Self {
+        Failure::Server(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Other(error)
+    }
+}
+
+impl Failure {
+    fn class(&self) -> Option<&str> {
+        match self {
+            Failure::Server(error) => error.code().map(|code| &code.code()[..2]),
+            _ => None,
+        }
+    }
+
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Failure::Server(error) => error.code().map(postgres::error::SqlState::code),
+            _ => None,
+        }
+    }
+
+    /// Deadlock, serialization failure or a lock that is held: may go well the next time.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.sqlstate(), Some("40001" | "40P01" | "55P03"))
+    }
+
+    /// Not about the data of a change: doing it again in another way would not help.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Failure::Server(_) => !matches!(
+                self.class(),
+                Some("21" | "22" | "23" | "27" | "42" | "44" | "P0" | "0A" | "09" | "25" | "54")
+            ),
+            Failure::Rows { .. } | Failure::PartialTruncate { .. } => false,
+            Failure::Other(_) => true,
+        }
+    }
+
+    /// The error of a failure that is not a conflict.
+    pub fn into_error(self, on: &str) -> Error {
+        match self {
+            Failure::Server(error) => Error::sql("apply changes", on, &error),
+            Failure::Other(error) => error,
+            Failure::Rows { found, expected } => {
+                Error::Internal { message: format!("{found} of {expected} rows were affected") }
+            }
+            Failure::PartialTruncate { from, to, .. } => {
+                Error::Internal { message: format!("\"{from}\" cannot be emptied in \"{to}\"") }
+            }
+        }
+    }
+}
+
+/// What becomes of a single change that failed: the flow stops there, with an error that names it.
+pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
+    let Some(Planned::Rows { table, step }) = planned else {
+        return undecidable(planned, failure, commit, on);
+    };
+    let (verb, row) = subject(step);
+    let name = table.relation.display();
+    let key = row.map_or_else(String::new, |row| table.describe_key(row));
+    let targets: Vec<String> = table.rules.iter().map(|rule| rule.rule.to.to_string()).collect();
+    let mut detail = vec![format!("Table \"{name}\""), format!("key {key}")];
+    if targets.iter().any(|target| *target != name) {
+        detail.push(format!("goes to \"{}\" on {on}", targets.join("\", \"")));
+    }
+    let (kind, message, hint) = match &failure {
+        Failure::Rows { found: 0, .. } if matches!(step, Step::Insert(_)) => (
+            "row_skipped",
+            format!("{on} did not take a row of table \"{name}\""),
+            "See whether a trigger or a rule of the table suppresses the INSERT.".to_owned(),
+        ),
+        Failure::Rows { found: 0, .. } => (
+            "row_missing",
+            format!("the row that {verb} table \"{name}\" changes is missing on {on}"),
+            "Insert the row, or find out who deleted it, and run the same command again.".to_owned(),
+        ),
+        Failure::Rows { found, .. } => (
+            "row_ambiguous",
+            format!("{found} rows on {on} match one row of table \"{name}\""),
+            "Give the table a unique key, or name one in \"key\" of its [[map]].".to_owned(),
+        ),
+        Failure::Server(error) => of_server(error, table, verb, on, &mut detail),
+        Failure::PartialTruncate { .. } | Failure::Other(_) => return failure.into_error(on),
+    };
+    detail.push(format!("transaction ending at {commit}"));
+    Error::Conflict { kind, message, detail: Some(detail.join(", ")), hint }
+}
+
+fn subject(step: &Step) -> (&'static str, Option<&Row>) {
+    match step {
+        Step::Insert(rows) => ("INSERT into", rows.first()),
+        Step::Update(rows) => ("UPDATE of", rows.first()),
+        Step::Delete(rows) => ("DELETE from", rows.first()),
+        Step::Move { old, .. } => ("UPDATE of", Some(old)),
+    }
+}
+
+fn of_server(
+    error: &postgres::Error,
+    table: &Bound,
+    verb: &str,
+    on: &str,
+    detail: &mut Vec<String>,
+) -> (&'static str, String, String) {
+    let name = table.relation.display();
+    let said = ServerError::from(error);
+    let sqlstate = said.sqlstate.clone().unwrap_or_default();
+    detail.push(format!("SQLSTATE {sqlstate}"));
+    if let Some(constraint) = error.as_db_error().and_then(|error| error.constraint()) {
+        detail.push(format!("constraint \"{constraint}\""));
+    }
+    if let Some(column) = error.as_db_error().and_then(|error| error.column()) {
+        detail.push(format!("column \"{column}\""));
+    }
+    let message = format!("{verb} table \"{name}\" does not fit on {on}");
+    let again = "run the same command again";
+    match sqlstate.as_str() {
+        "23505" => (
+            "row_exists",
+            format!("{verb} table \"{name}\" meets a row that exists on {on}"),
+            format!("Remove or change the row that holds the key there, and {again}."),
+        ),
+        code if code.starts_with("23") => (
+            "constraint",
+            message,
+            format!("Correct the rows that it needs there, or the constraint, and {again}."),
+        ),
+        code if code.starts_with("22") => {
+            detail.push(
+                said.message.split('"').next().unwrap_or_default().trim_end_matches([':', ' ']).to_owned(),
+            );
+            (
+                "value",
+                message,
+                format!("Change the column's type or the expression of its [[map]], and {again}."),
+            )
+        }
+        "42501" => ("privilege", message, format!("Grant the privilege ({said}), and {again}.")),
+        _ => {
+            detail.push(said.message.clone());
+            (
+                "refused",
+                message,
+                said.hint.clone().unwrap_or_else(|| format!("Mend the cause on {on}, and {again}.")),
+            )
+        }
+    }
+}
+
+/// A failure that belongs to no single row: a TRUNCATE, or constraints that are checked at the end.
+fn undecidable(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
+    let tables: Vec<String> = match planned {
+        Some(Planned::Truncate { tables }) => tables.iter().map(|table| table.relation.display()).collect(),
+        _ => Vec::new(),
+    };
+    let what = if tables.is_empty() {
+        "a transaction".into()
+    } else {
+        format!("TRUNCATE of \"{}\"", tables.join("\", \""))
+    };
+    match failure {
+        Failure::PartialTruncate { from, to, other } => Error::Conflict {
+            kind: "truncate",
+            message: format!("TRUNCATE of table \"{from}\" cannot be repeated on {on}"),
+            detail: Some(format!(
+                "Its rows are in \"{to}\" there, together with those of \"{other}\"; transaction ending at {commit}"
+            )),
+            hint: format!(
+                "Delete the rows of \"{from}\" from \"{to}\" by hand, or give it a table of its own."
+            ),
+        },
+        Failure::Server(error) => {
+            let said = ServerError::from(&error);
+            let constraint = error.as_db_error().and_then(|error| error.constraint());
+            let named = constraint.map_or_else(String::new, |name| format!(", constraint \"{name}\""));
+            Error::Conflict {
+                kind: if said.sqlstate.as_deref().is_some_and(|code| code.starts_with("23")) {
+                    "constraint"
+                } else {
+                    "refused"
+                },
+                message: format!("{what} does not fit on {on}"),
+                detail: Some(format!("{said}{named}, transaction ending at {commit}")),
+                hint: format!("Mend the cause on {on}, and run the same command again."),
+            }
+        }
+        other => other.into_error(on),
+    }
+}

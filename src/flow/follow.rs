@@ -1,0 +1,529 @@
+//! Applies a slot's changes to the subscriber until a marker has arrived or it is told to stop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::types::PgLsn;
+
+use super::apply::Applier;
+use super::batch::{Transaction, Work};
+use super::bound::Bound;
+use super::change::{Change, Relation, RowChange};
+use super::mapping::Mapping;
+use super::stream::{Chunk, Item, Reader};
+use super::{FlowName, Snapshot, lag, marker, slot};
+use crate::error::{Error, Result};
+use crate::pg::wire::{Client, Purpose};
+use crate::pg::{Server, Session, catalog};
+
+/// Changes in bytes that are applied at once, unless told otherwise.
+pub const BATCH_BYTES: usize = 8 << 20;
+/// How long changes may wait for more of them.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// How often the stop flag and the deadline are looked at while nothing comes.
+const GLANCE: Duration = Duration::from_millis(10);
+/// How long a walsender may take to leave the slot at the end.
+const LEAVE_BUDGET: Duration = Duration::from_secs(10);
+
+/// Everything that a flow is.
+#[derive(Clone)]
+pub struct Flow {
+    /// Which way.
+    pub name: FlowName,
+    /// The detour's uuid: progress of another one does not count.
+    pub detour: String,
+    /// Where changes come from.
+    pub publisher: Server,
+    /// Where they go.
+    pub subscriber: Server,
+    /// Replication slot on the publisher.
+    pub slot: String,
+    /// Publication on the publisher.
+    pub publication: String,
+    /// Where each table's rows go.
+    pub mapping: Mapping,
+    /// By schema and table of the publisher: what the copy of a table holds already, so that it is not applied again.
+    pub snapshots: HashMap<(String, String), Snapshot>,
+    /// Leave out what was replicated to the publisher from elsewhere.
+    pub skip_origins: bool,
+    /// Changes in bytes that are applied at once.
+    pub batch_bytes: usize,
+}
+
+/// When to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// When this marker, a uuid's text, is applied and committed; or when told to stop.
+    Marker(String),
+    /// When told to stop.
+    Stopped,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Transactions applied and committed.
+    pub transactions: u64,
+    /// Row changes and TRUNCATEs in them.
+    pub changes: u64,
+    /// Size of what was read from the stream, in bytes.
+    pub bytes: u64,
+    /// Everything before it on the publisher is applied and committed.
+    pub applied_lsn: u64,
+    /// WAL behind it on the publisher, in bytes; that of other databases counts.
+    pub lag_bytes: u64,
+}
+
+/// What a run has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Transactions applied and committed.
+    pub transactions: u64,
+    /// Row changes and TRUNCATEs in them.
+    pub changes: u64,
+    /// Transactions left out: of another origin, or temporary.
+    pub skipped: u64,
+    /// Size of what was read from the stream, in bytes.
+    pub bytes: u64,
+    /// Everything before it on the publisher is applied and committed; the slot has been moved there.
+    pub applied_lsn: PgLsn,
+    /// WAL behind it on the publisher, in bytes; that of other databases counts.
+    pub lag_bytes: u64,
+    /// The marker waited for has arrived.
+    pub reached: bool,
+    /// Triggers and foreign keys of the subscriber did not fire; if they do, changes are applied in their order, slower.
+    pub replica_role: bool,
+}
+
+/// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
+/// Can be called again after any failure, and goes on where the last commit was: each transaction is applied exactly once.
+/// When it returns well, the slot is at the applied position and free.
+pub fn apply_until(
+    flow: &Flow,
+    until: &Until,
+    stop: &AtomicBool,
+    budget: Option<Duration>,
+    report: &mut dyn FnMut(&Progress),
+) -> Result<Applied> {
+    let mut publisher = flow.publisher.connect()?;
+    if publisher.is_dry() {
+        let (name, slot, subscriber) = (flow.name, &flow.slot, flow.subscriber.side);
+        publisher
+            .note(format!("apply the changes of the {name} flow, from slot \"{slot}\", to {subscriber}"));
+        return Ok(Applied {
+            transactions: 0,
+            changes: 0,
+            skipped: 0,
+            bytes: 0,
+            applied_lsn: PgLsn::from(0),
+            lag_bytes: 0,
+            reached: true,
+            replica_role: true,
+        });
+    }
+    let mut run = Run::begin(flow, &mut publisher)?;
+    let reached = run.go_on(until, stop, budget, report)?;
+    run.end(reached)
+}
+
+/// A transaction that is being read.
+struct Open {
+    xid: u32,
+    transaction: Transaction,
+    /// Nothing of it is applied.
+    skip: bool,
+    bytes: usize,
+}
+
+/// Where the rows of a relation go, and what the copy of the table holds already.
+struct Binding {
+    table: Option<Arc<Bound>>,
+    snapshot: Option<Snapshot>,
+}
+
+struct Run<'a> {
+    flow: &'a Flow,
+    publisher: &'a mut Session,
+    applier: Applier,
+    reader: Reader,
+    mapping: Mapping,
+    /// By address: a relation lives as long as its binding.
+    bindings: HashMap<*const Relation, (Arc<Relation>, Binding)>,
+    /// Whole transactions, not applied yet.
+    batch: Vec<Transaction>,
+    batch_bytes: usize,
+    batch_began: Option<Instant>,
+    open: Option<Open>,
+    /// End of the last transaction that was read, applied or left out.
+    last_end: PgLsn,
+    /// The server has said that nothing concerns us before it.
+    quiet_until: u64,
+    progress: Progress,
+    skipped: u64,
+}
+
+impl<'a> Run<'a> {
+    fn begin(flow: &'a Flow, publisher: &'a mut Session) -> Result<Run<'a>> {
+        let on = flow.publisher.side.name();
+        let applier = Applier::connect(
+            &flow.subscriber,
+            &flow.publisher,
+            flow.name.name(),
+            &flow.detour,
+            &flow.mapping,
+        )?;
+        let found = slot::find_slot(publisher, &flow.slot)?;
+        let Some(found) = found else {
+            return Err(Error::Conflict {
+                kind: "slot_missing",
+                message: format!("replication slot \"{}\" does not exist on {on}", flow.slot),
+                detail: Some("Changes since it was removed are not recorded.".to_owned()),
+                hint: "See \"pgdetour status\" for what can be run.".to_owned(),
+            });
+        };
+        if found.is_lost() {
+            return Err(slot::lost(&flow.slot));
+        }
+        let start = applier.applied().unwrap_or(PgLsn::from(0));
+        let end = lag::wal_position(publisher)?;
+        if start > end {
+            return Err(Error::Conflict {
+                kind: "progress_ahead",
+                message: format!(
+                    "the {} flow was applied up to {start}, but {on} has written up to {end} only",
+                    flow.name
+                ),
+                detail: Some(
+                    "The server was restored or replaced: positions do not go on from where they were."
+                        .to_owned(),
+                ),
+                hint:
+                    "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before."
+                        .to_owned(),
+            });
+        }
+        let failed = |action: String, cause| Error::Sql { action, on: on.to_owned(), cause };
+        let client =
+            Client::connect(&flow.publisher.conninfo, &flow.publisher.application_name, Purpose::Replication)
+                .map_err(|cause| Error::Unreachable { what: on.to_owned(), cause })?;
+        let stream = client.start_replication(&flow.slot, start, &flow.publication).map_err(|cause| {
+            failed(format!("read changes from replication slot \"{}\"", flow.slot), cause)
+        })?;
+        let reader = Reader::start(stream, &flow.slot, on)?;
+        let confirmed = found.confirmed_flush.unwrap_or(start);
+        Ok(Run {
+            flow,
+            publisher,
+            applier,
+            reader,
+            mapping: flow.mapping.clone(),
+            bindings: HashMap::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            batch_began: None,
+            open: None,
+            last_end: start.max(confirmed),
+            quiet_until: 0,
+            progress: Progress::default(),
+            skipped: 0,
+        })
+    }
+
+    /// Reads and applies; whether the marker was reached.
+    fn go_on(
+        &mut self,
+        until: &Until,
+        stop: &AtomicBool,
+        budget: Option<Duration>,
+        report: &mut dyn FnMut(&Progress),
+    ) -> Result<bool> {
+        let wanted = match until {
+            Until::Marker(id) => Some(id.as_str()),
+            Until::Stopped => None,
+        };
+        if let Some(id) = wanted
+            && marker::has_marker(self.applier.session(), id)?
+        {
+            return Ok(true);
+        }
+        let began = Instant::now();
+        let mut reported = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(chunk) = self.reader.next(GLANCE)? {
+                self.progress.bytes += chunk.bytes as u64;
+                if self.take(chunk, wanted)? {
+                    report(&self.progress);
+                    return Ok(true);
+                }
+            } else if self.batch_is_old() {
+                self.flush()?;
+            }
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                self.progress.lag_bytes = lag::bytes_behind(self.publisher, self.position())?;
+                report(&self.progress);
+            }
+            if let Some(budget) = budget
+                && began.elapsed() >= budget
+            {
+                return Err(self.timed_out(budget));
+            }
+        }
+        // What has been read whole is worth keeping; a transaction that is not complete is read again next time.
+        self.flush()?;
+        self.applier.roll_back();
+        Ok(false)
+    }
+
+    fn timed_out(&mut self, budget: Duration) -> Error {
+        let behind = lag::bytes_behind(self.publisher, self.position());
+        Error::TimedOut {
+            what: format!("applying the changes of the {} flow", self.flow.name),
+            budget,
+            detail: behind.ok().map(|bytes| format!("{bytes} bytes of WAL are still to be applied.")),
+            hint: "Run it again with more time: it goes on where it was.".to_owned(),
+        }
+    }
+
+    /// Everything before it is applied and committed.
+    fn position(&self) -> PgLsn {
+        if self.batch.is_empty() && self.open.is_none() {
+            self.last_end.max(self.quiet_until.into())
+        } else {
+            self.applier.applied().unwrap_or(PgLsn::from(0))
+        }
+    }
+
+    fn batch_is_old(&self) -> bool {
+        self.batch_began.is_some_and(|began| began.elapsed() >= LONGEST_WAIT)
+    }
+
+    /// Takes a chunk in, applying what is complete when there is enough of it or nothing more to come;
+    /// whether the marker was reached.
+    fn take(&mut self, chunk: Chunk, wanted: Option<&str>) -> Result<bool> {
+        for item in chunk.items {
+            match item {
+                Item::Begin { xid, commit_lsn } => {
+                    // Known already when it came again after a break: its commit is not behind the last one applied.
+                    let known = self.applier.applied().is_some_and(|applied| commit_lsn < applied);
+                    let transaction =
+                        Transaction { end_lsn: PgLsn::from(0), work: Vec::new(), markers: Vec::new() };
+                    self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
+                }
+                Item::Origin if self.flow.skip_origins => self.skip_open(),
+                Item::Origin => {}
+                Item::Scratch => self.skip_open(),
+                Item::Marker { flow, marker } => {
+                    if let Some(open) = &mut self.open
+                        && !open.skip
+                        && flow == self.flow.name.name()
+                    {
+                        open.transaction.markers.push(marker);
+                    }
+                }
+                Item::Change(change) => self.add(change)?,
+                Item::Commit { end_lsn } => {
+                    if self.close(end_lsn, wanted) {
+                        self.flush()?;
+                        return Ok(true);
+                    }
+                    if self.batch_bytes >= self.flow.batch_bytes {
+                        self.flush()?;
+                    }
+                }
+            }
+        }
+        if chunk.drained || self.batch_is_old() {
+            self.flush()?;
+        }
+        if chunk.drained && self.open.is_none() {
+            self.quiet_until = self.quiet_until.max(chunk.position);
+            self.progress.applied_lsn = self.position().into();
+        }
+        Ok(false)
+    }
+
+    /// The open transaction is not to be applied; nor what was applied of it.
+    fn skip_open(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if !open.skip {
+            open.skip = true;
+            open.transaction.work.clear();
+            open.transaction.markers.clear();
+            open.bytes = 0;
+            self.skipped += 1;
+            self.applier.roll_back();
+        }
+    }
+
+    fn add(&mut self, change: Change) -> Result<()> {
+        let Some(xid) = self.open.as_ref().filter(|open| !open.skip).map(|open| open.xid) else {
+            return Ok(());
+        };
+        let (work, bytes) = match change {
+            Change::Row { relation, mut change } => {
+                let Some(table) = self.table_for(&relation, xid)? else { return Ok(()) };
+                if let RowChange::Update { old: Some(old), new } = &mut change {
+                    table.fill_unchanged(old, new);
+                }
+                let bytes = change.bytes();
+                (Work::Row { table, change }, bytes)
+            }
+            Change::Truncate { relations } => {
+                let mut tables = Vec::new();
+                for relation in relations.iter().filter(|relation| relation.schema != "pgdetour") {
+                    tables.extend(self.table_for(relation, xid)?);
+                }
+                if tables.is_empty() {
+                    return Ok(());
+                }
+                (Work::Truncate { tables }, 0)
+            }
+        };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.transaction.work.push(work);
+        open.bytes += bytes;
+        if open.bytes < self.flow.batch_bytes {
+            return Ok(());
+        }
+        // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
+        self.flush()?;
+        if let Some(open) = &mut self.open {
+            open.bytes = 0;
+            let part = Transaction {
+                end_lsn: open.transaction.end_lsn,
+                work: std::mem::take(&mut open.transaction.work),
+                markers: Vec::new(),
+            };
+            self.applier.apply_part(&part)?;
+        }
+        Ok(())
+    }
+
+    /// The transaction has ended; whether the wanted marker came in it.
+    fn close(&mut self, end_lsn: PgLsn, wanted: Option<&str>) -> bool {
+        let Some(open) = self.open.take() else { return false };
+        self.last_end = end_lsn;
+        let mut transaction = open.transaction;
+        let reached = transaction.markers.iter().any(|marker| Some(marker.id.as_str()) == wanted);
+        let is_empty =
+            transaction.work.is_empty() && transaction.markers.is_empty() && !self.applier.is_open();
+        if open.skip || is_empty {
+            if self.batch.is_empty() {
+                self.reader.confirm(end_lsn);
+            }
+            return false;
+        }
+        transaction.end_lsn = end_lsn;
+        self.batch_bytes += open.bytes;
+        self.batch_began.get_or_insert_with(Instant::now);
+        self.batch.push(transaction);
+        reached
+    }
+
+    /// Applies and commits what is complete.
+    fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        self.batch_began = None;
+        let before = self.applier.changes();
+        let outcome = self.applier.apply(&batch);
+        self.progress.changes += self.applier.changes() - before;
+        if let Some(applied) = self.applier.applied() {
+            let done = batch.iter().filter(|transaction| transaction.end_lsn <= applied).count();
+            self.progress.transactions += done as u64;
+            self.progress.applied_lsn = applied.into();
+            self.reader.confirm(applied);
+        }
+        outcome?;
+        if self.open.is_none() {
+            self.reader.confirm(self.last_end);
+        }
+        Ok(())
+    }
+
+    /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
+    fn table_for(&mut self, relation: &Arc<Relation>, xid: u32) -> Result<Option<Arc<Bound>>> {
+        let address = Arc::as_ptr(relation);
+        if !self.bindings.contains_key(&address) {
+            let binding = self.bind(relation)?;
+            self.bindings.insert(address, (Arc::clone(relation), binding));
+        }
+        let (_, binding) = &self.bindings[&address];
+        if binding.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid)) {
+            return Ok(None);
+        }
+        Ok(binding.table.clone())
+    }
+
+    fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
+        if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
+            self.learn(relation)?;
+        }
+        let rules = self.mapping.rules_for(&relation.schema, &relation.name);
+        if rules.is_empty() {
+            return Err(Error::Conflict {
+                kind: "table_unknown",
+                message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
+                detail: Some(format!(
+                    "Publication \"{}\" was altered, or the table is new.",
+                    self.flow.publication
+                )),
+                hint: format!(
+                    "Take it out: ALTER PUBLICATION {} DROP TABLE {};",
+                    crate::sql::quote_identifier(&self.flow.publication),
+                    crate::sql::quote_qualified(&relation.schema, &relation.name)
+                ),
+            });
+        }
+        let table = Some(Arc::new(Bound::new(Arc::clone(relation), rules)?));
+        let name = (relation.schema.clone(), relation.name.clone());
+        Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// A table that was not there when the mapping was built: a new partition of one that was.
+    fn learn(&mut self, relation: &Relation) -> Result<()> {
+        let is_known = |mapping: &Mapping, table: &catalog::Table| {
+            let root = table.root.as_ref();
+            let is_new = table.schema == relation.schema && table.name == relation.name;
+            !mapping.rules_for(&table.schema, &table.name).is_empty()
+                || is_new && root.is_some_and(|(schema, name)| !mapping.rules_for(schema, name).is_empty())
+        };
+        let mut published = catalog::list_tables(self.publisher)?;
+        published.retain(|table| is_known(&self.mapping, table));
+        let rules = self.mapping.map_rules().to_vec();
+        // Outside of the applier's transaction, which may be open.
+        let mut session = self.flow.subscriber.connect()?;
+        let subscribed = catalog::list_tables(&mut session)?;
+        self.mapping = Mapping::build(&published, &subscribed, &rules, &mut session)?;
+        self.applier.learn(&self.mapping);
+        Ok(())
+    }
+
+    /// Leaves the slot at the applied position.
+    fn end(self, reached: bool) -> Result<Applied> {
+        let position = self.position();
+        let Run { flow, publisher, applier, reader, progress, skipped, .. } = self;
+        reader.finish();
+        if position > PgLsn::from(0) {
+            slot::advance_slot(publisher, &flow.slot, position, LEAVE_BUDGET)?;
+        }
+        Ok(Applied {
+            transactions: progress.transactions,
+            changes: progress.changes,
+            skipped,
+            bytes: progress.bytes,
+            applied_lsn: position,
+            lag_bytes: lag::bytes_behind(publisher, position)?,
+            reached,
+            replica_role: applier.replica_role(),
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! Logical replication slots: what keeps the changes of a flow on its publisher until they are applied.
+
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use postgres::types::PgLsn;
+
+use crate::error::{Doing as _, Error, Result};
+use crate::pg::Session;
+use crate::pg::server::LOCK_TIMEOUT;
+use crate::sql;
+
+/// Pause between two looks at something that another process has to do.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A replication slot as the server shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Output plugin; none for a physical slot.
+    pub plugin: Option<String>,
+    /// Database that it decodes; none for a physical slot.
+    pub database: Option<String>,
+    /// It belongs to the database of the session.
+    pub here: bool,
+    /// Walsender that reads it now.
+    pub active_pid: Option<i32>,
+    /// Changes before it are not sent again.
+    pub confirmed_flush: Option<PgLsn>,
+    /// WAL from here on is kept; none when it is lost.
+    pub restart: Option<PgLsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// WAL in bytes that may still be written before the slot is lost; none without a limit.
+    pub safe_wal_bytes: Option<i64>,
+    /// WAL in bytes that is kept for it.
+    pub retained_bytes: Option<i64>,
+}
+
+impl Slot {
+    /// Whether the server has removed WAL that it needs: it cannot be read any more.
+    pub fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost")
+    }
+}
+
+/// The slot of this name; none when there is none.
+pub fn find_slot(session: &mut Session, name: &str) -> Result<Option<Slot>> {
+    let row = session.query_opt(&sql::flow::FIND_SLOT, &[&name])?;
+    Ok(row.map(|row| Slot {
+        plugin: row.get("plugin"),
+        database: row.get("database"),
+        here: row.get::<_, Option<bool>>("here").unwrap_or(false),
+        active_pid: row.get("active_pid"),
+        confirmed_flush: row.get("confirmed_flush_lsn"),
+        restart: row.get("restart_lsn"),
+        wal_status: row.get("wal_status"),
+        safe_wal_bytes: row.get("safe_wal_size"),
+        retained_bytes: row.get("retained_bytes"),
+    }))
+}
+
+/// Creates a slot, or finds it made already; its position, and whether it is new.
+/// Waits up to `budget` for the open transactions of the whole cluster, and names them when they do not end.
+/// The publication must exist before.
+pub fn create_slot(session: &mut Session, name: &str, budget: Duration) -> Result<(PgLsn, bool)> {
+    let action = || format!("create replication slot \"{name}\"");
+    if let Some(slot) = find_slot(session, name)? {
+        return existing(&slot, name).map(|position| (position, false));
+    }
+    if session.is_dry() {
+        session.change_returning(sql::flow::CREATE_SLOT.text, &[&name])?;
+        return Ok((PgLsn::from(0), true));
+    }
+    limit(session, budget)?;
+    let created = session.change_returning(sql::flow::CREATE_SLOT.text, &[&name]).doing(action);
+    let restored = unlimit(session);
+    match created {
+        Ok(rows) => {
+            restored?;
+            let row =
+                rows.first().ok_or_else(|| Error::Internal { message: "a slot without position".into() })?;
+            Ok((row.get(0), true))
+        }
+        Err(error)
+            if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
+                || error.is_sqlstate(&SqlState::QUERY_CANCELED) =>
+        {
+            Err(Error::TimedOut {
+                what: format!("creating replication slot \"{name}\""),
+                budget,
+                detail: describe_writers(session)?,
+                hint:
+                    "End these transactions, or wait until they have ended, and run the same command again."
+                        .to_owned(),
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn existing(slot: &Slot, name: &str) -> Result<PgLsn> {
+    let refused = |message: String, hint: &str| Error::Refused {
+        kind: "slot_mismatch",
+        message,
+        detail: None,
+        hint: hint.to_owned(),
+    };
+    if !slot.here || slot.plugin.as_deref() != Some("pgoutput") {
+        let plugin = slot.plugin.as_deref().unwrap_or("none");
+        let database = slot.database.as_deref().unwrap_or("none");
+        return Err(refused(
+            format!("replication slot \"{name}\" exists, with plugin {plugin} and database {database}"),
+            "Drop it with pg_drop_replication_slot() if nobody uses it.",
+        ));
+    }
+    match slot.confirmed_flush {
+        Some(position) if !slot.is_lost() => Ok(position),
+        _ => Err(lost(name)),
+    }
+}
+
+/// The refusal for a slot whose WAL is gone.
+pub fn lost(name: &str) -> Error {
+    Error::Conflict {
+        kind: "slot_lost",
+        message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
+        detail: Some("The server removed it for max_slot_wal_keep_size or because the slot was idle for too long.".to_owned()),
+        hint: "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
+               max_slot_wal_keep_size. After it: compare both sides with \"pgdetour verify --repair\"."
+            .to_owned(),
+    }
+}
+
+fn limit(session: &mut Session, budget: Duration) -> Result<()> {
+    let lock = budget.as_millis().max(1);
+    // Each transaction is waited for by itself: the statement as a whole needs a limit, too.
+    let statement = lock + 500;
+    set_limits(session, &lock.to_string(), &statement.to_string())
+}
+
+fn unlimit(session: &mut Session) -> Result<()> {
+    set_limits(session, &LOCK_TIMEOUT.as_millis().to_string(), "0")
+}
+
+fn set_limits(session: &mut Session, lock: &str, statement: &str) -> Result<()> {
+    session.query_text(
+        "select pg_catalog.set_config('lock_timeout', $1, false), pg_catalog.set_config('statement_timeout', $2, false)",
+        &[&lock, &statement],
+    )?;
+    Ok(())
+}
+
+/// Transactions of the whole cluster that have written and not ended, one a line; none when there are none.
+pub fn describe_writers(session: &mut Session) -> Result<Option<String>> {
+    let pid: i32 = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
+    let rows = session.query(&sql::flow::LIST_WRITING_TRANSACTIONS, &[&pid])?;
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let text = |column: &str| row.get::<_, Option<String>>(column);
+            let age = row.get::<_, Option<f64>>("age_seconds").unwrap_or_default();
+            let mut line = format!(
+                "{} of role \"{}\" in database \"{}\", open for {age:.0} s",
+                row.get::<_, &str>("who"),
+                text("role_name").unwrap_or_default(),
+                text("database_name").unwrap_or_default(),
+            );
+            if let Some(state) = text("state") {
+                line.push_str(&format!(", {state}"));
+            }
+            if let Some(query) = text("query") {
+                line.push_str(&format!(": {query}"));
+            }
+            line
+        })
+        .collect();
+    Ok((!lines.is_empty()).then(|| lines.join("; ")))
+}
+
+/// Waits until every transaction that had begun by now has ended, so that a snapshot taken afterwards shows each one
+/// that the slot made before does not stream.
+pub fn wait_for_horizon(session: &mut Session, budget: Duration) -> Result<()> {
+    if session.is_dry() {
+        session.note("wait until all open transactions have ended");
+        return Ok(());
+    }
+    let began = Instant::now();
+    let (_, wanted) = read_horizon(session)?;
+    while read_horizon(session)?.0 < wanted {
+        if began.elapsed() >= budget {
+            return Err(Error::TimedOut {
+                what: "waiting for open transactions".to_owned(),
+                budget,
+                detail: describe_writers(session)?,
+                hint:
+                    "End these transactions, or wait until they have ended, and run the same command again."
+                        .to_owned(),
+            });
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+fn read_horizon(session: &mut Session) -> Result<(u64, u64)> {
+    let row = session.query_one(&sql::flow::READ_HORIZON, &[])?;
+    let number = |column: &str| {
+        let text: &str = row.get(column);
+        text.parse::<u64>().map_err(|_| Error::Internal { message: format!("\"{text}\" is not an xid") })
+    };
+    Ok((number("xmin")?, number("xmax")?))
+}
+
+/// Drops a slot, waiting up to `budget` for a walsender that is still leaving; whether there was one.
+pub fn drop_slot(session: &mut Session, name: &str, budget: Duration) -> Result<bool> {
+    let dropped = when_free(session, name, budget, "dropping", |session| {
+        session
+            .change_returning(sql::flow::DROP_SLOT.text, &[&name])
+            .doing(|| format!("drop replication slot \"{name}\""))
+    });
+    match dropped {
+        Err(error) if error.is_sqlstate(&SqlState::UNDEFINED_OBJECT) => Ok(false),
+        other => Ok(other?.is_some()),
+    }
+}
+
+/// Moves a slot forwards to `position`, waiting up to `budget` for a walsender that is still leaving.
+/// Changes nothing when the slot is there already.
+pub fn advance_slot(session: &mut Session, name: &str, position: PgLsn, budget: Duration) -> Result<()> {
+    if find_slot(session, name)?.is_some_and(|slot| slot.confirmed_flush >= Some(position)) {
+        return Ok(());
+    }
+    let advanced = when_free(session, name, budget, "advancing", |session| {
+        session
+            .change_returning(sql::flow::ADVANCE_SLOT.text, &[&name, &position])
+            .doing(|| format!("advance replication slot \"{name}\" to {position}"))
+    })?;
+    if advanced.is_none() {
+        let message = format!("replication slot \"{name}\" does not exist any more");
+        return Err(Error::Refused {
+            kind: "slot_missing",
+            message,
+            detail: None,
+            hint: "Run \"pgdetour status\".".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Does `work` on a slot once nobody reads it; none when there is no such slot.
+fn when_free<T>(
+    session: &mut Session,
+    name: &str,
+    budget: Duration,
+    doing: &str,
+    mut work: impl FnMut(&mut Session) -> Result<T>,
+) -> Result<Option<T>> {
+    let began = Instant::now();
+    loop {
+        let Some(slot) = find_slot(session, name)? else { return Ok(None) };
+        let reader = match slot.active_pid {
+            Some(pid) if !session.is_dry() => pid,
+            _ => match work(session) {
+                // It was taken between the look and the act.
+                Err(error) if error.is_sqlstate(&SqlState::OBJECT_IN_USE) && began.elapsed() < budget => {
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+                other => return other.map(Some),
+            },
+        };
+        if began.elapsed() >= budget {
+            return Err(Error::TimedOut {
+                what: format!("{doing} replication slot \"{name}\""),
+                budget,
+                detail: Some(format!("It is in use by pid {reader}.")),
+                hint: format!("See what reads it: SELECT * FROM pg_stat_activity WHERE pid = {reader};"),
+            });
+        }
+        std::thread::sleep(POLL);
+    }
+}
