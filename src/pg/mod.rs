@@ -6,6 +6,8 @@ pub mod dump;
 pub mod lock;
 pub mod record;
 pub mod server;
+#[cfg(test)]
+pub mod test_server;
 pub mod wire;
 
 pub use conninfo::Conninfo;
