@@ -13,14 +13,28 @@ pub struct Sql {
 impl Sql {
     /// The statement with its psql variables filled in. Every variable in the file must be given.
     pub fn with(&self, variables: &[(&str, &str)]) -> String {
-        let mut text = self.text.to_owned();
-        for (name, value) in variables {
-            text = text
-                .replace(&format!(":\"{name}\""), &quote_identifier(value))
-                .replace(&format!(":'{name}'"), &quote_literal(value))
-                .replace(&format!(":{name}"), value);
+        let forms: Vec<(String, String)> = variables
+            .iter()
+            .flat_map(|(name, value)| {
+                [
+                    (format!(":\"{name}\""), quote_identifier(value)),
+                    (format!(":'{name}'"), quote_literal(value)),
+                    (format!(":{name}"), (*value).to_owned()),
+                ]
+            })
+            .collect();
+        // In one pass, so that a value that looks like a variable stays as it is.
+        let (mut filled, mut rest) = (String::new(), self.text);
+        while let Some(at) = rest.find(':') {
+            filled.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let form = forms.iter().find(|(variable, _)| rest.starts_with(variable.as_str()));
+            let (variable, value) = form.map_or((":", ":"), |(variable, value)| (variable, value));
+            filled.push_str(value);
+            rest = &rest[variable.len()..];
         }
-        text
+        filled.push_str(rest);
+        filled
     }
 }
 
@@ -67,8 +81,33 @@ macro_rules! statements {
 
 statements! {
     catalog {
+        FIND_ADVISORY_LOCK = "find_advisory_lock",
+        FINGERPRINT_TABLES = "fingerprint_tables",
+        LIST_ABILITIES = "list_abilities",
+        LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
+        LIST_DEPENDENT_VIEWS = "list_dependent_views",
+        LIST_LOCK_HOLDERS = "list_lock_holders",
+        LIST_MATERIALIZED_VIEWS = "list_materialized_views",
+        LIST_PORTABLE_TYPES = "list_portable_types",
+        LIST_ROLES = "list_roles",
+        LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
+        LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
+        READ_DATABASE = "read_database",
+        READ_OWN_ROLE = "read_own_role",
+        READ_SERVER = "read_server",
+    }
+    flow {
+        FINISH_POST_DATA = "finish_post_data",
+        FINISH_TABLE_ANALYSIS = "finish_table_analysis",
+        FINISH_TABLE_COPY = "finish_table_copy",
+        INSERT_POST_DATA = "insert_post_data",
+        INSERT_TABLE_COPIES = "insert_table_copies",
+        LIST_POST_DATA = "list_post_data",
+        LIST_TABLE_COPIES = "list_table_copies",
+        READ_COPY_MEMORY = "read_copy_memory",
+        START_TABLE_COPY = "start_table_copy",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",

@@ -49,6 +49,7 @@ create table if not exists pgdetour.table_copy (
     row_count bigint,
     byte_count bigint,
     copied_at timestamptz,
+    analyzed_at timestamptz,
     primary key (schema_name, table_name)
 );
 comment on column pgdetour.table_copy.snapshot is
@@ -56,7 +57,9 @@ comment on column pgdetour.table_copy.snapshot is
 
 create table if not exists pgdetour.post_data (
     ordinal integer primary key,
-    kind text not null check (kind in ('index', 'other', 'foreign_key')),
+    kind text not null check (
+        kind in ('index', 'constraint', 'other', 'foreign_key', 'validate', 'refresh', 'last')
+    ),
     schema_name text,
     table_name text,
     statement text not null,

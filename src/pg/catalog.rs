@@ -1,5 +1,8 @@
 //! What a database holds: tables, columns, identities.
 
+pub mod facts;
+pub mod objects;
+
 use crate::error::Result;
 use crate::pg::Session;
 use crate::sql;

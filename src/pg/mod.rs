@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod conninfo;
+pub mod dump;
 pub mod lock;
 pub mod record;
 pub mod server;

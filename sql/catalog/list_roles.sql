@@ -1,0 +1,22 @@
+-- Roles by name, those that exist.
+-- $1 text[]: names
+select
+    r.rolname::text as name,
+    r.rolsuper as superuser,
+    r.rolcanlogin as can_login,
+    r.rolreplication as replication,
+    r.rolbypassrls as bypass_rls,
+    r.rolconnlimit as connection_limit,
+    pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT') as may_connect,
+    coalesce(
+        (
+            select array_agg(g.rolname::text order by g.rolname)
+            from pg_catalog.pg_roles as g
+            where g.oid <> r.oid and pg_catalog.pg_has_role(r.oid, g.oid, 'MEMBER')
+        ),
+        '{}'
+    ) as member_of,
+    coalesce(r.rolconfig, '{}') as settings
+from pg_catalog.pg_roles as r
+where r.rolname = any($1)
+order by r.rolname

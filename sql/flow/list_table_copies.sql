@@ -1,0 +1,11 @@
+-- No parameters.
+select
+    t.schema_name,
+    t.table_name,
+    t.state,
+    t.snapshot,
+    t.row_count,
+    t.byte_count,
+    t.analyzed_at is not null as analyzed
+from pgdetour.table_copy as t
+order by t.schema_name, t.table_name

@@ -1,0 +1,204 @@
+//! What completes a schema: indexes, constraints, triggers, foreign keys; each noted as done with its own commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+
+use super::pool::Pool;
+use super::post_data::{Kind, PostStatement};
+use super::record::TableCopy;
+use super::transfer::RETRY_INTERVAL;
+use super::{CopyJob, Prepared, Work};
+use crate::error::{Doing as _, Error, Result};
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::pg::catalog::objects::Name;
+use crate::sql;
+
+/// Most memory for one index build.
+const MOST_MEMORY: i64 = 1 << 30;
+/// Most parallel workers for one index build.
+const MOST_PARALLEL: i32 = 4;
+/// How long a statement that changes the schema is tried again while others hold its table.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// When a part of the schema is completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// After all rows: triggers, rules, policies, attached indexes.
+    AfterCopy,
+    /// After the flow has caught up: foreign keys, materialized views, event triggers.
+    AfterCatchUp,
+}
+
+impl Stage {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Stage::AfterCopy => &[Kind::Other],
+            Stage::AfterCatchUp => &[Kind::ForeignKey, Kind::Validate, Kind::Refresh, Kind::Last],
+        }
+    }
+}
+
+/// A session that builds.
+pub struct Builder<'a> {
+    job: &'a CopyJob<'a>,
+    session: Session,
+    pid: i32,
+}
+
+impl<'a> Builder<'a> {
+    /// Gives a session as much memory and help for its builds as the server can be expected to have.
+    pub fn new(job: &'a CopyJob<'a>, mut session: Session) -> Result<Self> {
+        let row = session.query_one(&sql::flow::READ_COPY_MEMORY, &[])?;
+        let jobs = job.jobs.max(1) as i64;
+        let (standing, cache): (i64, i64) = (row.get("maintenance_bytes"), row.get("cache_bytes"));
+        let memory = (cache / (4 * jobs)).clamp(standing, MOST_MEMORY.max(standing)) / 1024;
+        let (standing, parallel): (i32, i32) = (row.get("maintenance_workers"), row.get("parallel_workers"));
+        let workers = (parallel / job.jobs.max(1) as i32).min(MOST_PARALLEL).max(standing);
+        let pid = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
+        let settings = format!(
+            "set maintenance_work_mem = '{memory}kB'; set max_parallel_maintenance_workers = {workers}; \
+             set check_function_bodies = off; set xmloption = content; set client_min_messages = warning; \
+             set synchronous_commit = off"
+        );
+        // Settings of a session change nothing that a dry run would have to show.
+        if !session.is_dry() {
+            session.change_script(&settings).doing(|| "prepare a session".into())?;
+        }
+        Ok(Builder { job, session, pid })
+    }
+
+    /// Runs a statement and notes it as done, in one transaction; waits for others that hold its table.
+    pub fn run_in<T: Send>(&mut self, pool: &Pool<T>, statement: &PostStatement) -> Result<()> {
+        let session = &mut self.session;
+        pool.cancellable(self.pid, || {
+            patiently(
+                || pool.go_on(),
+                || {
+                    session.atomically(|session| {
+                        session.change_script(&statement.statement)?;
+                        session.change(sql::flow::FINISH_POST_DATA.text, &[&statement.ordinal])
+                    })
+                },
+            )
+        })?;
+        self.job.progress.statement_done(statement);
+        Ok(())
+    }
+
+    /// Collects a table's statistics. Before version 18 those of a partition come with its root's.
+    pub fn analyze<T: Send>(&mut self, pool: &Pool<T>, table: &Table) -> Result<()> {
+        if table.root.is_some() && self.session.version < 180_000 {
+            return Ok(());
+        }
+        pool.cancellable(self.pid, || self.analyze_now(table))
+    }
+
+    fn analyze_now(&mut self, table: &Table) -> Result<()> {
+        let only = if self.session.version >= 180_000 { "only " } else { "" };
+        let analyze = format!("analyze {only}{}", table.quoted());
+        self.session.change(&analyze, &[]).doing(|| format!("analyze table \"{}\"", table.display()))?;
+        let note = sql::flow::FINISH_TABLE_ANALYSIS.text;
+        self.session.change(note, &[&table.schema, &table.name]).map(drop)
+    }
+
+    /// Indexes and constraints of partitioned tables: they hold nothing yet and so take no time, but a lock that every
+    /// copy into a partition would have to wait for.
+    pub fn run_partitioned(&mut self, works: &[Work]) -> Result<()> {
+        let pool: Pool<()> = Pool::new(self.job.stop);
+        let partitioned = works.iter().filter(|work| work.transfer.table.partitioned);
+        for statement in partitioned.flat_map(|work| work.indexes.iter().chain(&work.constraints)) {
+            self.run_in(&pool, statement)?;
+        }
+        Ok(())
+    }
+
+    /// Statistics over whole partition trees, which no autovacuum collects.
+    pub fn analyze_partitioned(
+        &mut self,
+        tables: &[Table],
+        states: &HashMap<&Name, &TableCopy>,
+    ) -> Result<()> {
+        let pool: Pool<()> = Pool::new(self.job.stop);
+        for table in tables.iter().filter(|table| table.partitioned && table.root.is_none()) {
+            let name = (table.schema.clone(), table.name.clone());
+            if states.get(&name).is_none_or(|state| !state.analyzed) {
+                pool.cancellable(self.pid, || self.analyze_now(table))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Repeats `attempt` while others hold a lock that it needs.
+fn patiently<T>(go_on: impl Fn() -> Result<()>, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        go_on()?;
+        let result = attempt();
+        let in_the_way = |error: &Error| {
+            error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) || error.is_sqlstate(&SqlState::T_R_DEADLOCK_DETECTED)
+        };
+        if !result.as_ref().is_err_and(in_the_way) || Instant::now() > deadline {
+            return result;
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+impl CopyJob<'_> {
+    /// Runs what is left of a stage; how many statements that was.
+    pub fn complete_schema(&self, prepared: &Prepared, stage: Stage) -> Result<usize> {
+        let mut session = self.subscriber.connect()?;
+        let mut count = 0;
+        for kind in stage.kinds() {
+            let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;
+            let statements: Vec<&PostStatement> = prepared.post_data.iter().filter(left).collect();
+            count += statements.len();
+            if session.is_dry() {
+                statements.iter().try_for_each(|statement| session.change_script(&statement.statement))?;
+                continue;
+            }
+            if statements.is_empty() {
+                continue;
+            }
+            session = self.run_kind(session, *kind, statements)?;
+        }
+        Ok(count)
+    }
+
+    fn run_kind(&self, session: Session, kind: Kind, statements: Vec<&PostStatement>) -> Result<Session> {
+        let mut builder = Builder::new(self, session)?;
+        let pool: Pool<Vec<&PostStatement>> = Pool::new(self.stop);
+        if kind != Kind::Validate {
+            for statement in statements {
+                builder.run_in(&pool, statement)?;
+            }
+            return Ok(builder.session);
+        }
+        // Two validations on one table would wait for each other.
+        let mut by_table: BTreeMap<Option<&Name>, Vec<&PostStatement>> = BTreeMap::new();
+        for statement in statements {
+            by_table.entry(statement.table.as_ref()).or_default().push(statement);
+        }
+        for (table, statements) in by_table {
+            let same = |other: &&Table| {
+                table.is_some_and(|(schema, name)| other.schema == *schema && other.name == *name)
+            };
+            let weight = self.tables.iter().find(same).map_or(0, |table| table.bytes.cast_unsigned());
+            pool.push(weight, statements);
+        }
+        let start = || None;
+        pool.run(self.subscriber, self.jobs, start, |builder: &mut Option<Builder>, statements| {
+            if builder.is_none() {
+                *builder = Some(Builder::new(self, self.subscriber.connect()?)?);
+            }
+            let builder = builder.as_mut().expect("made above");
+            statements.into_iter().try_for_each(|statement| builder.run_in(&pool, statement))
+        })?;
+        Ok(builder.session)
+    }
+}

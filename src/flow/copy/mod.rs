@@ -1,0 +1,373 @@
+//! The copy half of a flow: schema and rows, one snapshot per table, resumable table by table.
+
+mod completion;
+mod pool;
+mod post_data;
+mod record;
+mod schema;
+mod transfer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+pub use completion::Stage;
+pub use post_data::{Kind, PostStatement};
+pub use record::{State, TableCopy, list_tables as list_table_copies};
+pub use schema::check_existing;
+
+use self::completion::Builder;
+use self::pool::Pool;
+use self::transfer::{Emptying, Pipe, Range, SharedRead, Transfer};
+use crate::error::{Error, Result};
+use crate::pg::catalog::objects::{self, Name};
+use crate::pg::catalog::{self, Table, facts};
+use crate::pg::{Server, Session};
+
+/// Whose the tables on the subscriber are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaMode {
+    /// Ours: dumped from the publisher, made by us.
+    Dump,
+    /// They exist already, and are empty.
+    Existing,
+}
+
+/// Hears how a copy goes on; called by several threads.
+pub trait Progress: Sync {
+    /// A table's copy begins; `bytes` is its size on the publisher.
+    fn table_started(&self, table: &str, bytes: u64);
+    /// So many more bytes of a table were handed over.
+    fn bytes_copied(&self, table: &str, bytes: u64);
+    /// All rows of a table are there.
+    fn table_copied(&self, table: &str, rows: u64, bytes: u64);
+    /// An index, a constraint or another part of the schema was made.
+    fn statement_done(&self, statement: &PostStatement);
+}
+
+/// A copy from one server to the other. The subscriber holds the record of it.
+pub struct CopyJob<'a> {
+    /// Where the rows are.
+    pub publisher: &'a Server,
+    /// Where they go.
+    pub subscriber: &'a Server,
+    /// The selected tables, partitions and partitioned ones alike.
+    pub tables: &'a [Table],
+    /// Whose the tables on the subscriber are.
+    pub mode: SchemaMode,
+    /// Workers at a time.
+    pub jobs: usize,
+    /// Set by the caller to end early; everything can be resumed.
+    pub stop: &'a AtomicBool,
+    /// Hears how it goes on.
+    pub progress: &'a dyn Progress,
+}
+
+/// A schema that is made, and what completes it.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// What completes the schema, in order.
+    pub post_data: Vec<PostStatement>,
+    /// What could not be taken over.
+    pub warnings: Vec<String>,
+    /// Whether anything was made now; false when an earlier run had done it.
+    pub changed: bool,
+}
+
+/// What a copy moved, earlier runs of it included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CopyReport {
+    /// Tables copied, partitioned ones not counted.
+    pub tables: usize,
+    /// Rows copied.
+    pub rows: u64,
+    /// Bytes of data copied.
+    pub bytes: u64,
+}
+
+enum Task {
+    Table(usize),
+    Range(usize, Arc<SharedRead>, Range),
+    Index(usize, PostStatement),
+    Complete(usize),
+}
+
+/// One table on its way.
+struct Work<'a> {
+    transfer: Transfer<'a>,
+    /// Index builds still to come; the one that finishes last completes the table.
+    indexes_left: AtomicUsize,
+    indexes: Vec<PostStatement>,
+    constraints: Vec<PostStatement>,
+    weight: u64,
+    cut: bool,
+}
+
+impl CopyJob<'_> {
+    /// Makes the schema on the subscriber in one transaction, or finds that it is made; in existing mode, checks that
+    /// the tables fit. Afterwards the record knows every table that is to be copied.
+    pub fn prepare(&self) -> Result<Prepared> {
+        let mut session = self.subscriber.connect()?;
+        if !record::list_tables(&mut session)?.is_empty() {
+            let post_data = post_data::list(&mut session)?;
+            return Ok(Prepared { post_data, ..Prepared::default() });
+        }
+        match self.mode {
+            SchemaMode::Dump => {
+                let (post_data, warnings) =
+                    schema::load(self.publisher, &mut session, self.tables, self.stop)?;
+                Ok(Prepared { post_data, warnings, changed: true })
+            }
+            SchemaMode::Existing => {
+                schema::require_existing(self.tables, &mut session)?;
+                record::insert_tables(&mut session, self.tables)?;
+                let mut warnings = Vec::new();
+                if !facts::may_set_replica_role(&mut session)? {
+                    warnings.push(
+                        "may not set session_replication_role: triggers and foreign keys of the tables act on the copied rows"
+                            .into(),
+                    );
+                }
+                Ok(Prepared { post_data: Vec::new(), warnings, changed: true })
+            }
+        }
+    }
+
+    /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there.
+    pub fn copy_tables(&self, prepared: &Prepared) -> Result<CopyReport> {
+        let mut session = self.subscriber.connect()?;
+        let works = self.plan(&mut session, prepared)?;
+        if session.is_dry() {
+            self.note(&mut session, &works)?;
+            return Ok(CopyReport::default());
+        }
+        let states = record::list_tables(&mut session)?;
+        let states: HashMap<&Name, &TableCopy> = states.iter().map(|state| (&state.name, state)).collect();
+        let raw = self.is_raw(&mut session)?;
+        let mut builder = Builder::new(self, session)?;
+        builder.run_partitioned(&works)?;
+        let pool = Pool::new(self.stop);
+        for (index, work) in works.iter().enumerate() {
+            let table = work.transfer.table;
+            let name = (table.schema.clone(), table.name.clone());
+            match states.get(&name) {
+                None => {
+                    let message = format!("table \"{}\" is not in the record", table.display());
+                    return Err(Error::Internal { message });
+                }
+                Some(state) if state.state != State::Copied => pool.push(work.weight, Task::Table(index)),
+                Some(state) => self.push_indexes(&pool, &works, index, state.analyzed),
+            }
+        }
+        let start = || Worker { pipe: None, builder: None };
+        let crew = Crew { job: self, pool: &pool, works: &works, raw };
+        pool.run(self.subscriber, self.jobs, start, |worker, task| crew.work(worker, task))?;
+        builder.analyze_partitioned(self.tables, &states)?;
+        self.report()
+    }
+
+    fn report(&self) -> Result<CopyReport> {
+        let copies = record::list_tables(&mut self.subscriber.connect()?)?;
+        let mut report = CopyReport::default();
+        for copy in copies.iter().filter(|copy| copy.snapshot.is_some()) {
+            report.tables += 1;
+            report.rows += copy.rows;
+            report.bytes += copy.bytes;
+        }
+        Ok(report)
+    }
+
+    /// Neither side knows the encoding of its text, so that none of it is to be looked at.
+    fn is_raw(&self, subscriber: &mut Session) -> Result<bool> {
+        let unknown = |session: &mut Session| {
+            facts::read_database(session).map(|database| database.encoding == "SQL_ASCII")
+        };
+        Ok(unknown(subscriber)? && unknown(&mut self.publisher.connect()?)?)
+    }
+
+    /// How each table is to be copied.
+    fn plan(&self, subscriber: &mut Session, prepared: &Prepared) -> Result<Vec<Work<'_>>> {
+        let mut publisher = self.publisher.connect()?;
+        let portable = objects::list_portable_types(&mut publisher)?;
+        let portable_there = objects::list_portable_types(subscriber)?;
+        let there = catalog::list_tables(subscriber)?;
+        let name = |table: &Table| (table.schema.clone(), table.name.clone());
+        let there: HashMap<Name, &Table> = there.iter().map(|table| (name(table), table)).collect();
+        let cut_off: HashSet<Name> = record::list_tables(subscriber)?
+            .into_iter()
+            .filter(|copy| copy.state == State::Copying)
+            .map(|copy| copy.name)
+            .collect();
+        let all_bytes: u64 = self.tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
+        let work = |table| {
+            let key = name(table);
+            // In a dry run the tables are not there yet; they will be as they are here.
+            let other = there.get(&key).copied().or(subscriber.is_dry().then_some(table));
+            let binary = if subscriber.is_dry() && !there.contains_key(&key) {
+                transfer::is_binary(table, other, &portable, &portable)
+            } else {
+                transfer::is_binary(table, other, &portable, &portable_there)
+            };
+            let emptying = match self.mode {
+                SchemaMode::Dump => Emptying::Truncate,
+                SchemaMode::Existing if cut_off.contains(&key) => Emptying::Delete,
+                SchemaMode::Existing => Emptying::Nothing,
+            };
+            let of_kind = |kind| {
+                let mine = |statement: &&PostStatement| {
+                    statement.kind == kind && !statement.done && statement.table.as_ref() == Some(&key)
+                };
+                prepared.post_data.iter().filter(mine).cloned().collect::<Vec<_>>()
+            };
+            let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
+            let weight = table.bytes.cast_unsigned();
+            Work {
+                transfer: Transfer { table, binary, emptying },
+                indexes_left: AtomicUsize::new(indexes.len()),
+                indexes,
+                constraints,
+                weight,
+                cut: transfer::is_dominant(weight, all_bytes, self.jobs),
+            }
+        };
+        Ok(self.tables.iter().map(work).collect())
+    }
+
+    /// Queues what follows a table's rows.
+    fn push_indexes(&self, pool: &Pool<Task>, works: &[Work], index: usize, analyzed: bool) {
+        let work = &works[index];
+        if work.transfer.table.partitioned {
+            return;
+        }
+        for statement in &work.indexes {
+            pool.push(work.weight, Task::Index(index, statement.clone()));
+        }
+        if work.indexes.is_empty() && !(analyzed && work.constraints.is_empty()) {
+            pool.push(work.weight, Task::Complete(index));
+        }
+    }
+
+    /// Notes what a dry run would do.
+    fn note(&self, subscriber: &mut Session, works: &[Work]) -> Result<()> {
+        let mut publisher = self.publisher.connect()?;
+        for work in works {
+            if !work.transfer.table.partitioned {
+                publisher.note(work.transfer.out_statement(None));
+                let emptying = work.transfer.emptying_statement();
+                if !emptying.is_empty() {
+                    subscriber.note(emptying);
+                }
+                subscriber.note(work.transfer.in_statement(work.transfer.emptying == Emptying::Truncate));
+            }
+            for statement in work.indexes.iter().chain(&work.constraints) {
+                subscriber.change_script(&statement.statement)?;
+            }
+            subscriber.note(format!("analyze {}", work.transfer.table.quoted()));
+        }
+        Ok(())
+    }
+}
+
+/// What one worker keeps between tasks.
+struct Worker<'a> {
+    pipe: Option<Pipe<'a>>,
+    builder: Option<Builder<'a>>,
+}
+
+/// What all workers share.
+struct Crew<'a> {
+    job: &'a CopyJob<'a>,
+    pool: &'a Pool<'a, Task>,
+    works: &'a [Work<'a>],
+    raw: bool,
+}
+
+impl<'a> Crew<'a> {
+    fn work(&self, worker: &mut Worker<'a>, task: Task) -> Result<()> {
+        match task {
+            Task::Table(index) => self.copy_table(worker, index),
+            Task::Range(index, shared, range) => self.copy_range(worker, index, &shared, range),
+            Task::Index(index, statement) => {
+                self.builder(worker)?.run_in(self.pool, &statement)?;
+                if self.works[index].indexes_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.pool.push(self.works[index].weight, Task::Complete(index));
+                }
+                Ok(())
+            }
+            Task::Complete(index) => {
+                let work = &self.works[index];
+                let builder = self.builder(worker)?;
+                for statement in &work.constraints {
+                    builder.run_in(self.pool, statement)?;
+                }
+                builder.analyze(self.pool, work.transfer.table)
+            }
+        }
+    }
+
+    fn pipe<'w>(&self, worker: &'w mut Worker<'a>) -> Result<&'w mut Pipe<'a>> {
+        if worker.pipe.is_none() {
+            worker.pipe = Some(Pipe::open(self.job.publisher, self.job.subscriber, self.raw)?);
+        }
+        Ok(worker.pipe.as_mut().expect("opened above"))
+    }
+
+    fn builder<'w>(&self, worker: &'w mut Worker<'a>) -> Result<&'w mut Builder<'a>> {
+        if worker.builder.is_none() {
+            worker.builder = Some(Builder::new(self.job, self.job.subscriber.connect()?)?);
+        }
+        Ok(worker.builder.as_mut().expect("opened above"))
+    }
+
+    /// Tells of progress, and ends the copy when work is to end.
+    fn progress<'p>(&'p self, name: &'p str) -> impl FnMut(u64) -> Result<()> + 'p {
+        let mut told = 0;
+        move |bytes| {
+            if bytes > told {
+                self.job.progress.bytes_copied(name, bytes - told);
+                told = bytes;
+            }
+            self.pool.go_on()
+        }
+    }
+
+    fn copy_table(&self, worker: &mut Worker<'a>, index: usize) -> Result<()> {
+        let work = &self.works[index];
+        let name = work.transfer.table.display();
+        self.job.progress.table_started(&name, work.weight);
+        if !work.cut {
+            let copied = self.pipe(worker)?.copy_whole(&work.transfer, &mut self.progress(&name))?;
+            self.job.progress.table_copied(&name, copied.rows, copied.bytes);
+            self.job.push_indexes(self.pool, self.works, index, false);
+            return Ok(());
+        }
+        let ranges = work.transfer.ranges(self.job.jobs);
+        let mut go_on = || self.pool.go_on();
+        let shared = SharedRead::open(self.job.publisher, &work.transfer, ranges.len(), &mut go_on)?;
+        self.pipe(worker)?.begin_ranges(&work.transfer, &shared)?;
+        let shared = Arc::new(shared);
+        for range in ranges {
+            self.pool.push(work.weight, Task::Range(index, Arc::clone(&shared), range));
+        }
+        Ok(())
+    }
+
+    fn copy_range(
+        &self,
+        worker: &mut Worker<'a>,
+        index: usize,
+        shared: &SharedRead,
+        range: Range,
+    ) -> Result<()> {
+        let work = &self.works[index];
+        let name = work.transfer.table.display();
+        let pipe = self.pipe(worker)?;
+        let copied = pipe.copy_range(&work.transfer, shared, range, &mut self.progress(&name))?;
+        if shared.finish_range(copied) {
+            let copied = pipe.finish_ranges(&work.transfer, shared)?;
+            self.job.progress.table_copied(&name, copied.rows, copied.bytes);
+            self.job.push_indexes(self.pool, self.works, index, false);
+        }
+        Ok(())
+    }
+}

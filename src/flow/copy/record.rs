@@ -1,0 +1,87 @@
+//! Which tables are copied, as the record on the target has it.
+
+use crate::error::{Doing as _, Result};
+use crate::pg::catalog::Table;
+use crate::pg::catalog::objects::Name;
+use crate::pg::{Session, record};
+use crate::sql;
+
+/// How far a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing of it has been copied.
+    Waiting,
+    /// A copy was begun; what it left is removed before the next one.
+    Copying,
+    /// All rows of its snapshot are there.
+    Copied,
+}
+
+/// One table of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCopy {
+    /// Schema and name.
+    pub name: Name,
+    /// How far it is.
+    pub state: State,
+    /// `pg_current_snapshot()` of the publisher under which it was read: a streamed transaction that is visible in
+    /// it is in the copy already. None for partitioned tables, which have no rows of their own.
+    pub snapshot: Option<String>,
+    /// Rows copied.
+    pub rows: u64,
+    /// Bytes of data copied.
+    pub bytes: u64,
+    /// Its statistics are there.
+    pub analyzed: bool,
+}
+
+/// The tables of a copy; none when none was begun.
+pub fn list_tables(session: &mut Session) -> Result<Vec<TableCopy>> {
+    if !record::has_table(session, "table_copy")? {
+        return Ok(Vec::new());
+    }
+    let rows = session.query(&sql::flow::LIST_TABLE_COPIES, &[])?;
+    let table = |row: &postgres::Row| TableCopy {
+        name: (row.get("schema_name"), row.get("table_name")),
+        state: match row.get("state") {
+            "copied" => State::Copied,
+            "copying" => State::Copying,
+            _ => State::Waiting,
+        },
+        snapshot: row.get("snapshot"),
+        rows: row.get::<_, Option<i64>>("row_count").unwrap_or(0).cast_unsigned(),
+        bytes: row.get::<_, Option<i64>>("byte_count").unwrap_or(0).cast_unsigned(),
+        analyzed: row.get("analyzed"),
+    };
+    Ok(rows.iter().map(table).collect())
+}
+
+/// Notes tables that are to be copied; those that are noted already stay as they are.
+pub fn insert_tables(session: &mut Session, tables: &[Table]) -> Result<()> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let partitioned: Vec<bool> = tables.iter().map(|table| table.partitioned).collect();
+    session
+        .change(sql::flow::INSERT_TABLE_COPIES.text, &[&schemas, &names, &partitioned])
+        .doing(|| "record the tables to copy".into())?;
+    Ok(())
+}
+
+/// The statement that notes under which snapshot a table is being copied.
+pub fn start_statement(table: &Table, snapshot: &str) -> String {
+    sql::flow::START_TABLE_COPY.with(&[
+        ("schema", &table.schema),
+        ("table", &table.name),
+        ("snapshot", snapshot),
+    ])
+}
+
+/// The statement that notes that a table is copied.
+pub fn finish_statement(table: &Table, rows: u64, bytes: u64) -> String {
+    sql::flow::FINISH_TABLE_COPY.with(&[
+        ("schema", &table.schema),
+        ("table", &table.name),
+        ("rows", &rows.to_string()),
+        ("bytes", &bytes.to_string()),
+    ])
+}

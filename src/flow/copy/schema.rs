@@ -1,0 +1,116 @@
+//! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+
+use super::post_data::{self, PostStatement, Sorter};
+use super::record;
+use crate::error::{Doing as _, Error, Finding, Result};
+use crate::pg::catalog::objects::{self, Name};
+use crate::pg::catalog::{self, Table};
+use crate::pg::dump::{self, Entry, fit};
+use crate::pg::{Server, Session};
+
+/// Entries that go to the server in one message.
+const BATCH: usize = 50;
+
+/// Makes the tables and what they need on the subscriber, and notes the rest: all in one transaction.
+pub fn load(
+    publisher: &Server,
+    subscriber: &mut Session,
+    tables: &[Table],
+    stop: &AtomicBool,
+) -> Result<(Vec<PostStatement>, Vec<String>)> {
+    let mut source = publisher.connect()?;
+    let mut abilities = fit::list_abilities(subscriber)?;
+    abilities.absent = list_absent(&mut source, tables)?;
+    let constraints = objects::list_constraint_indexes(&mut source)?;
+    let mut views = objects::list_materialized_views(&mut source)?;
+    views.retain(|view| !abilities.absent.contains(view));
+    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, stop)?;
+    let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
+    subscriber.atomically(|subscriber| {
+        run_entries(subscriber, &schema.pre_data)?;
+        record::insert_tables(subscriber, tables)?;
+        post_data::insert(subscriber, &statements)
+    })?;
+    Ok((statements, schema.warnings))
+}
+
+/// Tables that were not selected, and the views that read them.
+fn list_absent(source: &mut Session, selected: &[Table]) -> Result<HashSet<Name>> {
+    let name = |table: &Table| (table.schema.clone(), table.name.clone());
+    let selected: HashSet<Name> = selected.iter().map(name).collect();
+    let mut tables = catalog::list_tables(source)?;
+    tables.retain(|table| !selected.contains(&name(table)));
+    let mut absent: HashSet<Name> = tables.iter().map(name).collect();
+    if !absent.is_empty() {
+        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+        absent.extend(objects::list_dependent_views(source, &oids)?);
+    }
+    Ok(absent)
+}
+
+/// Runs a dump's entries, many in one message; a failure names the entry.
+fn run_entries(session: &mut Session, entries: &[Entry]) -> Result<()> {
+    let script = |entries: &[Entry]| -> String {
+        let statements = entries.iter().flat_map(|entry| &entry.statements);
+        statements.flat_map(|statement| [statement.as_str(), ";\n"]).collect()
+    };
+    if session.is_dry() {
+        let statements = entries.iter().flat_map(|entry| &entry.statements);
+        return statements.map(String::as_str).try_for_each(|statement| session.change_script(statement));
+    }
+    for batch in entries.chunks(BATCH) {
+        session.change_script("savepoint pgdetour")?;
+        if let Err(error) = session.change_script(&script(batch)) {
+            if error.is_connection_lost() {
+                return Err(error);
+            }
+            session.change_script("rollback to savepoint pgdetour")?;
+            for entry in batch {
+                let one = script(std::slice::from_ref(entry));
+                session.change_script(&one).doing(|| format!("create {}", entry.display()))?;
+            }
+            return Err(error);
+        }
+        session.change_script("release savepoint pgdetour")?;
+    }
+    Ok(())
+}
+
+/// What keeps the publisher's rows from fitting into tables that exist on the subscriber already.
+pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for table in publisher {
+        let mut found = |message: String, hint: String| {
+            findings.push(Finding { check: "existing_schema", object: table.display(), message, hint });
+        };
+        let same = |other: &&Table| other.schema == table.schema && other.name == table.name;
+        let Some(there) = subscriber.iter().find(same) else {
+            found("table does not exist on the other side".into(), "Create it, or leave it out of mirror.tables.".into());
+            continue;
+        };
+        for column in table.columns.iter().filter(|column| !column.generated) {
+            match there.column(&column.name) {
+                None => found(
+                    format!("column \"{}\" does not exist on the other side", column.name),
+                    format!("Run \"ALTER TABLE {} ADD COLUMN …\" there.", there.quoted()),
+                ),
+                Some(other) if other.generated => found(
+                    format!("column \"{}\" is generated on the other side", column.name),
+                    "A generated column cannot be written: make it an ordinary one there.".into(),
+                ),
+                Some(_) => {}
+            }
+        }
+    }
+    findings
+}
+
+/// Refuses tables that do not exist on the subscriber, or lack columns.
+pub fn require_existing(publisher: &[Table], subscriber: &mut Session) -> Result<()> {
+    let there = catalog::list_tables(subscriber)?;
+    let findings = check_existing(publisher, &there);
+    if findings.is_empty() { Ok(()) } else { Err(Error::ChecksFailed { findings }) }
+}

@@ -1,0 +1,198 @@
+//! What a server, a database and our role are: for checks, before anything is done.
+
+use crate::error::Result;
+use crate::pg::Session;
+use crate::sql;
+
+/// A server and how much replication it has room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// `server_version_num`, such as 150004.
+    pub version: i32,
+    /// `15.4 (Debian …)`.
+    pub version_text: String,
+    /// A standby: nothing can be written.
+    pub in_recovery: bool,
+    /// `replica`, `logical`, …
+    pub wal_level: String,
+    /// Replication slots that can still be made.
+    pub free_slots: i32,
+    /// WAL senders that can still be started.
+    pub free_senders: i32,
+    /// Logical replication workers that can still be started: an apply worker of a subscription is one.
+    pub free_logical_workers: i32,
+    /// Replication origins that can still be made: a subscription needs one.
+    pub free_origins: i32,
+    /// `max_slot_wal_keep_size` as the server writes it; `-1` for no limit.
+    pub max_slot_wal_keep_size: String,
+    /// `max_prepared_transactions`.
+    pub max_prepared_transactions: i32,
+}
+
+/// Asks the server about itself.
+pub fn read_server(session: &mut Session) -> Result<ServerFacts> {
+    let row = session.query_one(&sql::catalog::READ_SERVER, &[])?;
+    let free = |max: &str, used: &str| (row.get::<_, i32>(max) - row.get::<_, i32>(used)).max(0);
+    Ok(ServerFacts {
+        version: row.get("version"),
+        version_text: row.get("version_text"),
+        in_recovery: row.get("in_recovery"),
+        wal_level: row.get("wal_level"),
+        free_slots: free("max_slots", "used_slots"),
+        free_senders: free("max_senders", "used_senders"),
+        free_logical_workers: free("max_logical_workers", "used_logical_workers"),
+        free_origins: free("max_origins", "used_origins"),
+        max_slot_wal_keep_size: row.get("max_slot_wal_keep_size"),
+        max_prepared_transactions: row.get("max_prepared_transactions"),
+    })
+}
+
+/// A database and how it orders and stores text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseFacts {
+    /// `pg_database.oid`.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// `UTF8`, `SQL_ASCII`, …
+    pub encoding: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// `LC_CTYPE`.
+    pub ctype: String,
+    /// Locale provider: `c` libc, `i` ICU, `b` built in.
+    pub provider: String,
+    /// Locale of a provider other than libc.
+    pub locale: Option<String>,
+    /// Version of the collation when the database was made.
+    pub collation_version: Option<String>,
+    /// Size on disk.
+    pub bytes: i64,
+}
+
+/// Asks about the database that the session is in.
+pub fn read_database(session: &mut Session) -> Result<DatabaseFacts> {
+    let row = session.query_one(&sql::catalog::READ_DATABASE, &[])?;
+    Ok(DatabaseFacts {
+        oid: row.get("oid"),
+        name: row.get("name"),
+        encoding: row.get("encoding"),
+        collate: row.get("collate"),
+        ctype: row.get("ctype"),
+        provider: row.get("provider"),
+        locale: row.get("locale"),
+        collation_version: row.get("collation_version"),
+        bytes: row.get("bytes"),
+    })
+}
+
+/// The cluster's identifier, when our role may read it.
+pub fn read_system_identifier(session: &mut Session) -> Result<Option<i64>> {
+    let may =
+        "select pg_catalog.has_function_privilege('pg_catalog.pg_control_system()'::pg_catalog.regprocedure, 'execute')";
+    if !session.query_text(may, &[])?[0].get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let rows =
+        session.query_text("select s.system_identifier from pg_catalog.pg_control_system() as s", &[])?;
+    Ok(rows.first().map(|row| row.get(0)))
+}
+
+/// Whether both sessions are in one and the same database, whatever names and addresses led there.
+///
+/// A lock taken in one is looked for in the other: copies of a cluster share identifiers, but not locks.
+pub fn is_same_database(one: &mut Session, other: &mut Session) -> Result<bool> {
+    let taken = one.query_text(
+        "select k.key, pg_catalog.pg_backend_pid(), pg_catalog.pg_try_advisory_lock(k.key) \
+         from (select pg_catalog.floor(pg_catalog.random() * 9e18)::bigint as key) as k",
+        &[],
+    )?;
+    let (key, pid): (i64, i32) = (taken[0].get(0), taken[0].get(1));
+    let seen = other.query_one(&sql::catalog::FIND_ADVISORY_LOCK, &[&key, &pid]);
+    one.query_text("select pg_catalog.pg_advisory_unlock($1)", &[&key])?;
+    Ok(seen?.get(0))
+}
+
+/// The role that we are connected as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Attributes of a role are independent switches.
+pub struct OwnRole {
+    /// Its name.
+    pub name: String,
+    /// SUPERUSER.
+    pub superuser: bool,
+    /// REPLICATION.
+    pub replication: bool,
+    /// BYPASSRLS.
+    pub bypass_rls: bool,
+    /// CREATE on the database.
+    pub create_in_database: bool,
+    /// Member of `pg_create_subscription` (16 and later).
+    pub create_subscription: bool,
+    /// Member of `pg_monitor`.
+    pub monitor: bool,
+}
+
+/// Asks who we are and what we may do here.
+pub fn read_own_role(session: &mut Session) -> Result<OwnRole> {
+    let row = session.query_one(&sql::catalog::READ_OWN_ROLE, &[])?;
+    Ok(OwnRole {
+        name: row.get("name"),
+        superuser: row.get("superuser"),
+        replication: row.get("replication"),
+        bypass_rls: row.get("bypass_rls"),
+        create_in_database: row.get("create_in_database"),
+        create_subscription: row.get("create_subscription"),
+        monitor: row.get("monitor"),
+    })
+}
+
+/// Whether our role may set `session_replication_role`: as superuser, or by a grant (15 and later).
+pub fn may_set_replica_role(session: &mut Session) -> Result<bool> {
+    if session.version < 150_000 {
+        return Ok(read_own_role(session)?.superuser);
+    }
+    let may = "select pg_catalog.has_parameter_privilege('session_replication_role', 'SET')";
+    Ok(session.query_text(may, &[])?[0].get(0))
+}
+
+/// One role by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Attributes of a role are independent switches.
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// SUPERUSER: no fence and no limit holds for it.
+    pub superuser: bool,
+    /// LOGIN.
+    pub can_login: bool,
+    /// REPLICATION.
+    pub replication: bool,
+    /// BYPASSRLS.
+    pub bypass_rls: bool,
+    /// CONNECTION LIMIT; -1 for none.
+    pub connection_limit: i32,
+    /// CONNECT on this database, by any way.
+    pub may_connect: bool,
+    /// All roles that it is a member of, directly or not.
+    pub member_of: Vec<String>,
+    /// Settings of the role: `name=value`.
+    pub settings: Vec<String>,
+}
+
+/// Those of the named roles that exist, by name.
+pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> {
+    let rows = session.query(&sql::catalog::LIST_ROLES, &[&names])?;
+    let role = |row: &postgres::Row| Role {
+        name: row.get("name"),
+        superuser: row.get("superuser"),
+        can_login: row.get("can_login"),
+        replication: row.get("replication"),
+        bypass_rls: row.get("bypass_rls"),
+        connection_limit: row.get("connection_limit"),
+        may_connect: row.get("may_connect"),
+        member_of: row.get("member_of"),
+        settings: row.get("settings"),
+    };
+    Ok(rows.iter().map(role).collect())
+}

@@ -1,0 +1,126 @@
+//! Objects beside the tables' columns: what else a database holds, who is in the way, what has changed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::error::Result;
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::sql;
+
+/// Schema and name, unquoted.
+pub type Name = (String, String);
+
+/// One object that a user made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserObject {
+    /// `table`, `view`, `function`, `type`, …
+    pub kind: String,
+    /// Schema, unquoted.
+    pub schema: String,
+    /// Name, unquoted.
+    pub name: String,
+}
+
+/// Everything that makes a database not empty: relations, routines and types, without the system's, extensions' and ours.
+pub fn list_user_objects(session: &mut Session) -> Result<Vec<UserObject>> {
+    let rows = session.query(&sql::catalog::LIST_USER_OBJECTS, &[])?;
+    let object = |row: &postgres::Row| UserObject {
+        kind: row.get("kind"),
+        schema: row.get("schema_name"),
+        name: row.get("name"),
+    };
+    Ok(rows.iter().map(object).collect())
+}
+
+/// Views and materialized views that read any of `relations`, at any depth.
+pub fn list_dependent_views(session: &mut Session, relations: &[u32]) -> Result<Vec<Name>> {
+    let rows = session.query(&sql::catalog::LIST_DEPENDENT_VIEWS, &[&relations])?;
+    Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("view_name"))).collect())
+}
+
+/// Materialized views that hold data, those first that others read.
+pub fn list_materialized_views(session: &mut Session) -> Result<Vec<Name>> {
+    let rows = session.query(&sql::catalog::LIST_MATERIALIZED_VIEWS, &[])?;
+    Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("view_name"))).collect())
+}
+
+/// OIDs of the types whose binary form means the same on every server.
+pub fn list_portable_types(session: &mut Session) -> Result<HashSet<u32>> {
+    let row = session.query_one(&sql::catalog::LIST_PORTABLE_TYPES, &[])?;
+    Ok(row.get::<_, Vec<u32>>("oids").into_iter().collect())
+}
+
+/// A key or unique constraint whose index can be built on its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConstraintIndex {
+    /// `primary key` or `unique`.
+    pub kind: String,
+    /// `CREATE UNIQUE INDEX …`.
+    pub definition: String,
+    /// `deferrable …`, or empty.
+    pub deferral: String,
+}
+
+/// Such constraints by table and constraint name.
+pub fn list_constraint_indexes(session: &mut Session) -> Result<BTreeMap<(Name, String), ConstraintIndex>> {
+    let rows = session.query(&sql::catalog::LIST_CONSTRAINT_INDEXES, &[])?;
+    let entry = |row: &postgres::Row| {
+        let table = (row.get("schema_name"), row.get("table_name"));
+        let index = ConstraintIndex {
+            kind: row.get("kind"),
+            definition: row.get("definition"),
+            deferral: row.get("deferral"),
+        };
+        ((table, row.get("constraint_name")), index)
+    };
+    Ok(rows.iter().map(entry).collect())
+}
+
+/// A session that holds or waits for ACCESS EXCLUSIVE on a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LockHolder {
+    /// Its backend.
+    pub pid: i32,
+    /// Its role.
+    pub role: Option<String>,
+    /// Age of its transaction in seconds.
+    pub age_seconds: Option<f64>,
+    /// Its query, cut short.
+    pub query: String,
+}
+
+impl std::fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let role = self.role.as_deref().unwrap_or("unknown");
+        write!(f, "pid {} (role \"{role}\"", self.pid)?;
+        if let Some(age) = self.age_seconds {
+            write!(f, ", for {age:.0} s")?;
+        }
+        write!(f, "): {}", self.query)
+    }
+}
+
+/// Who keeps readers from the relation, the session's own transaction left out.
+pub fn list_lock_holders(session: &mut Session, relation: u32) -> Result<Vec<LockHolder>> {
+    let rows = session.query(&sql::catalog::LIST_LOCK_HOLDERS, &[&relation])?;
+    let holder = |row: &postgres::Row| LockHolder {
+        pid: row.get("pid"),
+        role: row.get("role"),
+        age_seconds: row.get("age_seconds"),
+        query: row.get("query"),
+    };
+    Ok(rows.iter().map(holder).collect())
+}
+
+/// A hash of each table's definition, by name; tables that are gone are left out. It changes with columns, types,
+/// identity, keys, partitioning, and is the same on both sides when these are.
+pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTreeMap<Name, String>> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let rows = session.query(&sql::catalog::FINGERPRINT_TABLES, &[&schemas, &names])?;
+    let entry = |row: &postgres::Row| {
+        let name = (row.get("schema_name"), row.get("table_name"));
+        (name, row.get("fingerprint"))
+    };
+    Ok(rows.iter().map(entry).collect())
+}
