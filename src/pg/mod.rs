@@ -2,7 +2,12 @@
 
 pub mod catalog;
 pub mod conninfo;
+pub mod fence;
+pub mod restriction;
 pub mod server;
+pub mod sessions;
+#[cfg(test)]
+pub mod test_server;
 pub mod wire;
 
 pub use conninfo::Conninfo;
