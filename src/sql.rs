@@ -129,6 +129,16 @@ statements! {
         STORE_MARKER = "store_marker",
         WRITE_MARKER = "write_marker",
     }
+    fence {
+        COUNT_STARTING = "count_starting",
+        DESCRIBE_ROLES = "describe_roles",
+        END_SESSIONS = "end_sessions",
+        LIST_ADMITTED_ROLES = "list_admitted_roles",
+        LIST_BEREFT_ROLES = "list_bereft_roles",
+        LIST_CONNECT_GRANTS = "list_connect_grants",
+        LIST_PRESENT_ROLES = "list_present_roles",
+        LIST_SESSIONS = "list_sessions",
+    }
     record {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
@@ -155,5 +165,15 @@ statements! {
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",
         WRITE_PROGRESS = "write_progress",
+    }
+    restrict {
+        CREATE_REFUSAL = "create_refusal",
+        CREATE_VIEW = "create_view",
+        DROP_ALL = "drop_all",
+        HAS_OBJECTS = "has_objects",
+        LIST_BLOCKERS = "list_blockers",
+        LIST_MEMBERS = "list_members",
+        LIST_POWERS = "list_powers",
+        LIST_TRIGGERS = "list_triggers",
     }
 }

@@ -6,6 +6,9 @@ pub mod dump;
 pub mod lock;
 pub mod record;
 pub mod server;
+pub mod fence;
+pub mod restriction;
+pub mod sessions;
 #[cfg(test)]
 pub mod test_server;
 pub mod wire;

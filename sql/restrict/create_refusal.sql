@@ -1,0 +1,20 @@
+-- What a restricted table's triggers call. No parameters; runs again without effect.
+create schema if not exists pgdetour;
+
+create or replace function pgdetour.refuse() returns trigger
+language plpgsql set search_path = '' as $function$
+begin
+    raise exception using
+        errcode = 'read_only_sql_transaction',
+        message = tg_argv[0]::pg_catalog.jsonb ->> 'message',
+        detail = pg_catalog.format(
+            '%s on table %I.%I is refused for role "%s".', tg_op, tg_table_schema, tg_table_name, session_user
+        ),
+        hint = 'This table is restricted during maintenance; view pgdetour.restriction shows which tables are, and for whom.',
+        schema = tg_table_schema,
+        table = tg_table_name;
+end
+$function$;
+comment on function pgdetour.refuse() is
+'Refuses a statement on a table that is restricted during maintenance.';
+revoke execute on function pgdetour.refuse() from public;

@@ -1,0 +1,350 @@
+//! The fence: general roles cannot connect to one database, everybody else who could still can.
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Duration;
+
+use postgres::error::SqlState;
+
+use crate::error::{Checked, Doing as _, Error, Result};
+use crate::pg::Session;
+use crate::sql::{self, quote_identifier};
+
+/// How often a change of the database's grants is tried when somebody else changes them at the same moment.
+const ATTEMPTS: u32 = 10;
+
+/// CONNECT on the database, granted by one role to another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ConnectGrant {
+    /// Who granted it.
+    pub grantor: String,
+    /// To whom; None for PUBLIC.
+    pub grantee: Option<String>,
+    /// WITH GRANT OPTION.
+    pub grantable: bool,
+    /// The grantor owned the database.
+    pub by_owner: bool,
+}
+
+impl ConnectGrant {
+    fn grantee_quoted(&self) -> String {
+        self.grantee.as_deref().map_or_else(|| "public".into(), quote_identifier)
+    }
+
+    /// `statement` as the grantor: only who granted can revoke. For the owner a member or superuser acts by itself.
+    fn as_grantor(&self, statement: &str) -> String {
+        if self.by_owner {
+            format!("{statement};\n")
+        } else {
+            format!("set role {};\n{statement};\nreset role;\n", quote_identifier(&self.grantor))
+        }
+    }
+
+    fn is_same(&self, other: &ConnectGrant) -> bool {
+        (&self.grantor, &self.grantee) == (&other.grantor, &other.grantee)
+    }
+}
+
+/// What raising a fence takes and gives, which is all that lowering it needs. To be stored before it is raised.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FenceUndo {
+    /// The general roles that are kept out.
+    pub roles: Vec<String>,
+    /// Grants taken away; a grantor stands before those who owe their grant to him.
+    pub revoked: Vec<ConnectGrant>,
+    /// Roles that get CONNECT from the owner, since they had it only through what is taken away.
+    pub granted: Vec<String>,
+}
+
+/// A grant, and whether it lets a general role in.
+struct Listed {
+    grant: ConnectGrant,
+    to_owner: bool,
+    reaches_general: bool,
+}
+
+/// A role that would lose CONNECT with the general roles.
+struct Bereft {
+    role: String,
+    is_us: bool,
+    /// General roles that are members of it, and would get CONNECT with it.
+    leads: Vec<String>,
+}
+
+/// What raising a fence against `roles` will do; changes nothing. Once it is raised there is nothing left to
+/// do, so a stored plan must not be replaced by a later one.
+pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> {
+    let (undo, bereft) = plan(session, roles)?;
+    if let Some(locked_out) = bereft.iter().find(|bereft| !bereft.leads.is_empty()) {
+        return Err(Error::Refused {
+            kind: "fence_locks_out",
+            message: locked_out_message(locked_out),
+            detail: None,
+            hint: locked_out_hint(locked_out),
+        });
+    }
+    Ok(undo)
+}
+
+/// Keeps the planned roles out of the database, in one transaction that proves that none of them may connect.
+/// Sessions that are open stay open. Raising it again has no effect.
+pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    let database = current_database(session)?;
+    let mut script = String::new();
+    for grant in undo.revoked.iter().rev() {
+        let grantee = grant.grantee_quoted();
+        script += &grant.as_grantor(&format!("revoke connect on database {database} from {grantee}"));
+    }
+    if !undo.granted.is_empty() {
+        let grantees: Vec<String> = undo.granted.iter().map(|role| quote_identifier(role)).collect();
+        script += &format!("grant connect on database {database} to {};\n", grantees.join(", "));
+    }
+    change_grants(session, |session| {
+        if !script.is_empty() {
+            session.change_script(&script)?;
+        }
+        if session.is_dry() {
+            return Ok(());
+        }
+        let admitted = list_admitted(session, &undo.roles)?;
+        if admitted.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            kind: "fence_open",
+            message: format!("role \"{}\" may still connect to database {database}", admitted.join("\", \"")),
+            detail: Some(
+                "Somebody has granted CONNECT since the fence was planned, or the role is a superuser."
+                    .into(),
+            ),
+            hint: format!(
+                "Run REVOKE CONNECT ON DATABASE {database} FROM PUBLIC, or from the role that lets it in."
+            ),
+        })
+    })
+    .doing(|| format!("keep general roles out of database {database}"))
+}
+
+/// Gives back what was taken and takes back what was given. Grants that others have made meanwhile stay.
+/// Lowering it again has no effect.
+pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    let database = current_database(session)?;
+    let named = undo.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
+    let named: Vec<&String> = named.flatten().chain(&undo.granted).collect();
+    let rows = session.query(&sql::fence::LIST_PRESENT_ROLES, &[&named])?;
+    let present: HashSet<String> = rows.iter().map(|row| row.get("role_name")).collect();
+    change_grants(session, |session| {
+        let script = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
+        if script.is_empty() {
+            return Ok(());
+        }
+        session.change_script(&script)?;
+        let left = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
+        if left.is_empty() || session.is_dry() {
+            return Ok(());
+        }
+        let statements = left.trim().replace('\n', " ");
+        Err(Error::Refused {
+            kind: "fence_closed",
+            message: format!("the earlier grants on database {database} could not be restored"),
+            detail: Some(format!("Without effect: {statements}")),
+            hint: "Run these statements as a superuser, then run the same command again.".into(),
+        })
+    })
+    .doing(|| format!("let general roles into database {database}"))
+}
+
+/// Whether none of `roles` may connect to the database.
+pub fn is_raised(session: &mut Session, roles: &[String]) -> Result<bool> {
+    Ok(list_admitted(session, roles)?.is_empty())
+}
+
+/// Every precondition of a fence against `roles`.
+pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let side = session.side.name();
+    let database = current_database(session)?;
+    let rows = session.query(&sql::fence::DESCRIBE_ROLES, &[&roles])?;
+    for row in &rows {
+        let role = quote_identifier(row.get("role_name"));
+        let object = format!("{side}: role {role}");
+        if !row.get::<_, bool>("present") {
+            let hint = format!("Create it, or correct traffic.roles: CREATE ROLE {role} LOGIN;");
+            checked.fail("general_role", &object, "it does not exist", hint);
+            continue;
+        }
+        if row.get("superuser") {
+            let hint = format!("Run ALTER ROLE {role} NOSUPERUSER, or let the application use another role.");
+            checked.fail("general_role", &object, "it is a superuser: no fence keeps it out", hint);
+        }
+        if row.get("is_us") {
+            let hint = "Connect as a role that is not listed under traffic.roles.";
+            checked.fail("general_role", &object, "it is the role that pgdetour connects as", hint);
+        }
+        if row.get("owner") {
+            checked.warn(
+                "general_role",
+                &object,
+                format!("it owns database {database}, and could let itself in again from another database"),
+                format!("Run ALTER DATABASE {database} OWNER TO a role that the application does not use."),
+            );
+        }
+    }
+    let Some(row) = rows.first() else { return Ok(checked) };
+    let (superuser, we_own): (bool, bool) = (row.get("we_are_superuser"), row.get("we_own"));
+    let (us, owner) = (quote_identifier(row.get("our_name")), quote_identifier(row.get("owner_name")));
+    if !we_own && !superuser {
+        checked.fail(
+            "fence",
+            side,
+            format!("{us} cannot change who may connect to database {database}"),
+            format!("Run GRANT {owner} TO {us}, or connect as {owner} or as a superuser."),
+        );
+    }
+    let (undo, bereft) = plan(session, roles)?;
+    for locked_out in bereft.iter().filter(|bereft| !bereft.leads.is_empty()) {
+        checked.fail("fence", side, locked_out_message(locked_out), locked_out_hint(locked_out));
+    }
+    for grant in undo.revoked.iter().filter(|grant| !grant.by_owner && !superuser) {
+        let grantor = quote_identifier(&grant.grantor);
+        checked.fail(
+            "fence",
+            side,
+            format!("CONNECT on database {database} was granted by {grantor}, who alone can revoke it"),
+            format!(
+                "Run as {grantor}: REVOKE CONNECT ON DATABASE {database} FROM {}; or connect as a superuser.",
+                grant.grantee_quoted()
+            ),
+        );
+    }
+    Ok(checked)
+}
+
+fn locked_out_message(bereft: &Bereft) -> String {
+    let who = if bereft.is_us { ", as which pgdetour connects," } else { "" };
+    format!(
+        "role \"{}\"{who} would be kept out with \"{}\", which is a member of it",
+        bereft.role,
+        bereft.leads.join("\", \"")
+    )
+}
+
+fn locked_out_hint(bereft: &Bereft) -> String {
+    let (role, member) = (quote_identifier(&bereft.role), quote_identifier(&bereft.leads[0]));
+    format!("Run REVOKE {role} FROM {member}; or add {role} to traffic.roles if it is the application's too.")
+}
+
+fn plan(session: &mut Session, roles: &[String]) -> Result<(FenceUndo, Vec<Bereft>)> {
+    let (revoked, kept) = split(list_grants(session, roles)?);
+    let keepers: Vec<String> = kept.into_iter().filter_map(|grant| grant.grantee).collect();
+    let rows = session.query(&sql::fence::LIST_BEREFT_ROLES, &[&roles, &keepers])?;
+    let bereft: Vec<Bereft> = rows
+        .iter()
+        .map(|row| Bereft { role: row.get("role_name"), is_us: row.get("is_us"), leads: row.get("leads") })
+        .collect();
+    let granted = bereft.iter().map(|bereft| bereft.role.clone()).collect();
+    Ok((FenceUndo { roles: roles.to_vec(), revoked, granted }, bereft))
+}
+
+/// The grants that have to go, a grantor before those who depend on him, and those that stay.
+fn split(listed: Vec<Listed>) -> (Vec<ConnectGrant>, Vec<ConnectGrant>) {
+    let (first, mut rest): (Vec<Listed>, Vec<Listed>) =
+        listed.into_iter().partition(|listed| listed.reaches_general);
+    let mut revoked = Vec::new();
+    let mut queue = first;
+    while !queue.is_empty() {
+        // The owner's right to grant does not come from a grant.
+        let givers: HashSet<String> = queue
+            .iter()
+            .filter(|listed| listed.grant.grantable && !listed.to_owner)
+            .filter_map(|listed| listed.grant.grantee.clone())
+            .collect();
+        revoked.extend(queue.into_iter().map(|listed| listed.grant));
+        (queue, rest) = rest
+            .into_iter()
+            .partition(|listed| !listed.grant.by_owner && givers.contains(&listed.grant.grantor));
+    }
+    // One that reaches a general role may itself depend on another such grant.
+    let mut ordered: Vec<ConnectGrant> = Vec::new();
+    while !revoked.is_empty() {
+        let (ready, waiting): (Vec<_>, Vec<_>) = revoked.iter().cloned().partition(|grant| {
+            grant.by_owner
+                || !revoked
+                    .iter()
+                    .any(|giver| giver.grantable && giver.grantee.as_ref() == Some(&grant.grantor))
+        });
+        if ready.is_empty() {
+            // PostgreSQL refuses circular grants.
+            ordered.extend(waiting);
+            break;
+        }
+        ordered.extend(ready);
+        revoked = waiting;
+    }
+    (ordered, rest.into_iter().map(|listed| listed.grant).collect())
+}
+
+fn lowering_script(now: &[Listed], undo: &FenceUndo, present: &HashSet<String>, database: &str) -> String {
+    let mut script = String::new();
+    let given = |role: &&String| {
+        now.iter().any(|listed| listed.grant.by_owner && listed.grant.grantee.as_ref() == Some(*role))
+    };
+    for role in undo.granted.iter().filter(given) {
+        script += &format!("revoke connect on database {database} from {};\n", quote_identifier(role));
+    }
+    for grant in &undo.revoked {
+        let is_known = present.contains(&grant.grantor)
+            && grant.grantee.as_ref().is_none_or(|grantee| present.contains(grantee));
+        let stands = now
+            .iter()
+            .any(|listed| listed.grant.is_same(grant) && (listed.grant.grantable || !grant.grantable));
+        if is_known && !stands {
+            let option = if grant.grantable { " with grant option" } else { "" };
+            let grantee = grant.grantee_quoted();
+            script +=
+                &grant.as_grantor(&format!("grant connect on database {database} to {grantee}{option}"));
+        }
+    }
+    script
+}
+
+fn list_grants(session: &mut Session, roles: &[String]) -> Result<Vec<Listed>> {
+    let rows = session.query(&sql::fence::LIST_CONNECT_GRANTS, &[&roles])?;
+    let listed = rows.iter().map(|row| Listed {
+        grant: ConnectGrant {
+            grantor: row.get("grantor"),
+            grantee: row.get("grantee"),
+            grantable: row.get("is_grantable"),
+            by_owner: row.get("by_owner"),
+        },
+        to_owner: row.get("to_owner"),
+        reaches_general: row.get("reaches_general"),
+    });
+    Ok(listed.collect())
+}
+
+fn list_admitted(session: &mut Session, roles: &[String]) -> Result<Vec<String>> {
+    let rows = session.query(&sql::fence::LIST_ADMITTED_ROLES, &[&roles])?;
+    Ok(rows.iter().map(|row| row.get("role_name")).collect())
+}
+
+/// Its name, quoted.
+fn current_database(session: &mut Session) -> Result<String> {
+    let rows = session.query_text("select pg_catalog.current_database()::text", &[])?;
+    Ok(quote_identifier(rows[0].get(0)))
+}
+
+/// One transaction, tried again when somebody else has changed the database's row at the same moment.
+fn change_grants(session: &mut Session, mut work: impl FnMut(&mut Session) -> Result<()>) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        match session.atomically(&mut work) {
+            // "tuple concurrently updated" has no code of its own.
+            Err(error) if attempt < ATTEMPTS && error.is_sqlstate(&SqlState::INTERNAL_ERROR) => {
+                attempt += 1;
+                thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
+}
