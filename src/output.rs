@@ -6,12 +6,14 @@ mod redact;
 mod report;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dialoguer::console::Term;
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
+use signal_hook::SigId;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
@@ -135,33 +137,22 @@ impl Output {
         if let Some(first) = question.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let signal = Arc::new(AtomicUsize::new(0));
-        let mut handlers = Vec::new();
-        for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let handler = signal_hook::flag::register_usize(number, signal.clone(), number as usize);
-            handlers.push(handler.map_err(Error::io("watch for signals"))?);
-        }
+        let asked_to_end = SignalsSeen::watch()?;
         let answer = dialoguer::Confirm::new()
             .with_prompt(format!("{}?", redact(&question)))
             .default(false)
             .wait_for_newline(true)
             .interact_on(&terminal);
-        for handler in handlers {
-            signal_hook::low_level::unregister(handler);
-        }
         // An interrupted prompt leaves the cursor hidden.
         let _ = terminal.show_cursor();
-        match (answer, signal.load(Ordering::Relaxed)) {
-            (_, signal @ 1..) => Err(Error::Interrupted { signal: signal as i32 }),
-            (Ok(true), 0) => Ok(()),
-            (Ok(false), 0) => Err(Error::Usage {
+        match (answer, asked_to_end.received()) {
+            (_, Some(signal)) => Err(Error::Interrupted { signal }),
+            (Ok(true), None) => Ok(()),
+            (Ok(false), None) => Err(Error::Usage {
                 message: format!("did not {what}: the answer was no"),
                 hint: "Answer with y, or give --yes to confirm.".into(),
             }),
-            (Err(dialoguer::Error::IO(error)), 0) if error.kind() == io::ErrorKind::Interrupted => {
-                Err(Error::Interrupted { signal: signal_hook::consts::SIGINT })
-            }
-            (Err(dialoguer::Error::IO(source)), 0) => {
+            (Err(dialoguer::Error::IO(source)), None) => {
                 Err(Error::Io { action: "ask for confirmation".into(), source })
             }
         }
@@ -203,6 +194,33 @@ impl Output {
         self.screen.suspend(|| {
             let _ = writeln!(io::stderr().lock(), "{}", redact(text));
         });
+    }
+}
+
+/// The signals that came while a prompt waited. One flag for each: the prompt answers any signal with a SIGINT of its own.
+struct SignalsSeen(Vec<(i32, SigId, Arc<AtomicBool>)>);
+
+impl SignalsSeen {
+    fn watch() -> Result<Self> {
+        let mut seen = SignalsSeen(Vec::new());
+        for signal in [SIGTERM, SIGINT] {
+            let flag = Arc::new(AtomicBool::new(false));
+            let handler = signal_hook::flag::register(signal, Arc::clone(&flag));
+            seen.0.push((signal, handler.map_err(Error::io("watch for signals"))?, flag));
+        }
+        Ok(seen)
+    }
+
+    fn received(&self) -> Option<i32> {
+        self.0.iter().find(|(_, _, flag)| flag.load(Ordering::SeqCst)).map(|(signal, _, _)| *signal)
+    }
+}
+
+impl Drop for SignalsSeen {
+    fn drop(&mut self) {
+        for (_, handler, _) in &self.0 {
+            signal_hook::low_level::unregister(*handler);
+        }
     }
 }
 

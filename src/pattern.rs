@@ -120,8 +120,8 @@ impl Selection {
 
     /// The patterns of `include` that match none of `tables` (schema, name): most likely a slip of the pen.
     pub fn idle<'a>(&'a self, tables: &[(&str, &str)]) -> Vec<&'a Pattern> {
-        let used = |pattern: &&Pattern| !tables.iter().any(|(schema, name)| pattern.matches(schema, name));
-        self.include.iter().filter(used).collect()
+        let unused = |pattern: &&Pattern| !tables.iter().any(|(schema, name)| pattern.matches(schema, name));
+        self.include.iter().filter(unused).collect()
     }
 }
 

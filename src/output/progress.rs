@@ -1,9 +1,10 @@
 //! What is being done right now: a line for each step, a bar for what takes long.
 
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::Output;
 use super::report::{bytes, duration};
@@ -78,12 +79,18 @@ impl Bar {
         } else {
             output.screen.add(ProgressBar::new(total))
         };
-        let template = "  {msg:24!} {bar:30} {bytes:>10} of {total_bytes:10} {bytes_per_sec:12} {eta} left";
-        bar.set_style(
-            ProgressStyle::with_template(template)
+        let style =
+            ProgressStyle::with_template("  {msg:20!} {wide_bar} {done:>9} of {total:9} {speed:>11} {eta}")
                 .expect("the template is fixed and valid")
-                .progress_chars("=> "),
-        );
+                .progress_chars("=> ")
+                .with_key("done", |state: &ProgressState, to: &mut dyn Write| put(to, &bytes(state.pos())))
+                .with_key("total", |state: &ProgressState, to: &mut dyn Write| {
+                    put(to, &bytes(state.len().unwrap_or(0)));
+                })
+                .with_key("speed", |state: &ProgressState, to: &mut dyn Write| {
+                    put(to, &format!("{}/s", bytes(state.per_sec() as u64)));
+                });
+        bar.set_style(style);
         bar.set_message(what.to_owned());
         bar.set_length(total);
         Bar {
@@ -127,6 +134,11 @@ impl Bar {
             self.output.say(&line(&self.what, self.drawn.position(), self.drawn.length().unwrap_or(0)));
         }
     }
+}
+
+/// Into the line that is drawn; there is nobody to tell if that failed.
+fn put(to: &mut dyn Write, text: &str) {
+    let _ = to.write_str(text);
 }
 
 /// `copy orders: 1.5 GB of 3.0 GB (50 %)`.
