@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::{lag, marker, publication, slot};
+use crate::flow::{FlowName, Until, lag, marker, publication, slot};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
-use crate::steps::facts::Facts;
-use crate::steps::{Needs, Run, preconditions, replay};
+use crate::steps::{Needs, Run, mirror, preconditions, replay};
 
 /// Publication on the target.
 pub const PUBLICATION: &str = "pgdetour_capture";
@@ -34,11 +33,12 @@ pub fn run(run: &mut Run) -> Result<Value> {
         run.step("arm capture", arm)?;
     }
     let start = run.facts()?.capture_start;
-    let slot = slot::find(run.target(), SLOT)?;
+    let slot = slot::find_slot(run.target(), SLOT)?;
+    let position = slot.as_ref().and_then(|slot| slot.confirmed_flush).map(|lsn| lsn.to_string());
     Ok(json!({
         "method": run.config.capture.method.name(),
         "slot": SLOT,
-        "start_lsn": start.or_else(|| slot.as_ref().and_then(|slot| slot.confirmed_flush.map(|lsn| lsn.to_string()))),
+        "start_lsn": start.or(position),
         "retained_bytes": slot.and_then(|slot| slot.retained_bytes),
     }))
 }
@@ -46,8 +46,8 @@ pub fn run(run: &mut Run) -> Result<Value> {
 /// Makes the publication and the slot, so that no change on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.selected_tables(Side::Target)?;
-    let published = publication::ensure(run.target(), PUBLICATION, &tables)?;
-    let created = slot::create(run.target(), SLOT, OLDER_TRANSACTIONS_BUDGET)?;
+    let published = publication::create_publication(run.target(), PUBLICATION, &mirror::published(&tables))?;
+    let (_, created) = slot::create_slot(run.target(), SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     run.changed |= published || created;
     Ok(())
 }
@@ -55,27 +55,54 @@ pub fn arm(run: &mut Run) -> Result<()> {
 /// Sends a marker the whole way that changes will take: from the target's WAL to the source's table.
 pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let id = record::new_id(run.target())?;
-    if run.plan.is_dry() {
-        return marker::write_marker(run.target(), marker::REPLAY, &id).map(drop);
-    }
-    // What the mirror has applied carries its origin, and is skipped.
-    let start = slot::find(run.target(), SLOT)?.and_then(|slot| slot.confirmed_flush).ok_or_else(lost)?;
+    // Only what comes after this matters here; what the mirror has applied is skipped by its origin anyway.
+    let start = lag::wal_position(run.target())?;
     let detour = run.detour_id()?;
-    record::write_progress(run.source(), "replay", &detour, start)?;
-    marker::write_marker(run.target(), marker::REPLAY, &id)?;
-    let flow = replay::flow(run, Vec::new())?;
-    flow.apply_until_marker(&id, PROOF_BUDGET)?;
+    record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
+    marker::write_marker(run.target(), FlowName::Replay, &id)?;
+    let flow = replay::flow(run, Default::default())?;
+    let stop = run.signals.stop_flag();
+    crate::flow::apply_until(&flow, &Until::Marker(id.clone()), &stop, Some(PROOF_BUDGET), &mut |_| {})?;
+    run.heed_signals()?;
     marker::remove_marker(run.source(), &id)
 }
 
-/// Fixes where replay begins: the mirror has drained, general traffic is held, so what comes after is the users'.
+/// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.
 pub fn confirm(run: &mut Run) -> Result<()> {
-    if run.plan.is_dry() {
-        return Ok(());
-    }
-    let start = lag::current_position(run.target())?;
+    let start = lag::wal_position(run.target())?;
     let detour = run.detour_id()?;
-    record::write_progress(run.source(), "replay", &detour, start)?;
+    record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     run.pending.capture_start = Some(start.to_string());
     Ok(())
+}
+
+/// Fails when changes made on the target are not, or no longer, all recorded.
+pub fn require_intact(target: &mut Session) -> Result<()> {
+    let published = publication::list_published(target, PUBLICATION)?;
+    match slot::find_slot(target, SLOT)? {
+        Some(slot) if slot.is_lost() => return Err(slot::lost(SLOT)),
+        Some(_) if published.is_some() => return Ok(()),
+        _ => {}
+    }
+    Err(Error::Conflict {
+        kind: "capture_missing",
+        message: "the recording of changes on the target is not complete".into(),
+        detail: Some(format!("slot \"{SLOT}\" or publication \"{PUBLICATION}\" does not exist there any more")),
+        hint: "What users have written since it was dropped is on the target alone. Run pgdetour verify to see which \
+               rows differ."
+            .into(),
+    })
+}
+
+/// Takes the recording away. Nothing of it need be there.
+pub fn drop_flow(run: &mut Run) -> Result<()> {
+    slot::drop_slot(run.target(), SLOT, SLOT_BUDGET)?;
+    publication::drop_publication(run.target(), PUBLICATION).map(drop)
+}
+
+impl Run {
+    /// Opens the source after all, for a command that began with the target alone.
+    pub fn open_source(&mut self) -> Result<()> {
+        self.add_side(Side::Source)
+    }
 }

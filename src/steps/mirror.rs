@@ -1,15 +1,18 @@
 //! Copies the source to the target and hands over to PostgreSQL's own replication.
 
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::SchemaMode;
+use crate::config;
 use crate::error::{Error, Result};
-use crate::flow::{Flow, FlowName, Until, copy, marker, publication, slot, subscription};
-use crate::pg::Conninfo;
+use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
+use crate::flow::{Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription};
+use crate::output::Bar;
 use crate::pg::catalog::Table;
-use crate::pg::record;
+use crate::pg::{Conninfo, record};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::facts::Facts;
 use crate::steps::{Needs, Run, preconditions};
@@ -37,14 +40,180 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     run.step("check preconditions", |run| run.require(&[preconditions::MIRROR]))?;
     run.step("begin the record", begin_record)?;
     let tables = run.selected_tables(Side::Source)?;
-    run.step("create publication", |run| publication::ensure(run.source(), PUBLICATION, &tables))?;
-    run.step("create slot", |run| slot::create(run.source(), SLOT, OLDER_TRANSACTIONS_BUDGET))?;
-    run.step("wait for older transactions", |run| slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET))?;
-    run.step("copy schema", |run| copy_schema(run, &tables))?;
-    let copied = run.step("copy tables", |run| copy_tables(run, &tables, jobs))?;
-    run.step("complete schema", |run| copy::complete_schema(run, jobs))?;
+    run.step("create publication", |run| {
+        publication::create_publication(run.source(), PUBLICATION, &published(&tables)).map(drop)
+    })?;
+    run.step("create slot", |run| slot::create_slot(run.source(), SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop))?;
+    run.step("wait for older transactions", |run| {
+        slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
+    })?;
+    let mut prepared = run.step("copy schema", |run| copy_schema(run, &tables, jobs))?;
+    let copied = run.step("copy tables", |run| copy_tables(run, &tables, jobs, &prepared))?;
+    run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
     run.step("catch up", catch_up)?;
-    run.step("add foreign keys", |run| copy::add_foreign_keys(run, jobs))?;
+    run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
     run.step("hand over to a subscription", hand_over)?;
-    run.step("finish the mirror", |run| finish(run, &copied, begun.elapsed()))
+    run.step("finish the mirror", |run| finish(run, copied, begun.elapsed()))
 }
+
+/// Roots stand for their partitions, later ones included.
+pub fn published(tables: &[Table]) -> Vec<TableName> {
+    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
+}
+
+fn begin_record(run: &mut Run) -> Result<()> {
+    let (source, target) = run.both();
+    record::create(source, target)?;
+    if run.plan.is_dry() {
+        return Ok(());
+    }
+    run.part_way = true;
+    run.changed = true;
+    run.detour = record::read_detour(run.target())?;
+    Ok(())
+}
+
+/// Tells of a copy: one bar for all of it.
+struct CopyProgress {
+    bar: Bar,
+}
+
+impl copy::Progress for CopyProgress {
+    fn table_started(&self, _table: &str, _bytes: u64) {}
+
+    fn bytes_copied(&self, _table: &str, bytes: u64) {
+        self.bar.add(bytes);
+    }
+
+    fn table_copied(&self, _table: &str, _rows: u64, _bytes: u64) {}
+
+    fn statement_done(&self, _statement: &PostStatement) {}
+}
+
+/// Does one part of the copy, with a bar.
+fn with_job<T>(
+    run: &mut Run,
+    tables: &[Table],
+    jobs: usize,
+    work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
+) -> Result<T> {
+    let total = tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
+    let progress = CopyProgress { bar: run.output.bar("copied", total) };
+    let stop = run.signals.stop_flag();
+    let job = CopyJob {
+        publisher: run.server(Side::Source),
+        subscriber: run.server(Side::Target),
+        tables,
+        mode: match run.config.mirror.schema {
+            config::SchemaMode::Dump => SchemaMode::Dump,
+            config::SchemaMode::Existing => SchemaMode::Existing,
+        },
+        jobs,
+        stop: &stop,
+        progress: &progress,
+    };
+    let result = work(&job);
+    progress.bar.end();
+    // A signal stops the work at a place of its own choosing; the signal is what to tell of.
+    run.heed_signals()?;
+    result
+}
+
+fn copy_schema(run: &mut Run, tables: &[Table], jobs: usize) -> Result<Prepared> {
+    let prepared = with_job(run, tables, jobs, CopyJob::prepare)?;
+    for warning in &prepared.warnings {
+        run.warn(warning.clone());
+    }
+    Ok(prepared)
+}
+
+fn copy_tables(run: &mut Run, tables: &[Table], jobs: usize, prepared: &Prepared) -> Result<CopyReport> {
+    with_job(run, tables, jobs, |job| job.copy_tables(prepared))
+}
+
+fn complete(run: &mut Run, tables: &[Table], jobs: usize, prepared: &mut Prepared, stage: Stage) -> Result<()> {
+    with_job(run, tables, jobs, |job| job.complete_schema(prepared, stage)).map(drop)
+}
+
+/// Applies what was changed since the tables were copied, up to a marker that is younger than every copy.
+/// Each table's snapshot tells which transactions its copy holds already.
+fn catch_up(run: &mut Run) -> Result<()> {
+    if subscription::find_subscription(run.target(), SUBSCRIPTION)?.is_some() {
+        // An earlier run has handed over: the subscription carries the changes.
+        return Ok(());
+    }
+    let mapping = if run.plan.is_dry() { Default::default() } else { run.mirror_mapping()? };
+    let mut snapshots = HashMap::new();
+    for copy in copy::list_table_copies(run.target())? {
+        if let Some(snapshot) = &copy.snapshot {
+            snapshots.insert(copy.name.clone(), Snapshot::parse(snapshot)?);
+        }
+    }
+    let flow = Flow {
+        name: FlowName::Mirror,
+        detour: run.detour_id_or_planned()?,
+        publisher: run.server(Side::Source).clone(),
+        subscriber: run.server(Side::Target).clone(),
+        slot: SLOT.into(),
+        publication: PUBLICATION.into(),
+        mapping,
+        snapshots,
+        skip_origins: false,
+        batch_bytes: crate::flow::follow::BATCH_BYTES,
+    };
+    let id = record::new_id(run.source())?;
+    marker::write_marker(run.source(), FlowName::Mirror, &id)?;
+    let stop = run.signals.stop_flag();
+    let output = run.output.clone();
+    let applied = apply_until(&flow, &Until::Marker(id), &stop, None, &mut |progress| {
+        output.elaborate(&format!(
+            "{} transactions applied, {} bytes of WAL behind",
+            progress.transactions, progress.lag_bytes
+        ));
+    })?;
+    run.heed_signals()?;
+    if !applied.replica_role {
+        run.warn("our role may not set session_replication_role on the target: triggers fired for caught up changes");
+    }
+    Ok(())
+}
+
+/// From here on PostgreSQL carries the mirror, with no process of ours.
+fn hand_over(run: &mut Run) -> Result<()> {
+    let conninfo = match &run.config.target.source_conninfo {
+        Some(text) => Conninfo::parse(text)?.libpq_text(),
+        None => run.server(Side::Source).conninfo.libpq_text(),
+    };
+    subscription::create_subscription(run.target(), SUBSCRIPTION, &conninfo, PUBLICATION, SLOT)?;
+    subscription::enable_subscription(run.target(), SUBSCRIPTION)
+}
+
+fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
+    let report = json!({
+        "tables": copied.tables,
+        "rows": copied.rows,
+        "bytes": copied.bytes,
+        "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
+        "mode": "continuous",
+        "schema": match run.config.mirror.schema {
+            config::SchemaMode::Dump => "dump",
+            config::SchemaMode::Existing => "existing",
+        },
+    });
+    let facts = Facts { mirror: Some(report.clone()), ..Facts::default() };
+    run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;
+    run.stamp_phase()?;
+    run.note_event("the target is a mirror of the source");
+    run.part_way = false;
+    Ok(report)
+}
+
+/// Takes the mirror flow away: the subscription first, then what it read from. Nothing of it need be there.
+pub fn drop_flow(run: &mut Run) -> Result<()> {
+    let (source, target) = run.both();
+    subscription::disable_subscription(target, source, SUBSCRIPTION, SLOT, SLOT_BUDGET)?;
+    subscription::drop_subscription(target, SUBSCRIPTION)?;
+    slot::drop_slot(source, SLOT, SLOT_BUDGET)?;
+    publication::drop_publication(source, PUBLICATION).map(drop)
+}
+

@@ -8,8 +8,141 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
-use crate::flow::{Applied, Flow, FlowName, Until, apply_until, lag, marker};
+use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, lag, marker};
 use crate::pg::record;
 use crate::phase::Side;
 use crate::steps::{Needs, Run, capture, preconditions};
+
+/// Runs the command; its report. Without `follow` it ends when all is applied that was captured before the call.
+pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
+    run.open(Needs::Both)?;
+    run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
+    let applied = if follow {
+        run.step("follow captured changes", |run| {
+            let flow = mapped_flow(run)?;
+            apply(run, &flow, &Until::Stopped, None)
+        })?
+    } else {
+        run.step("apply captured changes", |run| catch_up(run, None))?
+    };
+    run.changed = applied.changes > 0;
+    let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
+    Ok(json!({
+        "transactions": applied.transactions,
+        "changes": applied.changes,
+        "applied_lsn": applied.applied_lsn.to_string(),
+        "lag_bytes": lag_bytes,
+        "caught_up": applied.reached,
+        "conflicts": 0,
+        "quarantined": record::count_quarantined(run.source())?,
+        "skipped": applied.skipped,
+        "set_based": applied.replica_role,
+    }))
+}
+
+/// Applies everything that was captured before the call.
+pub fn catch_up(run: &mut Run, budget: Option<Duration>) -> Result<Applied> {
+    let flow = mapped_flow(run)?;
+    let id = record::new_id(run.target())?;
+    marker::write_marker(run.target(), FlowName::Replay, &id)?;
+    let applied = apply(run, &flow, &Until::Marker(id), budget)?;
+    // Following ends with a signal in good order; a run that was to reach a marker has not done what it was for.
+    if !applied.reached {
+        run.part_way = true;
+        run.heed_signals()?;
+    }
+    Ok(applied)
+}
+
+fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) -> Result<Applied> {
+    let stop = run.signals.stop_flag();
+    let output = run.output.clone();
+    let mut tell = |progress: &Progress| {
+        output.elaborate(&format!(
+            "{} transactions, {} changes applied; {} bytes of WAL behind",
+            progress.transactions, progress.changes, progress.lag_bytes
+        ));
+    };
+    let applied = apply_until(flow, until, &stop, budget, &mut tell)?;
+    if !applied.replica_role {
+        run.warn("our role may not set session_replication_role on the source: changes were applied row by row");
+    }
+    Ok(applied)
+}
+
+/// The replay flow through the configured mapping.
+fn mapped_flow(run: &mut Run) -> Result<Flow> {
+    let mapping = run.replay_mapping()?;
+    flow(run, mapping)
+}
+
+/// The replay flow through `mapping`.
+pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
+    Ok(Flow {
+        name: FlowName::Replay,
+        detour: run.detour_id()?,
+        publisher: run.server(Side::Target).clone(),
+        subscriber: run.server(Side::Source).clone(),
+        slot: capture::SLOT.into(),
+        publication: capture::PUBLICATION.into(),
+        mapping,
+        snapshots: Default::default(),
+        skip_origins: true,
+        batch_bytes: BATCH_BYTES,
+    })
+}
+
+/// A replay that runs beside a switch, up to a marker that is yet to be written.
+pub struct Running {
+    thread: Option<JoinHandle<Result<Applied>>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Starts replay up to the marker `id`, which the caller writes once nobody else can.
+pub fn start(run: &mut Run, id: &str) -> Result<Running> {
+    let stop = Arc::new(AtomicBool::new(false));
+    if run.plan.is_dry() {
+        run.source().note("apply changes up to the marker");
+        return Ok(Running { thread: None, stop });
+    }
+    let flow = mapped_flow(run)?;
+    let until = Until::Marker(id.to_owned());
+    let flag = Arc::clone(&stop);
+    let thread = thread::spawn(move || apply_until(&flow, &until, &flag, None, &mut |_| {}));
+    Ok(Running { thread: Some(thread), stop })
+}
+
+impl Running {
+    /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
+    pub fn finish(mut self, budget: Duration) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let deadline = Instant::now() + budget;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(200));
+        }
+        self.stop.store(true, Ordering::SeqCst);
+        let applied =
+            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
+        if applied.reached {
+            return Ok(());
+        }
+        Err(Error::TimedOut {
+            what: "replaying the last changes".into(),
+            budget,
+            detail: Some(format!("{} bytes of WAL are still to be applied", applied.lag_bytes)),
+            hint: "Run pgdetour replay, then the same command again, or give a longer --max-pause.".into(),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // Whatever it came to, the switch has failed for another reason, which is the one to tell.
+            let _ = thread.join();
+        }
+    }
+}
