@@ -30,19 +30,16 @@ pub struct Server {
 impl Server {
     /// Opens a session with every setting pinned that changes the meaning of values or ends long sessions.
     pub fn connect(&self) -> Result<Session> {
-        let unreachable = |error: &postgres::Error| Error::Unreachable {
-            what: self.side.name().to_owned(),
-            cause: error.into(),
-        };
-        let mut client =
-            self.conninfo.connect(&self.application_name).map_err(|error| unreachable(&error))?;
+        let unreachable =
+            |cause: ServerError| Error::Unreachable { what: self.side.name().to_owned(), cause };
+        let mut client = self.conninfo.connect(&self.application_name).map_err(unreachable)?;
         let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
         client
             .query(sql::catalog::PIN_SESSION.text, &[&lock_timeout])
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| unreachable((&error).into()))?;
         let row = client
             .query_one("select pg_catalog.current_setting('server_version_num')::int4", &[])
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| unreachable((&error).into()))?;
         Ok(Session { client, side: self.side, version: row.get(0), plan: self.plan.clone() })
     }
 }

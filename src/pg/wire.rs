@@ -1,1 +1,0 @@
-//! Our own small client for what the `postgres` crate lacks: bulk COPY pass-through and replication.
