@@ -7,19 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::support::detour::{Detour, Serving};
 use crate::support::pgbouncer::{self, PgBouncer};
-use crate::support::postgres::{DATABASE, Postgres, Programs, Shutdown};
+use crate::support::postgres::{DATABASE, Postgres, Shutdown};
 use crate::support::scratch::Scratch;
+use crate::support::template;
 use crate::support::wait::until;
 use crate::support::writer::{self, Outcome, Writer};
-
-fn programs() -> Programs {
-    Programs::find("PGDETOUR_TEST_SOURCE")
-}
 
 #[test]
 fn a_server_starts_stops_and_recovers_on_the_same_port() {
     let scratch = Scratch::new();
-    let mut server = Postgres::start_new(scratch.path(), "source", &programs());
+    let mut server = Postgres::start_new(scratch.path(), "source", &template::of_source());
     server.exec("create table public.kept as select 1 as one");
     server.restart(Shutdown::Immediate);
     assert_eq!(server.value::<i32>("select one from public.kept"), 1);
@@ -32,7 +29,7 @@ fn a_server_starts_stops_and_recovers_on_the_same_port() {
 #[test]
 fn tcp_asks_dba_for_the_password() {
     let scratch = Scratch::new();
-    let server = Postgres::start_new(scratch.path(), "source", &programs());
+    let server = Postgres::start_new(scratch.path(), "source", &template::of_source());
     let conninfo = server.conninfo("dba");
     assert!(postgres::Client::connect(&conninfo, postgres::NoTls).is_ok());
     let error = postgres::Client::connect(&conninfo.replace("password=", "password=not-"), postgres::NoTls);
@@ -43,7 +40,7 @@ fn tcp_asks_dba_for_the_password() {
 #[test]
 fn the_writer_rides_through_a_pause_and_a_lost_row_is_seen() {
     let scratch = Scratch::new();
-    let server = Postgres::start_new(scratch.path(), "source", &programs());
+    let server = Postgres::start_new(scratch.path(), "source", &template::of_source());
     server.exec(writer::TABLES);
     let pooler = PgBouncer::start_new(scratch.path(), server.port());
     let writer = Writer::start(&pooler.conninfo("shop_app"), 2);
@@ -82,7 +79,7 @@ fn the_writer_rides_through_a_pause_and_a_lost_row_is_seen() {
 #[test]
 fn the_writer_knows_what_a_crash_of_the_server_leaves_in_doubt() {
     let scratch = Scratch::new();
-    let mut server = Postgres::start_new(scratch.path(), "source", &programs());
+    let mut server = Postgres::start_new(scratch.path(), "source", &template::of_source());
     server.exec(writer::TABLES);
     let pooler = PgBouncer::start_new(scratch.path(), server.port());
     let writer = Writer::start(&pooler.conninfo("shop_app"), 4);
@@ -150,7 +147,7 @@ fn a_fingerprint_sees_every_kind_of_change() {
 #[ignore = "waits for its own death"]
 fn wait_to_be_killed() {
     let scratch = Scratch::new();
-    let server = Postgres::start_new(scratch.path(), "source", &programs());
+    let server = Postgres::start_new(scratch.path(), "source", &template::of_source());
     let pooler = PgBouncer::start_new(scratch.path(), server.port());
     println!("\nready {} {}", server.port(), scratch.path().display());
     until("the end", Duration::from_secs(60), || None::<()>);

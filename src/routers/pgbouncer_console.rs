@@ -127,7 +127,7 @@ impl Console {
             let mut client = match conninfo.connect(&application_name) {
                 Ok(client) => client,
                 Err(error) => {
-                    let _ = outbox.send(Err(ServerError::from(&error)));
+                    let _ = outbox.send(Err(error));
                     return;
                 }
             };

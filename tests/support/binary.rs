@@ -1,7 +1,6 @@
-//! The binary under test: where it is, and one run of it to its end.
+//! One run of the binary under test, to its end.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs the binary, its first argument a command, and reads its answer.
 pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
-    let mut process = Command::new(binary());
+    let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("PG")) {
@@ -35,16 +34,6 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
         panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
     };
     Answer::read(&arguments[0], said, status, stdout, stderr)
-}
-
-/// The binary under test: cargo names it to tests; beside an example it is one directory up.
-pub fn binary() -> PathBuf {
-    if let Some(path) = option_env!("CARGO_BIN_EXE_pgdetour") {
-        return path.into();
-    }
-    let example = std::env::current_exe().expect("a program knows its path");
-    let target = example.parent().and_then(Path::parent).expect("examples are in a directory of target/");
-    target.join("pgdetour")
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

@@ -10,9 +10,10 @@ use super::answer::Answer;
 use super::binary;
 use super::fingerprint;
 use super::pgbouncer::{self, PgBouncer};
-use super::postgres::{DATABASE, Postgres, Programs};
+use super::postgres::{DATABASE, Postgres, Template};
 use super::probe;
 use super::scratch::Scratch;
+use super::template;
 use super::writer::{self, ClientError, Writer};
 
 /// The side that general traffic really uses.
@@ -60,11 +61,10 @@ impl Detour {
     /// Starts servers and pooler; traffic is on the source, nothing is mirrored.
     pub fn new() -> Detour {
         let scratch = Scratch::new();
-        let start =
-            |name: &str, variable: &str| Postgres::start_new(scratch.path(), name, &Programs::find(variable));
+        let start = |name: &str, template: &Template| Postgres::start_new(scratch.path(), name, template);
         let (source, target) = std::thread::scope(|scope| {
-            let target = scope.spawn(|| start("target", "PGDETOUR_TEST_TARGET"));
-            (start("source", "PGDETOUR_TEST_SOURCE"), target.join().expect("the target starts"))
+            let target = scope.spawn(|| start("target", &template::of_target()));
+            (start("source", &template::of_source()), target.join().expect("the target starts"))
         });
         let pooler = PgBouncer::start_new(scratch.path(), source.port());
         source.exec(writer::TABLES);
@@ -278,6 +278,14 @@ impl Detour {
     pub fn application_goes_on(self) -> Detour {
         self.writer().until_acknowledged(20);
         self
+    }
+
+    /// The application rests while both sides are compared.
+    pub fn at_rest(self, work: impl FnOnce(Detour) -> Detour) -> Detour {
+        self.writer().rest();
+        let detour = work(self);
+        detour.writer().go_on();
+        detour
     }
 
     /// Errors that the application has seen until now.

@@ -9,5 +9,6 @@ pub mod port;
 pub mod postgres;
 pub mod probe;
 pub mod scratch;
+pub mod template;
 pub mod wait;
 pub mod writer;

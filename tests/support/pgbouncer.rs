@@ -81,12 +81,12 @@ impl PgBouncer {
 
     /// How administrators reach its console.
     pub fn console_conninfo(&self) -> String {
-        format!("host=127.0.0.1 port={} dbname=pgbouncer user=pgbouncer", self.port.number())
+        format!("host=127.0.0.1 port={} dbname=pgbouncer user=pgbouncer", self.port())
     }
 
     /// How an application reaches the database through it.
     pub fn conninfo(&self, role: &str) -> String {
-        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.port.number())
+        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.port())
     }
 
     /// The TCP port.

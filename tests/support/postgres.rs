@@ -1,17 +1,15 @@
-//! PostgreSQL servers of our own: one `initdb` a run, copied for each server.
+//! PostgreSQL servers of our own, copied from a template.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use postgres::types::FromSqlOwned;
 use postgres::{Client, NoTls};
 
 use super::port::Port;
-use super::scratch::{Kept, Scratch, as_server_user, write_as_server_user};
+use super::scratch::{Kept, as_server_user, write_as_server_user};
 use super::wait::until;
 
 /// Password of the role `dba` over TCP. No output may ever show it.
@@ -95,13 +93,13 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a new server under `parent`, with the database `shop` and the roles `dba` (superuser), `shop_owner`,
     /// `shop_app` and `shop_limited`.
-    pub fn start_new(parent: &Path, name: &str, programs: &Programs) -> Postgres {
+    pub fn start_new(parent: &Path, name: &str, template: &Template) -> Postgres {
         let data = parent.join(name);
-        copy_template(programs, &data);
+        succeed(Command::new("cp").args(["-a", "--reflink=auto"]).args([&template.data, &data]));
         let log = parent.join(format!("{name}.log"));
         let mut server = Postgres {
             name: name.to_owned(),
-            programs: programs.clone(),
+            programs: template.programs.clone(),
             data,
             log,
             port: Port::claim(),
@@ -116,7 +114,7 @@ impl Postgres {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let data = self.data.to_str().expect("temporary paths are UTF-8");
-        let postgres = self.programs.program("postgres");
+        let postgres = self.program("postgres");
         let process = Kept::start(&postgres, &["-D", data], &self.log, "QUIT");
         let letting_in = until(&format!("{} lets clients in", self.name), START_LIMIT, || {
             if self.try_client("dba").is_ok() { Some(true) } else { (!process.is_running()).then_some(false) }
@@ -154,7 +152,7 @@ impl Postgres {
     /// A session in the database, if the server gives one.
     pub fn try_client(&self, role: &str) -> Result<Client, postgres::Error> {
         postgres::Config::new()
-            .host_path(&self.data)
+            .host_path(self.directory())
             .port(self.port.number())
             .dbname(DATABASE)
             .user(role)
@@ -228,30 +226,22 @@ pub fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-struct Templates {
-    scratch: Scratch,
-    made: HashMap<Programs, PathBuf>,
+/// A cluster that was never started, from which servers are copied: `initdb` takes longer than a copy.
+#[derive(Clone, Debug)]
+pub struct Template {
+    programs: Programs,
+    data: PathBuf,
 }
 
-/// Copies a cluster that was made once in this process.
-fn copy_template(programs: &Programs, data: &Path) {
-    static TEMPLATES: LazyLock<Mutex<Templates>> =
-        LazyLock::new(|| Mutex::new(Templates { scratch: Scratch::new(), made: HashMap::new() }));
-    let template = {
-        let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(template) = templates.made.get(programs) {
-            template.clone()
-        } else {
-            let template = templates.scratch.path().join(format!("template{}", templates.made.len()));
-            make_template(programs, &template);
-            templates.made.insert(programs.clone(), template.clone());
-            template
-        }
-    };
-    succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template).arg(data));
+impl Template {
+    /// Makes one in the new directory `data`.
+    pub fn make(data: PathBuf, programs: Programs) -> Template {
+        fill_template(&programs, &data);
+        Template { programs, data }
+    }
 }
 
-fn make_template(programs: &Programs, data: &Path) {
+fn fill_template(programs: &Programs, data: &Path) {
     succeed(
         as_server_user(programs.program("initdb"))
             .args(["--username=dba", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync", "-D"])

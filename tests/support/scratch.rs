@@ -152,11 +152,6 @@ impl Kept {
             .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
     }
 
-    /// The program's process id.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Ends the program by `signal` and waits until it is gone.
     pub fn end(mut self, signal: &str) {
         if let Some(mut input) = self.input.take() {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,8 +49,6 @@ pub struct ClientError {
     pub writer: i32,
     /// Its transaction.
     pub number: i32,
-    /// When.
-    pub at: Instant,
     /// Absent when the connection broke.
     pub sqlstate: Option<String>,
     /// What the client said.
@@ -74,6 +72,8 @@ struct Log {
 struct Shared {
     conninfo: String,
     stop: AtomicBool,
+    rest: AtomicBool,
+    resting: AtomicUsize,
     acknowledged: AtomicU64,
     logs: Vec<Mutex<Log>>,
 }
@@ -90,6 +90,8 @@ impl Writer {
         let shared = Arc::new(Shared {
             conninfo: conninfo.to_owned(),
             stop: AtomicBool::new(false),
+            rest: AtomicBool::new(false),
+            resting: AtomicUsize::new(0),
             acknowledged: AtomicU64::new(0),
             logs: (0..threads).map(|_| Mutex::default()).collect(),
         });
@@ -133,6 +135,19 @@ impl Writer {
         self.shared.logs.iter().map(gap_of).max().unwrap_or_default()
     }
 
+    /// Lets the application rest between two transactions; returns when no transaction is open.
+    pub fn rest(&self) {
+        self.shared.rest.store(true, Ordering::SeqCst);
+        until("the application rests", Duration::from_secs(30), || {
+            (self.shared.resting.load(Ordering::SeqCst) == self.threads.len()).then_some(())
+        });
+    }
+
+    /// Ends the rest.
+    pub fn go_on(&self) {
+        self.shared.rest.store(false, Ordering::SeqCst);
+    }
+
     /// Stops the application and returns what it did.
     pub fn stop(mut self) -> Written {
         self.end();
@@ -164,6 +179,7 @@ impl Shared {
         let mut has_tally = false;
         let mut number = 0;
         while !self.stop.load(Ordering::SeqCst) {
+            self.rest_if_told();
             let Some(client) = connection.as_mut() else {
                 match self.connect() {
                     Ok(client) => connection = Some(client),
@@ -204,6 +220,17 @@ impl Shared {
         }
     }
 
+    fn rest_if_told(&self) {
+        let is_told = || self.rest.load(Ordering::SeqCst) && !self.stop.load(Ordering::SeqCst);
+        if is_told() {
+            self.resting.fetch_add(1, Ordering::SeqCst);
+            while is_told() {
+                std::thread::sleep(PACE);
+            }
+            self.resting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     fn connect(&self) -> Result<Client, postgres::Error> {
         self.conninfo
             .parse::<postgres::Config>()?
@@ -217,7 +244,6 @@ impl Shared {
         locked(&self.logs[index]).errors.push(ClientError {
             writer: index as i32,
             number,
-            at: Instant::now(),
             sqlstate: db.map(|db| db.code().code().to_owned()),
             message: db.map_or_else(|| error.to_string(), |db| db.message().to_owned()),
         });
