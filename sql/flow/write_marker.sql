@@ -1,2 +1,3 @@
--- Writes a marker into a flow. $1 text: mirror or replay
-insert into pgdetour.marker (flow) values ($1) returning id::text
+-- Writes a marker into a flow. $1 text: mirror or replay; $2 text: its id
+insert into pgdetour.marker (id, flow)
+values ($2::text::uuid, $1)

@@ -1,9 +1,11 @@
 //! How far a flow is behind its publisher, in bytes of WAL.
 
+use std::time::{Duration, Instant};
+
 use postgres::types::PgLsn;
 
 use super::slot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::Session;
 use crate::sql;
 
@@ -23,4 +25,31 @@ pub fn slot_bytes_behind(publisher: &mut Session, slot: &str) -> Result<Option<u
     let found = slot::find_slot(publisher, slot)?;
     let Some(confirmed) = found.and_then(|slot| slot.confirmed_flush) else { return Ok(None) };
     bytes_behind(publisher, confirmed).map(Some)
+}
+
+/// How often the lag is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Waits until what is unconfirmed in a slot is at most `max` bytes; how many there are then. A dry run does not wait.
+pub fn wait_until_below(publisher: &mut Session, slot: &str, max: u64, budget: Duration) -> Result<()> {
+    if publisher.is_dry() {
+        publisher.note(format!("wait until slot \"{slot}\" is at most {max} bytes behind"));
+        return Ok(());
+    }
+    let began = Instant::now();
+    loop {
+        let behind = slot_bytes_behind(publisher, slot)?.unwrap_or(0);
+        if behind <= max {
+            return Ok(());
+        }
+        if began.elapsed() >= budget {
+            return Err(Error::TimedOut {
+                what: "waiting until the lag is small".into(),
+                budget,
+                detail: Some(format!("{behind} bytes of WAL are still to be applied, {max} are allowed")),
+                hint: "Run it again when less is written, or give a larger --max-lag.".into(),
+            });
+        }
+        std::thread::sleep(POLL);
+    }
 }

@@ -10,12 +10,17 @@ use crate::sql;
 /// First and longest pause between two looks.
 const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// Writes a marker on the publisher, committed when this returns; its id, a uuid's text. A dry run writes none.
-pub fn write_marker(publisher: &mut Session, flow: FlowName) -> Result<String> {
-    let rows = publisher
-        .change_returning(sql::flow::WRITE_MARKER.text, &[&flow.name()])
-        .doing(|| format!("write a marker into the {flow} flow"))?;
-    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+/// Writes the marker `id`, a uuid's text, on the publisher; it is committed when this returns. A dry run writes none.
+pub fn write_marker(publisher: &mut Session, flow: FlowName, id: &str) -> Result<()> {
+    publisher
+        .change(sql::flow::WRITE_MARKER.text, &[&flow.name(), &id])
+        .doing(|| format!("write a marker into the {flow} flow"))
+        .map(drop)
+}
+
+/// Removes a marker that has served.
+pub fn remove_marker(session: &mut Session, id: &str) -> Result<()> {
+    session.change(sql::flow::REMOVE_MARKER.text, &[&id]).doing(|| "remove a marker".into()).map(drop)
 }
 
 /// Whether a marker has arrived on the subscriber.

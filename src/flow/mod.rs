@@ -18,7 +18,9 @@ pub mod publication;
 pub mod slot;
 pub mod snapshot;
 mod statement;
+pub mod sequences;
 pub mod stream;
+pub mod subscription;
 
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::{MapRule, Mapping, TableName};

@@ -205,8 +205,38 @@ pub fn write_progress(subscriber: &mut Session, flow: &str, detour: &str, lsn: P
     Ok(())
 }
 
+/// How far a flow has come, as its subscriber has it.
+#[derive(Debug, Clone)]
+pub struct FlowProgress {
+    /// End of the last transaction applied, on the publisher.
+    pub lsn: PgLsn,
+    /// Transactions applied since the flow began.
+    pub transactions: i64,
+    /// Row changes in them.
+    pub changes: i64,
+    /// When the last one was applied.
+    pub changed_at: String,
+}
+
+/// How far a flow has come; nothing before it has begun.
+pub fn read_progress(subscriber: &mut Session, flow: &str) -> Result<Option<FlowProgress>> {
+    if !has_table(subscriber, "progress")? {
+        return Ok(None);
+    }
+    let row = subscriber.query_opt(&sql::READ_FLOW_PROGRESS, &[&flow])?;
+    Ok(row.map(|row| FlowProgress {
+        lsn: row.get("lsn"),
+        transactions: row.get("transactions"),
+        changes: row.get("changes"),
+        changed_at: row.get("changed_at"),
+    }))
+}
+
 /// Changes that were set aside on the source, and nobody has looked at yet.
 pub fn count_quarantined(source: &mut Session) -> Result<i64> {
+    if !has_table(source, "quarantine")? {
+        return Ok(0);
+    }
     Ok(source.query_one(&sql::COUNT_QUARANTINED, &[])?.get(0))
 }
 

@@ -99,10 +99,3 @@ pub fn drop_flow(run: &mut Run) -> Result<()> {
     slot::drop_slot(run.target(), SLOT, SLOT_BUDGET)?;
     publication::drop_publication(run.target(), PUBLICATION).map(drop)
 }
-
-impl Run {
-    /// Opens the source after all, for a command that began with the target alone.
-    pub fn open_source(&mut self) -> Result<()> {
-        self.add_side(Side::Source)
-    }
-}

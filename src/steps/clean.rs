@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::{copy, publication, slot, subscription};
+use crate::pg::catalog::objects;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::{Needs, Run, capture, mirror};
@@ -40,7 +40,7 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     let mut removed = Vec::new();
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("drop capture", capture::drop_flow)?;
-    run.step("lift restrictions", |run| restriction::lift_all(run.target()))?;
+    run.step("lift restrictions", |run| restriction::lift_all(run.target()).map(drop))?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if extent.drop_data {
         run.step("drop the mirrored tables", drop_data)?;
@@ -97,7 +97,7 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
 }
 
 fn drop_data(run: &mut Run) -> Result<()> {
-    copy::drop_copied_schemas(run.target())
+    objects::drop_user_objects(run.target())
 }
 
 impl Run {

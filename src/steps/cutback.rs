@@ -34,11 +34,11 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
 }
 
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
-    run.step("check preconditions", |run| preconditions::require(run, preconditions::cutback))?;
+    run.step("check preconditions", |run| run.require(&[preconditions::REPLAY, preconditions::CUTBACK]))?;
     run.confirm("move general traffic home to the source")?;
-    run.step("replay what is captured", |run| replay::catch_up(run, bounds.drain_timeout))?;
+    run.step("replay what is captured", |run| replay::catch_up(run, Some(bounds.drain_timeout)))?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
-    let mut plan = run.step("plan sequences", |run| {
+    let plan = run.step("plan sequences", |run| {
         let (source, target) = run.both();
         sequences::plan(target, source)
     })?;
@@ -51,10 +51,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id))?;
-    run.step("drain to the marker", |run| flow.finish(run.pause_deadline(bounds)))?;
+    run.step("drain to the marker", |run| flow.finish(run.pause_left(bounds)))?;
     run.step("carry sequences", |run| {
         let (source, target) = run.both();
-        let carried = sequences::carry(target, source, &mut plan)?;
+        let carried = sequences::carry(target, source, &plan)?;
         run.report_sequences(&carried);
         Ok(())
     })?;

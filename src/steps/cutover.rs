@@ -28,16 +28,17 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
 }
 
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
-    run.step("check preconditions", |run| preconditions::require(run, preconditions::cutover))?;
+    run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE, preconditions::CUTOVER]))?;
     run.confirm("move general traffic to the target")?;
     run.step("arm capture", capture::arm)?;
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
-    let mut plan = run.step("plan sequences", |run| {
+    let plan = run.step("plan sequences", |run| {
         let (source, target) = run.both();
         sequences::plan(source, target)
     })?;
+    let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
         lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)
     })?;
@@ -46,14 +47,14 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("fence source", |run| fence::raise(run.source(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    let id = run.step("write marker", |run| run.write_marker(OUT))?;
+    run.step("write marker", |run| run.write_marker(OUT, &id))?;
     run.step("drain to the marker", |run| {
-        let deadline = run.pause_deadline(bounds);
-        marker::wait_for_marker(run.target(), &id, deadline)
+        let left = run.pause_left(bounds);
+        marker::wait_for_marker(run.target(), &id, left).map(drop)
     })?;
     run.step("carry sequences", |run| {
         let (source, target) = run.both();
-        let carried = sequences::carry(source, target, &mut plan)?;
+        let carried = sequences::carry(source, target, &plan)?;
         run.report_sequences(&carried);
         Ok(())
     })?;

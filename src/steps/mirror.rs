@@ -120,7 +120,7 @@ fn with_job<T>(
 }
 
 fn copy_schema(run: &mut Run, tables: &[Table], jobs: usize) -> Result<Prepared> {
-    let prepared = with_job(run, tables, jobs, CopyJob::prepare)?;
+    let prepared = with_job(run, tables, jobs, |job| job.prepare())?;
     for warning in &prepared.warnings {
         run.warn(warning.clone());
     }

@@ -147,7 +147,7 @@ impl Run {
             fault::point("before", name);
         }
         self.plan.enter(name);
-        let progress = self.output.begin(name);
+        let progress = self.output.step(name);
         let begun = Instant::now();
         let result = work(self);
         let took = begun.elapsed();
@@ -254,6 +254,11 @@ impl Run {
     fn detour_id(&self) -> Result<String> {
         let detour = self.detour.as_ref();
         detour.map(|detour| detour.id.clone()).ok_or_else(|| Error::Internal { message: "there is no record".into() })
+    }
+
+    /// Id of the detour; in a dry run before there is one, a word in its place.
+    fn detour_id_or_planned(&self) -> Result<String> {
+        if self.plan.is_dry() { Ok(String::new()) } else { self.detour_id() }
     }
 
     /// Asks before something that cannot be undone easily; a dry run does not ask.

@@ -20,29 +20,71 @@ impl Run {
     /// Connects, makes sure that each database is what the configuration says, takes the locks, reads the record,
     /// and refuses a command that does not go with the phase. Nothing is changed.
     pub fn open(&mut self, needs: Needs) -> Result<()> {
+        self.connect(needs)?;
+        if !self.plan.is_dry() {
+            self.locks.push(Lock::acquire(&self.target_server)?);
+            if needs == Needs::Both {
+                self.locks.push(Lock::acquire(&self.source_server)?);
+            }
+            // Another run may have ended between our first look and our lock.
+            self.detour = record::read_detour(self.target())?;
+        }
+        let phase = self.phase();
+        if !self.command.allowed_in(phase) {
+            return Err(Error::WrongPhase { command: self.command.name(), phase });
+        }
+        self.part_way = matches!(phase, Phase::Mirroring | Phase::CuttingOver | Phase::CuttingBack);
+        Ok(())
+    }
+
+    /// The first half of [`Run::open`]: sessions, proof of which database is which, the record as it is. No lock.
+    pub fn connect(&mut self, needs: Needs) -> Result<()> {
         self.target = Some(self.target_server.connect()?);
         if needs == Needs::Both {
             self.source = Some(self.source_server.connect()?);
             self.refuse_same_database()?;
         }
         self.check_stamps()?;
+        self.detour = record::read_detour(self.target())?;
+        Ok(())
+    }
+
+    /// Opens the source after all, for a command that began with the target alone.
+    pub fn open_source(&mut self) -> Result<()> {
+        self.source = Some(self.source_server.connect()?);
+        self.refuse_same_database()?;
+        self.check_stamps()?;
         if !self.plan.is_dry() {
-            self.locks.push(Lock::acquire(&self.target_server)?);
-            if needs == Needs::Both {
-                self.locks.push(Lock::acquire(&self.source_server)?);
+            self.locks.push(Lock::acquire(&self.source_server)?);
+        }
+        Ok(())
+    }
+
+    /// Connects to whichever side answers, for a command that has to work with either down.
+    pub fn connect_what_answers(&mut self) -> Result<()> {
+        let (source, target) = (self.source_server.connect(), self.target_server.connect());
+        if let (Err(_), Err(error)) = (&source, &target) {
+            return Err(Error::Unreachable {
+                what: "the source and the target".into(),
+                cause: error.server_error().cloned().unwrap_or_default(),
+            });
+        }
+        for outcome in [&source, &target] {
+            if let Err(error) = outcome {
+                self.warn(match error.server_error() {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                });
             }
         }
-        self.detour = record::read_detour(self.target())?;
-        let phase = self.phase();
-        if !self.command.allowed_in(phase) {
-            return Err(Error::WrongPhase { command: self.command.name(), phase });
-        }
+        self.source = source.ok();
+        self.target = target.ok();
         Ok(())
     }
 
     fn refuse_same_database(&mut self) -> Result<()> {
         let (source, target) = self.both();
-        if !catalog::is_same_database(source, target)? {
+        if !catalog::facts::is_same_database(source, target)? {
             return Ok(());
         }
         Err(Error::Refused {

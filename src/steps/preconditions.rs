@@ -46,7 +46,7 @@ pub const CUTOVER: &[Check] = &[
     traffic::roles_on_target,
     traffic::source_fence,
     traffic::router,
-    traffic::prepared_transactions,
+    traffic::source_sessions,
 ];
 
 /// What `replay` needs.

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::config::Restrict;
+use crate::config::{Deny, Restrict};
 use crate::error::{Checked, Error, Result};
 use crate::pg::catalog::{self, Table};
-use crate::pg::restriction::{self, Rule};
+use crate::pg::restriction::{self, Rule, Verb};
 use crate::steps::{Needs, Run};
 
 /// What the application reads when the configuration gives no message.
@@ -21,8 +21,8 @@ pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
     })?;
     let name = if lift { "lift restrictions" } else { "restrict tables" };
     let outcome = run.step(name, |run| restriction::install(run.target(), &rules))?;
-    run.changed = outcome.changed;
-    if outcome.changed {
+    run.changed = !outcome.changed.is_empty();
+    if run.changed {
         run.note_event(name);
     }
     Ok(json!({ "restricted": outcome.restricted }))
@@ -33,6 +33,15 @@ fn refuse(run: &mut Run, checked: Checked) -> Result<()> {
         run.warn(format!("{}: {}. {}", warning.object, warning.message, warning.hint));
     }
     if checked.failures.is_empty() { Ok(()) } else { Err(Error::ChecksFailed { findings: checked.failures }) }
+}
+
+fn verb(deny: Deny) -> Verb {
+    match deny {
+        Deny::Insert => Verb::Insert,
+        Deny::Update => Verb::Update,
+        Deny::Delete => Verb::Delete,
+        Deny::Truncate => Verb::Truncate,
+    }
 }
 
 /// One rule for each `[[restrict]]`, its patterns resolved against the tables that there are.
@@ -50,7 +59,7 @@ fn rules(run: &mut Run) -> Result<Vec<Rule>> {
         }
         rules.push(Rule {
             tables: designated,
-            deny: restrict.deny.iter().map(|deny| deny.name().parse()).collect::<Result<_>>()?,
+            deny: restrict.deny.iter().map(|deny| verb(*deny)).collect(),
             roles: restrict.roles.clone().unwrap_or_else(|| run.config.traffic.roles.clone()),
             message: restrict.message.clone().unwrap_or_else(|| MESSAGE.into()),
         });

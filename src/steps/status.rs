@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{lag, slot, subscription};
 use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
@@ -11,10 +11,7 @@ use crate::steps::{Run, capture, mirror};
 
 /// Runs the command; its report. A part that cannot be read is `null`, with a warning that says why.
 pub fn run(run: &mut Run) -> Result<Value> {
-    run.connect_what_answers();
-    if run.target.is_none() && run.source.is_none() {
-        return Err(run.neither_answers());
-    }
+    run.connect_what_answers()?;
     let (phase, recorded) = read_phase(run)?;
     let routers = router_states(run);
     let serving = who_serves(run, phase, recorded, &routers);
@@ -49,7 +46,10 @@ fn read_phase(run: &mut Run) -> Result<(Phase, Serving)> {
             run.warn(format!("the target does not answer: phase \"{}\" is what the source was told last", stamp.phase));
             Ok((stamp.phase, stamp.serving))
         }
-        None => Err(run.neither_answers()),
+        None => {
+            run.warn("the target does not answer, and the source knows of no detour");
+            Ok((Phase::Absent, Serving::Source))
+        }
     }
 }
 
@@ -89,14 +89,14 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
     if matches!(phase, Phase::Absent | Phase::Detoured | Phase::CuttingBack | Phase::Returned) {
         return None;
     }
-    let found = run.target.as_mut().and_then(|target| subscription::find(target, mirror::SUBSCRIPTION).ok().flatten());
-    let slot = run.source.as_mut().and_then(|source| slot::find(source, mirror::SLOT).ok().flatten());
-    let lag = run.source.as_mut().and_then(|source| lag::of_slot(source, mirror::SLOT).ok().flatten());
+    let found = run.target.as_mut().and_then(|target| subscription::find_subscription(target, mirror::SUBSCRIPTION).ok().flatten());
+    let slot = run.source.as_mut().and_then(|source| slot::find_slot(source, mirror::SLOT).ok().flatten());
+    let lag = run.source.as_mut().and_then(|source| lag::slot_bytes_behind(source, mirror::SLOT).ok().flatten());
     Some(json!({
         "carried_by": found.as_ref().map(|_| "subscription"),
         "enabled": found.as_ref().map(|found| found.enabled),
         "running": found.as_ref().map(|found| found.worker_pid.is_some()),
-        "slot": slot.as_ref().map(|slot| &slot.name),
+        "slot": slot.as_ref().map(|_| mirror::SLOT),
         "slot_lost": slot.as_ref().map(slot::Slot::is_lost),
         "retained_bytes": slot.as_ref().and_then(|slot| slot.retained_bytes),
         "lag_bytes": lag,
@@ -108,16 +108,16 @@ fn capture_state(run: &mut Run, phase: Phase) -> Option<Value> {
         return None;
     }
     let start = run.facts().ok().and_then(|facts| facts.capture_start);
-    let slot = slot::find(run.target.as_mut()?, capture::SLOT).ok().flatten()?;
+    let slot = slot::find_slot(run.target.as_mut()?, capture::SLOT).ok().flatten()?;
     if slot.is_lost() {
         run.warn(format!(
             "slot \"{}\" is lost: changes that were not replayed can no longer be read from it",
-            slot.name
+            capture::SLOT
         ));
     }
     Some(json!({
         "method": run.config.capture.method.name(),
-        "slot": slot.name,
+        "slot": capture::SLOT,
         "start_lsn": start,
         "retained_bytes": slot.retained_bytes,
         "lost": slot.is_lost(),
@@ -128,8 +128,8 @@ fn replay_state(run: &mut Run, phase: Phase) -> Option<Value> {
     if !matches!(phase, Phase::Detoured | Phase::CuttingBack) {
         return None;
     }
-    let progress = lag::progress(run.source.as_mut()?, "replay").ok().flatten()?;
-    let lag = run.target.as_mut().and_then(|target| lag::behind(target, progress.lsn).ok());
+    let progress = record::read_progress(run.source.as_mut()?, "replay").ok().flatten()?;
+    let lag = run.target.as_mut().and_then(|target| lag::bytes_behind(target, progress.lsn).ok());
     Some(json!({
         "applied_lsn": progress.lsn.to_string(),
         "transactions": progress.transactions,
@@ -151,7 +151,7 @@ fn wrong_side(run: &mut Run, serving: Serving) -> Vec<Value> {
         Side::Source => run.source.as_mut(),
         Side::Target => run.target.as_mut(),
     };
-    let found = session.and_then(|session| crate::pg::sessions::list_general(session, &roles).ok()).unwrap_or_default();
+    let found = session.and_then(|session| crate::pg::sessions::list_sessions(session, &roles).ok()).unwrap_or_default();
     if !found.is_empty() {
         run.warn(format!("{} sessions of general roles are connected to the {side}, which does not serve", found.len()));
     }
@@ -175,13 +175,4 @@ fn steps_of_phase(run: &mut Run, phase: Phase) -> Vec<Value> {
     };
     let steps = run.target.as_mut().and_then(|target| record::list_steps(target, command).ok()).unwrap_or_default();
     steps.into_iter().map(|step| json!({ "name": step.name, "ms": step.ms })).collect()
-}
-
-impl Run {
-    fn neither_answers(&mut self) -> Error {
-        match (self.target_server.connect(), self.source_server.connect()) {
-            (Err(error), _) | (_, Err(error)) => error,
-            _ => Error::Internal { message: "the servers answered only at the second try; run it again".into() },
-        }
-    }
 }

@@ -1,16 +1,15 @@
 //! Compares both sides row by row, through the mapping.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::compare::{self, Comparison};
-use crate::flow::mapping::Mapping;
-use crate::flow::marker;
+use crate::flow::{FlowName, TableName, marker};
 use crate::pattern::Selection;
-use crate::pg::catalog;
-use crate::phase::{Phase, Side};
+use crate::pg::{Session, catalog, record};
+use crate::phase::Phase;
 use crate::steps::{Needs, Run};
 
 /// How long a marker may take while rows that differ are read again.
@@ -28,7 +27,7 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
     let live = run.phase() == Phase::Mirrored;
     let mut tables = Vec::new();
     for rule in mapping.pairs() {
-        let chosen = |name: &crate::flow::mapping::TableName| {
+        let chosen = |name: &TableName| {
             wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name))
         };
         if !chosen(&rule.from) && !chosen(&rule.to) {
@@ -70,12 +69,13 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
 }
 
 /// Waits until what the source has committed up to now is on the target.
-fn settle(live: bool, source: &mut crate::pg::Session, target: &mut crate::pg::Session) -> Result<()> {
+fn settle(live: bool, source: &mut Session, target: &mut Session) -> Result<()> {
     if !live {
         return Ok(());
     }
-    let id = marker::write_marker(source, marker::MIRROR)?;
-    marker::wait_for_marker(target, &id, Instant::now() + MARKER_BUDGET)
+    let id = record::new_id(source)?;
+    marker::write_marker(source, FlowName::Mirror, &id)?;
+    marker::wait_for_marker(target, &id, MARKER_BUDGET).map(drop)
 }
 
 fn describe(table: &Comparison) -> String {

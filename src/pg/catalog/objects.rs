@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::error::Result;
+use crate::error::{Doing as _, Result};
 use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::sql;
@@ -123,4 +123,20 @@ pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTr
         (name, row.get("fingerprint"))
     };
     Ok(rows.iter().map(entry).collect())
+}
+
+/// Drops every object that [`list_user_objects`] finds, and what depends on it; empty schemas stay.
+pub fn drop_user_objects(session: &mut Session) -> Result<()> {
+    loop {
+        // Dropping one may take others with it: look again each time.
+        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[])?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
+        session
+            .change_script(&format!("drop {kind} {identity} cascade"))
+            .doing(|| format!("drop {kind} {identity}"))?;
+        if session.is_dry() {
+            return Ok(());
+        }
+    }
 }

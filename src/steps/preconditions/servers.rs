@@ -90,10 +90,9 @@ pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result<()> {
-    let ours = slot::find(run.session(side), name)?;
+    let ours = slot::find_slot(run.session(side), name)?;
     if let Some(slot) = &ours {
-        let here = read_database(run.session(side))?.name;
-        if slot.database.as_deref() != Some(here.as_str()) {
+        if !slot.here {
             let message = format!(
                 "replication slot \"{name}\" exists for another database, \"{}\"",
                 slot.database.as_deref().unwrap_or("none")
@@ -118,7 +117,7 @@ fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result
 
 /// The target has a worker left for the subscription.
 pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if subscription::find(run.target(), mirror::SUBSCRIPTION)?.is_some() {
+    if subscription::find_subscription(run.target(), mirror::SUBSCRIPTION)?.is_some() {
         return Ok(());
     }
     let server = read_server(run.target())?;
@@ -136,7 +135,7 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// PostgreSQL's own replication carries the mirror, and is not stuck.
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let object = mirror::SUBSCRIPTION;
-    let Some(found) = subscription::find(run.target(), mirror::SUBSCRIPTION)? else {
+    let Some(found) = subscription::find_subscription(run.target(), mirror::SUBSCRIPTION)? else {
         checked.fail("mirror", object, "the mirror's subscription is missing", "Run pgdetour clean, then mirror again.");
         return Ok(());
     };
@@ -147,7 +146,7 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let hint = "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
         checked.fail("mirror", object, "the mirror's apply worker does not run", hint);
     }
-    match slot::find(run.source(), mirror::SLOT)? {
+    match slot::find_slot(run.source(), mirror::SLOT)? {
         Some(slot) if slot.is_lost() => {
             let hint = "The WAL that it needed is gone. Run pgdetour clean, then mirror again.";
             checked.fail("mirror", mirror::SLOT, "the mirror's slot on the source is lost", hint);

@@ -63,13 +63,9 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// No general role has a prepared transaction open: nothing but COMMIT PREPARED ends it.
-pub fn prepared_transactions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+/// What general roles have open can be ended.
+pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
-    for prepared in sessions::list_prepared(run.session(Side::Source), &roles)? {
-        let message = format!("a prepared transaction \"{}\" of general traffic is open", prepared.gid);
-        let hint = format!("Run COMMIT PREPARED '{0}'; or ROLLBACK PREPARED '{0}'; on the source.", prepared.gid);
-        checked.fail("prepared_transaction", &prepared.gid, message, hint);
-    }
+    checked.append(sessions::check(run.source(), &roles)?);
     Ok(())
 }

@@ -1,0 +1,3 @@
+-- $1 text: id of a marker
+delete from pgdetour.marker
+where id = $1::text::uuid
