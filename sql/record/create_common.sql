@@ -21,6 +21,14 @@ create table if not exists pgdetour.marker (
 comment on table pgdetour.marker is
 'Rows written on the publishing side; one that has arrived on the other side proves that all before it has arrived.';
 
+create table if not exists pgdetour.arrived (
+    id uuid primary key,
+    flow text not null check (flow in ('mirror', 'replay')),
+    written_at timestamptz not null
+);
+comment on table pgdetour.arrived is
+'Markers that our own flows have brought here. Not published, so that no flow carries them back.';
+
 create table if not exists pgdetour.progress (
     flow text primary key check (flow in ('mirror', 'replay')),
     detour uuid not null,

@@ -18,9 +18,12 @@ pub fn write_marker(publisher: &mut Session, flow: FlowName, id: &str) -> Result
         .map(drop)
 }
 
-/// Removes a marker that has served.
-pub fn remove_marker(session: &mut Session, id: &str) -> Result<()> {
-    session.change(sql::flow::REMOVE_MARKER.text, &[&id]).doing(|| "remove a marker".into()).map(drop)
+/// Removes a marker that has served from the side that wrote it and the one where it arrived.
+pub fn remove_marker(publisher: &mut Session, subscriber: &mut Session, id: &str) -> Result<()> {
+    for session in [publisher, subscriber] {
+        session.change(sql::flow::REMOVE_MARKER.text, &[&id]).doing(|| "remove a marker".into())?;
+    }
+    Ok(())
 }
 
 /// Whether a marker has arrived on the subscriber.

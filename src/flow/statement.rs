@@ -40,7 +40,7 @@ fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
         names.push(format!("c{at}"));
     }
     format!(
-        "select {} from rows from (pg_catalog.unnest({})) as u({})",
+        "select {} from rows from (unnest({})) as u({})",
         typed.join(", "),
         arrays.join(", "),
         names.join(", ")
@@ -225,7 +225,7 @@ pub fn fetch(rule: &TableRule, identity: &[usize], wanted: &[usize]) -> String {
         format!("t.{} = u.c{at}::{}", name(column), old.publisher_type)
     };
     format!(
-        "select u.position, {} from rows from (pg_catalog.unnest({})) with ordinality as u({}, position) \
+        "select u.position, {} from rows from (unnest({})) with ordinality as u({}, position) \
          join only {} as t on {}",
         values.join(", "),
         arrays.join(", "),

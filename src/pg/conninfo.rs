@@ -135,6 +135,9 @@ impl Conninfo {
         if let Some(postgres::config::Host::Tcp(name)) = self.config.get_hosts().first() {
             env.push(("PGHOST".into(), name.clone().into()));
         }
+        if let Some(p) = self.config.get_password() {
+            env.push(("PGPASSWORD".into(), String::from_utf8_lossy(p).into_owned().into()));
+        }
         if let Some(port) = self.config.get_ports().first() {
             env.push(("PGPORT".into(), port.to_string().into()));
         }
@@ -146,7 +149,7 @@ impl Conninfo {
     /// TEMPORARY.
     pub fn libpq_text(&self) -> String {
         self.child_env("").iter().filter_map(|(k, v)| {
-            let key = match k.as_str() { "PGUSER" => "user", "PGDATABASE" => "dbname", "PGHOST" => "host", "PGPORT" => "port", _ => return None };
+            let key = match k.as_str() { "PGUSER" => "user", "PGDATABASE" => "dbname", "PGHOST" => "host", "PGPORT" => "port", "PGPASSWORD" => "password", _ => return None };
             Some(format!("{key}={}", v.to_string_lossy()))
         }).collect::<Vec<_>>().join(" ")
     }

@@ -64,7 +64,8 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let stop = run.signals.stop_flag();
     crate::flow::apply_until(&flow, &Until::Marker(id.clone()), &stop, Some(PROOF_BUDGET), &mut |_| {})?;
     run.heed_signals()?;
-    marker::remove_marker(run.source(), &id)
+    let (source, target) = run.both();
+    marker::remove_marker(target, source, &id)
 }
 
 /// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.

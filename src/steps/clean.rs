@@ -47,9 +47,14 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     }
     // The target's record goes last: as long as it is there, the same command goes on.
     run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
-    run.step("drop the record on the target", |run| record::drop_record(run.target()))?;
+    run.step("drop the record on the target", |run| {
+        record::drop_record(run.target())?;
+        if !run.plan.is_dry() {
+            run.detour = None;
+        }
+        Ok(())
+    })?;
     if !run.plan.is_dry() {
-        run.detour = None;
         run.changed = true;
         run.part_way = false;
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::flow::{lag, marker, sequences, subscription};
+use crate::flow::{FlowName, lag, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::switch::{Bounds, OUT};
@@ -40,7 +40,13 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     })?;
     let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
-        lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)
+        lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)?;
+        // A small lag is no proof that the flow moves at all: a marker that arrives is.
+        let probe = record::new_id(run.source())?;
+        marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
+        marker::wait_for_marker(run.target(), &probe, bounds.drain_timeout)?;
+        let (source, target) = run.both();
+        marker::remove_marker(source, target, &probe)
     })?;
 
     run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;

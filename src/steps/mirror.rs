@@ -165,7 +165,7 @@ fn catch_up(run: &mut Run) -> Result<()> {
     marker::write_marker(run.source(), FlowName::Mirror, &id)?;
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
-    let applied = apply_until(&flow, &Until::Marker(id), &stop, None, &mut |progress| {
+    let applied = apply_until(&flow, &Until::Marker(id.clone()), &stop, None, &mut |progress| {
         output.elaborate(&format!(
             "{} transactions applied, {} bytes of WAL behind",
             progress.transactions, progress.lag_bytes
@@ -175,7 +175,8 @@ fn catch_up(run: &mut Run) -> Result<()> {
     if !applied.replica_role {
         run.warn("our role may not set session_replication_role on the target: triggers fired for caught up changes");
     }
-    Ok(())
+    let (source, target) = run.both();
+    marker::remove_marker(source, target, &id)
 }
 
 /// From here on PostgreSQL carries the mirror, with no process of ours.

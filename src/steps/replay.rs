@@ -47,12 +47,14 @@ pub fn catch_up(run: &mut Run, budget: Option<Duration>) -> Result<Applied> {
     let flow = mapped_flow(run)?;
     let id = record::new_id(run.target())?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
-    let applied = apply(run, &flow, &Until::Marker(id), budget)?;
+    let applied = apply(run, &flow, &Until::Marker(id.clone()), budget)?;
     // Following ends with a signal in good order; a run that was to reach a marker has not done what it was for.
     if !applied.reached {
         run.part_way = true;
         run.heed_signals()?;
     }
+    let (source, target) = run.both();
+    marker::remove_marker(target, source, &id)?;
     Ok(applied)
 }
 

@@ -75,7 +75,8 @@ fn settle(live: bool, source: &mut Session, target: &mut Session) -> Result<()> 
     }
     let id = record::new_id(source)?;
     marker::write_marker(source, FlowName::Mirror, &id)?;
-    marker::wait_for_marker(target, &id, MARKER_BUDGET).map(drop)
+    marker::wait_for_marker(target, &id, MARKER_BUDGET)?;
+    marker::remove_marker(source, target, &id)
 }
 
 fn describe(table: &Comparison) -> String {
