@@ -25,15 +25,17 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
         None => Ok(()),
     })?;
     run.step("point router to source", |run| run.routers()?.point_to(Side::Source))?;
-    run.step("resume clients", |run| run.resume_clients(HOME))?;
-    // Plans that were prepared before the maintenance fail with "cached plan must not change result type".
+    // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients
+    // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
+    run.step("resume clients", |run| run.resume_clients(HOME))?;
     run.step("count late writes", |run| run.count_late_writes(HOME, capture::SLOT, capture::PUBLICATION))?;
     run.step("drop capture", capture::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(HOME))
 }
 
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
+    run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY, preconditions::CUTBACK]))?;
     run.confirm("move general traffic home to the source")?;
     run.step("replay what is captured", |run| replay::catch_up(run, Some(bounds.drain_timeout)))?;

@@ -28,6 +28,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
 }
 
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
+    run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE, preconditions::CUTOVER]))?;
     run.confirm("move general traffic to the target")?;
     run.step("arm capture", capture::arm)?;

@@ -39,6 +39,9 @@ pub struct Facts {
     /// How many clients were held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients_held: Option<u64>,
+    /// Row changes that were found on the side left behind, for a run that finds the slot gone already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_writes: Option<i64>,
     /// `cutover`'s report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutover: Option<Value>,

@@ -76,6 +76,8 @@ pub struct Run {
     late_writes: i64,
     /// A report that stands although the command fails.
     report: Option<Value>,
+    /// Whether `detour` is what the target has, be it nothing.
+    record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
 }
@@ -135,6 +137,7 @@ impl Run {
             pause_ms: None,
             late_writes: 0,
             report: None,
+            record_read: false,
             reported: None,
         })
     }
@@ -166,9 +169,9 @@ impl Run {
         Ok(value)
     }
 
-    /// Writes the steps that are done and not yet in the record.
+    /// Writes the steps that are done and not yet in the record; none as long as the run has changed nothing.
     fn write_steps(&mut self) -> Result<()> {
-        if self.detour.is_none() {
+        if self.detour.is_none() || !(self.changed || self.part_way) {
             return Ok(());
         }
         let command = self.command.name();

@@ -46,6 +46,7 @@ impl Run {
         }
         self.check_stamps()?;
         self.detour = record::read_detour(self.target())?;
+        self.record_read = true;
         Ok(())
     }
 

@@ -4,15 +4,18 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::output::Outcome;
+use crate::phase::Command;
 use crate::steps::Run;
 
 impl Run {
     /// The outcome, and the failure if there was one. A dry run's report is its plan.
     pub fn into_outcome(self, result: Result<Value>) -> (Outcome, Option<Error>) {
-        let knows_phase = self.target.is_some() || self.reported.is_some();
+        let knows_phase = self.record_read || self.reported.is_some();
+        // Commands that change nothing do the same in a dry run.
+        let planned = self.plan.is_dry() && !matches!(self.command, Command::Check | Command::Status | Command::Verify);
         let (phase, serving) = self.reported.unwrap_or_else(|| (self.phase(), self.serving()));
         let (report, error) = match result {
-            Ok(_) if self.plan.is_dry() => (json!({ "dry_run": true, "steps": self.steps_report() }), None),
+            Ok(_) if planned => (json!({ "dry_run": true, "steps": self.steps_report() }), None),
             Ok(report) => (report, None),
             Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
         };

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::sequences::Carried;
-use crate::flow::{FlowName, lag, late, marker};
+use crate::flow::{FlowName, lag, late, marker, slot};
 use crate::pg::fence::{self, FenceUndo};
-use crate::pg::{PgLsn, record, sessions};
+use crate::pg::{record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
 use crate::steps::facts::{Facts, parse_lsn};
@@ -240,7 +240,13 @@ impl Run {
         if self.plan.is_dry() {
             return Ok(());
         }
-        let Some(position) = self.facts()?.switch_position else { return Ok(()) };
+        let facts = self.facts()?;
+        let Some(position) = facts.switch_position else { return Ok(()) };
+        if slot::find_slot(self.session(switch.from), slot)?.is_none() {
+            // A run that died had counted them, and dropped the slot.
+            self.late_writes = facts.late_writes.unwrap_or(0);
+            return Ok(());
+        }
         let position = parse_lsn(&position)?;
         let late = late::count_changes(self.session(switch.from), slot, publication, position)?;
         if late > 0 {
@@ -251,7 +257,7 @@ impl Run {
             ));
         }
         self.late_writes = late;
-        Ok(())
+        self.add_facts(&Facts { late_writes: Some(late), ..Facts::default() })
     }
 
     /// Records that the switch is over; its report.

@@ -24,7 +24,7 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
     };
     let wanted = if patterns.is_empty() { None } else { Some(Selection::parse(patterns, &[""; 0])?) };
     let estimates = catalog::list_tables(run.target())?;
-    let live = run.phase() == Phase::Mirrored;
+    let live = run.phase() == Phase::Mirrored && !run.plan.is_dry();
     let mut tables = Vec::new();
     for rule in mapping.pairs() {
         let chosen = |name: &TableName| {

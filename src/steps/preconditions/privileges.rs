@@ -18,7 +18,7 @@ pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let oids: Vec<u32> = selected.iter().map(|table| table.oid).collect();
     for table in super::tables::not_owned(run.source(), &oids)? {
         let message = format!("role \"{}\" does not own table \"{table}\", so cannot publish it", role.name);
-        let hint = format!("Run GRANT the owner of {table} TO {}; or connect as a superuser.", quote_identifier(&role.name));
+        let hint = format!("Grant the table's owner to {}, or connect as a superuser.", quote_identifier(&role.name));
         checked.fail("privilege", &table, message, hint);
     }
     Ok(())

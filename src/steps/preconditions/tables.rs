@@ -12,7 +12,7 @@ use crate::sql;
 use crate::steps::Run;
 
 /// How many objects of a target that is not empty are named.
-const NAMED: usize = 5;
+const NAMED: usize = 20;
 
 /// The patterns select something.
 pub fn selected(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -77,17 +77,16 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
-    let mut named: Vec<String> =
-        objects.iter().take(NAMED).map(|object| format!("{} {}.{}", object.kind, object.schema, object.name)).collect();
-    if objects.len() > NAMED {
-        named.push(format!("and {} more", objects.len() - NAMED));
+    let hint = "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.";
+    for object in objects.iter().take(NAMED) {
+        let name = format!("{}.{}", object.schema, object.name);
+        let message = format!("the target is not empty: it holds {} \"{name}\"", object.kind);
+        checked.fail("target_empty", &name, message, hint);
     }
-    checked.fail(
-        "target_empty",
-        "target",
-        format!("the target is not empty: it holds {}", named.join(", ")),
-        "Give an empty database, or set mirror.schema = \"existing\" if its tables are to be filled.",
-    );
+    if objects.len() > NAMED {
+        let message = format!("the target is not empty: it holds {} more objects", objects.len() - NAMED);
+        checked.fail("target_empty", "target", message, hint);
+    }
     Ok(())
 }
 
