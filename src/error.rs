@@ -1,6 +1,10 @@
 //! Every failure with a name: its exit code, its machine-readable kind, what to do about it.
 
+mod advice;
+
 use std::time::Duration;
+
+pub use advice::exit;
 
 /// Shorthand for everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -69,7 +73,7 @@ impl From<&postgres::Error> for ServerError {
                 connection_lost: gone,
             };
         }
-        let is_io = error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+        let is_io = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
         ServerError {
             message: error.to_string(),
             connection_lost: error.is_closed() || is_io,
@@ -100,6 +104,8 @@ pub enum Error {
         message: String,
         /// What would be right.
         hint: String,
+        /// Further mistakes in the same file.
+        more: Vec<Finding>,
     },
     /// Preconditions do not hold; nothing was changed.
     #[error("{} of the preconditions {} not hold", findings.len(), if findings.len() == 1 { "does" } else { "do" })]

@@ -226,3 +226,35 @@ impl fmt::Display for Command {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_run_in_the_phases_that_the_matrix_shows() {
+        let row = |head: &str, cells: [&str; 7]| {
+            cells.iter().fold(format!("{head:8}"), |row, cell| format!("{row} {cell:>12}"))
+        };
+        let mut lines = vec![row("", Phase::ALL.map(Phase::name))];
+        for command in Command::ALL {
+            let cells = Phase::ALL.map(|phase| if command.allowed_in(phase) { "x" } else { "." });
+            lines.push(row(command.name(), cells));
+        }
+        lines.push(String::new());
+        for phase in Phase::ALL {
+            let next: Vec<&str> = phase.next().iter().map(|command| command.name()).collect();
+            lines.push(format!("{phase}: {}", next.join(", ")));
+        }
+        let matrix = lines.join("\n") + "\n";
+        assert_eq!(matrix, include_str!("../tests/moves.txt"), "the moves have changed:\n{matrix}");
+    }
+
+    #[test]
+    fn a_phase_is_found_by_its_name() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::from_name(phase.name()), Some(phase));
+        }
+        assert_eq!(Phase::from_name("elsewhere"), None);
+    }
+}

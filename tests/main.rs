@@ -1,8 +1,11 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod command_line;
 mod faults;
+mod generated;
 mod harness;
 mod journey;
 mod json;
+mod layers;
 mod refusals;
 mod support;
