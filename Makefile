@@ -10,8 +10,8 @@ test:
 # The whole trip on two throwaway servers and a PgBouncer, under load; ends with a report.
 demo:
 	scripts/install
-	cargo build --locked --release --bin pgdetour --example demo
-	cargo run --locked --release --quiet --example demo
+	cargo build --locked --bin pgdetour --example demo
+	cargo run --locked --quiet --example demo
 
 # Writes the man pages, the completions and the snapshots again from the code.
 update:

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -99,7 +98,8 @@ impl Answer {
             |key: &str, words: &[&str]| json[key].as_str().is_some_and(|word| words.contains(&word));
         let code = self.status.code();
         expect(json["format"] == 1, "format is not 1");
-        expect(json["command"] == command, "command is not the one that was run");
+        let is_understood = code != Some(2) || !json["command"].is_null();
+        expect(!is_understood || json["command"] == command, "command is not the one that was run");
         expect(json["ok"] == Value::Bool(code == Some(0)), "ok does not go with the exit code");
         expect(json["changed"].is_boolean(), "changed is not a boolean");
         expect(json["phase"].is_null() || is_one_of("phase", &PHASES), "phase is not one of the contract's");
@@ -137,13 +137,11 @@ impl Answer {
 
 /// What the published schema says against a document.
 fn schema_errors(document: &Value) -> Vec<String> {
-    static VALIDATOR: OnceLock<Option<jsonschema::Validator>> = OnceLock::new();
-    let validator = VALIDATOR.get_or_init(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema.json");
-        let text = std::fs::read_to_string(path).ok()?;
-        let schema: Value = serde_json::from_str(&text).expect("tests/schema.json is JSON");
-        Some(jsonschema::validator_for(&schema).expect("tests/schema.json is a schema"))
+    static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let schema = serde_json::from_str(include_str!("../schema.json"));
+        let schema = schema.expect("tests/schema.json is JSON");
+        jsonschema::validator_for(&schema).expect("tests/schema.json is a schema")
     });
-    let errors = validator.iter().flat_map(|validator| validator.iter_errors(document));
+    let errors = VALIDATOR.iter_errors(document);
     errors.map(|error| format!("schema: {error} at {}", error.instance_path())).collect()
 }
