@@ -6,6 +6,8 @@ mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
 mod pgbouncer_file;
+#[cfg(test)]
+mod test_pgbouncer;
 
 use std::thread;
 use std::time::{Duration, Instant};

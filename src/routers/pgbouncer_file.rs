@@ -445,3 +445,6 @@ impl DatabaseFile {
         Ok(file)
     }
 }
+
+#[cfg(test)]
+mod tests;
