@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod conninfo;
 pub mod fence;
+pub mod lock;
+pub mod record;
 pub mod restriction;
 pub mod server;
 pub mod sessions;

@@ -101,8 +101,8 @@ fn the_fence_is_exact_however_general_roles_get_in() {
     let owner = "alter database by_owner owner to app";
     try_fence(&test, "by_owner", owner, &["app"], everybody);
 
-    let owned = "alter database owned owner to team; revoke all on database owned from public";
-    try_fence(&test, "owned", owned, &["app"], everybody);
+    let by_member = "alter database owned owner to team; revoke all on database owned from public";
+    try_fence(&test, "owned", by_member, &["app"], everybody);
 }
 
 #[test]

@@ -114,9 +114,9 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
     }
     let copy = |client: &mut postgres::Client| -> Result<u64, postgres::Error> {
         use std::io::Write as _;
-        let mut writer = client.copy_in("copy users from stdin")?;
-        writer.write_all(b"20\tx\n").map_err(|_| ()).ok();
-        writer.finish()
+        let mut rows = client.copy_in("copy users from stdin")?;
+        rows.write_all(b"20\tx\n").map_err(|_| ()).ok();
+        rows.finish()
     };
     let error = copy(&mut enter(&test, "limited")).expect_err("it is refused");
     assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
@@ -289,6 +289,6 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
     let checked = check(&mut dba, &[rule(&["users"], &Verb::ALL, &["limited"], "no")]).expect("it answers");
     assert_eq!(
         brief(checked.failures),
-        [text("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
+        [brief_of("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
     );
 }
