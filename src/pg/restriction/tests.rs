@@ -265,23 +265,23 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
     let brief = |findings: Vec<crate::error::Finding>| -> Vec<(String, String)> {
         findings.into_iter().map(|it| (it.object, it.message)).collect()
     };
-    let brief_of = |object: &str, message: &str| (object.to_owned(), message.to_owned());
+    let finding = |object: &str, message: &str| (object.to_owned(), message.to_owned());
     assert_eq!(
         brief(checked.failures),
         [
-            brief_of("target: public.nothing", "the table does not exist"),
-            brief_of("target: role \"nobody\"", "it does not exist"),
-            brief_of("target: role \"postgres\"", "it is the role that pgdetour connects as"),
+            finding("target: public.nothing", "the table does not exist"),
+            finding("target: role \"nobody\"", "it does not exist"),
+            finding("target: role \"postgres\"", "it is the role that pgdetour connects as"),
         ]
     );
     assert_eq!(
         brief(checked.warnings),
         [
-            text(
+            finding(
                 "target: role \"limited\"",
                 "it may act as the owner of public.open, and could drop the restriction"
             ),
-            brief_of("target: role \"root\"", "it is a superuser, and could drop the restriction"),
+            finding("target: role \"root\"", "it is a superuser, and could drop the restriction"),
         ]
     );
     assert_eq!(install(&mut us, &rules).expect_err("there is no such table").kind(), "no_such_table");
@@ -289,6 +289,6 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
     let checked = check(&mut dba, &[rule(&["users"], &Verb::ALL, &["limited"], "no")]).expect("it answers");
     assert_eq!(
         brief(checked.failures),
-        [brief_of("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
+        [finding("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
     );
 }
