@@ -7,7 +7,8 @@ select
     array(
         select general.rolname::text
         from pg_catalog.pg_roles as general
-        where general.rolname = any ($1::text[]) and pg_catalog.pg_has_role(general.oid, r.oid, 'USAGE')
+        where general.rolname = any ($1::text[]) and not general.rolsuper
+            and pg_catalog.pg_has_role(general.oid, r.oid, 'USAGE')
     ) as leads
 from pg_catalog.pg_roles as r
 where r.rolcanlogin

@@ -8,7 +8,8 @@ select
     acl.grantee = d.datdba as to_owner,
     acl.grantee = 0 or exists (
         select from pg_catalog.pg_roles as general
-        where general.rolname = any ($1::text[]) and pg_catalog.pg_has_role(general.oid, acl.grantee, 'USAGE')
+        where general.rolname = any ($1::text[]) and not general.rolsuper
+            and pg_catalog.pg_has_role(general.oid, acl.grantee, 'USAGE')
     ) as reaches_general
 from pg_catalog.pg_database as d
 cross join lateral pg_catalog.aclexplode(

@@ -2,7 +2,8 @@
 -- $1 text[]: schemas; $2 text[]: names, in pairs. One row a table and a name that leads to it.
 with recursive wanted as (
     select w.ordinal, c.oid
-    from unnest($1::text[], $2::text[]) with ordinality as w (schema_name, table_name, ordinal)
+    from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) with ordinality
+        as w (schema_name, table_name, ordinal)
     join pg_catalog.pg_namespace as n on n.nspname = w.schema_name
     join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = w.table_name
     where c.relkind in ('r', 'p')

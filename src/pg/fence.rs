@@ -90,15 +90,15 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
 /// Sessions that are open stay open. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let database = current_database(session)?;
-    let mut script = String::new();
-    for grant in undo.revoked.iter().rev() {
-        let grantee = grant.grantee_quoted();
-        script += &grant.as_grantor(&format!("revoke connect on database {database} from {grantee}"));
-    }
+    let revoke = |grant: &ConnectGrant| {
+        grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
+    };
+    let mut statements: Vec<String> = undo.revoked.iter().rev().map(revoke).collect();
     if !undo.granted.is_empty() {
         let grantees: Vec<String> = undo.granted.iter().map(|role| quote_identifier(role)).collect();
-        script += &format!("grant connect on database {database} to {};\n", grantees.join(", "));
+        statements.push(format!("grant connect on database {database} to {};\n", grantees.join(", ")));
     }
+    let script = statements.concat();
     change_grants(session, |session| {
         if !script.is_empty() {
             session.change_script(&script)?;
@@ -285,13 +285,13 @@ fn split(listed: Vec<Listed>) -> (Vec<ConnectGrant>, Vec<ConnectGrant>) {
 }
 
 fn lowering_script(now: &[Listed], undo: &FenceUndo, present: &HashSet<String>, database: &str) -> String {
-    let mut script = String::new();
     let given = |role: &&String| {
         now.iter().any(|listed| listed.grant.by_owner && listed.grant.grantee.as_ref() == Some(*role))
     };
-    for role in undo.granted.iter().filter(given) {
-        script += &format!("revoke connect on database {database} from {};\n", quote_identifier(role));
-    }
+    let revoke =
+        |role: &String| format!("revoke connect on database {database} from {};\n", quote_identifier(role));
+    let revokes: Vec<String> = undo.granted.iter().filter(given).map(revoke).collect();
+    let mut script = revokes.concat();
     for grant in &undo.revoked {
         let is_known = present.contains(&grant.grantor)
             && grant.grantee.as_ref().is_none_or(|grantee| present.contains(grantee));
@@ -348,3 +348,6 @@ fn change_grants(session: &mut Session, mut work: impl FnMut(&mut Session) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,11 @@
 pub mod catalog;
 pub mod conninfo;
 pub mod dump;
+pub mod fence;
 pub mod lock;
 pub mod record;
-pub mod server;
-pub mod fence;
 pub mod restriction;
+pub mod server;
 pub mod sessions;
 #[cfg(test)]
 pub mod test_server;

@@ -143,6 +143,9 @@ struct Member {
     we_own: bool,
 }
 
+/// A named table and all that inherits from it.
+type Members = Vec<(u32, Member)>;
+
 impl Member {
     fn display(&self) -> String {
         format!("{}.{}", self.schema, self.name)
@@ -296,20 +299,19 @@ fn difference(member: &Member, wanted: &BTreeSet<Definition>, installed: &[Insta
     let table = quote_qualified(&member.schema, &member.name);
     let mut missing = wanted.clone();
     let mut names: BTreeSet<&str> = BTreeSet::new();
-    let mut script = String::new();
+    let mut statements = Vec::new();
     for trigger in installed {
         if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
             names.insert(&trigger.name);
         } else {
-            script += &format!("drop trigger {} on {table};\n", quote_identifier(&trigger.name));
+            statements.push(format!("drop trigger {} on {table};\n", quote_identifier(&trigger.name)));
         }
     }
     let free = (1..).map(|n| if n == 1 { TRIGGER.to_owned() } else { format!("{TRIGGER}_{n}") });
     let free = free.filter(|name| !names.contains(name.as_str()));
-    for (definition, name) in missing.iter().zip(free) {
-        script += &definition.create_trigger(&name, &table);
-    }
-    script
+    statements
+        .extend(missing.iter().zip(free).map(|(definition, name)| definition.create_trigger(&name, &table)));
+    statements.concat()
 }
 
 fn create_objects(session: &mut Session) -> Result<()> {
@@ -380,12 +382,12 @@ fn list_blockers(session: &mut Session, oid: u32) -> Result<Vec<String>> {
 }
 
 /// For every rule, for every table that it names: the table and all that inherits from it.
-fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Vec<(u32, Member)>>>> {
+fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members>>> {
     let named = || rules.iter().flat_map(|rule| &rule.tables);
     let schemas: Vec<&String> = named().map(|(schema, _)| schema).collect();
-    let names: Vec<&String> = named().map(|(_, name)| name).collect();
-    let mut found: Vec<Vec<(u32, Member)>> = names.iter().map(|_| Vec::new()).collect();
-    for row in session.query(&sql::restrict::LIST_MEMBERS, &[&schemas, &names])? {
+    let tables: Vec<&String> = named().map(|(_, table)| table).collect();
+    let mut found: Vec<Members> = tables.iter().map(|_| Vec::new()).collect();
+    for row in session.query(&sql::restrict::LIST_MEMBERS, &[&schemas, &tables])? {
         let member = Member {
             schema: row.get("schema_name"),
             name: row.get("table_name"),
@@ -425,14 +427,12 @@ fn read_argument(escaped: &str) -> Option<Argument> {
 /// JSON in ASCII, so that it is the same bytes in every server encoding.
 fn ascii_json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(value).expect("strings and sets of strings become JSON");
-    let mut ascii = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() {
-            ascii.push(c);
-        } else {
-            let mut units = [0; 2];
-            c.encode_utf16(&mut units).iter().for_each(|unit| ascii += &format!("\\u{unit:04x}"));
-        }
-    }
-    ascii
+    let escape = |unit: u16| match u8::try_from(unit) {
+        Ok(byte) if byte.is_ascii() => char::from(byte).to_string(),
+        _ => format!("\\u{unit:04x}"),
+    };
+    json.encode_utf16().map(escape).collect::<Vec<_>>().concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
 mod pgbouncer_file;
+#[cfg(test)]
+mod test_pgbouncer;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -178,12 +180,12 @@ impl Routers {
 
     /// Lets clients go on at every router, also when one of them fails.
     pub fn resume(&mut self) -> Result<()> {
-        self.list.iter_mut().fold(Ok(()), |outcome, router| outcome.and(router.resume()))
+        each(&mut self.list, |router| router.resume())
     }
 
     /// Has every connection to the servers renewed.
     pub fn reconnect(&mut self) -> Result<()> {
-        self.list.iter_mut().fold(Ok(()), |outcome, router| outcome.and(router.reconnect()))
+        each(&mut self.list, |router| router.reconnect())
     }
 
     /// What every router does with clients now; one that cannot be asked says so in its detail.
@@ -206,6 +208,12 @@ impl Routers {
     pub fn clients(&mut self) -> Result<u64> {
         self.list.iter_mut().map(|router| router.clients()).sum()
     }
+}
+
+/// Does `work` with every router, also after one has failed; the first failure.
+fn each(list: &mut [Box<dyn Router>], mut work: impl FnMut(&mut dyn Router) -> Result<()>) -> Result<()> {
+    let outcomes: Vec<Result<()>> = list.iter_mut().map(|router| work(&mut **router)).collect();
+    outcomes.into_iter().collect()
 }
 
 /// Proves that a router sends clients to `side`, as far as it can be known.

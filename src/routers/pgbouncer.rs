@@ -443,3 +443,6 @@ pub(super) fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
     }
     Some(files)
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,21 +75,7 @@ impl Console {
             hint: "See whether PgBouncer runs and its console answers, then run the same command again."
                 .into(),
         };
-        let line = match self.line.take() {
-            Some(line) => line,
-            None => {
-                let line = self.connect();
-                match line.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(Ok(_)) => line,
-                    Ok(Err(cause)) => return Err(Error::Unreachable { what: self.name.clone(), cause }),
-                    Err(RecvTimeoutError::Timeout) => {
-                        let cause = ServerError::lost("no answer to the attempt to connect");
-                        return Err(Error::Unreachable { what: self.name.clone(), cause });
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return Err(self.broken()),
-                }
-            }
-        };
+        let line = self.line.take().map_or_else(|| self.connect(deadline), Ok)?;
         if line.commands.send(command.to_owned()).is_err() {
             return Err(self.broken());
         }
@@ -115,11 +101,27 @@ impl Console {
     }
 
     fn broken(&self) -> Error {
-        Error::Unreachable { what: self.name.clone(), cause: ServerError::lost("the connection broke") }
+        self.unreachable(ServerError::lost("the connection broke"))
+    }
+
+    fn unreachable(&self, cause: ServerError) -> Error {
+        Error::Unreachable { what: self.name.clone(), cause }
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Line> {
+        let line = self.open();
+        match line.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Ok(_)) => Ok(line),
+            Ok(Err(cause)) => Err(self.unreachable(cause)),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(self.unreachable(ServerError::lost("no answer to the attempt to connect")))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.broken()),
+        }
     }
 
     /// The first answer tells whether the connection stands.
-    fn connect(&self) -> Line {
+    fn open(&self) -> Line {
         let (commands, inbox) = channel::<String>();
         let (outbox, answers) = channel();
         let (conninfo, application_name) = (self.conninfo.clone(), self.application_name.clone());

@@ -173,7 +173,7 @@ fn is_space(byte: u8) -> bool {
 }
 
 fn line_of(text: &[u8], at: usize) -> usize {
-    1 + text[..at].iter().filter(|byte| **byte == b'\n').count()
+    text[..at].split(|byte| *byte == b'\n').count()
 }
 
 /// The entry of `database`: in `[databases]`, or before any section, as in a file that `[databases]` includes.
@@ -445,3 +445,6 @@ impl DatabaseFile {
         Ok(file)
     }
 }
+
+#[cfg(test)]
+mod tests;

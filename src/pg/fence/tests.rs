@@ -1,0 +1,289 @@
+use std::time::Instant;
+
+use super::*;
+use crate::pg::sessions::{SessionsEnded, end_sessions, list_sessions};
+use crate::pg::test_server::TestServer;
+use crate::pg::{Conninfo, Server};
+use crate::phase::Side;
+use crate::plan::Plan;
+
+fn server(test: &TestServer, user: &str, database: &str, plan: &Plan) -> Server {
+    let address = format!("host=127.0.0.1 port={} dbname={database} user={user}", test.port);
+    let conninfo = Conninfo::parse(&address).expect("our own text");
+    Server { side: Side::Source, conninfo, application_name: "pgdetour test".into(), plan: plan.clone() }
+}
+
+fn session(test: &TestServer, user: &str, database: &str) -> Session {
+    server(test, user, database, &Plan::real()).connect().expect("the test server lets us in")
+}
+
+fn enter(test: &TestServer, user: &str, database: &str) -> Result<postgres::Client, postgres::Error> {
+    let address = format!("host=127.0.0.1 port={} dbname={database} user={user}", test.port);
+    postgres::Client::connect(&address, postgres::NoTls)
+}
+
+/// All grants on a database, the default ones when there are none: what "exactly as before" means.
+fn grants(test: &TestServer, database: &str) -> Vec<String> {
+    let query = "select distinct acl::text from pg_database as d, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+        as acl where datname = $1 order by 1";
+    test.client().query(query, &[&database]).expect("it answers").iter().map(|row| row.get(0)).collect()
+}
+
+fn roles(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Raises and lowers a fence in every state of the grants that `prepare` makes, and asks who gets in.
+fn try_fence(
+    test: &TestServer,
+    database: &str,
+    prepare: &str,
+    general: &[&str],
+    admins: &[&str],
+) -> FenceUndo {
+    test.client().batch_execute(&format!("create database {database}")).expect("a new database");
+    test.client().batch_execute(prepare).expect("it can be prepared");
+    let before = grants(test, database);
+    let general_roles = roles(general);
+    let mut us = session(test, "postgres", database);
+    let admitted: Vec<bool> = admins.iter().map(|role| enter(test, role, database).is_ok()).collect();
+    let checked = check(&mut us, &general_roles).expect("it answers");
+    assert!(checked.failures.is_empty(), "{:?}", checked.failures);
+    let undo = plan_fence(&mut us, &general_roles).expect("nobody is locked out");
+    let stored = serde_json::to_string(&undo).expect("it is JSON");
+    let undo: FenceUndo = serde_json::from_str(&stored).expect("it was JSON");
+    assert!(!is_raised(&mut us, &general_roles).expect("it answers"));
+    for _ in 0..2 {
+        raise(&mut us, &undo).expect("it can be raised, and again");
+        assert!(is_raised(&mut us, &general_roles).expect("it answers"));
+        for role in general {
+            let error = enter(test, role, database).err().expect("the fence stands");
+            assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{role}: {error}");
+        }
+        let now: Vec<bool> = admins.iter().map(|role| enter(test, role, database).is_ok()).collect();
+        assert_eq!(now, admitted, "{admins:?}");
+    }
+    for _ in 0..2 {
+        lower(&mut us, &undo).expect("it can be lowered, and again");
+        assert_eq!(grants(test, database), before);
+    }
+    undo
+}
+
+#[test]
+fn the_fence_is_exact_however_general_roles_get_in() {
+    let test = TestServer::start("");
+    test.client()
+        .batch_execute(
+            "create role app login; create role app2 login; create role dba login; create role report login;
+             create role team; create role staff; create role outsider login; create role lead login;
+             grant team to app, dba; grant staff to report, app2; grant staff to team",
+        )
+        .expect("new roles");
+    let everybody = &["dba", "report", "lead", "outsider", "postgres"];
+
+    let undo = try_fence(&test, "by_default", "", &["app"], everybody);
+    assert_eq!(undo.revoked.len(), 1, "PUBLIC alone: {:?}", undo.revoked);
+    assert_eq!(undo.granted, roles(&["app2", "dba", "lead", "outsider", "report"]));
+
+    let by_group =
+        "revoke connect on database by_group from public; grant connect on database by_group to staff;
+        grant connect on database by_group to lead";
+    let undo = try_fence(&test, "by_group", by_group, &["app", "app2"], everybody);
+    assert_eq!(undo.granted, roles(&["dba", "report"]));
+
+    let by_all = "grant connect on database by_all to app, team, staff, report, lead with grant option;
+        grant create, temporary on database by_all to app; set role app; grant connect on database by_all to outsider
+        with grant option; set role outsider; grant connect on database by_all to lead, app2; reset role";
+    let undo = try_fence(&test, "by_all", by_all, &["app"], everybody);
+    assert!(undo.revoked.iter().any(|grant| grant.grantor == "outsider"), "{:?}", undo.revoked);
+
+    let owner = "alter database by_owner owner to app";
+    try_fence(&test, "by_owner", owner, &["app"], everybody);
+
+    let by_member = "alter database owned owner to team; revoke all on database owned from public";
+    try_fence(&test, "owned", by_member, &["app"], everybody);
+}
+
+#[test]
+fn what_others_grant_meanwhile_stays() {
+    let test = TestServer::start("");
+    test.client().batch_execute("create database shop").expect("a new database");
+    test.client()
+        .batch_execute(
+            "create role app login; create role dba login; create role dba2 login; create role gone login;
+            grant connect on database shop to gone, app",
+        )
+        .expect("a new database");
+    let mut us = session(&test, "postgres", "shop");
+    let general = roles(&["app"]);
+    let undo = plan_fence(&mut us, &general).expect("nobody is locked out");
+    raise(&mut us, &undo).expect("it can be raised");
+    let meanwhile =
+        "grant create on database shop to dba2; grant connect on database shop to dba with grant option;
+        revoke all on database shop from gone; drop role gone";
+    test.client().batch_execute(meanwhile).expect("we are not alone");
+    lower(&mut us, &undo).expect("a dropped role is no hindrance");
+    assert!(enter(&test, "app", "shop").is_ok());
+    let after = grants(&test, "shop").join(" ");
+    assert!(after.contains("CREATE"), "{after}");
+
+    raise(&mut us, &undo).expect("the same plan serves again");
+    test.client().batch_execute("grant connect on database shop to public").expect("we are not alone");
+    assert!(!is_raised(&mut us, &general).expect("it answers"));
+    let late = FenceUndo { revoked: Vec::new(), ..undo };
+    let error = raise(&mut us, &late).expect_err("it does not take PUBLIC's grant away");
+    assert_eq!(error.kind(), "fence_open", "{error:?}");
+}
+
+#[test]
+fn check_names_who_cannot_be_fenced() {
+    let test = TestServer::start("");
+    test.client().batch_execute("create database shop").expect("a new database");
+    test.client()
+        .batch_execute("create role app login; create role boss login; create role dba login; create role lead login;
+            alter database shop owner to boss; grant lead to app; grant boss to app; create role root login superuser")
+        .expect("a new database");
+    let messages = |user: &str, general: &[&str]| {
+        let checked = check(&mut session(&test, user, "shop"), &roles(general)).expect("it answers");
+        checked.failures.into_iter().map(|it| it.message).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        messages("postgres", &["root", "nobody", "dba"]),
+        ["it does not exist", "it is a superuser: no fence keeps it out"]
+    );
+    assert_eq!(messages("dba", &["dba"])[0], "it is the role that pgdetour connects as");
+    assert!(messages("dba", &["lead"])[0].ends_with("cannot change who may connect to database \"shop\""));
+    let locked_out = messages("boss", &["app"]);
+    assert_eq!(
+        locked_out,
+        [
+            "role \"boss\", as which pgdetour connects, would be kept out with \"app\", which is a member of it",
+            "role \"lead\" would be kept out with \"app\", which is a member of it",
+        ]
+    );
+    let error =
+        plan_fence(&mut session(&test, "boss", "shop"), &roles(&["app"])).expect_err("we would lock us out");
+    assert_eq!(error.kind(), "fence_locks_out");
+    // An owner who is no superuser can raise and lower it.
+    test.client().batch_execute("revoke boss from app; revoke lead from app").expect("it can be mended");
+    let mut us = session(&test, "boss", "shop");
+    let before = grants(&test, "shop");
+    let undo = plan_fence(&mut us, &roles(&["app"])).expect("nobody is locked out");
+    raise(&mut us, &undo).expect("the owner may");
+    assert!(enter(&test, "app", "shop").is_err() && enter(&test, "dba", "shop").is_ok());
+    lower(&mut us, &undo).expect("the owner may");
+    assert_eq!(grants(&test, "shop"), before);
+    let rights = crate::pg::sessions::check(&mut us, &roles(&["app"])).expect("it answers");
+    assert_eq!(rights.failures.len(), 2, "{rights:?}");
+    test.client()
+        .batch_execute("grant pg_signal_backend, pg_read_all_stats to boss")
+        .expect("it can be mended");
+    assert!(crate::pg::sessions::check(&mut us, &roles(&["app"])).expect("it answers").failures.is_empty());
+}
+
+#[test]
+fn a_dry_run_shows_the_statements() {
+    let test = TestServer::start("");
+    test.client().batch_execute("create role app login; create role dba login").expect("new roles");
+    let plan = Plan::dry();
+    let mut us = server(&test, "postgres", "postgres", &plan).connect().expect("the test server lets us in");
+    let undo = plan_fence(&mut us, &roles(&["app"])).expect("nobody is locked out");
+    raise(&mut us, &undo).expect("it is only noted");
+    let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
+    let statements = "revoke connect on database \"postgres\" from public;\ngrant connect on database \"postgres\" to \"dba\";";
+    assert_eq!(actions, ["begin", statements, "commit"]);
+    assert!(enter(&test, "app", "postgres").is_ok());
+}
+
+#[test]
+fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
+    let test = TestServer::start("max_prepared_transactions = 2");
+    let setup =
+        "create role app login; create role dba login; create table t (n int); grant all on t to public";
+    test.client().batch_execute(setup).expect("new roles");
+    let mut us = session(&test, "postgres", "postgres");
+    let general = roles(&["app"]);
+    let enter = |user: &str| enter(&test, user, "postgres").expect("there is no fence");
+    let soon = |ms: u64| Instant::now() + Duration::from_millis(ms);
+
+    let (mut idle, mut other, mut busy) = (enter("app"), enter("dba"), enter("app"));
+    busy.batch_execute("begin; insert into t values (1)").expect("it answers");
+    let error = end_sessions(&mut us, &general, soon(200), None).expect_err("one has a transaction open");
+    let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
+    assert!(detail.contains("of \"app\" from 127.0.0.1, idle in transaction for"), "{detail}");
+    assert!(detail.contains(": begin; insert into t values (1)"), "{detail}");
+    assert!(hint.contains("pg_terminate_backend("), "{hint}");
+    assert!(idle.simple_query("select 1").is_err(), "an idle one is ended at once");
+    assert!(other.simple_query("select 1").is_ok(), "others are left alone");
+    let left = list_sessions(&mut us, &general).expect("it answers");
+    assert_eq!((left.len(), left[0].idle), (1, false));
+
+    busy.batch_execute("commit").expect("its transaction was left alone");
+    let begun = Instant::now();
+    let ended = end_sessions(&mut us, &general, soon(2000), None).expect("it is idle now");
+    assert_eq!(ended, SessionsEnded { idle: 1, in_transaction: 0 });
+    println!("ended in {:?}", begun.elapsed());
+    let begun = Instant::now();
+    end_sessions(&mut us, &general, soon(2000), None).expect("nobody is left");
+    println!("found nobody in {:?}", begun.elapsed());
+
+    let mut stubborn = enter("app");
+    stubborn.batch_execute("begin; insert into t values (2)").expect("it answers");
+    let after = Some(Duration::from_millis(50));
+    let ended = end_sessions(&mut us, &general, soon(2000), after).expect("it is ended");
+    assert_eq!(ended, SessionsEnded { idle: 0, in_transaction: 1 });
+
+    enter("app")
+        .batch_execute("begin; insert into t values (3); prepare transaction 'it''s'")
+        .expect("it answers");
+    let error =
+        end_sessions(&mut us, &general, soon(200), after).expect_err("nobody but its owner can decide");
+    let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
+    assert!(detail.starts_with("prepared transaction 'it''s' of \"app\", "), "{detail}");
+    assert!(hint.ends_with("ROLLBACK PREPARED 'it''s'."), "{hint}");
+    enter("app").batch_execute("commit prepared 'it''s'").expect("its owner decides");
+    end_sessions(&mut us, &general, soon(2000), after).expect("nobody is left");
+    let rows: i64 = test.client().query_one("select count(*) from t", &[]).expect("it answers").get(0);
+    assert_eq!(rows, 2, "what was committed, and nothing of what was ended");
+}
+
+#[test]
+fn nobody_slips_in_while_the_fence_is_raised() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let test = Arc::new(TestServer::start(""));
+    let setup = "create role app login; create table t (n int); grant all on t to public";
+    test.client().batch_execute(setup).expect("a new role");
+    let mut us = session(&test, "postgres", "postgres");
+    let general = roles(&["app"]);
+    let undo = plan_fence(&mut us, &general).expect("nobody is locked out");
+    let stop = Arc::new(AtomicBool::new(false));
+    let knocking = (0..4).map(|_| {
+        let (test, stop) = (Arc::clone(&test), Arc::clone(&stop));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok(mut client) = enter(&test, "app", "postgres") {
+                    let _ = client.batch_execute("insert into t values (1)");
+                }
+            }
+        })
+    });
+    let knocking: Vec<_> = knocking.collect();
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(30));
+        raise(&mut us, &undo).expect("it can be raised");
+        end_sessions(&mut us, &general, Instant::now() + Duration::from_secs(5), None).expect("they end");
+        let rows = |us: &mut Session| -> i64 {
+            us.query_text("select count(*) from public.t", &[]).expect("it answers")[0].get(0)
+        };
+        let at_fence = rows(&mut us);
+        thread::sleep(Duration::from_millis(60));
+        assert_eq!(rows(&mut us), at_fence, "a write behind the fence");
+        lower(&mut us, &undo).expect("it can be lowered");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in knocking {
+        thread.join().expect("no panic");
+    }
+}

@@ -1,0 +1,294 @@
+use super::*;
+use crate::pg::test_server::TestServer;
+use crate::pg::{Conninfo, Server};
+use crate::phase::Side;
+use crate::plan::Plan;
+
+fn session(test: &TestServer, user: &str, plan: &Plan) -> Session {
+    let address = format!("host=127.0.0.1 port={} dbname=postgres user={user}", test.port);
+    let conninfo = Conninfo::parse(&address).expect("our own text");
+    let application_name = "pgdetour test".into();
+    let server = Server { side: Side::Target, conninfo, application_name, plan: plan.clone() };
+    server.connect().expect("the test server lets us in")
+}
+
+fn enter(test: &TestServer, user: &str) -> postgres::Client {
+    let address = format!("host=127.0.0.1 port={} dbname=postgres user={user}", test.port);
+    postgres::Client::connect(&address, postgres::NoTls).expect("the test server lets us in")
+}
+
+fn rule(tables: &[&str], deny: &[Verb], roles: &[&str], message: &str) -> Rule {
+    Rule {
+        tables: tables.iter().map(|table| ("public".to_owned(), (*table).to_owned())).collect(),
+        deny: deny.to_vec(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        message: message.into(),
+    }
+}
+
+const TABLES: &str = "
+    create role limited login;
+    create role other login;
+    create role staff;
+    grant staff to limited;
+    create table users (id int primary key, name text);
+    create table notes (id int primary key, user_id int references users on delete cascade on update cascade);
+    create table open (id int);
+    create table parts (id int, at date) partition by range (at);
+    create table parts_a partition of parts for values from ('2024-01-01') to ('2025-01-01');
+    create table parts_b partition of parts for values from ('2025-01-01') to ('2026-01-01') partition by list (id);
+    create table parts_b1 partition of parts_b for values in (1);
+    create view users_view as select * from users;
+    create view notes_by_rule as select * from notes;
+    create rule put as on insert to notes_by_rule do instead insert into users values (new.id, 'by rule');
+    create function add_user(n int) returns void language sql security definer
+        as 'insert into public.users values (n, ''by function'')';
+    create table \"Odd \"\"name\"\"\" (id int);
+    insert into users select n, 'user' from generate_series(1, 5) as n;
+    insert into notes values (1, 1), (2, 2);
+    insert into parts values (1, '2024-05-05'), (1, '2025-05-05');
+    grant all on all tables in schema public to limited, other, staff;
+    grant execute on all functions in schema public to limited, other";
+
+#[test]
+fn every_way_to_write_is_refused_to_the_limited_role_alone() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let message = "Nutzer sind schreibgeschützt: 'ne \\ Weile \u{1f6a7}.";
+    let rules = [rule(&["users", "parts", "Odd \"name\""], &Verb::ALL, &["limited"], message)];
+    let checked = check(&mut us, &rules).expect("it answers");
+    assert!(checked.failures.is_empty() && checked.warnings.is_empty(), "{checked:?}");
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    let tables =
+        ["public.Odd \"name\"", "public.parts", "public.parts_a", "public.parts_b", "public.parts_b1"];
+    assert_eq!(outcome.changed, [&tables[..], &["public.users"]].concat());
+
+    let (mut limited, mut other) = (enter(&test, "limited"), enter(&test, "other"));
+    let writes = [
+        ("INSERT", "users", "insert into users values (10, 'x')"),
+        ("INSERT", "users", "insert into users select 1 where false"),
+        ("UPDATE", "users", "update users set name = 'x' where id = 1"),
+        ("DELETE", "users", "delete from users where id = 5"),
+        ("TRUNCATE", "users", "truncate users cascade"),
+        ("INSERT", "users", "insert into users values (1, 'x') on conflict (id) do update set name = 'y'"),
+        ("INSERT", "users", "insert into users values (1, 'x') on conflict do nothing"),
+        (
+            "UPDATE",
+            "users",
+            "merge into users using (values (1)) as v (id) on users.id = v.id
+            when matched then update set name = 'z'",
+        ),
+        (
+            "INSERT",
+            "users",
+            "merge into users using (values (77)) as v (id) on users.id = v.id
+            when not matched then insert values (v.id, 'z')",
+        ),
+        ("DELETE", "users", "with gone as (delete from users where id = 4 returning *) select * from gone"),
+        ("INSERT", "users", "insert into users_view values (11, 'x')"),
+        ("UPDATE", "users", "update users_view set name = 'x'"),
+        ("INSERT", "users", "insert into notes_by_rule values (12, 1)"),
+        ("INSERT", "users", "select add_user(13)"),
+        ("INSERT", "users", "set role staff; insert into users values (14, 'x')"),
+        ("INSERT", "users", "prepare p as insert into users values (15, 'x'); execute p"),
+        ("DELETE", "users", "do $$ begin delete from public.users where id = 3; end $$"),
+        ("INSERT", "parts", "insert into parts values (1, '2024-01-01')"),
+        ("INSERT", "parts_a", "insert into parts_a values (1, '2024-01-01')"),
+        ("INSERT", "parts_b", "insert into parts_b values (1, '2025-01-01')"),
+        ("DELETE", "parts_b1", "delete from parts_b1"),
+        ("TRUNCATE", "parts", "truncate parts"),
+        ("TRUNCATE", "parts_a", "truncate parts_a"),
+        ("INSERT", "\"Odd \"\"name\"\"\"", "insert into \"Odd \"\"name\"\"\" values (1)"),
+    ];
+    for (verb, table, write) in writes {
+        let error = limited.batch_execute(&format!("begin; {write}; commit")).expect_err(write);
+        let error = error.as_db_error().expect("the server refuses").clone();
+        limited.batch_execute("rollback; reset role; deallocate all").expect("it answers");
+        assert_eq!((error.code().code(), error.message()), ("25006", message), "{write}");
+        let detail = format!("{verb} on table public.{table} is refused for role \"limited\".");
+        assert_eq!(error.detail(), Some(detail.as_str()), "{write}");
+        assert_eq!(error.schema(), Some("public"), "{write}");
+        let write = write.replace("set role staff; ", "");
+        other.batch_execute(&format!("begin; {write}; rollback; deallocate all")).expect(&write);
+    }
+    let copy = |client: &mut postgres::Client| -> Result<u64, postgres::Error> {
+        use std::io::Write as _;
+        let mut rows = client.copy_in("copy users from stdin")?;
+        rows.write_all(b"20\tx\n").map_err(|_| ()).ok();
+        rows.finish()
+    };
+    let error = copy(&mut enter(&test, "limited")).expect_err("it is refused");
+    assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
+    assert_eq!(copy(&mut other).expect("others may"), 1);
+    limited.batch_execute("insert into open values (1); select * from users").expect("the rest is open");
+    let enlarged =
+        "begin; set session_replication_role = replica; insert into users values (30, 'x'); rollback";
+    test.client()
+        .batch_execute("grant set on parameter session_replication_role to limited")
+        .expect("15 has it");
+    let error = limited.batch_execute(enlarged).expect_err("the triggers always fire");
+    assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
+    limited.batch_execute("rollback").expect("it answers");
+
+    // What applications can ask.
+    let row = limited
+        .query_one("select pgdetour.is_restricted('users'), pgdetour.is_restricted('open')", &[])
+        .expect("everybody may ask");
+    assert_eq!((row.get(0), row.get(1)), (true, false));
+    let row = other.query_one("select pgdetour.is_restricted('users')", &[]).expect("everybody may ask");
+    assert!(!row.get::<_, bool>(0));
+    let query = "select deny, roles, message, applies from pgdetour.restriction where table_name = 'users'";
+    let row = limited.query_one(query, &[]).expect("everybody may ask");
+    assert_eq!(row.get::<_, Vec<String>>(0), ["insert", "update", "delete", "truncate"]);
+    assert_eq!(row.get::<_, Vec<String>>(1), ["limited"]);
+    assert_eq!((row.get::<_, &str>(2), row.get::<_, bool>(3)), (message, true));
+}
+
+#[test]
+fn a_cascade_is_refused_as_well() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    install(&mut us, &[rule(&["notes"], &Verb::ALL, &["limited"], "No notes now.")])
+        .expect("it can be installed");
+    let mut limited = enter(&test, "limited");
+    for write in
+        ["delete from users where id = 1", "update users set id = 100 where id = 1", "truncate users cascade"]
+    {
+        let error = limited.batch_execute(write).expect_err(write);
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{write}: {error}");
+        enter(&test, "other").batch_execute(&format!("begin; {write}; rollback")).expect(write);
+    }
+    let spared: i64 = limited.query_one("select count(*) from users", &[]).expect("it answers").get(0);
+    assert_eq!(spared, 5);
+}
+
+#[test]
+fn only_differences_are_changed() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let users = rule(&["users"], &[Verb::Insert, Verb::Delete], &["limited"], "first");
+    let open = rule(&["open"], &Verb::ALL, &["limited", "other"], "second");
+    let outcome = install(&mut us, &[users.clone(), open.clone()]).expect("it can be installed");
+    assert_eq!(outcome.changed, ["public.open", "public.users"]);
+    let installed = vec![
+        Restricted {
+            table: "public.open".into(),
+            deny: Verb::ALL.to_vec(),
+            roles: vec!["limited".into(), "other".into()],
+        },
+        Restricted {
+            table: "public.users".into(),
+            deny: vec![Verb::Insert, Verb::Delete],
+            roles: vec!["limited".into()],
+        },
+    ];
+    assert_eq!(outcome.restricted, installed);
+    assert_eq!(list_restricted(&mut us).expect("it answers"), installed);
+    enter(&test, "limited").batch_execute("update users set name = 'x'").expect("updates were not denied");
+
+    let mut turned = open.clone();
+    turned.roles.reverse();
+    let again = install(&mut us, &[turned, users.clone()]).expect("it is installed");
+    assert_eq!((again.changed.len(), &again.restricted), (0, &installed));
+
+    let mut louder = users.clone();
+    louder.message = "first!".into();
+    let outcome = install(&mut us, &[louder.clone(), open.clone()]).expect("it can be changed");
+    assert_eq!(outcome.changed, ["public.users"]);
+    let second = rule(&["users"], &[Verb::Update], &["other"], "other words");
+    let outcome = install(&mut us, &[louder.clone(), second.clone()]).expect("it can be changed");
+    assert_eq!(outcome.changed, ["public.open", "public.users"]);
+    assert_eq!(outcome.restricted.len(), 2);
+    enter(&test, "limited").batch_execute("insert into open values (1)").expect("it was lifted");
+    assert!(enter(&test, "other").batch_execute("update users set name = 'x'").is_err());
+
+    test.client().batch_execute("alter table users disable trigger user").expect("a superuser may");
+    let outcome = install(&mut us, &[louder.clone(), second.clone()]).expect("it can be mended");
+    assert_eq!(outcome.changed, ["public.users"], "one that does not fire is put back");
+    test.client().batch_execute("create table parts_c partition of parts default").expect("a new partition");
+
+    assert_eq!(lift_all(&mut us).expect("it can be lifted"), ["public.users"]);
+    assert!(lift_all(&mut us).expect("again has no effect").is_empty());
+    let left = "select count(*) from pg_class as c join pg_namespace as n on n.oid = relnamespace where nspname = 'pgdetour'";
+    assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+    let left = "select (select count(*) from pg_trigger where tgname like 'pgdetour%')
+        + (select count(*) from pg_proc where pronamespace = 'pgdetour'::regnamespace)";
+    assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+
+    let plan = Plan::dry();
+    let outcome = install(&mut session(&test, "postgres", &plan), &[users]).expect("it is only noted");
+    assert_eq!(outcome.changed, ["public.users"]);
+    assert!(
+        plan.actions().iter().any(|action| action.action.contains("create trigger \"pgdetour_restrict\""))
+    );
+    assert!(list_restricted(&mut us).expect("it answers").is_empty());
+}
+
+#[test]
+fn a_busy_table_is_tried_again_and_its_user_named() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [rule(&["users"], &Verb::ALL, &["limited"], "no")];
+    let mut busy = enter(&test, "other");
+    busy.batch_execute("begin; update users set name = 'x' where id = 1").expect("it answers");
+    let release = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(800));
+        busy.batch_execute("commit").expect("it answers");
+        busy
+    });
+    install(&mut us, &rules).expect("it waits in short attempts");
+    let mut busy = release.join().expect("no panic");
+    busy.batch_execute("begin; update users set name = 'x' where id = 1").expect("it answers");
+    let error = lift_all(&mut us).expect_err("the table stays busy");
+    let Error::TimedOut { detail: Some(detail), .. } = &error else { panic!("{error:?}") };
+    assert!(detail.contains("of \"other\", idle in transaction, its transaction "), "{detail}");
+    busy.batch_execute("commit").expect("it answers");
+    lift_all(&mut us).expect("nobody is in the way");
+}
+
+#[test]
+fn check_names_what_is_missing_and_who_could_undo_it() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create role root login superuser; alter table open owner to staff; create role dba login",
+        )
+        .expect("it can be prepared");
+    let rules = [rule(&["open", "nothing"], &Verb::ALL, &["limited", "root", "nobody", "postgres"], "no")];
+    let mut us = session(&test, "postgres", &Plan::real());
+    let checked = check(&mut us, &rules).expect("it answers");
+    let brief = |findings: Vec<crate::error::Finding>| -> Vec<(String, String)> {
+        findings.into_iter().map(|it| (it.object, it.message)).collect()
+    };
+    let finding = |object: &str, message: &str| (object.to_owned(), message.to_owned());
+    assert_eq!(
+        brief(checked.failures),
+        [
+            finding("target: public.nothing", "the table does not exist"),
+            finding("target: role \"nobody\"", "it does not exist"),
+            finding("target: role \"postgres\"", "it is the role that pgdetour connects as"),
+        ]
+    );
+    assert_eq!(
+        brief(checked.warnings),
+        [
+            finding(
+                "target: role \"limited\"",
+                "it may act as the owner of public.open, and could drop the restriction"
+            ),
+            finding("target: role \"root\"", "it is a superuser, and could drop the restriction"),
+        ]
+    );
+    assert_eq!(install(&mut us, &rules).expect_err("there is no such table").kind(), "no_such_table");
+    let mut dba = session(&test, "dba", &Plan::real());
+    let checked = check(&mut dba, &[rule(&["users"], &Verb::ALL, &["limited"], "no")]).expect("it answers");
+    assert_eq!(
+        brief(checked.failures),
+        [finding("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
+    );
+}

@@ -1,0 +1,374 @@
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::pg::test_server::TestServer;
+use crate::routers::test_pgbouncer::TestPgBouncer;
+use crate::routers::{RouterSettings, Routers};
+
+/// A server whose database `postgres` has a table and the roles of an application.
+fn shop() -> TestServer {
+    let server = TestServer::start("");
+    let setup =
+        "create role shop_app login; create role shop_limited login; create table orders (who text, n int);
+        grant all on orders to public";
+    server.client().batch_execute(setup).expect("a new server takes it");
+    server
+}
+
+fn entry(server: &TestServer) -> String {
+    format!("host=127.0.0.1 port={} dbname=postgres", server.port)
+}
+
+fn routers(settings: &[PgBouncerSettings], stored: &[RouterUndo], plan: &Plan) -> Routers {
+    let settings = RouterSettings::PgBouncer(settings.to_vec());
+    Routers::new(&settings, stored, plan, "pgdetour test").expect("the settings are right")
+}
+
+fn soon(milliseconds: u64) -> Instant {
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
+fn count(server: &TestServer) -> i64 {
+    server.client().query_one("select count(*) from orders", &[]).expect("it answers").get(0)
+}
+
+/// Applications that number their rows, every fourth in a transaction of its own; each gives its last number.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<i32, postgres::Error>>>,
+}
+
+impl Writers {
+    fn start(pooler: &TestPgBouncer, number: usize) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..number).map(|who| {
+            let (stop, mut client) = (Arc::clone(&stop), pooler.connect("shop", "shop_app"));
+            thread::spawn(move || {
+                let mut n = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    n += 1;
+                    let insert = format!("insert into orders values ('{who}', {n})");
+                    if n % 4 == 0 {
+                        client.simple_query("begin")?;
+                        client.simple_query(&insert)?;
+                        client.simple_query("commit")?;
+                    } else {
+                        client.simple_query(&insert)?;
+                    }
+                }
+                Ok(n)
+            })
+        });
+        Writers { threads: threads.collect(), stop }
+    }
+
+    /// Rows acknowledged by all of them.
+    fn end(self) -> i64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let written =
+            self.threads.into_iter().map(|thread| thread.join().expect("no panic").expect("no error"));
+        written.map(i64::from).sum()
+    }
+}
+
+#[test]
+fn clients_go_to_the_target_and_home_without_an_error() {
+    let (source, target) = (shop(), shop());
+    let databases = format!(
+        "; by hand\n[databases]\nblog = host=x password=other\n  shop  = {} password='se cret'\n* = host=y\n",
+        entry(&source)
+    );
+    let pooler = TestPgBouncer::start(&databases, "");
+    let settings = [pooler.settings(&entry(&target))];
+    let writers = Writers::start(&pooler, 4);
+    thread::sleep(Duration::from_millis(200));
+
+    let mut first = routers(&settings, &[], &Plan::real());
+    let checked = first.check(Duration::from_secs(5));
+    assert!(checked.failures.is_empty(), "{:?}", checked.failures);
+    let undo = first.prepare().expect("the entry is there");
+    let stored = serde_json::to_string(&undo).expect("it is JSON");
+    assert!(!stored.contains("se cret"), "{stored}");
+    let undo: Vec<RouterUndo> = serde_json::from_str(&stored).expect("it was JSON");
+
+    let begun = Instant::now();
+    first.hold(soon(5000)).expect("the writers' transactions are short");
+    let held = begun.elapsed();
+    let at_hold = count(&source);
+    assert!(first.states()[0].held);
+    assert_eq!(first.states()[0].side, Some(Side::Source));
+    assert_eq!(first.clients().expect("it answers"), 4);
+    first.point_to(Side::Target).expect("it is writable");
+    first.point_to(Side::Target).expect("again has no effect");
+    assert_eq!(
+        first.states()[0],
+        RouterState {
+            name: first.states()[0].name.clone(),
+            held: true,
+            side: Some(Side::Target),
+            detail: None
+        }
+    );
+    first.resume().expect("it was held");
+    first.resume().expect("again has no effect");
+    println!("hold took {held:?}, all {:?}", begun.elapsed());
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(count(&source), at_hold, "nobody writes to the source any more");
+    assert!(count(&target) > 0, "everybody writes to the target");
+
+    // Somebody else changes the file meanwhile; another process goes home with what the record has.
+    let away = fs::read_to_string(pooler.databases_file()).expect("it is there");
+    fs::write(pooler.databases_file(), away.replace("host=y", "host=z")).expect("it is writable");
+    drop(first);
+    let mut second = routers(&settings, &undo, &Plan::real());
+    assert_eq!(second.states()[0].side, Some(Side::Target));
+    assert!(second.check(Duration::from_secs(5)).failures.is_empty());
+    second.hold(soon(5000)).expect("the writers' transactions are short");
+    second.point_to(Side::Source).expect("the original is known");
+    second.resume().expect("it was held");
+    second.reconnect().expect("the console takes it");
+    assert_eq!(second.states()[0].side, Some(Side::Source));
+    let home = fs::read_to_string(pooler.databases_file()).expect("it is there");
+    assert_eq!(home, databases.replace("host=y", "host=z"), "every other byte is as somebody left it");
+    thread::sleep(Duration::from_millis(200));
+    let written = writers.end();
+    assert_eq!(count(&source) + count(&target), written, "{}", pooler.log());
+    assert!(count(&source) > at_hold);
+}
+
+#[test]
+fn a_hold_that_meets_an_open_transaction_is_taken_back_and_names_it() {
+    let (source, target) = (shop(), shop());
+    let pooler = TestPgBouncer::start(&format!("[databases]\nshop = {}\n", entry(&source)), "");
+    let mut routers = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
+    let mut busy = pooler.connect("shop", "shop_app");
+    busy.simple_query("begin").expect("it answers");
+    let begun = Instant::now();
+    let error = routers.hold(soon(400)).expect_err("a transaction is open");
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    let Error::TimedOut { what, detail: Some(detail), .. } = &error else { panic!("{error:?}") };
+    assert!(what.starts_with("PAUSE \"shop\" on pgbouncer 127.0.0.1:"), "{what}");
+    assert!(detail.contains("as \"shop_app\", last request at 20"), "{detail}");
+    assert!(!routers.states()[0].held);
+    let mut other = pooler.connect("shop", "shop_limited");
+    other.simple_query("insert into orders values ('b', 1)").expect("clients go on");
+    busy.simple_query("commit").expect("its transaction was left alone");
+    routers.hold(soon(2000)).expect("nothing is open any more");
+    routers.resume().expect("it was held");
+    other.simple_query("insert into orders values ('b', 2)").expect("clients go on");
+}
+
+#[test]
+fn a_pause_whose_client_was_killed_is_seen_and_ended_by_the_next_run() {
+    let (source, target) = (shop(), shop());
+    let pooler = TestPgBouncer::start(&format!("[databases]\nshop = {}\n", entry(&source)), "");
+    let mut busy = pooler.connect("shop", "shop_app");
+    busy.simple_query("begin").expect("it answers");
+    let mut killed = Command::new("psql")
+        .args(["-X", "-c", "PAUSE shop", &pooler.conninfo("pgbouncer", "dba")])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("psql runs");
+    let mut routers = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
+    let begun = Instant::now();
+    while !routers.states()[0].held {
+        assert!(begun.elapsed() < Duration::from_secs(10), "psql pauses");
+        thread::sleep(Duration::from_millis(10));
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+    busy.simple_query("commit").expect("it answers");
+    assert!(routers.states()[0].held, "a pause outlives its client");
+    let checks: Vec<_> = routers.check(Duration::from_secs(5)).failures.iter().map(|it| it.check).collect();
+    assert_eq!(checks, ["router_paused"]);
+    routers.resume().expect("it is paused");
+    assert!(!routers.states()[0].held);
+    busy.simple_query("select 1").expect("clients go on");
+}
+
+#[test]
+fn two_processes_are_moved_together_or_not_at_all() {
+    let (source, target) = (shop(), shop());
+    let databases = format!("[databases]\nshop = {}\n", entry(&source));
+    let (one, two) = (TestPgBouncer::start(&databases, ""), TestPgBouncer::start(&databases, ""));
+    let settings = [one.settings(&entry(&target)), two.settings(&entry(&target))];
+    let mut both = routers(&settings, &[], &Plan::real());
+    assert_eq!(both.prepare().expect("both entries are there").len(), 2);
+
+    let mut busy = two.connect("shop", "shop_app");
+    busy.simple_query("begin").expect("it answers");
+    let error = both.hold(soon(300)).expect_err("the second has an open transaction");
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    assert!(both.states().iter().all(|state| !state.held), "the first is taken back too");
+    busy.simple_query("commit").expect("it answers");
+
+    // The second does not read its file any more.
+    let main = fs::read_to_string(two.main_file()).expect("it is there");
+    fs::copy(two.databases_file(), two.path().join("elsewhere.ini")).expect("it is there");
+    Command::new("chmod").arg("644").arg(two.path().join("elsewhere.ini")).status().expect("chmod runs");
+    fs::write(two.main_file(), main.replace("/databases.ini", "/elsewhere.ini")).expect("it is writable");
+    let findings: Vec<_> = both.check(Duration::from_secs(5)).failures;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].message.ends_with("does not read it"), "{findings:?}");
+    both.hold(soon(2000)).expect("nothing is open");
+    let error = both.point_to(Side::Target).expect_err("the second stays where it is");
+    assert!(error.to_string().contains("after RELOAD it uses host=127.0.0.1"), "{error}");
+    assert!(
+        both.states().iter().all(|state| state.held && state.side == Some(Side::Source)),
+        "{:?}",
+        both.states()
+    );
+    assert_eq!(fs::read_to_string(one.databases_file()).expect("it is there"), databases);
+    fs::write(two.main_file(), main).expect("it is writable");
+    both.point_to(Side::Target).expect("both follow");
+    both.resume().expect("both were held");
+    assert!(both.states().iter().all(|state| !state.held && state.side == Some(Side::Target)));
+
+    // One process gone: the other is still asked and resumed.
+    let name = both.states()[0].name.clone();
+    drop(one);
+    let states = both.states();
+    assert_eq!((states[0].side, states[1].side), (None, Some(Side::Target)));
+    assert!(states[0].detail.as_ref().is_some_and(|detail| detail.contains(&name)), "{states:?}");
+    let error = both.hold(soon(2000)).expect_err("one is gone");
+    assert!(!both.states()[1].held, "{error:?}");
+}
+
+#[test]
+fn two_processes_may_share_one_file() {
+    let (source, target) = (shop(), shop());
+    let one = TestPgBouncer::start(&format!("[databases]\nshop = {} password=x\n", entry(&source)), "");
+    let two = TestPgBouncer::start("", "");
+    let shared = fs::read_to_string(two.main_file()).expect("it is there");
+    let [from, to] = [two.databases_file(), one.databases_file()].map(|path| path.display().to_string());
+    fs::write(two.main_file(), shared.replace(&from, &to)).expect("it is writable");
+    assert!(Command::new("chmod").arg("755").arg(one.path()).status().expect("chmod runs").success());
+    two.connect("pgbouncer", "dba").simple_query("RELOAD").expect("the console takes it");
+    let mut second = two.settings(&entry(&target));
+    second.config = one.databases_file();
+    let settings = [one.settings(&entry(&target)), second];
+    let mut both = routers(&settings, &[], &Plan::real());
+    let checked = both.check(Duration::from_secs(5));
+    assert!(checked.failures.is_empty(), "{:?}", checked.failures);
+    let before = fs::read(one.databases_file()).expect("it is there");
+    let undo = both.prepare().expect("the entry is there");
+    both.hold(soon(2000)).expect("nothing is open");
+    both.point_to(Side::Target).expect("both follow");
+    both.resume().expect("both were held");
+    let mut both = routers(&settings, &undo, &Plan::real());
+    assert!(both.states().iter().all(|state| state.side == Some(Side::Target)), "{:?}", both.states());
+    both.point_to(Side::Source).expect("the original is known");
+    assert!(both.states().iter().all(|state| state.side == Some(Side::Source)), "{:?}", both.states());
+    assert_eq!(fs::read(one.databases_file()).expect("it is there"), before);
+}
+
+#[test]
+fn check_names_everything_that_would_fail_later() {
+    let source = shop();
+    let databases = format!("[databases]\nshop = {} pool_mode=session\n", entry(&source));
+    let pooler = TestPgBouncer::start(&databases, "query_wait_timeout = 5\nso_reuseport = 1");
+    let findings = |settings: &PgBouncerSettings| {
+        let checked =
+            routers(std::slice::from_ref(settings), &[], &Plan::real()).check(Duration::from_secs(5));
+        let failures: Vec<_> = checked.failures.iter().map(|it| it.check).collect();
+        let warnings: Vec<_> = checked.warnings.iter().map(|it| it.check).collect();
+        (failures, warnings)
+    };
+    let right = pooler.settings("host=db2 dbname=shop");
+    let limits = ["router_pool_mode", "router_query_wait_timeout"];
+    assert_eq!(findings(&right), (limits.to_vec(), vec!["router_so_reuseport"]));
+    let stats = PgBouncerSettings { admin: pooler.conninfo("pgbouncer", "stats"), ..right.clone() };
+    assert_eq!(findings(&stats).0, ["router_admin", "router_pool_mode", "router_query_wait_timeout"]);
+    let with = |target: &str| findings(&pooler.settings(target)).0;
+    assert_eq!(with("host=db2 sslmode=require"), ["router_target", limits[0], limits[1]]);
+    assert_eq!(with(&format!("{} pool_size=3", entry(&source))), [limits[0], limits[1], "router_target"]);
+    assert_eq!(with("host=db2 user=shop_limited"), [limits[0], limits[1], "router_user"]);
+    let nowhere = PgBouncerSettings { config: "/nowhere/databases.ini".into(), ..right.clone() };
+    assert_eq!(findings(&nowhere).0, ["router_file", limits[0], limits[1]]);
+    let unknown = PgBouncerSettings { database: "blog".into(), ..right.clone() };
+    assert_eq!(findings(&unknown).0, ["router_entry", "router_database"]);
+    let gone = PgBouncerSettings { admin: "host=127.0.0.1 port=1 user=dba".into(), ..right };
+    assert_eq!(findings(&gone).0, ["router_reachable"]);
+    fs::write(pooler.databases_file(), "[databases]\nshop = host=elsewhere\n").expect("it is writable");
+    assert!(with("host=db2").contains(&"router_drift"));
+}
+
+#[test]
+fn clients_of_a_forced_user_follow_it_and_a_new_one_is_refused() {
+    let (source, target) = (shop(), shop());
+    let databases =
+        format!("[databases]\nshop = {} user=shop_app\nown = {}\n", entry(&source), entry(&source));
+    let pooler = TestPgBouncer::start(&databases, "");
+    let mut settings = pooler.settings(&format!("{} user=shop_limited", entry(&target)));
+    let who = |client: &mut postgres::Client| match &client
+        .simple_query("select session_user")
+        .expect("it answers")[1]
+    {
+        postgres::SimpleQueryMessage::Row(row) => row.get(0).unwrap_or_default().to_owned(),
+        _ => panic!("the first message is the description"),
+    };
+    let mut old = pooler.connect("shop", "postgres");
+    assert_eq!(who(&mut old), "shop_app");
+    let mut router = routers(std::slice::from_ref(&settings), &[], &Plan::real());
+    let checked = router.check(Duration::from_secs(5));
+    assert!(checked.failures.is_empty(), "{:?}", checked.failures);
+    assert_eq!(checked.warnings.iter().map(|it| it.check).collect::<Vec<_>>(), ["router_user"]);
+    router.prepare().expect("the entry is there");
+    router.hold(soon(2000)).expect("nothing is open");
+    router.point_to(Side::Target).expect("it is writable");
+    router.resume().expect("it was held");
+    assert_eq!(
+        (who(&mut old), who(&mut pooler.connect("shop", "postgres"))),
+        ("shop_limited".into(), "shop_limited".into())
+    );
+    router.hold(soon(2000)).expect("nothing is open");
+    router.point_to(Side::Source).expect("the original is known");
+    router.resume().expect("it was held");
+    assert_eq!(who(&mut old), "shop_app");
+
+    // Why check refuses a user= that only the target's entry has: the way home fails, and is taken back.
+    settings.database = "own".into();
+    let mut before = pooler.connect("own", "shop_app");
+    assert_eq!(who(&mut before), "shop_app");
+    let mut router = routers(&[settings], &[], &Plan::real());
+    assert_eq!(router.check(Duration::from_secs(5)).failures[0].check, "router_user");
+    router.prepare().expect("the entry is there");
+    router.hold(soon(2000)).expect("nothing is open");
+    router.point_to(Side::Target).expect("it is writable");
+    router.resume().expect("it was held");
+    assert_eq!(
+        (who(&mut before), who(&mut pooler.connect("own", "shop_app"))),
+        ("shop_app".into(), "shop_limited".into())
+    );
+    let error = router.point_to(Side::Source).expect_err("PgBouncer keeps a forced user");
+    assert!(error.to_string().contains("user=shop_limited, and its file says"), "{error}");
+    assert_eq!(router.states()[0].side, Some(Side::Target));
+}
+
+#[test]
+fn a_dry_run_notes_every_action_and_does_none() {
+    let source = shop();
+    let databases = format!("[databases]\nshop = {} password=secret\n", entry(&source));
+    let pooler = TestPgBouncer::start(&databases, "");
+    let plan = Plan::dry();
+    let mut router = routers(&[pooler.settings("host=db2 password=secret")], &[], &plan);
+    router.prepare().expect("the entry is there");
+    router.hold(soon(100)).expect("it is only noted");
+    router.point_to(Side::Target).expect("it is only noted");
+    router.resume().expect("it is only noted");
+    router.reconnect().expect("it is only noted");
+    let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
+    let rewrite = format!(
+        "rewrite {}:2\n- shop = {} password=***\n+ shop = host=db2 password=***",
+        pooler.databases_file().display(),
+        entry(&source)
+    );
+    assert_eq!(actions, ["PAUSE \"shop\"", &rewrite, "RELOAD", "RESUME \"shop\"", "RECONNECT \"shop\""]);
+    assert_eq!(fs::read_to_string(pooler.databases_file()).expect("it is there"), databases);
+    assert!(!router.states()[0].held);
+    assert!(!pooler.log().contains("PAUSE"));
+}
