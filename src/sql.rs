@@ -72,6 +72,7 @@ statements! {
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
+        ASSIGN_XID = "assign_xid",
         CREATE_SLOT = "create_slot",
         DROP_SLOT = "drop_slot",
         FIND_SLOT = "find_slot",
@@ -82,7 +83,7 @@ statements! {
         LIST_PUBLICATION_TABLES = "list_publication_tables",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
-        READ_HORIZON = "read_horizon",
+        READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
         READ_WAL_POSITION = "read_wal_position",

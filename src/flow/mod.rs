@@ -7,6 +7,8 @@ pub mod change;
 pub mod conflict;
 mod expression;
 pub mod follow;
+#[cfg(test)]
+mod follow_tests;
 pub mod lag;
 pub mod mapping;
 pub mod marker;
