@@ -187,7 +187,9 @@ fn every_kind_of_change_arrives() {
          insert into nothing default values;",
     );
     drain(&flow).unwrap();
-    ALL.iter().for_each(|table| pair.assert_equal(&format!("select * from {table}")));
+    for table in ALL {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
     flow.batch_bytes = 2000;
     pair.source(
         "update acc set id = id + 1000 where id <= 10;
@@ -214,7 +216,9 @@ fn every_kind_of_change_arrives() {
          insert into acc select g, repeat('long', 20) from generate_series(10000, 11000) g;",
     );
     let applied = drain(&flow).unwrap();
-    ALL.iter().for_each(|table| pair.assert_equal(&format!("select * from {table}")));
+    for table in ALL {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
     assert!(applied.reached && applied.replica_role, "{applied:?}");
     let found = slot::find_slot(&mut pair.session(Side::Source), "pgdetour_mirror").unwrap().unwrap();
     assert!(found.confirmed_flush >= Some(applied.applied_lsn) && found.active_pid.is_none(), "{found:?}");
@@ -322,7 +326,9 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
         stop_writers.store(true, Ordering::Relaxed);
     });
     let applied = drain(&flow).unwrap();
-    ALL.iter().for_each(|table| pair.assert_equal(&format!("select * from {table}")));
+    for table in ALL {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
     assert!(breaks > 5 && applied.reached);
     let noted = pair.rows(Side::Target, "select changes > 1000 as many from pgdetour.progress");
     assert_eq!(noted, ["(t)"]);
@@ -600,7 +606,9 @@ fn without_the_replica_role_changes_keep_their_order() {
     );
     let applied = drain(&flow).unwrap();
     assert!(!applied.replica_role);
-    ["parent", "child", "node"].iter().for_each(|table| pair.assert_equal(&format!("select * from {table}")));
+    for table in ["parent", "child", "node"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
 }
 
 #[test]

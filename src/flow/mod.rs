@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod batch;
+#[cfg(test)]
+mod batch_tests;
 pub mod bound;
 pub mod change;
 pub mod conflict;
