@@ -13,28 +13,14 @@ pub struct Sql {
 impl Sql {
     /// The statement with its psql variables filled in. Every variable in the file must be given.
     pub fn with(&self, variables: &[(&str, &str)]) -> String {
-        let forms: Vec<(String, String)> = variables
-            .iter()
-            .flat_map(|(name, value)| {
-                [
-                    (format!(":\"{name}\""), quote_identifier(value)),
-                    (format!(":'{name}'"), quote_literal(value)),
-                    (format!(":{name}"), (*value).to_owned()),
-                ]
-            })
-            .collect();
-        // In one pass, so that a value that looks like a variable stays as it is.
-        let (mut filled, mut rest) = (String::new(), self.text);
-        while let Some(at) = rest.find(':') {
-            filled.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let form = forms.iter().find(|(variable, _)| rest.starts_with(variable.as_str()));
-            let (variable, value) = form.map_or((":", ":"), |(variable, value)| (variable, value));
-            filled.push_str(value);
-            rest = &rest[variable.len()..];
+        let mut text = self.text.to_owned();
+        for (name, value) in variables {
+            text = text
+                .replace(&format!(":\"{name}\""), &quote_identifier(value))
+                .replace(&format!(":'{name}'"), &quote_literal(value))
+                .replace(&format!(":{name}"), value);
         }
-        filled.push_str(rest);
-        filled
+        text
     }
 }
 
@@ -112,6 +98,7 @@ statements! {
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
+        ASSIGN_XID = "assign_xid",
         COUNT_LATE_CHANGES = "count_late_changes",
         CREATE_SLOT = "create_slot",
         DROP_SLOT = "drop_slot",
@@ -135,7 +122,7 @@ statements! {
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         READ_COPY_MEMORY = "read_copy_memory",
-        READ_HORIZON = "read_horizon",
+        READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
         READ_WAL_POSITION = "read_wal_position",

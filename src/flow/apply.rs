@@ -453,13 +453,12 @@ impl Applier {
             params.insert(0, &count);
         }
         let client = self.session.client();
-        let prepared = match self.statements.get(&statement.text) {
-            Some(prepared) => prepared.clone(),
-            None => {
-                let prepared = client.prepare(&statement.text)?;
-                self.statements.insert(statement.text.clone(), prepared.clone());
-                prepared
-            }
+        let prepared = if let Some(prepared) = self.statements.get(&statement.text) {
+            prepared.clone()
+        } else {
+            let prepared = client.prepare(&statement.text)?;
+            self.statements.insert(statement.text.clone(), prepared.clone());
+            prepared
         };
         let found = client.execute(&prepared, &params)?;
         if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }

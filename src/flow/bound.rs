@@ -44,7 +44,7 @@ impl Bound {
             if let Some(new) =
                 relation.columns.iter().find(|c| rule.old_columns.iter().all(|old| old.name != c.name))
             {
-                return Err(columns_changed(&relation, format!("has a new column \"{}\"", new.name)));
+                return Err(columns_changed(&relation, &format!("has a new column \"{}\"", new.name)));
             }
             match (&rule.identity, &mut key) {
                 (Some(identity), Some(key)) if !rule.key.is_empty() => {
@@ -106,10 +106,10 @@ fn position(relation: &Relation, old: &OldColumn) -> Result<usize> {
         .columns
         .iter()
         .position(|column| column.name == old.name)
-        .ok_or_else(|| columns_changed(relation, format!("has no column \"{}\" any more", old.name)))
+        .ok_or_else(|| columns_changed(relation, &format!("has no column \"{}\" any more", old.name)))
 }
 
-fn columns_changed(relation: &Relation, what: String) -> Error {
+fn columns_changed(relation: &Relation, what: &str) -> Error {
     Error::Conflict {
         kind: "columns_changed",
         message: format!("table \"{}\" {what}", relation.display()),

@@ -38,7 +38,7 @@ pub struct RelationColumn {
 }
 
 /// One value of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// SQL NULL; in an old row that is not whole, also every column outside of the identity.
     Null,

@@ -49,10 +49,8 @@ pub(super) fn resolve(session: &mut Session, rules: &mut [TableRule]) -> Result<
             };
             match answer {
                 Ok(names) => {
-                    let reads = names
-                        .iter()
-                        .filter_map(|name| rule.old_columns.iter().position(|old| old.name == *name))
-                        .collect();
+                    let is_read = |at: &usize| names.contains(&rule.old_columns[*at].name);
+                    let reads = (0..rule.old_columns.len()).filter(is_read).collect();
                     answers.insert((column.name, column.expression), reads);
                 }
                 Err(said) => findings.push(refused(rule, &column, said)),

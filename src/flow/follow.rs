@@ -80,6 +80,7 @@ pub struct Progress {
 
 /// What a run has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "applied_lsn is the name in reports")]
 pub struct Applied {
     /// Transactions applied and committed.
     pub transactions: u64,

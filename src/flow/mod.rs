@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod batch;
+#[cfg(test)]
+mod batch_tests;
 pub mod bound;
 pub mod change;
 pub mod compare;
@@ -9,6 +11,8 @@ pub mod conflict;
 pub mod copy;
 mod expression;
 pub mod follow;
+#[cfg(test)]
+mod follow_tests;
 pub mod lag;
 pub mod late;
 pub mod mapping;

@@ -1,4 +1,4 @@
-//! The messages of PostgreSQL's `pgoutput` plugin, protocol version 1. Borrows; what it does not know is an error.
+//! The messages of the server's `pgoutput` plugin, protocol version 1. Borrows; what it does not know is an error.
 
 use bytes::Bytes;
 
@@ -24,7 +24,7 @@ pub enum Message<'a> {
         /// Name of the replication origin.
         name: &'a str,
     },
-    /// 'M': written by pg_logical_emit_message(); its content is of no interest.
+    /// 'M': written by `pg_logical_emit_message()`; its content is of no interest.
     Logical {
         /// It belongs to the transaction that it comes in; else it comes between transactions.
         transactional: bool,
@@ -320,7 +320,7 @@ mod tests {
 
     fn tuple(values: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = (values.len() as u16).to_be_bytes().to_vec();
-        values.iter().for_each(|value| bytes.extend(value));
+        bytes.extend(values.concat());
         bytes
     }
 

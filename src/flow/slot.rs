@@ -8,7 +8,7 @@ use postgres::types::PgLsn;
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::Session;
 use crate::pg::server::LOCK_TIMEOUT;
-use crate::sql;
+use crate::sql::{self, Sql};
 
 /// Pause between two looks at something that another process has to do.
 const POLL: Duration = Duration::from_millis(50);
@@ -185,8 +185,8 @@ pub fn wait_for_horizon(session: &mut Session, budget: Duration) -> Result<()> {
         return Ok(());
     }
     let began = Instant::now();
-    let (_, wanted) = read_horizon(session)?;
-    while read_horizon(session)?.0 < wanted {
+    let wanted = read_xid(session, &sql::flow::ASSIGN_XID)?;
+    while read_xid(session, &sql::flow::READ_OLDEST_XID)? < wanted {
         if began.elapsed() >= budget {
             return Err(Error::TimedOut {
                 what: "waiting for open transactions".to_owned(),
@@ -202,13 +202,10 @@ pub fn wait_for_horizon(session: &mut Session, budget: Duration) -> Result<()> {
     Ok(())
 }
 
-fn read_horizon(session: &mut Session) -> Result<(u64, u64)> {
-    let row = session.query_one(&sql::flow::READ_HORIZON, &[])?;
-    let number = |column: &str| {
-        let text: &str = row.get(column);
-        text.parse::<u64>().map_err(|_| Error::Internal { message: format!("\"{text}\" is not an xid") })
-    };
-    Ok((number("xmin")?, number("xmax")?))
+fn read_xid(session: &mut Session, statement: &Sql) -> Result<u64> {
+    let row = session.query_one(statement, &[])?;
+    let text: &str = row.get("xid");
+    text.parse().map_err(|_| Error::Internal { message: format!("\"{text}\" is not an xid") })
 }
 
 /// Drops a slot, waiting up to `budget` for a walsender that is still leaving; whether there was one.

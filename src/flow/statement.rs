@@ -36,15 +36,14 @@ fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
     for (at, column) in columns.iter().enumerate() {
         let old = &rule.old_columns[*column];
         typed.push(format!("u.c{at}::{} as {}", old.stage_type, sql::quote_identifier(&old.name)));
-        arrays.push(format!("${}::text[]", first + at));
+        arrays.push(unnest(first + at));
         names.push(format!("c{at}"));
     }
-    format!(
-        "select {} from rows from (unnest({})) as u({})",
-        typed.join(", "),
-        arrays.join(", "),
-        names.join(", ")
-    )
+    format!("select {} from rows from ({}) as u({})", typed.join(", "), arrays.join(", "), names.join(", "))
+}
+
+fn unnest(parameter: usize) -> String {
+    format!("pg_catalog.unnest(${parameter}::text[])")
 }
 
 /// Values of the expressions over staged rows, as `v0`, `v1`, …, and those of the key as `k0`, ….
@@ -218,14 +217,14 @@ pub fn columns_to_fetch(rule: &TableRule, present: impl Fn(usize) -> bool) -> Ve
 pub fn fetch(rule: &TableRule, identity: &[usize], wanted: &[usize]) -> String {
     let name = |at: &usize| sql::quote_identifier(&rule.old_columns[*at].name);
     let values: Vec<String> = wanted.iter().map(|at| format!("t.{}::text", name(at))).collect();
-    let arrays: Vec<String> = (1..=identity.len()).map(|at| format!("${at}::text[]")).collect();
+    let arrays: Vec<String> = (1..=identity.len()).map(unnest).collect();
     let names: Vec<String> = (0..identity.len()).map(|at| format!("c{at}")).collect();
     let equal = |(at, column): (usize, &usize)| {
         let old = &rule.old_columns[*column];
         format!("t.{} = u.c{at}::{}", name(column), old.publisher_type)
     };
     format!(
-        "select u.position, {} from rows from (unnest({})) with ordinality as u({}, position) \
+        "select u.position, {} from rows from ({}) with ordinality as u({}, position) \
          join only {} as t on {}",
         values.join(", "),
         arrays.join(", "),
