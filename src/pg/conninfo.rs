@@ -123,3 +123,21 @@ impl Conninfo {
         Err(last)
     }
 }
+
+impl Conninfo {
+    /// TEMPORARY.
+    pub fn child_env(&self, application_name: &str) -> Vec<(String, std::ffi::OsString)> {
+        let mut env: Vec<(String, std::ffi::OsString)> = vec![
+            ("PGAPPNAME".into(), application_name.into()),
+            ("PGUSER".into(), self.user.clone().into()),
+            ("PGDATABASE".into(), self.dbname.clone().into()),
+        ];
+        if let Some(postgres::config::Host::Tcp(name)) = self.config.get_hosts().first() {
+            env.push(("PGHOST".into(), name.clone().into()));
+        }
+        if let Some(port) = self.config.get_ports().first() {
+            env.push(("PGPORT".into(), port.to_string().into()));
+        }
+        env
+    }
+}
