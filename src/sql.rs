@@ -99,6 +99,8 @@ statements! {
         READ_SERVER = "read_server",
     }
     flow {
+        COUNT_SUBSCRIPTION_WORKERS = "count_subscription_workers",
+        FIND_SUBSCRIPTION = "find_subscription",
         FINISH_POST_DATA = "finish_post_data",
         FINISH_TABLE_ANALYSIS = "finish_table_analysis",
         FINISH_TABLE_COPY = "finish_table_copy",
@@ -107,6 +109,7 @@ statements! {
         LIST_POST_DATA = "list_post_data",
         LIST_TABLE_COPIES = "list_table_copies",
         READ_COPY_MEMORY = "read_copy_memory",
+        READ_SLOT_USE = "read_slot_use",
         START_TABLE_COPY = "start_table_copy",
     }
     record {
