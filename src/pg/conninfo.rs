@@ -125,19 +125,20 @@ impl Conninfo {
 }
 
 impl Conninfo {
-    /// TEMPORARY.
-    pub fn child_env(&self, application_name: &str) -> Vec<(String, std::ffi::OsString)> {
-        let mut env: Vec<(String, std::ffi::OsString)> = vec![
-            ("PGAPPNAME".into(), application_name.into()),
-            ("PGUSER".into(), self.user.clone().into()),
-            ("PGDATABASE".into(), self.dbname.clone().into()),
-        ];
-        if let Some(postgres::config::Host::Tcp(name)) = self.config.get_hosts().first() {
-            env.push(("PGHOST".into(), name.clone().into()));
-        }
+    /// Lets a child process connect as we do, by its environment alone.
+    pub fn set_environment(&self, command: &mut std::process::Command, application_name: &str) -> Result<()> {
+        command.env("PGAPPNAME", application_name).env("PGUSER", &self.user).env("PGDATABASE", &self.dbname);
+        match self.config.get_hosts().first() {
+            Some(postgres::config::Host::Tcp(name)) => command.env("PGHOST", name),
+            Some(postgres::config::Host::Unix(directory)) => command.env("PGHOST", directory),
+            None => command,
+        };
         if let Some(port) = self.config.get_ports().first() {
-            env.push(("PGPORT".into(), port.to_string().into()));
+            command.env("PGPORT", port.to_string());
         }
-        env
+        if let Some(password) = self.config.get_password() {
+            command.env("PGPASSWORD", String::from_utf8_lossy(password).as_ref());
+        }
+        Ok(())
     }
 }
