@@ -1,6 +1,10 @@
 //! Every failure with a name: its exit code, its machine-readable kind, what to do about it.
 
+mod advice;
+
 use std::time::Duration;
+
+pub use advice::exit;
 
 /// Shorthand for everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

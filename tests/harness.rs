@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::pgbouncer::PgBouncer;
+use crate::support::detour::{Detour, Serving};
+use crate::support::pgbouncer::{self, PgBouncer};
 use crate::support::postgres::{DATABASE, Postgres, Programs, Shutdown};
 use crate::support::scratch::Scratch;
 use crate::support::wait::until;
@@ -91,6 +92,57 @@ fn the_writer_knows_what_a_crash_of_the_server_leaves_in_doubt() {
     let written = writer.stop();
     assert!(!written.errors.is_empty(), "a crash breaks connections");
     assert_eq!(written.differences(&mut server.client("dba")), Vec::<String>::new());
+}
+
+#[test]
+fn a_probe_tells_which_server_takes_writes_or_that_none_does() {
+    let mut detour = Detour::new();
+    detour.target.exec(
+        "create table public.probe (id uuid primary key default gen_random_uuid());\n\
+         grant select, insert on public.probe to shop_app",
+    );
+    assert_eq!(detour.who_really_serves(), Serving::Source);
+    detour.pooler().console(&format!("pause {DATABASE}"));
+    assert_eq!(detour.who_really_serves(), Serving::Nobody);
+    let entry = format!("[databases]\n{DATABASE} = {}\n", pgbouncer::entry(detour.target.port()));
+    std::fs::write(detour.pooler().databases_file(), entry).expect("the pooler's file can be written");
+    detour.pooler().console("reload");
+    detour.pooler().console(&format!("resume {DATABASE}"));
+    assert_eq!(detour.who_really_serves(), Serving::Target);
+    assert_eq!(
+        detour.source.value::<i64>("select count(*) from public.probe"),
+        1,
+        "a late probe was carried out"
+    );
+    detour.target.stop(Shutdown::Immediate);
+    assert_eq!(detour.who_really_serves(), Serving::Nobody);
+}
+
+#[test]
+fn a_fingerprint_sees_every_kind_of_change() {
+    let detour = Detour::new().table("orders");
+    for change in [
+        "create table public.more (id int)",
+        "alter table public.orders add more int",
+        "alter table public.orders replica identity full",
+        "revoke insert on public.orders from shop_app",
+        "insert into public.orders (note) values ('one more')",
+        "create function public.f() returns trigger language plpgsql as 'begin return null; end'",
+        "create trigger t before insert on public.orders execute function public.f()",
+        "alter table public.orders disable trigger t",
+        "create publication p for table public.orders",
+        "select pg_create_logical_replication_slot('s', 'pgoutput')",
+        "alter role shop_app connection limit 0",
+        "alter role shop_app in database shop set default_transaction_read_only = on",
+        "revoke connect on database shop from public",
+        "alter system set work_mem = '5MB'",
+        "create schema pgdetour",
+    ] {
+        let before = detour.fingerprint();
+        assert_eq!(detour.fingerprint(), before);
+        detour.source.exec(change);
+        assert_ne!(detour.fingerprint(), before, "{change}");
+    }
 }
 
 /// Holds servers until it is killed; only the test below starts it.

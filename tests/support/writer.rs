@@ -5,7 +5,7 @@
 //! the end, what failed must not, and what broke in COMMIT may be either.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -250,15 +250,11 @@ fn statements(writer: i32, number: i32) -> String {
         body(writer, number)
     );
     for (row, change) in changes(number) {
-        text.push_str(&match change {
-            Change::Update => format!(
-                "update public.entry set state = '{}' where writer = {writer} and number = {row};\n",
-                state(number)
-            ),
-            Change::Delete => {
-                format!("delete from public.entry where writer = {writer} and number = {row};\n")
-            }
-        });
+        let verb = match change {
+            Change::Update => format!("update public.entry set state = '{}'", state(number)),
+            Change::Delete => "delete from public.entry".to_owned(),
+        };
+        let _ = writeln!(text, "{verb} where writer = {writer} and number = {row};");
     }
     text
 }
@@ -291,7 +287,7 @@ fn body(writer: i32, number: i32) -> String {
         let mut seed = (u64::from(writer.unsigned_abs()) << 32) | u64::from(number.unsigned_abs());
         for _ in 0..300 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            text.push_str(&format!(" {:x}", seed >> 16));
+            let _ = write!(text, " {:x}", seed >> 16);
         }
     }
     text
