@@ -13,14 +13,28 @@ pub struct Sql {
 impl Sql {
     /// The statement with its psql variables filled in. Every variable in the file must be given.
     pub fn with(&self, variables: &[(&str, &str)]) -> String {
-        let mut text = self.text.to_owned();
-        for (name, value) in variables {
-            text = text
-                .replace(&format!(":\"{name}\""), &quote_identifier(value))
-                .replace(&format!(":'{name}'"), &quote_literal(value))
-                .replace(&format!(":{name}"), value);
+        let forms: Vec<(String, String)> = variables
+            .iter()
+            .flat_map(|(name, value)| {
+                [
+                    (format!(":\"{name}\""), quote_identifier(value)),
+                    (format!(":'{name}'"), quote_literal(value)),
+                    (format!(":{name}"), (*value).to_owned()),
+                ]
+            })
+            .collect();
+        // In one pass, so that a value that looks like a variable stays as it is.
+        let (mut filled, mut rest) = (String::new(), self.text);
+        while let Some(at) = rest.find(':') {
+            filled.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let form = forms.iter().find(|(variable, _)| rest.starts_with(variable.as_str()));
+            let (variable, value) = form.map_or((":", ":"), |(variable, value)| (variable, value));
+            filled.push_str(value);
+            rest = &rest[variable.len()..];
         }
-        text
+        filled.push_str(rest);
+        filled
     }
 }
 
@@ -100,6 +114,7 @@ statements! {
         ADVANCE_SLOT = "advance_slot",
         ASSIGN_XID = "assign_xid",
         COUNT_LATE_CHANGES = "count_late_changes",
+        COUNT_SUBSCRIPTION_WORKERS = "count_subscription_workers",
         CREATE_SLOT = "create_slot",
         DROP_SLOT = "drop_slot",
         FIND_SLOT = "find_slot",
@@ -125,10 +140,10 @@ statements! {
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
+        READ_SLOT_USE = "read_slot_use",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
-        SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
         WRITE_MARKER = "write_marker",

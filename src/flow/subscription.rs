@@ -1,107 +1,367 @@
-//! PostgreSQL's own apply, which carries the mirror once it has been handed over.
+//! PostgreSQL's own subscription, once the copy is caught up: made, watched, stopped, dropped.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::slot;
+use postgres::error::SqlState;
+
 use crate::error::{Doing as _, Error, Result};
-use crate::pg::Session;
+use crate::pg::catalog::facts;
+use crate::pg::{PgLsn, Session};
 use crate::sql::{self, quote_identifier, quote_literal};
 
-/// A subscription of this database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How often a worker or a slot is looked at while it ends: this happens while clients are held.
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
+/// How long the publisher's WAL sender may outlive the worker that it served.
+const SENDER_GRACE: Duration = Duration::from_millis(250);
+
+/// What a new subscription is made of.
+#[derive(Clone, Copy)]
+pub struct NewSubscription<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// libpq connection string by which the subscriber's server reaches the publisher; may hold a password.
+    pub conninfo: &'a str,
+    /// The publication there.
+    pub publication: &'a str,
+    /// The slot there, which exists and stands where the copy ends.
+    pub slot: &'a str,
+}
+
+/// A subscription as its server has it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {
-    /// Its worker is meant to run.
+    /// It applies, or tries to.
     pub enabled: bool,
-    /// The apply worker, while it runs.
+    /// Slot on the publisher; none once it was dissociated.
+    pub slot: Option<String>,
+    /// Tables that it knows.
+    pub tables: i64,
+    /// Backend of its apply worker, when one is alive.
     pub worker_pid: Option<i32>,
+    /// End of what was received.
+    pub received: Option<PgLsn>,
+    /// End of the WAL on the publisher that was last reported back: what lies beyond `received` is still to come.
+    pub latest_end: Option<PgLsn>,
+    /// Time since the publisher was last heard of.
+    pub silent: Option<Duration>,
+    /// Failed attempts to apply, since 15: a number that grows is a change that does not fit.
+    pub apply_errors: Option<i64>,
 }
 
-/// The subscription of that name in this database.
-pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<Subscription>> {
-    let row = subscriber.query_opt(&sql::flow::FIND_SUBSCRIPTION, &[&name])?;
-    Ok(row.map(|row| Subscription { enabled: row.get("enabled"), worker_pid: row.get("worker_pid") }))
+/// How far the consumer of a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApplyLag {
+    /// A consumer is connected.
+    pub active: bool,
+    /// End of what the consumer has made durable.
+    pub confirmed: Option<PgLsn>,
+    /// WAL of the publisher after that, in bytes.
+    pub bytes: i64,
 }
 
-/// Creates it, disabled, on a slot that exists; whether it was missing.
-pub fn create_subscription(subscriber: &mut Session, name: &str, conninfo: &str, publication: &str, slot: &str) -> Result<bool> {
-    if find_subscription(subscriber, name)?.is_some() {
+/// Makes the subscription, not enabled, without copying and without a new slot. Changes nothing if it exists.
+pub fn create_subscription(subscriber: &mut Session, new: &NewSubscription) -> Result<bool> {
+    if find_subscription(subscriber, new.name)?.is_some() {
         return Ok(false);
     }
     let statement = |conninfo: &str| {
         format!(
             "create subscription {} connection {conninfo} publication {} \
-             with (create_slot = false, copy_data = false, enabled = false, slot_name = {})",
-            quote_identifier(name),
-            quote_identifier(publication),
-            quote_literal(slot),
+             with (copy_data = false, create_slot = false, enabled = false, slot_name = {})",
+            quote_identifier(new.name),
+            quote_identifier(new.publication),
+            quote_literal(new.slot)
         )
     };
-        subscriber
-        .change_secret(&statement(&quote_literal(conninfo)), &statement("'…'"))
-        .doing(|| format!("create subscription \"{name}\""))?;
+    // The server's log and statistics shall not hold the password either, as far as our role may say so.
+    let quiet = if facts::read_own_role(subscriber)?.superuser {
+        "set local log_statement = 'none'; set local log_min_error_statement = 'panic'; \
+         set local log_min_duration_statement = -1; set local log_min_duration_sample = -1; \
+         set local log_transaction_sample_rate = 0; set local pg_stat_statements.track = 'none'"
+    } else {
+        ""
+    };
+    let (script, shown) = (statement(&quote_literal(new.conninfo)), statement("'…'"));
+    subscriber
+        .atomically(|subscriber| {
+            // In a message of its own: a message is logged before any of it is run.
+            if !quiet.is_empty() {
+                subscriber.change_script(quiet)?;
+            }
+            subscriber.change_secret(&script, &shown)
+        })
+        .doing(|| format!("create subscription \"{}\"", new.name))
+        .map_err(|error| hide(error, new.conninfo))?;
     Ok(true)
 }
 
-/// Lets it run.
-pub fn enable_subscription(subscriber: &mut Session, name: &str) -> Result<()> {
-    set(subscriber, name, true)
-}
-
-/// Tells it to stop, without waiting until it has.
-pub fn request_disable(subscriber: &mut Session, name: &str) -> Result<()> {
-    set(subscriber, name, false)
-}
-
-fn set(subscriber: &mut Session, name: &str, enabled: bool) -> Result<()> {
-    match find_subscription(subscriber, name)? {
-        Some(found) if found.enabled != enabled => {
-            let verb = if enabled { "enable" } else { "disable" };
-            subscriber
-                .change_script(&format!("alter subscription {} {verb}", quote_identifier(name)))
-                .doing(|| format!("{verb} subscription \"{name}\""))
+/// The error without the connection string, should the server have repeated it.
+fn hide(error: Error, secret: &str) -> Error {
+    let clean = |text: String| if secret.is_empty() { text } else { text.replace(secret, "…") };
+    match error {
+        Error::Sql { action, on, mut cause } => {
+            cause.message = clean(cause.message);
+            cause.detail = cause.detail.map(clean);
+            Error::Sql { action, on, cause }
         }
-        _ => Ok(()),
+        other => other,
     }
 }
 
-/// Stops it, and waits until its worker has gone and its slot is free.
+/// The subscription of that name, if there is one.
+pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<Subscription>> {
+    let Some(row) = subscriber.query_opt(&sql::flow::FIND_SUBSCRIPTION, &[&name])? else { return Ok(None) };
+    let apply_errors = if subscriber.version >= 150_000 {
+        let text =
+            "select s.apply_error_count from pg_catalog.pg_stat_subscription_stats as s where s.subname = $1";
+        subscriber.query_text(text, &[&name])?.first().map(|row| row.get(0))
+    } else {
+        None
+    };
+    Ok(Some(Subscription {
+        enabled: row.get("enabled"),
+        slot: row.get("slot_name"),
+        tables: row.get("tables"),
+        worker_pid: row.get("worker_pid"),
+        received: row.get("received_lsn"),
+        latest_end: row.get("latest_end_lsn"),
+        silent: row
+            .get::<_, Option<f64>>("silent_seconds")
+            .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        apply_errors,
+    }))
+}
+
+/// How far the consumer of `slot` is; none when there is no such slot.
+pub fn read_apply_lag(publisher: &mut Session, slot: &str) -> Result<Option<ApplyLag>> {
+    let row = publisher.query_opt(&sql::flow::READ_SLOT_USE, &[&slot])?;
+    Ok(row.map(|row| ApplyLag {
+        active: row.get("active"),
+        confirmed: row.get("confirmed_flush_lsn"),
+        bytes: row.get("lag_bytes"),
+    }))
+}
+
+/// Lets it apply. Changes nothing if it does already.
+pub fn enable_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
+    if find_subscription(subscriber, name)?.is_some_and(|subscription| subscription.enabled) {
+        return Ok(false);
+    }
+    subscriber
+        .change_script(&format!("alter subscription {} enable", quote_identifier(name)))
+        .doing(|| format!("enable subscription \"{name}\""))?;
+    Ok(true)
+}
+
+/// Stops it, and waits within `budget` until its worker has ended and nobody uses its slot on the publisher any more.
+/// What the worker was in the middle of is rolled back and comes again when it is enabled. Changes nothing if it is
+/// stopped, or does not exist.
 pub fn disable_subscription(
     subscriber: &mut Session,
     publisher: &mut Session,
     name: &str,
-    slot: &str,
     budget: Duration,
-) -> Result<()> {
-    request_disable(subscriber, name)?;
-    if subscriber.is_dry() {
-        return Ok(());
-    }
+) -> Result<bool> {
     let deadline = Instant::now() + budget;
+    let Some(subscription) = find_subscription(subscriber, name)? else { return Ok(false) };
+    if subscription.enabled {
+        subscriber
+            .change_script(&format!("alter subscription {} disable", quote_identifier(name)))
+            .doing(|| format!("disable subscription \"{name}\""))?;
+    }
+    if subscriber.is_dry() {
+        return Ok(subscription.enabled);
+    }
+    end_workers(subscriber, name, deadline, budget)?;
+    if let Some(slot) = &subscription.slot {
+        wait_for_free_slot(publisher, slot, deadline, budget)?;
+    }
+    Ok(subscription.enabled)
+}
+
+/// Before 16, a worker notices only at its next round, up to a second later, that it is to end; so it is told.
+fn end_workers(subscriber: &mut Session, name: &str, deadline: Instant, budget: Duration) -> Result<()> {
+    let mut told = false;
     loop {
-        let worker = find_subscription(subscriber, name)?.and_then(|found| found.worker_pid);
-        let reader = slot::find_slot(publisher, slot)?.and_then(|slot| slot.active_pid);
-        if worker.is_none() && reader.is_none() {
+        let row = subscriber.query_one(&sql::flow::COUNT_SUBSCRIPTION_WORKERS, &[&name])?;
+        if row.get::<_, i64>("workers") == 0 {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if !told {
+            told = true;
+            terminate(subscriber, &row.get::<_, Vec<i32>>("pids"))?;
+        }
+        if Instant::now() > deadline {
             return Err(Error::TimedOut {
-                what: format!("stopping subscription \"{name}\""),
+                what: format!("the worker of subscription \"{name}\""),
                 budget,
-                detail: Some(format!("worker {worker:?} of the target, walsender {reader:?} of the source")),
-                hint: "See pg_stat_subscription on the target.".into(),
+                detail: Some(format!("Its pids are {:?}.", row.get::<_, Vec<i32>>("pids"))),
+                hint:
+                    "Look at the target server's log for what it waits for, then run the same command again."
+                        .into(),
             });
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Drops it, leaving the publisher's slot to its own end. It must have been disabled.
-pub fn drop_subscription(subscriber: &mut Session, name: &str) -> Result<()> {
-    if find_subscription(subscriber, name)?.is_none() {
-        return Ok(());
+fn wait_for_free_slot(
+    publisher: &mut Session,
+    slot: &str,
+    deadline: Instant,
+    budget: Duration,
+) -> Result<()> {
+    let impatient = Instant::now() + SENDER_GRACE;
+    let mut told = false;
+    loop {
+        let row = publisher.query_opt(&sql::flow::READ_SLOT_USE, &[&slot])?;
+        let pid = row.and_then(|row| row.get::<_, Option<i32>>("active_pid"));
+        let Some(pid) = pid else { return Ok(()) };
+        if !told && Instant::now() > impatient {
+            told = true;
+            terminate(publisher, &[pid])?;
+        }
+        if Instant::now() > deadline {
+            return Err(Error::TimedOut {
+                what: format!("the release of replication slot \"{slot}\""),
+                budget,
+                detail: Some(format!("It is used by pid {pid}.")),
+                hint: format!(
+                    "Run \"SELECT pg_terminate_backend({pid})\" there, then the same command again."
+                ),
+            });
+        }
+        thread::sleep(POLL_INTERVAL);
     }
-    let name = quote_identifier(name);
-    subscriber.change_script(&format!("alter subscription {name} set (slot_name = none)")).doing(|| format!("detach subscription {name}"))?;
-    subscriber.change_script(&format!("drop subscription {name}")).doing(|| format!("drop subscription {name}"))
+}
+
+/// Ends backends, where our role may.
+fn terminate(session: &mut Session, pids: &[i32]) -> Result<()> {
+    let text = "select pg_catalog.pg_terminate_backend(p.pid) from unnest($1::int4[]) as p (pid)";
+    match session.change_returning(text, &[&pids]) {
+        Err(error) if !error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Drops it here and leaves its slot on the publisher alone, which need not be reachable. Changes nothing if it does
+/// not exist.
+pub fn drop_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
+    let Some(subscription) = find_subscription(subscriber, name)? else { return Ok(false) };
+    let quoted = quote_identifier(name);
+    let mut script = String::new();
+    if subscription.enabled {
+        script.push_str(&format!("alter subscription {quoted} disable;\n"));
+    }
+    if subscription.slot.is_some() {
+        script.push_str(&format!("alter subscription {quoted} set (slot_name = none);\n"));
+    }
+    script.push_str(&format!("drop subscription {quoted}"));
+    subscriber.change_script(&script).doing(|| format!("drop subscription \"{name}\""))?;
+    Ok(true)
+}
+
+/// Whether our role may create subscriptions here: a superuser, or since 16 a member of `pg_create_subscription` with
+/// CREATE on the database.
+pub fn may_create_subscription(subscriber: &mut Session) -> Result<bool> {
+    let role = facts::read_own_role(subscriber)?;
+    Ok(role.superuser || role.create_subscription && role.create_in_database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::Server;
+    use crate::pg::test_server::TestServer;
+    use crate::phase::Side;
+    use crate::plan::Plan;
+
+    fn server(side: Side, server: &TestServer, plan: Plan) -> Server {
+        Server { side, conninfo: server.conninfo(), application_name: "pgdetour test".into(), plan }
+    }
+
+    fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_made_stopped_quickly_and_dropped_with_its_slot_left() {
+        let (one, two) = (TestServer::start(""), TestServer::start("log_statement = 'all'"));
+        let source = server(Side::Source, &one, Plan::real());
+        let target = server(Side::Target, &two, Plan::real());
+        let (mut publisher, mut subscriber) = (source.connect().unwrap(), target.connect().unwrap());
+        publisher
+            .change_script(
+                "create table public.t (n int4 primary key); create publication p for table public.t",
+            )
+            .unwrap();
+        publisher
+            .change_script("select pg_catalog.pg_create_logical_replication_slot('s', 'pgoutput')")
+            .unwrap();
+        subscriber.change_script("create table public.t (n int4 primary key)").unwrap();
+        assert!(may_create_subscription(&mut subscriber).unwrap());
+        let conninfo = format!(r"{} password='se\'cret'", one.conninfo_text());
+        let new = NewSubscription { name: "mirror", conninfo: &conninfo, publication: "p", slot: "s" };
+
+        let mut dry = server(Side::Target, &two, Plan::dry()).connect().unwrap();
+        create_subscription(&mut dry, &new).unwrap();
+        assert_eq!(find_subscription(&mut subscriber, "mirror").unwrap(), None);
+
+        assert!(create_subscription(&mut subscriber, &new).unwrap());
+        assert!(!create_subscription(&mut subscriber, &new).unwrap());
+        let found = find_subscription(&mut subscriber, "mirror").unwrap().unwrap();
+        assert_eq!(
+            (found.enabled, found.tables, found.worker_pid, found.slot.as_deref()),
+            (false, 1, None, Some("s"))
+        );
+
+        assert!(enable_subscription(&mut subscriber, "mirror").unwrap());
+        assert!(!enable_subscription(&mut subscriber, "mirror").unwrap());
+        publisher.change_script("insert into public.t values (1)").unwrap();
+        wait_until("the row arrives", || {
+            !subscriber.query_text("select n from public.t", &[]).unwrap().is_empty()
+        });
+        let found = find_subscription(&mut subscriber, "mirror").unwrap().unwrap();
+        assert!(found.worker_pid.is_some() && found.received.is_some() && found.apply_errors == Some(0));
+        assert!(read_apply_lag(&mut publisher, "s").unwrap().unwrap().active);
+        assert_eq!(read_apply_lag(&mut publisher, "none").unwrap(), None);
+
+        let began = Instant::now();
+        let budget = Duration::from_secs(10);
+        assert!(disable_subscription(&mut subscriber, &mut publisher, "mirror", budget).unwrap());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(!read_apply_lag(&mut publisher, "s").unwrap().unwrap().active);
+        assert!(!disable_subscription(&mut subscriber, &mut publisher, "mirror", budget).unwrap());
+
+        // What is written meanwhile comes once it is enabled again, and errors are seen.
+        subscriber.change_script("insert into public.t values (2)").unwrap();
+        publisher.change_script("insert into public.t values (2)").unwrap();
+        enable_subscription(&mut subscriber, "mirror").unwrap();
+        wait_until("the conflict is counted", || {
+            let found = find_subscription(&mut subscriber, "mirror").unwrap().unwrap();
+            found.apply_errors.unwrap() > 0
+        });
+        assert!(drop_subscription(&mut subscriber, "mirror").unwrap());
+        assert!(!drop_subscription(&mut subscriber, "mirror").unwrap());
+        assert!(read_apply_lag(&mut publisher, "s").unwrap().is_some());
+        assert!(two.log().contains("enable") && !two.log().contains("cret"));
+    }
+
+    #[test]
+    fn a_publisher_that_cannot_be_reached_is_reported_without_its_password() {
+        let two = TestServer::start("");
+        let target = server(Side::Target, &two, Plan::real());
+        let mut subscriber = target.connect().unwrap();
+        let conninfo = "host=127.0.0.1 port=1 dbname=x user=y password=topsecret";
+        let new = NewSubscription { name: "mirror", conninfo, publication: "p", slot: "s" };
+        let error = create_subscription(&mut subscriber, &new).unwrap_err();
+        assert_eq!(error.to_string(), "could not create subscription \"mirror\" on target");
+        assert!(!format!("{error:?}").contains("topsecret"));
+        assert_eq!(find_subscription(&mut subscriber, "mirror").unwrap(), None);
+    }
 }

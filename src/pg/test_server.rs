@@ -93,6 +93,11 @@ impl TestServer {
         output.status.success()
     }
 
+    /// What the server wrote to its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.data().join("log")).expect("the server writes a log")
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }

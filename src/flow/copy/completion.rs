@@ -101,6 +101,10 @@ impl<'a> Builder<'a> {
         let only = if self.session.version >= 180_000 { "only " } else { "" };
         let analyze = format!("analyze {only}{}", table.quoted());
         self.session.change(&analyze, &[]).doing(|| format!("analyze table \"{}\"", table.display()))?;
+        self.note_analysis(table)
+    }
+
+    fn note_analysis(&mut self, table: &Table) -> Result<()> {
         let note = sql::flow::FINISH_TABLE_ANALYSIS.text;
         self.session.change(note, &[&table.schema, &table.name]).map(drop)
     }
@@ -123,10 +127,16 @@ impl<'a> Builder<'a> {
         states: &HashMap<&Name, &TableCopy>,
     ) -> Result<()> {
         let pool: Pool<()> = Pool::new(self.job.stop);
-        for table in tables.iter().filter(|table| table.partitioned && table.root.is_none()) {
+        let recursive = self.session.version < 180_000;
+        for table in tables.iter().filter(|table| table.partitioned) {
             let name = (table.schema.clone(), table.name.clone());
-            if states.get(&name).is_none_or(|state| !state.analyzed) {
-                pool.cancellable(self.pid, || self.analyze_now(table))?;
+            if recursive && table.root.is_some() || states.get(&name).is_some_and(|state| state.analyzed) {
+                continue;
+            }
+            pool.cancellable(self.pid, || self.analyze_now(table))?;
+            let below = tables.iter().filter(|other| recursive && other.root.as_ref() == Some(&name));
+            for partition in below {
+                self.note_analysis(partition)?;
             }
         }
         Ok(())
@@ -140,7 +150,8 @@ fn patiently<T>(go_on: impl Fn() -> Result<()>, mut attempt: impl FnMut() -> Res
         go_on()?;
         let result = attempt();
         let in_the_way = |error: &Error| {
-            error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) || error.is_sqlstate(&SqlState::T_R_DEADLOCK_DETECTED)
+            error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
+                || error.is_sqlstate(&SqlState::T_R_DEADLOCK_DETECTED)
         };
         if !result.as_ref().is_err_and(in_the_way) || Instant::now() > deadline {
             return result;

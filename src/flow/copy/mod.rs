@@ -5,6 +5,8 @@ mod pool;
 mod post_data;
 mod record;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{HashMap, HashSet};
@@ -249,7 +251,7 @@ impl CopyJob<'_> {
 
     /// Notes what a dry run would do.
     fn note(&self, subscriber: &mut Session, works: &[Work]) -> Result<()> {
-        let mut publisher = self.publisher.connect()?;
+        let publisher = self.publisher.connect()?;
         for work in works {
             if !work.transfer.table.partitioned {
                 publisher.note(work.transfer.out_statement(None));

@@ -185,8 +185,11 @@ impl<'a, T: Send> Pool<'a, T> {
             }
             state = self.state();
             if state.workers > 0 {
-                state =
-                    self.changed.wait_timeout(state, CANCEL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+                state = self
+                    .changed
+                    .wait_timeout(state, CANCEL_INTERVAL)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
         }
     }
@@ -194,7 +197,10 @@ impl<'a, T: Send> Pool<'a, T> {
 
 fn cancel(subscriber: &Server, backends: &[i32]) -> Result<()> {
     let mut session = subscriber.connect()?;
-    session.query_text("select pg_catalog.pg_cancel_backend(p.pid) from unnest($1::int4[]) as p (pid)", &[&backends])?;
+    session.query_text(
+        "select pg_catalog.pg_cancel_backend(p.pid) from unnest($1::int4[]) as p (pid)",
+        &[&backends],
+    )?;
     Ok(())
 }
 

@@ -199,7 +199,8 @@ impl<'a> Sorter<'a> {
         };
         let qualified = sql::quote_qualified(&table.0, &table.1);
         self.push(Kind::ForeignKey, Some(table.clone()), format!("{statement} NOT VALID"));
-        let validate = format!("alter table {qualified} validate constraint {}", sql::quote_identifier(&name));
+        let validate =
+            format!("alter table {qualified} validate constraint {}", sql::quote_identifier(&name));
         self.push(Kind::Validate, Some(table.clone()), validate);
     }
 }
@@ -403,8 +404,14 @@ mod tests {
     #[test]
     fn foreign_keys_come_late_and_are_validated_apart_where_that_is_possible() {
         let dump = [
-            entry("FK CONSTRAINT", "ALTER TABLE ONLY public.a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES public.b(id) DEFERRABLE;"),
-            entry("FK CONSTRAINT", "ALTER TABLE public.p ADD CONSTRAINT g FOREIGN KEY (b) REFERENCES public.b(id);"),
+            entry(
+                "FK CONSTRAINT",
+                "ALTER TABLE ONLY public.a ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES public.b(id) DEFERRABLE;",
+            ),
+            entry(
+                "FK CONSTRAINT",
+                "ALTER TABLE public.p ADD CONSTRAINT g FOREIGN KEY (b) REFERENCES public.b(id);",
+            ),
             entry("COMMENT", "COMMENT ON CONSTRAINT f ON public.a IS 'x';"),
             entry("TRIGGER", "CREATE TRIGGER t BEFORE INSERT ON public.a FOR EACH ROW EXECUTE FUNCTION f();"),
         ];
@@ -429,8 +436,10 @@ mod tests {
 
     #[test]
     fn an_entry_of_several_statements_runs_as_one() {
-        let dump =
-            entry("FUNCTION", "CREATE FUNCTION f() RETURNS int;\nALTER FUNCTION f() OWNER TO o;\nGRANT x TO y;");
+        let dump = entry(
+            "FUNCTION",
+            "CREATE FUNCTION f() RETURNS int;\nALTER FUNCTION f() OWNER TO o;\nGRANT x TO y;",
+        );
         assert_eq!(sort(&dump).len(), 1);
         let statistics =
             entry("STATISTICS", "CREATE STATISTICS s ON m, n FROM public.a;\nALTER STATISTICS s OWNER TO o;");

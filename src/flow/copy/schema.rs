@@ -88,7 +88,10 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
         };
         let same = |other: &&Table| other.schema == table.schema && other.name == table.name;
         let Some(there) = subscriber.iter().find(same) else {
-            found("table does not exist on the other side".into(), "Create it, or leave it out of mirror.tables.".into());
+            found(
+                "table does not exist on the other side".into(),
+                "Create it, or leave it out of mirror.tables.".into(),
+            );
             continue;
         };
         for column in table.columns.iter().filter(|column| !column.generated) {

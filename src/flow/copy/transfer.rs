@@ -16,8 +16,8 @@ use crate::sql;
 
 /// Bytes of one page of a table.
 const PAGE: u64 = 8192;
-/// The smallest range of a table that is worth a task of its own.
-const SMALLEST_RANGE: u64 = 64 << 20;
+/// The smallest range of a table that is worth a task of its own; tests have small tables.
+const SMALLEST_RANGE: u64 = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 /// The largest range: what a worker does before it looks for something more urgent.
 const LARGEST_RANGE: u64 = 1 << 30;
 /// How often a table's lock is asked for before its holders are reported.
@@ -117,10 +117,8 @@ impl Transfer<'_> {
 /// Ranges of `size` pages; the last one is open, since the table may have grown since its size was read.
 fn split(pages: u64, size: u64) -> Vec<Range> {
     let count = (pages / size).max(1);
-    let range = |index: u64| Range {
-        from: index * size,
-        to: (index + 1 < count).then_some((index + 1) * size),
-    };
+    let range =
+        |index: u64| Range { from: index * size, to: (index + 1 < count).then_some((index + 1) * size) };
     (0..count).map(range).collect()
 }
 
@@ -195,9 +193,8 @@ impl<'a> Pipe<'a> {
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Copied> {
         let name = sql::quote_literal(&shared.snapshot_name);
-        let begin = format!(
-            "begin isolation level repeatable read, read only; set transaction snapshot {name}"
-        );
+        let begin =
+            format!("begin isolation level repeatable read, read only; set transaction snapshot {name}");
         self.ask(&begin).doing(|| transfer.action())?;
         self.run("begin").doing(|| transfer.action())?;
         let copied = self.pass(transfer, Some(range), false, progress)?;
@@ -215,10 +212,8 @@ impl<'a> Pipe<'a> {
 
     /// Notes that all ranges of a table are there.
     pub fn finish_ranges(&mut self, transfer: &Transfer, shared: &SharedRead) -> Result<Copied> {
-        let copied = Copied {
-            rows: shared.rows.load(Ordering::Acquire),
-            bytes: shared.bytes.load(Ordering::Acquire),
-        };
+        let copied =
+            Copied { rows: shared.rows.load(Ordering::Acquire), bytes: shared.bytes.load(Ordering::Acquire) };
         let finish = record::finish_statement(transfer.table, copied.rows, copied.bytes);
         self.run(&finish).doing(|| transfer.action())?;
         Ok(copied)
@@ -395,6 +390,6 @@ mod tests {
         assert!(is_dominant(gib, gib, 2));
         assert!(!is_dominant(gib, gib, 1), "one worker gains nothing");
         assert!(!is_dominant(gib, 100 * gib, 4), "others keep the workers busy");
-        assert!(!is_dominant(100 << 20, 100 << 20, 4), "too small");
+        assert!(!is_dominant(SMALLEST_RANGE, SMALLEST_RANGE, 4), "too small");
     }
 }

@@ -88,8 +88,7 @@ pub fn read_database(session: &mut Session) -> Result<DatabaseFacts> {
 
 /// The cluster's identifier, when our role may read it.
 pub fn read_system_identifier(session: &mut Session) -> Result<Option<i64>> {
-    let may =
-        "select pg_catalog.has_function_privilege('pg_catalog.pg_control_system()'::pg_catalog.regprocedure, 'execute')";
+    let may = "select pg_catalog.has_function_privilege('pg_catalog.pg_control_system()'::pg_catalog.regprocedure, 'execute')";
     if !session.query_text(may, &[])?[0].get::<_, bool>(0) {
         return Ok(None);
     }

@@ -149,7 +149,8 @@ fn fit_statement(
             return None;
         }
     } else if let Some((owner, grantee)) = reader.default_privileges() {
-        let lacking = if missing(&owner) || unowned(&owner) { Some(owner) } else { Some(grantee).filter(missing) };
+        let lacking =
+            if missing(&owner) || unowned(&owner) { Some(owner) } else { Some(grantee).filter(missing) };
         if let Some(role) = lacking {
             left_out.add(reason_for_role(&role, abilities), format!("default privileges {display}"));
             return None;

@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_function_with_a_quoted_body_ends_at_its_semicolon() {
-        let script = "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $_$ begin return $1; end; $_$;\nselect 1;";
+        let script =
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $_$ begin return $1; end; $_$;\nselect 1;";
         assert_eq!(statements(script).len(), 2);
     }
 

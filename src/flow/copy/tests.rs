@@ -1,0 +1,401 @@
+//! Copies between real servers, under writers, cut off and resumed.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use super::{CopyJob, CopyReport, PostStatement, Progress, SchemaMode, Stage, State, list_table_copies};
+use crate::error::Error;
+use crate::pg::catalog::{self, Table};
+use crate::pg::dump::program;
+use crate::pg::test_server::TestServer;
+use crate::pg::{Server, Session, record};
+use crate::phase::Side;
+use crate::plan::Plan;
+use crate::sql;
+
+/// A database with what dumps and copies stumble over.
+const SCHEMA: &str = include_str!("tests.sql");
+
+struct Pair {
+    source_server: TestServer,
+    target_server: TestServer,
+    source: Server,
+    target: Server,
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let (source_server, target_server) = (TestServer::start(""), TestServer::start(""));
+        let server = |side, server: &TestServer| Server {
+            side,
+            conninfo: server.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        };
+        let source = server(Side::Source, &source_server);
+        let target = server(Side::Target, &target_server);
+        for side in [&source, &target] {
+            let roles = "create role bob; create role carol";
+            side.connect().unwrap().change_script(roles).unwrap();
+        }
+        let pair = Pair { source_server, target_server, source, target };
+        record::create(&mut pair.source(), &mut pair.target()).unwrap();
+        pair
+    }
+
+    fn source(&self) -> Session {
+        self.source.connect().unwrap()
+    }
+
+    fn target(&self) -> Session {
+        self.target.connect().unwrap()
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        catalog::list_tables(&mut self.source()).unwrap()
+    }
+
+    fn job<'a>(
+        &'a self,
+        tables: &'a [Table],
+        stop: &'a AtomicBool,
+        progress: &'a dyn Progress,
+    ) -> CopyJob<'a> {
+        CopyJob {
+            publisher: &self.source,
+            subscriber: &self.target,
+            tables,
+            mode: SchemaMode::Dump,
+            jobs: 3,
+            stop,
+            progress,
+        }
+    }
+
+    /// Copies everything and completes the schema.
+    fn copy_all(&self) -> CopyReport {
+        let (stop, tables) = (AtomicBool::new(false), self.tables());
+        let job = self.job(&tables, &stop, &Silent);
+        let prepared = job.prepare().unwrap();
+        assert_eq!(prepared.warnings, [""; 0]);
+        let report = job.copy_tables(&prepared).unwrap();
+        job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+        job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+        report
+    }
+
+    fn dump(server: &TestServer) -> String {
+        let program = program::find_pg_dump(15).unwrap();
+        let output = Command::new(program)
+            .args(["--schema-only", "--exclude-schema=pgdetour", "--dbname", &server.conninfo_text()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter(|line| !line.contains("restrict "));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Hash and count of a table's rows, in an order that does not depend on the collation.
+fn digest(session: &mut Session, table: &str, condition: &str) -> (i64, String) {
+    let text = format!(
+        "select pg_catalog.count(*), \
+         coalesce(pg_catalog.md5(pg_catalog.string_agg(t::text, E'\\n' order by t::text collate \"C\")), '') \
+         from only {table} as t where {condition}"
+    );
+    let rows = session.query_text(&text, &[]).unwrap();
+    (rows[0].get(0), rows[0].get(1))
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn table_started(&self, _: &str, _: u64) {}
+    fn bytes_copied(&self, _: &str, _: u64) {}
+    fn table_copied(&self, _: &str, _: u64, _: u64) {}
+    fn statement_done(&self, _: &PostStatement) {}
+}
+
+/// Sets the stop flag when so many tables are copied, or so many bytes of one.
+struct StopAfter<'a> {
+    stop: &'a AtomicBool,
+    tables: u64,
+    bytes: u64,
+    copied: AtomicU64,
+    moved: AtomicU64,
+}
+
+impl Progress for StopAfter<'_> {
+    fn table_started(&self, _: &str, _: u64) {}
+    fn bytes_copied(&self, _: &str, bytes: u64) {
+        if self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.bytes {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    fn table_copied(&self, _: &str, _: u64, _: u64) {
+        if self.copied.fetch_add(1, Ordering::Relaxed) + 1 >= self.tables {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    fn statement_done(&self, _: &PostStatement) {}
+}
+
+/// Every row of every table, and the schema, are the same on both sides.
+fn assert_equal(pair: &Pair) {
+    let (mut source, mut target) = (pair.source(), pair.target());
+    for table in pair.tables().iter().filter(|table| !table.partitioned) {
+        let name = table.quoted();
+        let (here, there) = (digest(&mut source, &name, "true"), digest(&mut target, &name, "true"));
+        assert_eq!(here, there, "rows of {name}");
+    }
+    let (here, there) = (Pair::dump(&pair.source_server), Pair::dump(&pair.target_server));
+    for (one, other) in here.lines().zip(there.lines()) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(here.len(), there.len());
+}
+
+#[test]
+fn everything_that_a_schema_can_hold_arrives_as_it_was() {
+    let pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let report = pair.copy_all();
+    assert_equal(&pair);
+    let mut source = pair.source();
+    let rows = source.query_text("select sum((s.n)) from (select count(*)::int8 as n from only public.big union all select count(*) from public.p) as s", &[]).unwrap();
+    assert!(report.rows > 0 && report.bytes > 0 && rows.len() == 1);
+    let copies = list_table_copies(&mut pair.target()).unwrap();
+    for copy in &copies {
+        assert_eq!(copy.state, State::Copied);
+        assert!(copy.analyzed, "{:?}", copy.name);
+        if copy.snapshot.is_some() {
+            let name = sql::quote_qualified(&copy.name.0, &copy.name.1);
+            assert_eq!(copy.rows, digest(&mut source, &name, "true").0.cast_unsigned(), "{name}");
+        }
+    }
+    let total: u64 = copies.iter().map(|copy| copy.rows).sum();
+    assert_eq!(total, report.rows);
+    let mut target = pair.target();
+    let one = |session: &mut Session, text: &str| -> i64 { session.query_text(text, &[]).unwrap()[0].get(0) };
+    assert_eq!(one(&mut target, "select count(*) from pgdetour.post_data where done_at is null"), 0);
+    assert_eq!(
+        one(&mut target, "select count(*) from public.mv"),
+        one(&mut source, "select count(*) from public.mv")
+    );
+    assert_eq!(
+        one(
+            &mut target,
+            "select count(*) from pg_catalog.pg_constraint where not convalidated and connamespace <> 11"
+        ),
+        one(
+            &mut source,
+            "select count(*) from pg_catalog.pg_constraint where not convalidated and connamespace <> 11"
+        )
+    );
+    assert_eq!(one(&mut target, "select count(*) from pg_catalog.pg_index where not indisvalid"), 0);
+    // A second run finds everything done.
+    let again = pair.copy_all();
+    assert_eq!(again, report);
+}
+
+#[test]
+fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
+    let pair = Pair::start();
+    let schema = "create table public.log (id bigint generated always as identity primary key, xid xid8 not null \
+                  default pg_catalog.pg_current_xact_id(), filler text not null default pg_catalog.repeat('x', 200));\
+                  create table public.small (id bigint generated always as identity primary key, xid xid8 not null \
+                  default pg_catalog.pg_current_xact_id());\
+                  insert into public.log (filler) select pg_catalog.repeat('y', 200) from pg_catalog.generate_series(1, 20000);\
+                  insert into public.small select from pg_catalog.generate_series(1, 3) as g (n) where false";
+    pair.source().change_script(schema).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut session = pair.source();
+                while !done.load(Ordering::Relaxed) {
+                    let script = "begin; insert into public.log default values; insert into public.small default values; \
+                                  savepoint a; insert into public.log default values; rollback to a; \
+                                  select pg_catalog.pg_sleep(0.002); insert into public.log default values; commit";
+                    session.change_script(script).unwrap();
+                }
+            });
+        }
+        thread::sleep(std::time::Duration::from_millis(200));
+        let (stop, tables) = (AtomicBool::new(false), pair.tables());
+        let job = pair.job(&tables, &stop, &Silent);
+        let prepared = job.prepare().unwrap();
+        job.copy_tables(&prepared).unwrap();
+        thread::sleep(std::time::Duration::from_millis(200));
+        done.store(true, Ordering::Relaxed);
+    });
+    for copy in list_table_copies(&mut pair.target()).unwrap() {
+        let name = sql::quote_qualified(&copy.name.0, &copy.name.1);
+        let snapshot = copy.snapshot.expect("copied");
+        let visible = format!("pg_catalog.pg_visible_in_snapshot(t.xid, '{snapshot}')");
+        let here = digest(&mut pair.source(), &name, &visible);
+        let all = digest(&mut pair.source(), &name, "true");
+        let there = digest(&mut pair.target(), &name, "true");
+        assert_eq!(here, there, "{name} under {snapshot}");
+        assert!(all.0 > here.0, "writers wrote after the snapshot");
+        assert_eq!(copy.rows, there.0.cast_unsigned());
+    }
+}
+
+#[test]
+fn a_stopped_copy_goes_on_where_it_was_and_ends_exact() {
+    let pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let tables = pair.tables();
+    for (count, bytes) in [(u64::MAX, 300_000), (2, u64::MAX), (4, u64::MAX), (u64::MAX, 2_000_000)] {
+        let stop = AtomicBool::new(false);
+        let progress = StopAfter {
+            stop: &stop,
+            tables: count,
+            bytes,
+            copied: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+        };
+        let job = pair.job(&tables, &stop, &progress);
+        let prepared = job.prepare().unwrap();
+        if let Err(error) = job.copy_tables(&prepared) {
+            assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+        }
+    }
+    let before = list_table_copies(&mut pair.target()).unwrap();
+    assert!(before.iter().any(|copy| copy.state == State::Copied && copy.snapshot.is_some()));
+    pair.copy_all();
+    assert_equal(&pair);
+    let after = list_table_copies(&mut pair.target()).unwrap();
+    for (one, other) in before.iter().zip(&after).filter(|(one, _)| one.state == State::Copied) {
+        assert_eq!(one.snapshot, other.snapshot, "a copied table is not copied again");
+    }
+}
+
+#[test]
+fn a_row_that_the_subscriber_refuses_names_its_table() {
+    let pair = Pair::start();
+    pair.source()
+        .change_script("create table public.t (n int4); insert into public.t values (1), (-1)")
+        .unwrap();
+    pair.target().change_script("create table public.t (n int4 check (n > 0))").unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
+    let prepared = job.prepare().unwrap();
+    let error = job.copy_tables(&prepared).unwrap_err();
+    assert_eq!(error.to_string(), "could not copy table \"public.t\" on target");
+    assert_eq!(error.server_error().unwrap().sqlstate.as_deref(), Some("23514"));
+    // What is in the way is mended; the same command goes on.
+    pair.target().change_script("alter table public.t drop constraint t_n_check").unwrap();
+    let report = job.copy_tables(&job.prepare().unwrap()).unwrap();
+    assert_eq!(report.rows, 2);
+}
+
+#[test]
+fn tables_that_exist_may_have_other_types_and_more_columns() {
+    let pair = Pair::start();
+    let source = "create table public.t (n int4, s varchar(20), g int4 generated always as (n * 2) stored); \
+                  insert into public.t select g, 'r' || g from pg_catalog.generate_series(1, 500) as g";
+    pair.source().change_script(source).unwrap();
+    let target = "create table public.t (s text, more text default 'm', n int8, g int4 generated always as (n * 2) stored)";
+    pair.target().change_script(target).unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
+    let report = job.copy_tables(&job.prepare().unwrap()).unwrap();
+    assert_eq!(report.rows, 500);
+    let rows = pair
+        .target()
+        .query_text("select sum(n)::int8, count(*) filter (where s = 'r' || n and more = 'm' and g = n * 2) from public.t", &[])
+        .unwrap();
+    assert_eq!((rows[0].get::<_, i64>(0), rows[0].get::<_, i64>(1)), (125_250, 500));
+}
+
+#[test]
+fn a_lock_that_is_held_too_long_is_reported_with_its_holder() {
+    let pair = Pair::start();
+    pair.source().change_script("create table public.t (n int4)").unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    let mut holder = pair.source();
+    holder.change_script("begin; lock table public.t in access exclusive mode").unwrap();
+    let (result, _) = thread::scope(|scope| {
+        let copying = scope.spawn(|| job.copy_tables(&prepared));
+        thread::sleep(std::time::Duration::from_secs(4));
+        stop.store(true, Ordering::Relaxed);
+        let began = std::time::Instant::now();
+        (copying.join().unwrap(), began.elapsed())
+    });
+    assert!(matches!(result.unwrap_err(), Error::Interrupted { .. }));
+    holder.change_script("rollback").unwrap();
+    stop.store(false, Ordering::Relaxed);
+    job.copy_tables(&prepared).unwrap();
+}
+
+#[test]
+fn a_selection_leaves_out_what_hangs_on_other_tables() {
+    let pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let mut tables = pair.tables();
+    tables.retain(|table| table.name == "a" || table.name == "big" || table.name.starts_with('p'));
+    let stop = AtomicBool::new(false);
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    assert!(
+        prepared.warnings.iter().any(|warning| warning.contains("is not mirrored")),
+        "{:?}",
+        prepared.warnings
+    );
+    job.copy_tables(&prepared).unwrap();
+    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+    let names: Vec<String> =
+        catalog::list_tables(&mut pair.target()).unwrap().into_iter().map(|table| table.name).collect();
+    assert_eq!(names.len(), tables.len());
+}
+
+#[test]
+fn roles_that_are_missing_cost_their_grants_and_a_warning() {
+    let pair = Pair::start();
+    let source = "create role dave; create table public.t (n int4); alter table public.t owner to dave; \
+                  grant select on public.t to bob, dave; alter table public.t enable row level security; \
+                  create policy one on public.t to dave using (true); create policy two on public.t to dave, bob using (true)";
+    pair.source().change_script(source).unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    assert_eq!(prepared.warnings.len(), 1, "{:?}", prepared.warnings);
+    assert!(prepared.warnings[0].starts_with("role \"dave\" does not exist"));
+    job.copy_tables(&prepared).unwrap();
+    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    let rows = pair
+        .target()
+        .query_text(
+            "select polname::text, polroles::pg_catalog.regrole[]::text from pg_catalog.pg_policy",
+            &[],
+        )
+        .unwrap();
+    assert_eq!((rows[0].get(0), rows[0].get(1)), ("two", "{bob}"));
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn a_dry_run_notes_what_it_would_do_and_does_nothing() {
+    let mut pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let plan = Plan::dry();
+    pair.source.plan = plan.clone();
+    pair.target.plan = plan.clone();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    job.copy_tables(&prepared).unwrap();
+    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
+    assert!(actions.iter().any(|action| action.starts_with("CREATE TABLE public.a")));
+    assert!(actions.iter().any(|action| action.starts_with("copy \"public\".\"a\"")));
+    assert!(actions.iter().any(|action| action.contains("freeze")));
+    assert!(catalog::list_tables(&mut pair.target()).unwrap().is_empty());
+}
