@@ -5,6 +5,7 @@ pub mod conninfo;
 pub mod server;
 #[cfg(test)]
 pub mod test_server;
+pub mod tls;
 pub mod wire;
 
 pub use conninfo::Conninfo;
