@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod conninfo;
 pub mod server;
 #[cfg(test)]
+pub mod test_certificates;
+#[cfg(test)]
 pub mod test_server;
 pub mod tls;
 pub mod wire;

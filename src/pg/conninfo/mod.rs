@@ -9,6 +9,8 @@ mod surroundings;
 mod text;
 
 #[cfg(test)]
+mod server_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
