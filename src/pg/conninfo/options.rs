@@ -77,14 +77,14 @@ impl Options {
     pub(super) fn read(text: &str, surroundings: &Surroundings) -> Result<Options> {
         let mut options = Options::default();
         for (key, value) in text::parse(text)? {
-            options.check(&key, &value, "the connection string")?;
+            check(&key, &value, "the connection string")?;
             options.values.insert(key, value);
         }
         let service =
             options.given("service").map(str::to_owned).or_else(|| surroundings.variable("PGSERVICE"));
         if let Some(service) = service {
             for (key, value) in service::read(surroundings, &service, options.given("servicefile"))? {
-                options.check(&key, &value, &format!("service \"{service}\""))?;
+                check(&key, &value, &format!("service \"{service}\""))?;
                 options.values.entry(key).or_insert(value);
             }
         }
@@ -93,7 +93,7 @@ impl Options {
             if let (Some(value), Some(name)) = (value, variable)
                 && !options.values.contains_key(*key)
             {
-                options.check(key, &value, &format!("environment variable {name}"))?;
+                check(key, &value, &format!("environment variable {name}"))?;
                 options.values.insert((*key).to_owned(), value);
             }
         }
@@ -149,28 +149,31 @@ impl Options {
     pub(super) fn variables() -> impl Iterator<Item = &'static str> {
         OPTIONS.iter().filter_map(|(_, variable, _)| *variable).chain(["PGSERVICEFILE", "PGREQUIRESSL"])
     }
+}
 
-    /// Whether `key` is an option, and one that we can do justice to. `origin` is where it was found.
-    fn check(&self, key: &str, value: &str, origin: &str) -> Result<()> {
-        let Some((_, _, usage)) = OPTIONS.iter().find(|(known, _, _)| *known == key) else {
-            let distance = |known: &str| strsim::damerau_levenshtein(key, known);
-            let nearest = OPTIONS.iter().map(|(known, _, _)| *known).min_by_key(|known| distance(known));
-            let near = nearest.filter(|known| distance(known) <= 1 + known.len() / 3);
-            return Err(Error::Usage {
-                message: format!("unknown connection option \"{key}\" in {origin}"),
-                hint: match near {
-                    Some(known) => format!("Did you mean \"{known}\"?"),
-                    None => "The options are libpq's, such as host, port, dbname and user.".into(),
-                },
-            });
-        };
-        let harmless = value.is_empty() || (key == "gssencmode" && value != "require");
-        if *usage == Use::Refused && !harmless || key == "gssencmode" && !harmless {
-            return Err(Error::Usage {
-                message: format!("connection option \"{key}\" in {origin} is not supported"),
-                hint: format!("Leave \"{key}\" out for this program."),
-            });
-        }
-        Ok(())
+/// Whether `key` is an option, and one that we can do justice to. `origin` is where it was found.
+fn check(key: &str, value: &str, origin: &str) -> Result<()> {
+    let Some((_, _, usage)) = OPTIONS.iter().find(|(known, _, _)| *known == key) else {
+        let distance = |known: &str| strsim::damerau_levenshtein(key, known);
+        let nearest = OPTIONS.iter().map(|(known, _, _)| *known).min_by_key(|known| distance(known));
+        let near = nearest.filter(|known| distance(known) <= 1 + known.len() / 3);
+        return Err(Error::Usage {
+            message: format!("unknown connection option \"{key}\" in {origin}"),
+            hint: match near {
+                Some(known) => format!("Did you mean \"{known}\"?"),
+                None => "The options are libpq's, such as host, port, dbname and user.".into(),
+            },
+        });
+    };
+    let refused = match key {
+        "gssencmode" => value == "require",
+        _ => *usage == Use::Refused && !value.is_empty(),
+    };
+    if refused {
+        return Err(Error::Usage {
+            message: format!("connection option \"{key}\" in {origin} is not supported"),
+            hint: format!("Leave \"{key}\" out for this program."),
+        });
     }
+    Ok(())
 }

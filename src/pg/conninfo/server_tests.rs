@@ -96,7 +96,8 @@ fn lets_in_with_every_password_method_over_plain_and_tls() {
         let (code, message) = refused(&at(role, "passfile=/absent sslmode=require"));
         assert!(code.is_empty() && message.contains("wants a password, and none is given"), "{message}");
     }
-    let uri: String = PASSWORD.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let uri: Vec<String> = PASSWORD.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let uri = uri.concat();
     assert!(reach(&format!("postgresql://scram:{uri}@127.0.0.1:{port}/postgres?sslmode=require")).unwrap());
 
     // Bound to the channel, and not.

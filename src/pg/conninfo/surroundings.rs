@@ -1,11 +1,13 @@
 //! What a connection string is completed from: the environment, the user's account and files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
+
+type Lookup = dyn Fn(&str) -> Option<String>;
 
 /// The process's surroundings, or made-up ones of a test.
 pub(super) struct Surroundings {
-    environment: Box<dyn Fn(&str) -> Option<String>>,
+    environment: Box<Lookup>,
     /// Every absolute path is looked for below it.
     root: PathBuf,
     user: Option<String>,
@@ -23,7 +25,7 @@ impl Surroundings {
 
     /// Made-up ones.
     #[cfg(test)]
-    pub(super) fn made_up(root: &Path, user: &str, environment: &[(&str, &str)]) -> Surroundings {
+    pub(super) fn made_up(root: &std::path::Path, user: &str, environment: &[(&str, &str)]) -> Surroundings {
         let owned: std::collections::HashMap<String, String> =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Surroundings {

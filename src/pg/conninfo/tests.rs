@@ -42,8 +42,7 @@ impl World {
 
     fn refuse(&self, text: &str) -> (String, String) {
         match self.try_parse(text).map(|conninfo| conninfo.describe()) {
-            Err(Error::Usage { message, hint }) => (message, hint),
-            Err(Error::Config { message, hint, .. }) => (message, hint),
+            Err(Error::Usage { message, hint } | Error::Config { message, hint, .. }) => (message, hint),
             other => panic!("{text}: {other:?}"),
         }
     }

@@ -255,7 +255,8 @@ mod tests {
     fn every_printable_character_survives_in_a_password() {
         let password: String = (' '..='~').chain("äß€".chars()).collect();
         expect(&format!("password={}", quote(&password)), &[("password", password.as_str())]);
-        let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded: Vec<String> = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = encoded.concat();
         expect(
             &format!("postgresql://u:{encoded}@h"),
             &[("user", "u"), ("password", password.as_str()), ("host", "h")],
