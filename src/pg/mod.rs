@@ -2,6 +2,8 @@
 
 pub mod catalog;
 pub mod conninfo;
+pub mod lock;
+pub mod record;
 pub mod server;
 #[cfg(test)]
 pub mod test_certificates;
