@@ -55,6 +55,7 @@ fn find(text: &str, service: &str, file: &str) -> Result<Option<Pairs>> {
         let wrong = |message: &str, hint: &str| Error::Config {
             file: file.to_owned(),
             line: Some(index + 1),
+            more: Vec::new(),
             message: message.into(),
             hint: hint.into(),
         };
