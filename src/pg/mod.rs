@@ -10,7 +10,10 @@ pub mod restriction;
 pub mod server;
 pub mod sessions;
 #[cfg(test)]
+pub mod test_certificates;
+#[cfg(test)]
 pub mod test_server;
+pub mod tls;
 pub mod wire;
 
 pub use conninfo::Conninfo;

@@ -40,9 +40,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.confirm("move general traffic home to the source")?;
     run.step("replay what is captured", |run| replay::catch_up(run, Some(bounds.drain_timeout)))?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
-    let plan = run.step("plan sequences", |run| {
-        let (source, target) = run.both();
-        sequences::plan(target, source)
+    let mut plan = run.step("plan sequences", |run| {
+        sequences::plan(run.server(Side::Target), run.server(Side::Source))
     })?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
@@ -54,11 +53,6 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id))?;
     run.step("drain to the marker", |run| flow.finish(run.pause_left(bounds)))?;
-    run.step("carry sequences", |run| {
-        let (source, target) = run.both();
-        let carried = sequences::carry(target, source, &plan)?;
-        run.report_sequences(&carried);
-        Ok(())
-    })?;
+    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
     run.step("decide", |run| run.decide(HOME, bounds))
 }

@@ -35,9 +35,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
-    let plan = run.step("plan sequences", |run| {
-        let (source, target) = run.both();
-        sequences::plan(source, target)
+    let mut plan = run.step("plan sequences", |run| {
+        sequences::plan(run.server(Side::Source), run.server(Side::Target))
     })?;
     let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
@@ -59,13 +58,12 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         let left = run.pause_left(bounds);
         marker::wait_for_marker(run.target(), &id, left).map(drop)
     })?;
-    run.step("carry sequences", |run| {
+    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
+    run.step("stop the mirror", |run| {
+        let left = run.pause_left(bounds);
         let (source, target) = run.both();
-        let carried = sequences::carry(source, target, &plan)?;
-        run.report_sequences(&carried);
-        Ok(())
+        subscription::disable_subscription(target, source, mirror::SUBSCRIPTION, left).map(drop)
     })?;
-    run.step("stop the mirror", |run| subscription::request_disable(run.target(), mirror::SUBSCRIPTION))?;
     run.step("confirm capture", capture::confirm)?;
     run.step("decide", |run| run.decide(OUT, bounds))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
+use crate::flow::subscription::NewSubscription;
 use crate::flow::{Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription};
 use crate::output::Bar;
 use crate::pg::catalog::Table;
@@ -185,8 +186,9 @@ fn hand_over(run: &mut Run) -> Result<()> {
         Some(text) => Conninfo::parse(text)?.libpq_text(),
         None => run.server(Side::Source).conninfo.libpq_text(),
     };
-    subscription::create_subscription(run.target(), SUBSCRIPTION, &conninfo, PUBLICATION, SLOT)?;
-    subscription::enable_subscription(run.target(), SUBSCRIPTION)
+    let new = NewSubscription { name: SUBSCRIPTION, conninfo: &conninfo, publication: PUBLICATION, slot: SLOT };
+    subscription::create_subscription(run.target(), &new)?;
+    subscription::enable_subscription(run.target(), SUBSCRIPTION).map(drop)
 }
 
 fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
@@ -212,7 +214,7 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
 /// Takes the mirror flow away: the subscription first, then what it read from. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
     let (source, target) = run.both();
-    subscription::disable_subscription(target, source, SUBSCRIPTION, SLOT, SLOT_BUDGET)?;
+    subscription::disable_subscription(target, source, SUBSCRIPTION, SLOT_BUDGET)?;
     subscription::drop_subscription(target, SUBSCRIPTION)?;
     slot::drop_slot(source, SLOT, SLOT_BUDGET)?;
     publication::drop_publication(source, PUBLICATION).map(drop)

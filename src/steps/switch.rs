@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::sequences::Carried;
+use crate::flow::sequences::{self, SequencePlan};
 use crate::flow::{FlowName, lag, late, marker, slot};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::{record, sessions};
@@ -282,11 +282,17 @@ impl Run {
         Ok(report)
     }
 
-    /// Warns of sequences that the other side lacks.
-    pub fn report_sequences(&mut self, carried: &Carried) {
-        for name in carried.missing() {
-            self.warn(format!("sequence \"{name}\" does not exist on the other side; its value was not carried over"));
+    /// Carries the sequences' values over, and warns of those that could not take theirs.
+    pub fn carry_sequences(&mut self, plan: &mut SequencePlan) -> Result<()> {
+        for sequence in plan.carry()? {
+            let why = match sequence.outcome {
+                sequences::Outcome::Set | sequences::Outcome::Kept => continue,
+                sequences::Outcome::Missing => "does not exist on the other side",
+                sequences::Outcome::OutOfRange => "has other limits on the other side",
+            };
+            self.warn(format!("sequence \"{}\" {why}; its value was not carried over", sequence.name));
         }
+        Ok(())
     }
 }
 

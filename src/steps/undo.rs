@@ -48,7 +48,7 @@ impl Run {
                     self.held_since = None;
                 }
                 Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence)?,
-                Undo::EnableSubscription => subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION)?,
+                Undo::EnableSubscription => subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION).map(drop)?,
             }
             record::remove_undo(self.target(), ordinal)?;
         }

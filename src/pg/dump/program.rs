@@ -92,7 +92,7 @@ pub fn run_pg_dump(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command.envs(publisher.conninfo.child_env(&publisher.application_name));
+    publisher.conninfo.set_environment(&mut command, &publisher.application_name)?;
     let starting = Error::io(format!("start {}", program.display()));
     let mut child = command.spawn().map_err(starting)?;
     let output = read_to_end(child.stdout.take());
