@@ -101,7 +101,10 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
         ("TRUNCATE", "parts_a", "truncate parts_a"),
         ("INSERT", "\"Odd \"\"name\"\"\"", "insert into \"Odd \"\"name\"\"\" values (1)"),
     ];
-    for (verb, table, write) in writes {
+    // MERGE and grants on parameters came with 15.
+    let is_15 = us.version >= 150_000;
+    for (verb, table, write) in writes.into_iter().filter(|(.., write)| is_15 || !write.starts_with("merge"))
+    {
         let error = limited.batch_execute(&format!("begin; {write}; commit")).expect_err(write);
         let error = error.as_db_error().expect("the server refuses").clone();
         limited.batch_execute("rollback; reset role; deallocate all").expect("it answers");
@@ -122,14 +125,16 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
     assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
     assert_eq!(copy(&mut other).expect("others may"), 1);
     limited.batch_execute("insert into open values (1); select * from users").expect("the rest is open");
-    let enlarged =
-        "begin; set session_replication_role = replica; insert into users values (30, 'x'); rollback";
-    test.client()
-        .batch_execute("grant set on parameter session_replication_role to limited")
-        .expect("15 has it");
-    let error = limited.batch_execute(enlarged).expect_err("the triggers always fire");
-    assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
-    limited.batch_execute("rollback").expect("it answers");
+    if is_15 {
+        let enlarged =
+            "begin; set session_replication_role = replica; insert into users values (30, 'x'); rollback";
+        test.client()
+            .batch_execute("grant set on parameter session_replication_role to limited")
+            .expect("15 has it");
+        let error = limited.batch_execute(enlarged).expect_err("the triggers always fire");
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
+        limited.batch_execute("rollback").expect("it answers");
+    }
 
     // What applications can ask.
     let row = limited
