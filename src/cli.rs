@@ -167,8 +167,9 @@ pub enum Commands {
     Status,
     /// Remove every object that pgdetour made
     #[command(
-        long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort. \
-            With --stay, while detoured, the target becomes the new home.",
+        long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort: the \
+            target is emptied again too, unless --keep-data is given. After cutback the target's copies stay, unless \
+            --drop-data is given. With --stay, while detoured, the target becomes the new home.",
         after_long_help = examples(
             "  pgdetour clean\n  pgdetour clean --stay\n  pgdetour clean --yes --drop-data"
         )
@@ -234,9 +235,12 @@ pub struct CleanOptions {
     /// Make the target the new home: leave traffic there and forget the way back
     #[arg(long)]
     pub stay: bool,
-    /// Also drop the mirrored tables that pgdetour created on the target
+    /// Drop the copies on the target too, which pgdetour does by itself only before cutover
     #[arg(long, conflicts_with = "stay")]
     pub drop_data: bool,
+    /// Keep the copies on the target, also before cutover
+    #[arg(long, conflicts_with = "drop_data")]
+    pub keep_data: bool,
 }
 
 /// Examples and exit codes below a command's long help.

@@ -26,7 +26,7 @@ use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
-use steps::{Bounds, Extent, Run, Signals};
+use steps::{Bounds, Copies, Extent, Run, Signals};
 
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -68,7 +68,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Verify(options) => steps::verify::run(run, &options.tables),
         Commands::Status => steps::status::run(run),
         Commands::Clean(options) => {
-            steps::clean::run(run, Extent { stay: options.stay, drop_data: options.drop_data })
+            let copies = match (options.drop_data, options.keep_data) {
+                (true, _) => Copies::Drop,
+                (_, true) => Copies::Keep,
+                _ => Copies::ByPhase,
+            };
+            steps::clean::run(run, Extent { stay: options.stay, copies })
         }
     }
 }

@@ -97,6 +97,7 @@ statements! {
         LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
         READ_DATABASE = "read_database",
+        READ_EMPTINESS = "read_emptiness",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
     }

@@ -142,9 +142,7 @@ fn a_fingerprint_sees_every_kind_of_change() {
     }
 }
 
-/// Holds servers until it is killed; only the test below starts it.
-#[test]
-#[ignore = "waits for its own death"]
+/// Holds servers until it is killed.
 fn wait_to_be_killed() {
     let scratch = Scratch::new();
     let server = Postgres::start_new(scratch.path(), "source", &template::of_source());
@@ -156,9 +154,14 @@ fn wait_to_be_killed() {
 
 #[test]
 fn nothing_is_left_when_the_tests_are_killed() {
+    const CHILD: &str = "PGDETOUR_TEST_WAITS_TO_BE_KILLED";
+    if std::env::var_os(CHILD).is_some() {
+        return wait_to_be_killed();
+    }
     let myself = std::env::current_exe().expect("the test binary has a path");
     let mut child = Command::new(myself)
-        .args(["--ignored", "--exact", "--nocapture", "harness::wait_to_be_killed"])
+        .args(["--exact", "--nocapture", "harness::nothing_is_left_when_the_tests_are_killed"])
+        .env(CHILD, "1")
         .stdout(Stdio::piped())
         .spawn()
         .expect("the test binary can be started");

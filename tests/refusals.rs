@@ -37,7 +37,7 @@ fn swapped_sides_are_seen_by_their_stamps() {
     let (source, target) = (detour.source.conninfo("dba"), detour.target.conninfo("dba"));
     detour = detour.source_is(&target).target_is(&source);
     for command in ["mirror", "cutover", "clean"] {
-        detour = refused(detour, command, 3, "stamp_mismatch").message("source").message("target");
+        detour = refused(detour, command, 3, "sides_swapped").message("source").message("target");
     }
 }
 
@@ -46,7 +46,7 @@ fn the_source_cannot_be_its_own_target() {
     let detour = Detour::new().table("orders");
     let source = detour.source.conninfo("dba");
     let detour = detour.target_is(&source);
-    refused(detour, "mirror", 3, "checks_failed").finding("target", "same", "target");
+    refused(detour, "mirror", 3, "same_database").message("same database").hint("[target]");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_pooler_in_session_mode_cannot_hold_clients() {
     let entry = std::fs::read_to_string(&file).expect("the pooler's file can be read");
     std::fs::write(&file, entry.trim_end().to_owned() + " pool_mode=session\n").expect("it can be written");
     detour.pooler().console("reload");
-    refused(detour, "check", 3, "checks_failed").finding("shop", "session", "transaction");
+    refused(detour, "check", 3, "checks_failed").finding("pgbouncer", "session", "transaction");
 }
 
 #[test]

@@ -100,8 +100,8 @@ pub fn read_stamp(session: &mut Session) -> Result<Option<Stamp>> {
 }
 
 /// Makes our schema, the record and both stamps, in phase `mirroring`; goes on where an earlier run stopped.
-/// The source is stamped first: a target without a record is `absent`, so that the same run begins again.
-pub fn create(source: &mut Session, target: &mut Session) -> Result<String> {
+/// `facts` are kept when the record is new. The source is stamped first: a target without a record is `absent`, so that the same run begins again.
+pub fn create(source: &mut Session, target: &mut Session, facts: &Value) -> Result<String> {
     let id = match read_stamp(source)? {
         Some(stamp) => stamp.detour,
         None => source.query_one(&sql::NEW_ID, &[])?.get(0),
@@ -118,7 +118,7 @@ pub fn create(source: &mut Session, target: &mut Session) -> Result<String> {
             target.change_script(sql::CREATE_COMMON.text)?;
             target.change_script(sql::CREATE_TARGET.text)?;
             stamp(target, &id, Side::Target)?;
-            target.change(sql::INSERT_DETOUR.text, &[&id])
+            target.change(sql::INSERT_DETOUR.text, &[&id, facts])
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
     Ok(id)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::pg::catalog::objects;
+use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::{Needs, Run, capture, mirror};
@@ -13,13 +13,24 @@ use crate::steps::{Needs, Run, capture, mirror};
 /// How long the last reader of a slot may take to leave it.
 const SLOT_BUDGET: Duration = Duration::from_secs(30);
 
+/// What becomes of the copies on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// Before cutover they are dropped: the abort leaves the target as it was found, empty. Later they stay.
+    ByPhase,
+    /// They are dropped.
+    Drop,
+    /// They stay.
+    Keep,
+}
+
 /// What `clean` is to do beyond removing our objects.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Extent {
     /// Leave traffic on the target for good.
     pub stay: bool,
-    /// Drop the mirrored tables too.
-    pub drop_data: bool,
+    /// The target's copies.
+    pub copies: Copies,
 }
 
 /// Runs the command; its report.
@@ -27,23 +38,24 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     run.open(Needs::Both)?;
     let phase = run.phase();
     refuse_loss(phase, extent)?;
-    if run.is_clean()? {
-        return Ok(json!({ "removed": [] }));
+    let orphans = run.find_orphans()?;
+    if run.detour.is_none() && orphans.is_empty() {
+        return Ok(json!({ "removed": [], "copies_dropped": false }));
     }
-    let question = match (phase, extent.drop_data) {
+    let before = copies_to_drop(run, phase, extent.copies)?;
+    let question = match (phase, &before) {
         (Phase::Detoured, _) => "make the target the new home and forget the way back",
-        (_, true) => "remove everything that pgdetour made, and drop the target's copies of the mirrored tables",
+        (_, Some(_)) => "remove everything that pgdetour made, the copies on the target included",
         _ => "remove everything that pgdetour made",
     };
     run.confirm(question)?;
     run.part_way = !run.plan.is_dry();
-    let mut removed = Vec::new();
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("drop capture", capture::drop_flow)?;
     run.step("lift restrictions", |run| restriction::lift_all(run.target()).map(drop))?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
-    if extent.drop_data {
-        run.step("drop the mirrored tables", drop_data)?;
+    if let Some(before) = &before {
+        run.step("drop the copies", |run| objects::restore_emptiness(run.target(), before))?;
     }
     // The target's record goes last: as long as it is there, the same command goes on.
     run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
@@ -58,8 +70,7 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.changed = true;
         run.part_way = false;
     }
-    removed.extend(["subscription", "publications", "slots", "triggers", "schema pgdetour"]);
-    Ok(json!({ "removed": removed }))
+    Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
 }
 
 /// While detoured, what users have written is on the target alone: removing capture would lose it.
@@ -101,13 +112,16 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
     }
 }
 
-fn drop_data(run: &mut Run) -> Result<()> {
-    objects::drop_user_objects(run.target())
-}
-
-impl Run {
-    /// Whether there is nothing of ours on either side.
-    fn is_clean(&mut self) -> Result<bool> {
-        Ok(self.detour.is_none() && self.find_orphans()?.is_empty())
+/// What the target held before we filled it, when the copies are to go; only a schema that we made goes.
+fn copies_to_drop(run: &mut Run, phase: Phase, copies: Copies) -> Result<Option<Emptiness>> {
+    let wanted = match copies {
+        Copies::ByPhase => matches!(phase, Phase::Mirroring | Phase::Mirrored),
+        Copies::Drop => true,
+        Copies::Keep => false,
+    };
+    let before = run.facts()?.target_before;
+    if copies == Copies::Drop && before.is_none() {
+        run.warn("the tables of the target were not made by pgdetour, so they stay");
     }
+    Ok(before.filter(|_| wanted))
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::pg::catalog::objects::Emptiness;
 use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};
@@ -15,9 +16,9 @@ pub struct Facts {
     /// `mirror`'s report, for a second run of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Value>,
-    /// What `restrict` installed last, for a comparison with the configuration.
+    /// What the target held before it was filled, where its schema is of our making.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub restricted: Option<Value>,
+    pub target_before: Option<Emptiness>,
     /// Position on the target from which replay has to apply: nothing that general traffic wrote is before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_start: Option<String>,

@@ -12,7 +12,7 @@ use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, Sche
 use crate::flow::subscription::NewSubscription;
 use crate::flow::{Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription};
 use crate::output::Bar;
-use crate::pg::catalog::Table;
+use crate::pg::catalog::{Table, objects};
 use crate::pg::{Conninfo, record};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::facts::Facts;
@@ -63,8 +63,13 @@ pub fn published(tables: &[Table]) -> Vec<TableName> {
 }
 
 fn begin_record(run: &mut Run) -> Result<()> {
+    let before = match (run.config.mirror.schema, run.phase()) {
+        (config::SchemaMode::Dump, Phase::Absent) => Some(objects::read_emptiness(run.target())?),
+        _ => None,
+    };
+    let facts = json!(Facts { target_before: before, ..Facts::default() });
     let (source, target) = run.both();
-    record::create(source, target)?;
+    record::create(source, target, &facts)?;
     if run.plan.is_dry() {
         return Ok(());
     }

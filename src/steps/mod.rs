@@ -37,7 +37,7 @@ use crate::phase::{Command, Phase, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
 use facts::Facts;
-pub use clean::Extent;
+pub use clean::{Copies, Extent};
 pub use open::Needs;
 pub use signals::Signals;
 pub use switch::Bounds;

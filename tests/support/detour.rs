@@ -222,7 +222,7 @@ impl Detour {
     pub fn finding(self, object: &str, message: &str, hint: &str) -> Detour {
         let failures = self.last().at("/error/failures").as_array().cloned().unwrap_or_default();
         let has = |failure: &Value, key: &str, part: &str| {
-            failure[key].as_str().is_some_and(|text| text.contains(part))
+            failure[key].as_str().is_some_and(|text| text.to_lowercase().contains(&part.to_lowercase()))
         };
         let found = failures.iter().any(|failure| {
             has(failure, "object", object) && has(failure, "message", message) && has(failure, "hint", hint)

@@ -125,18 +125,45 @@ pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTr
     Ok(rows.iter().map(entry).collect())
 }
 
-/// Drops every object that [`list_user_objects`] finds, and what depends on it; empty schemas stay.
-pub fn drop_user_objects(session: &mut Session) -> Result<()> {
+/// What a database without user objects holds all the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Emptiness {
+    /// Schemas that are not the system's.
+    pub schemas: Vec<String>,
+    /// Extensions.
+    pub extensions: Vec<String>,
+}
+
+/// What is there now, to be restored later.
+pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
+    let row = session.query_one(&sql::catalog::READ_EMPTINESS, &[])?;
+    Ok(Emptiness { schemas: row.get("schemas"), extensions: row.get("extensions") })
+}
+
+/// Drops every object that [`list_user_objects`] finds and what depends on it, then the schemas and extensions that
+/// were not there before. Our own schema stays.
+pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<()> {
     loop {
         // Dropping one may take others with it: look again each time.
         let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[])?;
-        let Some(row) = rows.first() else { return Ok(()) };
+        let Some(row) = rows.first() else { break };
         let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
         session
             .change_script(&format!("drop {kind} {identity} cascade"))
             .doing(|| format!("drop {kind} {identity}"))?;
         if session.is_dry() {
+            session.note("the same for every other object that was copied");
             return Ok(());
         }
     }
+    let now = read_emptiness(session)?;
+    for extension in now.extensions.iter().filter(|name| !before.extensions.contains(name)) {
+        let name = sql::quote_identifier(extension);
+        session.change_script(&format!("drop extension {name}")).doing(|| format!("drop extension {name}"))?;
+    }
+    for schema in now.schemas.iter().filter(|name| !before.schemas.contains(name)) {
+        let name = sql::quote_identifier(schema);
+        session.change_script(&format!("drop schema {name}")).doing(|| format!("drop schema {name}"))?;
+    }
+    Ok(())
 }
