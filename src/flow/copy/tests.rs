@@ -275,6 +275,84 @@ fn a_stopped_copy_goes_on_where_it_was_and_ends_exact() {
 }
 
 #[test]
+fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
+    let pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    let mut failures = 0;
+    for (victim, delay) in [(&pair.target, 60), (&pair.source, 90), (&pair.target, 200), (&pair.target, 400)]
+    {
+        let killing = AtomicBool::new(true);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut session = victim.connect().unwrap();
+                thread::sleep(std::time::Duration::from_millis(delay));
+                if killing.load(Ordering::Relaxed) {
+                    let kill = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+                                where application_name = 'pgdetour test' and pid <> pg_catalog.pg_backend_pid()";
+                    session.query_text(kill, &[]).unwrap();
+                }
+            });
+            if let Err(error) = job.copy_tables(&prepared) {
+                assert!(error.is_connection_lost(), "{error:?}");
+                failures += 1;
+            }
+            killing.store(false, Ordering::Relaxed);
+        });
+    }
+    assert!(failures > 0);
+    pair.copy_all();
+    assert_equal(&pair);
+}
+
+#[test]
+fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
+    let (source_server, target_server) = (TestServer::start(""), TestServer::start(""));
+    let server = |side, conninfo| Server {
+        side,
+        conninfo,
+        application_name: "pgdetour test".into(),
+        plan: Plan::real(),
+    };
+    let plain = format!("host=127.0.0.1 port={} dbname=postgres user=plain", target_server.port);
+    let source = server(Side::Source, source_server.conninfo());
+    let target = server(Side::Target, crate::pg::Conninfo::parse(&plain).unwrap());
+    source.connect().unwrap().change_script("create role bob; create role carol").unwrap();
+    let roles = "create role bob; create role carol; create role plain login; grant carol to plain; \
+                 grant create on database postgres to plain; grant create on schema public to plain, carol";
+    server(Side::Target, target_server.conninfo()).connect().unwrap().change_script(roles).unwrap();
+    let pair = Pair { source_server, target_server, source, target };
+    record::create(&mut pair.source(), &mut pair.target()).unwrap();
+    let schema = "create table public.t (id int8 primary key, n int4); alter table public.t owner to bob; \
+                  create table public.u (id int8 primary key references public.t); alter table public.u owner to carol; \
+                  grant select on public.u to bob with grant option; \
+                  create function public.et() returns event_trigger language plpgsql as $$ begin end; $$; \
+                  create event trigger et on ddl_command_end execute function public.et(); \
+                  insert into public.t values (1, 1), (2, 2); insert into public.u values (1)";
+    pair.source().change_script(schema).unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = pair.job(&tables, &stop, &Silent);
+    let prepared = job.prepare().unwrap();
+    let expected = [
+        "may not act for role \"bob\"",
+        "may not act for role \"postgres\"",
+        "only superusers may make event triggers",
+    ];
+    for (warning, expected) in prepared.warnings.iter().zip(expected) {
+        assert!(warning.starts_with(expected), "{warning}");
+    }
+    assert_eq!(prepared.warnings.len(), expected.len(), "{:?}", prepared.warnings);
+    assert_eq!(job.copy_tables(&prepared).unwrap().rows, 3);
+    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+    let owners = "select pg_catalog.string_agg(relname || ' ' || relowner::pg_catalog.regrole, ', ' order by relname) \
+                  from pg_catalog.pg_class where relkind = 'r' and relnamespace = 'public'::pg_catalog.regnamespace";
+    assert_eq!(pair.target().query_text(owners, &[]).unwrap()[0].get::<_, &str>(0), "t plain, u carol");
+}
+
+#[test]
 fn a_row_that_the_subscriber_refuses_names_its_table() {
     let pair = Pair::start();
     pair.source()
