@@ -173,7 +173,7 @@ impl CopyJob<'_> {
     /// Runs what is left of a stage; how many statements that was.
     pub fn complete_schema(&self, prepared: &Prepared, stage: Stage) -> Result<usize> {
         let mut session = self.subscriber.connect()?;
-        let post_data = self.list_post_data(&mut session, prepared)?;
+        let post_data = super::list_post_data(&mut session, prepared)?;
         let mut count = 0;
         for kind in stage.kinds() {
             let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;

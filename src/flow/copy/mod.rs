@@ -138,7 +138,7 @@ impl CopyJob<'_> {
     /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there.
     pub fn copy_tables(&self, prepared: &Prepared) -> Result<CopyReport> {
         let mut session = self.subscriber.connect()?;
-        let post_data = self.list_post_data(&mut session, prepared)?;
+        let post_data = list_post_data(&mut session, prepared)?;
         let works = self.plan(&mut session, &post_data)?;
         if session.is_dry() {
             self.note(&mut session, &works)?;
@@ -164,12 +164,6 @@ impl CopyJob<'_> {
         pool.run(self.subscriber, self.jobs, start, |worker, task| crew.work(worker, task))?;
         builder.analyze_partitioned(self.tables, &states)?;
         self.report()
-    }
-
-    /// What completes the schema, as far as the record knows now; a dry run has only what it would record.
-    fn list_post_data(&self, subscriber: &mut Session, prepared: &Prepared) -> Result<Vec<PostStatement>> {
-        let noted = post_data::list(subscriber)?;
-        Ok(if subscriber.is_dry() && noted.is_empty() { prepared.post_data.clone() } else { noted })
     }
 
     fn report(&self) -> Result<CopyReport> {
@@ -258,6 +252,12 @@ impl CopyJob<'_> {
         }
         Ok(())
     }
+}
+
+/// What completes the schema, as far as the record knows now; a dry run has only what it would record.
+fn list_post_data(subscriber: &mut Session, prepared: &Prepared) -> Result<Vec<PostStatement>> {
+    let noted = post_data::list(subscriber)?;
+    Ok(if subscriber.is_dry() && noted.is_empty() { prepared.post_data.clone() } else { noted })
 }
 
 /// The selection has grown since the schema was made.
