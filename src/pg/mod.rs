@@ -7,7 +7,10 @@ pub mod lock;
 pub mod record;
 pub mod server;
 #[cfg(test)]
+pub mod test_certificates;
+#[cfg(test)]
 pub mod test_server;
+pub mod tls;
 pub mod wire;
 
 pub use conninfo::Conninfo;

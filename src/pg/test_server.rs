@@ -54,7 +54,8 @@ impl TestServer {
             own(name, contents);
         }
         let log = data.join("log").display().to_string();
-        server.program("pg_ctl", &["-D", &data_text, "-l", &log, "-w", "-t", "60", "start"]);
+        let output = server.command("pg_ctl", &["-D", &data_text, "-l", &log, "-w", "-t", "60", "start"]);
+        assert!(output.status.success(), "{}", fs::read_to_string(&log).unwrap_or_default());
         server
     }
 
