@@ -164,8 +164,7 @@ fn everything_that_a_schema_can_hold_arrives_as_it_was() {
     let report = pair.copy_all();
     assert_equal(&pair);
     let mut source = pair.source();
-    let rows = source.query_text("select sum((s.n)) from (select count(*)::int8 as n from only public.big union all select count(*) from public.p) as s", &[]).unwrap();
-    assert!(report.rows > 0 && report.bytes > 0 && rows.len() == 1);
+    assert!(report.rows > 0 && report.bytes > 0);
     let copies = list_table_copies(&mut pair.target()).unwrap();
     for copy in &copies {
         assert_eq!(copy.state, State::Copied);
@@ -391,7 +390,7 @@ fn tables_that_exist_may_have_other_types_and_more_columns() {
 }
 
 #[test]
-fn a_lock_that_is_held_too_long_is_reported_with_its_holder() {
+fn a_copy_that_waits_for_a_lock_can_be_stopped_and_goes_on() {
     let pair = Pair::start();
     pair.source().change_script("create table public.t (n int4)").unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
@@ -399,13 +398,14 @@ fn a_lock_that_is_held_too_long_is_reported_with_its_holder() {
     let prepared = job.prepare().unwrap();
     let mut holder = pair.source();
     holder.change_script("begin; lock table public.t in access exclusive mode").unwrap();
-    let (result, _) = thread::scope(|scope| {
+    let (result, took) = thread::scope(|scope| {
         let copying = scope.spawn(|| job.copy_tables(&prepared));
         thread::sleep(std::time::Duration::from_secs(4));
         stop.store(true, Ordering::Relaxed);
         let began = std::time::Instant::now();
         (copying.join().unwrap(), began.elapsed())
     });
+    assert!(took < crate::pg::server::LOCK_TIMEOUT * 2, "{took:?}");
     assert!(matches!(result.unwrap_err(), Error::Interrupted { .. }));
     holder.change_script("rollback").unwrap();
     stop.store(false, Ordering::Relaxed);
