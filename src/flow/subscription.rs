@@ -250,14 +250,15 @@ fn terminate(session: &mut Session, pids: &[i32]) -> Result<()> {
 pub fn drop_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
     let Some(subscription) = find_subscription(subscriber, name)? else { return Ok(false) };
     let quoted = quote_identifier(name);
-    let mut script = String::new();
+    let mut script = Vec::new();
     if subscription.enabled {
-        script.push_str(&format!("alter subscription {quoted} disable;\n"));
+        script.push(format!("alter subscription {quoted} disable"));
     }
     if subscription.slot.is_some() {
-        script.push_str(&format!("alter subscription {quoted} set (slot_name = none);\n"));
+        script.push(format!("alter subscription {quoted} set (slot_name = none)"));
     }
-    script.push_str(&format!("drop subscription {quoted}"));
+    script.push(format!("drop subscription {quoted}"));
+    let script = script.join(";\n");
     subscriber.change_script(&script).doing(|| format!("drop subscription \"{name}\""))?;
     Ok(true)
 }

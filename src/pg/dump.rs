@@ -1,4 +1,4 @@
-//! The schema of a database, by pg_dump, as statements that another server can take.
+//! The schema of a database, by `pg_dump`, as statements that another server can take.
 
 pub mod fit;
 pub mod lexer;

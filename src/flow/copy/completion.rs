@@ -84,7 +84,8 @@ impl<'a> Builder<'a> {
                     })
                 },
             )
-        })?;
+        })
+        .doing(|| describe(statement))?;
         self.job.progress.statement_done(statement);
         Ok(())
     }
@@ -143,6 +144,14 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// `run "CREATE INDEX …"`: the beginning of the statement itself, for messages.
+fn describe(statement: &PostStatement) -> String {
+    let lines = statement.statement.lines().filter(|line| !line.starts_with("SET LOCAL "));
+    let text: String = lines.flat_map(|line| [line.trim(), " "]).collect();
+    let start: String = text.trim().chars().take(100).collect();
+    format!("run \"{start}\"")
+}
+
 /// Repeats `attempt` while others hold a lock that it needs.
 fn patiently<T>(go_on: impl Fn() -> Result<()>, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
@@ -164,10 +173,11 @@ impl CopyJob<'_> {
     /// Runs what is left of a stage; how many statements that was.
     pub fn complete_schema(&self, prepared: &Prepared, stage: Stage) -> Result<usize> {
         let mut session = self.subscriber.connect()?;
+        let post_data = super::list_post_data(&mut session, prepared)?;
         let mut count = 0;
         for kind in stage.kinds() {
             let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;
-            let statements: Vec<&PostStatement> = prepared.post_data.iter().filter(left).collect();
+            let statements: Vec<&PostStatement> = post_data.iter().filter(left).collect();
             count += statements.len();
             if session.is_dry() {
                 statements.iter().try_for_each(|statement| session.change_script(&statement.statement))?;

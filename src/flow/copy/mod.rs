@@ -138,7 +138,8 @@ impl CopyJob<'_> {
     /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there.
     pub fn copy_tables(&self, prepared: &Prepared) -> Result<CopyReport> {
         let mut session = self.subscriber.connect()?;
-        let works = self.plan(&mut session, prepared)?;
+        let post_data = list_post_data(&mut session, prepared)?;
+        let works = self.plan(&mut session, &post_data)?;
         if session.is_dry() {
             self.note(&mut session, &works)?;
             return Ok(CopyReport::default());
@@ -153,12 +154,9 @@ impl CopyJob<'_> {
             let table = work.transfer.table;
             let name = (table.schema.clone(), table.name.clone());
             match states.get(&name) {
-                None => {
-                    let message = format!("table \"{}\" is not in the record", table.display());
-                    return Err(Error::Internal { message });
-                }
+                None => return Err(unknown_table(table)),
                 Some(state) if state.state != State::Copied => pool.push(work.weight, Task::Table(index)),
-                Some(state) => self.push_indexes(&pool, &works, index, state.analyzed),
+                Some(state) => push_indexes(&pool, &works, index, state.analyzed),
             }
         }
         let start = || Worker { pipe: None, builder: None };
@@ -188,7 +186,7 @@ impl CopyJob<'_> {
     }
 
     /// How each table is to be copied.
-    fn plan(&self, subscriber: &mut Session, prepared: &Prepared) -> Result<Vec<Work<'_>>> {
+    fn plan(&self, subscriber: &mut Session, post_data: &[PostStatement]) -> Result<Vec<Work<'_>>> {
         let mut publisher = self.publisher.connect()?;
         let portable = objects::list_portable_types(&mut publisher)?;
         let portable_there = objects::list_portable_types(subscriber)?;
@@ -219,7 +217,7 @@ impl CopyJob<'_> {
                 let mine = |statement: &&PostStatement| {
                     statement.kind == kind && !statement.done && statement.table.as_ref() == Some(&key)
                 };
-                prepared.post_data.iter().filter(mine).cloned().collect::<Vec<_>>()
+                post_data.iter().filter(mine).cloned().collect::<Vec<_>>()
             };
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
             let weight = table.bytes.cast_unsigned();
@@ -233,20 +231,6 @@ impl CopyJob<'_> {
             }
         };
         Ok(self.tables.iter().map(work).collect())
-    }
-
-    /// Queues what follows a table's rows.
-    fn push_indexes(&self, pool: &Pool<Task>, works: &[Work], index: usize, analyzed: bool) {
-        let work = &works[index];
-        if work.transfer.table.partitioned {
-            return;
-        }
-        for statement in &work.indexes {
-            pool.push(work.weight, Task::Index(index, statement.clone()));
-        }
-        if work.indexes.is_empty() && !(analyzed && work.constraints.is_empty()) {
-            pool.push(work.weight, Task::Complete(index));
-        }
     }
 
     /// Notes what a dry run would do.
@@ -267,6 +251,36 @@ impl CopyJob<'_> {
             subscriber.note(format!("analyze {}", work.transfer.table.quoted()));
         }
         Ok(())
+    }
+}
+
+/// What completes the schema, as far as the record knows now; a dry run has only what it would record.
+fn list_post_data(subscriber: &mut Session, prepared: &Prepared) -> Result<Vec<PostStatement>> {
+    let noted = post_data::list(subscriber)?;
+    Ok(if subscriber.is_dry() && noted.is_empty() { prepared.post_data.clone() } else { noted })
+}
+
+/// The selection has grown since the schema was made.
+fn unknown_table(table: &Table) -> Error {
+    Error::Refused {
+        kind: "selection_changed",
+        message: format!("table \"{}\" was not there when the mirror was begun", table.display()),
+        detail: None,
+        hint: "Exclude it under mirror.exclude, or run \"pgdetour clean\" and begin again.".into(),
+    }
+}
+
+/// Queues what follows a table's rows.
+fn push_indexes(pool: &Pool<Task>, works: &[Work], index: usize, analyzed: bool) {
+    let work = &works[index];
+    if work.transfer.table.partitioned {
+        return;
+    }
+    for statement in &work.indexes {
+        pool.push(work.weight, Task::Index(index, statement.clone()));
+    }
+    if work.indexes.is_empty() && !(analyzed && work.constraints.is_empty()) {
+        pool.push(work.weight, Task::Complete(index));
     }
 }
 
@@ -340,7 +354,7 @@ impl<'a> Crew<'a> {
         if !work.cut {
             let copied = self.pipe(worker)?.copy_whole(&work.transfer, &mut self.progress(&name))?;
             self.job.progress.table_copied(&name, copied.rows, copied.bytes);
-            self.job.push_indexes(self.pool, self.works, index, false);
+            push_indexes(self.pool, self.works, index, false);
             return Ok(());
         }
         let ranges = work.transfer.ranges(self.job.jobs);
@@ -368,7 +382,7 @@ impl<'a> Crew<'a> {
         if shared.finish_range(copied) {
             let copied = pipe.finish_ranges(&work.transfer, shared)?;
             self.job.progress.table_copied(&name, copied.rows, copied.bytes);
-            self.job.push_indexes(self.pool, self.works, index, false);
+            push_indexes(self.pool, self.works, index, false);
         }
         Ok(())
     }

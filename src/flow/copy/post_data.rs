@@ -266,7 +266,7 @@ impl Words<'_> {
             return tables.contains_key(&table).then_some((Kind::Constraint, table));
         }
         let (table, next) = self.altered()?;
-        if !(self.is(next, "add") && self.is(next + 1, "constraint")) || !tables.contains_key(&table) {
+        if !(self.is(next, "add") && self.is(next + 1, "constraint") && tables.contains_key(&table)) {
             return None;
         }
         let what = next + 3;
@@ -356,9 +356,8 @@ mod tests {
             deferral: String::new(),
         };
         let constraints = BTreeMap::from([((name, "a_pkey".to_owned()), index)]);
-        let sorter = Sorter::new(&tables, constraints);
-        let sorted = sorter.sort(&script::split(dump), &[]);
-        sorted.into_iter().map(|s| (s.kind, s.table.map(|table| table.1), s.statement)).collect()
+        let statements = Sorter::new(&tables, constraints).sort(&script::split(dump), &[]);
+        statements.into_iter().map(|s| (s.kind, s.table.map(|table| table.1), s.statement)).collect()
     }
 
     fn entry(kind: &str, statements: &str) -> String {

@@ -195,3 +195,97 @@ pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> 
     };
     Ok(rows.iter().map(role).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::Server;
+    use crate::pg::catalog::{self, objects};
+    use crate::pg::test_server::TestServer;
+    use crate::phase::Side;
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_server_a_database_and_our_role_are_told_as_they_are() {
+        let one = TestServer::start("max_replication_slots = 7");
+        let server = Server {
+            side: Side::Source,
+            conninfo: one.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        };
+        let mut session = server.connect().unwrap();
+        let make = "create database other; create role limited login connection limit 3; create role grouped; grant grouped to limited";
+        make.split("; ").for_each(|statement| session.change_script(statement).unwrap());
+        let facts = read_server(&mut session).unwrap();
+        assert_eq!((facts.free_slots, facts.in_recovery, facts.wal_level.as_str()), (7, false, "logical"));
+        session
+            .change_script("select pg_catalog.pg_create_logical_replication_slot('s', 'pgoutput')")
+            .unwrap();
+        assert_eq!(read_server(&mut session).unwrap().free_slots, 6);
+        let database = read_database(&mut session).unwrap();
+        assert_eq!((database.name.as_str(), database.encoding.as_str()), ("postgres", "UTF8"));
+        assert!(read_system_identifier(&mut session).unwrap().is_some());
+        assert!(may_set_replica_role(&mut session).unwrap());
+        let role = read_own_role(&mut session).unwrap();
+        assert!(role.superuser && role.replication && role.name == "postgres");
+        let roles = list_roles(&mut session, &["limited".into(), "nobody".into()]).unwrap();
+        assert_eq!(roles.len(), 1);
+        assert_eq!((roles[0].connection_limit, roles[0].may_connect), (3, true));
+        assert_eq!(roles[0].member_of, ["grouped"]);
+    }
+
+    #[test]
+    fn a_database_is_known_again_whatever_led_there() {
+        let one = TestServer::start("");
+        let two = TestServer::start("");
+        let connect = |server: &TestServer, dbname: &str| {
+            let text = format!("host=127.0.0.1 port={} dbname={dbname} user=postgres", server.port);
+            let conninfo = crate::pg::Conninfo::parse(&text).unwrap();
+            let plan = Plan::real();
+            Server { side: Side::Target, conninfo, application_name: "pgdetour test".into(), plan }
+                .connect()
+                .unwrap()
+        };
+        let mut first = connect(&one, "postgres");
+        first.change_script("create database other").unwrap();
+        assert!(is_same_database(&mut first, &mut connect(&one, "postgres")).unwrap());
+        assert!(!is_same_database(&mut first, &mut connect(&one, "other")).unwrap());
+        assert!(!is_same_database(&mut first, &mut connect(&two, "postgres")).unwrap());
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_same_on_both_sides_and_changes_with_the_table() {
+        let one = TestServer::start("");
+        let server = Server {
+            side: Side::Source,
+            conninfo: one.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        };
+        let mut session = server.connect().unwrap();
+        assert!(objects::list_user_objects(&mut session).unwrap().is_empty());
+        session.change_script("create table public.t (id int4 primary key, gone int4, s text); create type public.e as enum ('a')").unwrap();
+        let kinds: Vec<String> =
+            objects::list_user_objects(&mut session).unwrap().into_iter().map(|object| object.kind).collect();
+        assert_eq!(kinds, ["table", "type"]);
+        let tables = catalog::list_tables(&mut session).unwrap();
+        let mut print = || objects::fingerprint_tables(&mut session, &tables).unwrap();
+        let before = print();
+        assert_eq!(before, print());
+        for change in [
+            "alter table public.t alter s type varchar(5)",
+            "alter table public.t drop gone",
+            "alter table public.t replica identity full",
+            "alter table public.t alter s set not null",
+        ] {
+            let before = objects::fingerprint_tables(&mut session, &tables).unwrap();
+            session.change_script(change).unwrap();
+            assert_ne!(before, objects::fingerprint_tables(&mut session, &tables).unwrap(), "{change}");
+        }
+        // The same table made at once, without a dropped column, has the same fingerprint.
+        let before = objects::fingerprint_tables(&mut session, &tables).unwrap();
+        session.change_script("drop table public.t; create table public.t (id int4 primary key, s varchar(5) not null); alter table public.t replica identity full").unwrap();
+        assert_eq!(before, objects::fingerprint_tables(&mut session, &tables).unwrap());
+    }
+}

@@ -138,6 +138,12 @@ fn fit_statement(
         left_out.add("may not comment on extensions".into(), display);
         return None;
     }
+    let event_trigger = ["create", "alter"].iter().any(|verb| reader.begins(&[verb, "event", "trigger"]))
+        || reader.begins(&["comment", "on", "event", "trigger"]);
+    if event_trigger && !abilities.superuser {
+        left_out.add("only superusers may make event triggers".into(), display);
+        return None;
+    }
     if reader.begins(&["create", "policy"]) {
         return fit_policy(statement, reader, display, abilities, left_out);
     }

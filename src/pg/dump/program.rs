@@ -1,4 +1,4 @@
-//! The pg_dump program: which one, and a run of it that can be stopped.
+//! The `pg_dump` program: which one, and a run of it that can be stopped.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use std::time::Duration;
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Server;
 
-/// Folder to look for pg_dump in, before and instead of all others.
+/// Folder to look for `pg_dump` in, before and instead of all others.
 pub const FOLDER_VARIABLE: &str = "PGDETOUR_PG_BIN";
 
-/// How long pg_dump waits for a table's lock.
+/// How long `pg_dump` waits for a table's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// The oldest pg_dump here that is of `major` or newer: a server is dumped by its own major or a later one.
+/// The oldest `pg_dump` here that is of `major` or newer: a server is dumped by its own major or a later one.
 pub fn find_pg_dump(major: i32) -> Result<PathBuf> {
     let found = list_pg_dumps();
     let fitting = found.iter().filter(|(version, _)| *version >= major).min_by_key(|(version, _)| *version);
@@ -34,7 +34,7 @@ pub fn find_pg_dump(major: i32) -> Result<PathBuf> {
     })
 }
 
-/// Every pg_dump here with its major version, in the order in which the folders are searched.
+/// Every `pg_dump` here with its major version, in the order in which the folders are searched.
 fn list_pg_dumps() -> Vec<(i32, PathBuf)> {
     let folders = match std::env::var_os(FOLDER_VARIABLE) {
         Some(folder) => vec![PathBuf::from(folder)],
@@ -144,7 +144,7 @@ pub fn stopped() -> Error {
     Error::Interrupted { signal: 15 }
 }
 
-/// pg_dump's own message, without its name and with its details apart.
+/// `pg_dump`'s own message, without its name and with its details apart.
 fn failure(publisher: &Server, messages: &str) -> Error {
     let mut lines = messages.lines().map(|line| {
         let line = line.strip_prefix("pg_dump: ").unwrap_or(line);

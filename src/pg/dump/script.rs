@@ -1,11 +1,11 @@
-//! A plain pg_dump script, taken apart into its entries and their statements.
+//! A plain `pg_dump` script, taken apart into its entries and their statements.
 
 use crate::pg::dump::lexer::{Kind, Lexer};
 
 /// One object of a dump, with the statements that make it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// `INDEX`, `FK CONSTRAINT`, …, as pg_dump's comment says; empty before the first entry.
+    /// `INDEX`, `FK CONSTRAINT`, …, as `pg_dump`'s comment says; empty before the first entry.
     pub kind: String,
     /// The name that the comment gives, line ends replaced by spaces: for messages only.
     pub name: String,
