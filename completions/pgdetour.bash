@@ -143,7 +143,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__clean)
-            opts="-c -y -q -v -h -V --stay --drop-data --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --stay --drop-data --keep-data --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -151,7 +151,8 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -s c -l config 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l stay -d 'Make the target the new home: leave traffic there and forget the way back'
-complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l drop-data -d 'Also drop the mirrored tables that pgdetour created on the target'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l drop-data -d 'Drop the copies on the target too, which pgdetour does by itself only before cutover'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l keep-data -d 'Keep the copies on the target, also before cutover'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand clean" -s y -l yes -d 'Answer the confirmation with yes'

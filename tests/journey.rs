@@ -174,7 +174,7 @@ fn clean_before_cutover_takes_the_detour_back_to_where_it_began() {
     let before: Vec<String> = before.into_iter().filter(|line| line.starts_with("source")).collect();
     let detour = detour.writing().mirrored().run("clean").exits(0).phase("absent").serving(Serving::Source);
     let after = detour.fingerprint();
-    let is_ours = |line: &&String| !line.contains("public.entry has") && !line.contains("public.tally has");
+    let is_ours = |line: &&String| !line.contains(": entry has") && !line.contains(": tally has");
     let lost: Vec<&String> = before.iter().filter(is_ours).filter(|line| !after.contains(line)).collect();
     assert!(lost.is_empty(), "{lost:?}");
     detour.no_client_error().no_row_lost();

@@ -15,7 +15,10 @@ impl Run {
         let planned = self.plan.is_dry() && !matches!(self.command, Command::Check | Command::Status | Command::Verify);
         let (phase, serving) = self.reported.unwrap_or_else(|| (self.phase(), self.serving()));
         let (report, error) = match result {
-            Ok(_) if planned => (json!({ "dry_run": true, "steps": self.steps_report() }), None),
+            // A finished command has no steps left: what it came to is the answer, dry or not.
+            Ok(_) if planned && !self.steps.is_empty() => {
+                (json!({ "dry_run": true, "steps": self.steps_report() }), None)
+            }
             Ok(report) => (report, None),
             Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
         };
