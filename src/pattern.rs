@@ -53,11 +53,6 @@ impl Pattern {
     pub fn means_as(&self, other: &Pattern) -> bool {
         self.schema.as_str() == other.schema.as_str() && self.name.as_str() == other.name.as_str()
     }
-
-    /// The table that this names, when it has a schema and nothing that stands for other characters.
-    pub fn table(&self) -> Option<&TableName> {
-        self.literal.as_ref()
-    }
 }
 
 impl fmt::Display for Pattern {

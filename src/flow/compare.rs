@@ -157,7 +157,9 @@ impl HashedSide {
         let only = if partitioned { "" } else { "only " };
         let from = table.quoted();
         HashedSide {
-            rows: format!("select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"),
+            rows: format!(
+                "select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"
+            ),
             buckets,
             name: table.to_string(),
         }

@@ -167,18 +167,6 @@ impl Mapping {
 }
 
 impl TableRule {
-    /// Whether it renames nothing and computes nothing: same table, same columns, same types.
-    pub fn is_identity(&self) -> bool {
-        self.from == self.to
-            && self.complete
-            && self.columns.len() == self.old_columns.len()
-            && self.columns.iter().zip(&self.old_columns).all(|(new, old)| {
-                new.name == old.name
-                    && new.type_name == old.stage_type
-                    && new.expression == sql::quote_identifier(&old.name)
-            })
-    }
-
     /// The subscriber's table for UPDATE, DELETE and TRUNCATE: rows of tables that inherit from it are not its own.
     pub fn target(&self) -> String {
         let only = if self.to_partitioned { "" } else { "only " };

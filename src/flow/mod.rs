@@ -19,15 +19,15 @@ pub mod mapping;
 pub mod marker;
 pub mod pgoutput;
 pub mod publication;
+pub mod sequences;
 pub mod slot;
 pub mod snapshot;
 mod statement;
-pub mod sequences;
 pub mod stream;
 pub mod subscription;
 
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
-pub use mapping::{MapRule, Mapping, TableName};
+pub use mapping::TableName;
 pub use snapshot::Snapshot;
 
 /// Which way changes go.

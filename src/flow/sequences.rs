@@ -135,16 +135,6 @@ pub fn plan(publisher: &Server, subscriber: &Server) -> Result<SequencePlan> {
 }
 
 impl SequencePlan {
-    /// How many there are on the publisher.
-    pub fn len(&self) -> usize {
-        self.sequences.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sequences.is_empty()
-    }
-
     fn prepare(&mut self) -> Result<()> {
         let reading = "prepare to read sequences";
         for chunk in self.sequences.chunks(CHUNK) {

@@ -49,17 +49,6 @@ pub struct Subscription {
     pub apply_errors: Option<i64>,
 }
 
-/// How far the consumer of a slot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApplyLag {
-    /// A consumer is connected.
-    pub active: bool,
-    /// End of what the consumer has made durable.
-    pub confirmed: Option<PgLsn>,
-    /// WAL of the publisher after that, in bytes.
-    pub bytes: i64,
-}
-
 /// Makes the subscription, not enabled, without copying and without a new slot. Changes nothing if it exists.
 pub fn create_subscription(subscriber: &mut Session, new: &NewSubscription) -> Result<bool> {
     if find_subscription(subscriber, new.name)?.is_some() {
@@ -130,16 +119,6 @@ pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<
             .get::<_, Option<f64>>("silent_seconds")
             .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
         apply_errors,
-    }))
-}
-
-/// How far the consumer of `slot` is; none when there is no such slot.
-pub fn read_apply_lag(publisher: &mut Session, slot: &str) -> Result<Option<ApplyLag>> {
-    let row = publisher.query_opt(&sql::flow::READ_SLOT_USE, &[&slot])?;
-    Ok(row.map(|row| ApplyLag {
-        active: row.get("active"),
-        confirmed: row.get("confirmed_flush_lsn"),
-        bytes: row.get("lag_bytes"),
     }))
 }
 

@@ -107,17 +107,6 @@ impl Bar {
         self.keep_pace();
     }
 
-    /// So many bytes are done in all.
-    pub fn set(&self, done: u64) {
-        self.drawn.set_position(done);
-        self.keep_pace();
-    }
-
-    /// The total has turned out to be another one.
-    pub fn set_total(&self, total: u64) {
-        self.drawn.set_length(total);
-    }
-
     /// The work has ended, well or not.
     pub fn end(&self) {
         self.drawn.finish_and_clear();

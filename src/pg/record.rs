@@ -197,6 +197,34 @@ pub fn note_event(target: &mut Session, command: &str, message: &str, took: Opti
     target.change(sql::INSERT_EVENT.text, &[&command, &message, &host, &ms]).map(drop)
 }
 
+/// One line of the detour's history.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Event {
+    /// When, by the target's clock.
+    pub happened_at: String,
+    /// The command that ran.
+    pub command: String,
+    /// What happened.
+    pub message: String,
+    /// The role that ran it.
+    pub who: String,
+    /// The host from which it ran.
+    pub host: Option<String>,
+}
+
+/// The latest `count` lines of the detour's history, last first.
+pub fn list_events(target: &mut Session, count: i64) -> Result<Vec<Event>> {
+    let rows = target.query(&sql::LIST_EVENTS, &[&count])?;
+    let event = |row: &postgres::Row| Event {
+        happened_at: row.get("happened_at"),
+        command: row.get("command"),
+        message: row.get("message"),
+        who: row.get("who"),
+        host: row.get("host"),
+    };
+    Ok(rows.iter().map(event).collect())
+}
+
 /// Sets where a flow begins on its subscriber, forgetting what it had counted.
 pub fn write_progress(subscriber: &mut Session, flow: &str, detour: &str, lsn: PgLsn) -> Result<()> {
     subscriber

@@ -1,17 +1,12 @@
 //! Removes every object that pgdetour made, on both sides, found by its fixed name.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
-use crate::phase::{Phase, Serving, Side};
+use crate::phase::Phase;
 use crate::steps::{Needs, Run, capture, mirror};
-
-/// How long the last reader of a slot may take to leave it.
-const SLOT_BUDGET: Duration = Duration::from_secs(30);
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,9 +40,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.confirm("move general traffic home to the source")?;
     run.step("replay what is captured", |run| replay::catch_up(run, Some(bounds.drain_timeout)))?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
-    let mut plan = run.step("plan sequences", |run| {
-        sequences::plan(run.server(Side::Target), run.server(Side::Source))
-    })?;
+    let mut plan = run
+        .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
     let flow = run.step("start replay", |run| replay::start(run, &id))?;

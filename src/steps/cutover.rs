@@ -35,9 +35,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
-    let mut plan = run.step("plan sequences", |run| {
-        sequences::plan(run.server(Side::Source), run.server(Side::Target))
-    })?;
+    let mut plan = run
+        .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
         lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)?;

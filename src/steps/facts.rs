@@ -74,5 +74,6 @@ impl Facts {
 
 /// A position in the form that the record keeps.
 pub fn parse_lsn(text: &str) -> Result<PgLsn> {
-    text.parse().map_err(|_| Error::Internal { message: format!("\"{text}\" in the record is not a WAL position") })
+    text.parse()
+        .map_err(|_| Error::Internal { message: format!("\"{text}\" in the record is not a WAL position") })
 }

@@ -1,16 +1,17 @@
 //! Copies the source to the target and hands over to PostgreSQL's own replication.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
 use crate::flow::subscription::NewSubscription;
-use crate::flow::{Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription};
+use crate::flow::{
+    Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription,
+};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::{Conninfo, record};
@@ -44,7 +45,9 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     run.step("create publication", |run| {
         publication::create_publication(run.source(), PUBLICATION, &published(&tables)).map(drop)
     })?;
-    run.step("create slot", |run| slot::create_slot(run.source(), SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop))?;
+    run.step("create slot", |run| {
+        slot::create_slot(run.source(), SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
+    })?;
     run.step("wait for older transactions", |run| {
         slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
     })?;
@@ -137,7 +140,13 @@ fn copy_tables(run: &mut Run, tables: &[Table], jobs: usize, prepared: &Prepared
     with_job(run, tables, jobs, |job| job.copy_tables(prepared))
 }
 
-fn complete(run: &mut Run, tables: &[Table], jobs: usize, prepared: &mut Prepared, stage: Stage) -> Result<()> {
+fn complete(
+    run: &mut Run,
+    tables: &[Table],
+    jobs: usize,
+    prepared: &mut Prepared,
+    stage: Stage,
+) -> Result<()> {
     with_job(run, tables, jobs, |job| job.complete_schema(prepared, stage)).map(drop)
 }
 
@@ -191,7 +200,8 @@ fn hand_over(run: &mut Run) -> Result<()> {
         Some(text) => Conninfo::parse(text)?.libpq_text(),
         None => run.server(Side::Source).conninfo.libpq_text(),
     };
-    let new = NewSubscription { name: SUBSCRIPTION, conninfo: &conninfo, publication: PUBLICATION, slot: SLOT };
+    let new =
+        NewSubscription { name: SUBSCRIPTION, conninfo: &conninfo, publication: PUBLICATION, slot: SLOT };
     subscription::create_subscription(run.target(), &new)?;
     subscription::enable_subscription(run.target(), SUBSCRIPTION).map(drop)
 }
@@ -224,4 +234,3 @@ pub fn drop_flow(run: &mut Run) -> Result<()> {
     slot::drop_slot(source, SLOT, SLOT_BUDGET)?;
     publication::drop_publication(source, PUBLICATION).map(drop)
 }
-

@@ -36,8 +36,8 @@ use crate::pg::{Conninfo, Server, Session};
 use crate::phase::{Command, Phase, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
-use facts::Facts;
 pub use clean::{Copies, Extent};
+use facts::Facts;
 pub use open::Needs;
 pub use signals::Signals;
 pub use switch::Bounds;
@@ -100,18 +100,21 @@ struct PlannedStep {
 
 impl Run {
     /// A run that has not touched anything yet. What the configuration asks for and this version cannot do is refused.
-    pub fn new(command: Command, config: Config, output: Output, plan: Plan, signals: Signals) -> Result<Run> {
+    pub fn new(
+        command: Command,
+        config: Config,
+        output: Output,
+        plan: Plan,
+        signals: Signals,
+    ) -> Result<Run> {
         let unsupported = config.unsupported();
         if !unsupported.is_empty() {
             return Err(Error::ChecksFailed { findings: unsupported });
         }
         let server = |side: Side| {
-            Ok(Server {
-                side,
-                conninfo: Conninfo::parse(config.conninfo(side)?)?,
-                application_name: format!("pgdetour {command}"),
-                plan: plan.clone(),
-            })
+            let conninfo = Conninfo::parse(config.conninfo(side)?)?;
+            conninfo.warnings().iter().for_each(|warning| output.warn(warning));
+            Ok(Server { side, conninfo, application_name: format!("pgdetour {command}"), plan: plan.clone() })
         };
         Ok(Run {
             source_server: server(Side::Source)?,
@@ -256,7 +259,9 @@ impl Run {
     /// Id of the detour.
     fn detour_id(&self) -> Result<String> {
         let detour = self.detour.as_ref();
-        detour.map(|detour| detour.id.clone()).ok_or_else(|| Error::Internal { message: "there is no record".into() })
+        detour
+            .map(|detour| detour.id.clone())
+            .ok_or_else(|| Error::Internal { message: "there is no record".into() })
     }
 
     /// Id of the detour; in a dry run before there is one, a word in its place.

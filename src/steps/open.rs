@@ -1,9 +1,9 @@
 //! How a run begins: sessions, the proof of which database is which, locks, the record, the phase.
 
 use crate::error::{Error, Result};
+use crate::pg::catalog;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Stamp};
-use crate::pg::catalog;
 use crate::phase::{Command, Phase, Side};
 use crate::steps::Run;
 
@@ -92,7 +92,8 @@ impl Run {
             kind: "same_database",
             message: "source and target are the same database".into(),
             detail: None,
-            hint: "Give [target] the conninfo of the database that is to take over during maintenance.".into(),
+            hint: "Give [target] the conninfo of the database that is to take over during maintenance."
+                .into(),
         })
     }
 
@@ -124,9 +125,10 @@ impl Run {
                     kind: "stamp_missing",
                     message: "the source does not know of the detour that the target belongs to".into(),
                     detail: Some("schema \"pgdetour\" of the source is missing or has no stamp".into()),
-                    hint: "Is this the database that was mirrored? If it was restored from a dump, restore its \
+                    hint:
+                        "Is this the database that was mirrored? If it was restored from a dump, restore its \
                            schema \"pgdetour\" too: replay needs the position that is kept there."
-                        .into(),
+                            .into(),
                 })
             }
             _ => Ok(()),
@@ -140,8 +142,9 @@ fn refuse_swapped(configured: Side, stamp: Option<&Stamp>) -> Result<()> {
             kind: "sides_swapped",
             message: format!("the database configured as {configured} is stamped as the {}", stamp.side),
             detail: Some(format!("the stamp is in its table pgdetour.stamp, of detour {}", stamp.detour)),
-            hint: "Swap the conninfo of [source] and [target]; the words never flip, not even while detoured."
-                .into(),
+            hint:
+                "Swap the conninfo of [source] and [target]; the words never flip, not even while detoured."
+                    .into(),
         }),
         _ => Ok(()),
     }

@@ -12,7 +12,8 @@ impl Run {
     pub fn into_outcome(self, result: Result<Value>) -> (Outcome, Option<Error>) {
         let knows_phase = self.record_read || self.reported.is_some();
         // Commands that change nothing do the same in a dry run.
-        let planned = self.plan.is_dry() && !matches!(self.command, Command::Check | Command::Status | Command::Verify);
+        let planned =
+            self.plan.is_dry() && !matches!(self.command, Command::Check | Command::Status | Command::Verify);
         let (phase, serving) = self.reported.unwrap_or_else(|| (self.phase(), self.serving()));
         let (report, error) = match result {
             // A finished command has no steps left: what it came to is the answer, dry or not.

@@ -41,6 +41,7 @@ pub const CAPTURE: &[Check] = &[
 /// What `cutover` needs, beside what `capture` does.
 pub const CUTOVER: &[Check] = &[
     servers::mirror_is_running,
+    tables::schema_unchanged,
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
@@ -50,7 +51,8 @@ pub const CUTOVER: &[Check] = &[
 ];
 
 /// What `replay` needs.
-pub const REPLAY: &[Check] = &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
+pub const REPLAY: &[Check] =
+    &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
 /// What `cutback` needs, beside what `replay` does.
 pub const CUTBACK: &[Check] =

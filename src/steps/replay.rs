@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
-use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, lag, marker};
+use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
 use crate::steps::{Needs, Run, capture, preconditions};
@@ -69,7 +69,9 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     };
     let applied = apply_until(flow, until, &stop, budget, &mut tell)?;
     if !applied.replica_role {
-        run.warn("our role may not set session_replication_role on the source: changes were applied row by row");
+        run.warn(
+            "our role may not set session_replication_role on the source: changes were applied row by row",
+        );
     }
     Ok(applied)
 }
@@ -125,8 +127,9 @@ impl Running {
             thread::sleep(Duration::from_micros(200));
         }
         self.stop.store(true, Ordering::SeqCst);
-        let applied =
-            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
+        let applied = thread
+            .join()
+            .map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
         if applied.reached {
             return Ok(());
         }

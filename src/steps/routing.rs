@@ -46,7 +46,10 @@ fn settings(router: &Router) -> Result<RouterSettings> {
                 message: "router.kind is \"command\", but no program is given".into(),
                 hint: "Write [router.command] program = [\"…\"].".into(),
             })?;
-            RouterSettings::Command(CommandSettings { program: command.program.clone(), timeout: command.timeout })
+            RouterSettings::Command(CommandSettings {
+                program: command.program.clone(),
+                timeout: command.timeout,
+            })
         }
         RouterKind::Haproxy => RouterSettings::HaProxy,
         RouterKind::None => RouterSettings::None,

@@ -10,11 +10,17 @@ impl Run {
     /// Tables of one side that `[mirror]` selects; a partition goes with its root.
     pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
-        let mut tables = catalog::list_tables(self.session(side))?;
+        let all = catalog::list_tables(self.session(side))?;
+        let mut tables = all.clone();
         tables.retain(|table| match &table.root {
             Some((schema, name)) => selection.matches(schema, name),
             None => selection.matches(&table.schema, &table.name),
         });
+        let names: Vec<(&str, &str)> =
+            all.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+        for pattern in selection.idle(&names) {
+            self.warn(format!("no table matches \"{pattern}\" of [mirror]"));
+        }
         Ok(tables)
     }
 

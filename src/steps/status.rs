@@ -4,10 +4,13 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::flow::{lag, slot, subscription};
-use crate::pg::record;
+use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::{Run, capture, mirror};
+
+/// How much of the history is shown.
+const SHOWN_EVENTS: i64 = 10;
 
 /// Runs the command; its report. A part that cannot be read is `null`, with a warning that says why.
 pub fn run(run: &mut Run) -> Result<Value> {
@@ -26,7 +29,10 @@ pub fn run(run: &mut Run) -> Result<Value> {
         "router": routers,
         "wrong_side": wrong_side(run, serving),
         "orphans": orphans(run, phase),
+        "restricted": restricted(run),
+        "fenced": fenced(run),
         "done": steps_of_phase(run, phase),
+        "history": history(run),
     });
     Ok(report)
 }
@@ -43,7 +49,10 @@ fn read_phase(run: &mut Run) -> Result<(Phase, Serving)> {
     };
     match stamp {
         Some(stamp) => {
-            run.warn(format!("the target does not answer: phase \"{}\" is what the source was told last", stamp.phase));
+            run.warn(format!(
+                "the target does not answer: phase \"{}\" is what the source was told last",
+                stamp.phase
+            ));
             Ok((stamp.phase, stamp.serving))
         }
         None => {
@@ -77,7 +86,9 @@ fn who_serves(run: &mut Run, phase: Phase, recorded: Serving, routers: &[RouterS
     match first {
         Some(side) if sides.all(|other| other == Some(side)) => {
             if Serving::from(side) != recorded && recorded != Serving::Nobody {
-                run.warn(format!("the record has the {recorded} serving, but the router points to the {side}"));
+                run.warn(format!(
+                    "the record has the {recorded} serving, but the router points to the {side}"
+                ));
             }
             side.into()
         }
@@ -89,9 +100,13 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
     if matches!(phase, Phase::Absent | Phase::Detoured | Phase::CuttingBack | Phase::Returned) {
         return None;
     }
-    let found = run.target.as_mut().and_then(|target| subscription::find_subscription(target, mirror::SUBSCRIPTION).ok().flatten());
+    let found = run
+        .target
+        .as_mut()
+        .and_then(|target| subscription::find_subscription(target, mirror::SUBSCRIPTION).ok().flatten());
     let slot = run.source.as_mut().and_then(|source| slot::find_slot(source, mirror::SLOT).ok().flatten());
-    let lag = run.source.as_mut().and_then(|source| lag::slot_bytes_behind(source, mirror::SLOT).ok().flatten());
+    let lag =
+        run.source.as_mut().and_then(|source| lag::slot_bytes_behind(source, mirror::SLOT).ok().flatten());
     Some(json!({
         "carried_by": found.as_ref().map(|_| "subscription"),
         "enabled": found.as_ref().map(|found| found.enabled),
@@ -151,9 +166,14 @@ fn wrong_side(run: &mut Run, serving: Serving) -> Vec<Value> {
         Side::Source => run.source.as_mut(),
         Side::Target => run.target.as_mut(),
     };
-    let found = session.and_then(|session| crate::pg::sessions::list_sessions(session, &roles).ok()).unwrap_or_default();
+    let found = session
+        .and_then(|session| crate::pg::sessions::list_sessions(session, &roles).ok())
+        .unwrap_or_default();
     if !found.is_empty() {
-        run.warn(format!("{} sessions of general roles are connected to the {side}, which does not serve", found.len()));
+        run.warn(format!(
+            "{} sessions of general roles are connected to the {side}, which does not serve",
+            found.len()
+        ));
     }
     found.iter().map(|session| json!({ "side": side, "pid": session.pid, "role": session.role, "address": session.address })).collect()
 }
@@ -165,6 +185,30 @@ fn orphans(run: &mut Run, phase: Phase) -> Vec<Value> {
     run.find_orphans().unwrap_or_default().into_iter().map(|orphan| json!(orphan)).collect()
 }
 
+fn restricted(run: &mut Run) -> Value {
+    json!(run.target.as_mut().and_then(|target| restriction::list_restricted(target).ok()))
+}
+
+/// On which side general roles are kept out.
+fn fenced(run: &mut Run) -> Value {
+    let roles = run.config.traffic.roles.clone();
+    let mut is_fenced = |session: &mut Option<Session>| {
+        session
+            .as_mut()
+            .filter(|_| !roles.is_empty())
+            .and_then(|session| fence::is_raised(session, &roles).ok())
+    };
+    json!({ "source": is_fenced(&mut run.source), "target": is_fenced(&mut run.target) })
+}
+
+/// The latest lines of the detour's history, last first.
+fn history(run: &mut Run) -> Value {
+    if run.detour.is_none() {
+        return json!([]);
+    }
+    json!(run.target.as_mut().and_then(|target| record::list_events(target, SHOWN_EVENTS).ok()))
+}
+
 /// The finished steps of the command in whose phase we are.
 fn steps_of_phase(run: &mut Run, phase: Phase) -> Vec<Value> {
     let command = match phase {
@@ -173,6 +217,7 @@ fn steps_of_phase(run: &mut Run, phase: Phase) -> Vec<Value> {
         Phase::CuttingBack => "cutback",
         _ => return Vec::new(),
     };
-    let steps = run.target.as_mut().and_then(|target| record::list_steps(target, command).ok()).unwrap_or_default();
+    let steps =
+        run.target.as_mut().and_then(|target| record::list_steps(target, command).ok()).unwrap_or_default();
     steps.into_iter().map(|step| json!({ "name": step.name, "ms": step.ms })).collect()
 }

@@ -117,7 +117,10 @@ impl Run {
         }
         self.detour = record::read_detour(self.target())?;
         if self.is_decided() {
-            self.warn(format!("the switch to the {} had been decided when the connection broke", switch.to()));
+            self.warn(format!(
+                "the switch to the {} had been decided when the connection broke",
+                switch.to()
+            ));
         }
         Ok(())
     }
@@ -214,7 +217,9 @@ impl Run {
 
     fn slowest_step(&self) -> String {
         let slowest = self.steps.iter().max_by(|a, b| a.ms.total_cmp(&b.ms));
-        slowest.map_or_else(String::new, |step| format!("the slowest step was \"{}\", {:.0} ms", step.name, step.ms))
+        slowest.map_or_else(String::new, |step| {
+            format!("the slowest step was \"{}\", {:.0} ms", step.name, step.ms)
+        })
     }
 
     /// Lets clients go on, on the side decided on, and takes the length of the pause.

@@ -31,7 +31,8 @@ impl Run {
     /// Notes in the record how to take back what comes next.
     pub fn note_undo(&mut self, undo: &Undo) -> Result<()> {
         let command = self.command.name();
-        let action = serde_json::to_value(undo).map_err(|error| Error::Internal { message: error.to_string() })?;
+        let action =
+            serde_json::to_value(undo).map_err(|error| Error::Internal { message: error.to_string() })?;
         record::push_undo(self.target(), command, &action)
     }
 
@@ -40,15 +41,18 @@ impl Run {
     pub fn take_back(&mut self, switch: Switch) -> Result<()> {
         let command = self.command.name();
         for (ordinal, action) in record::list_undo(self.target(), command)? {
-            let undo: Undo = serde_json::from_value(action)
-                .map_err(|error| Error::Internal { message: format!("the record's undo cannot be read: {error}") })?;
+            let undo: Undo = serde_json::from_value(action).map_err(|error| Error::Internal {
+                message: format!("the record's undo cannot be read: {error}"),
+            })?;
             match &undo {
                 Undo::Resume => {
                     self.routers()?.resume()?;
                     self.held_since = None;
                 }
                 Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence)?,
-                Undo::EnableSubscription => subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION).map(drop)?,
+                Undo::EnableSubscription => {
+                    subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION).map(drop)?
+                }
             }
             record::remove_undo(self.target(), ordinal)?;
         }

@@ -27,9 +27,8 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
     let live = run.phase() == Phase::Mirrored && !run.plan.is_dry();
     let mut tables = Vec::new();
     for rule in mapping.pairs() {
-        let chosen = |name: &TableName| {
-            wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name))
-        };
+        let chosen =
+            |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
         if !chosen(&rule.from) && !chosen(&rule.to) {
             continue;
         }
@@ -60,7 +59,9 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
         message: format!("{} tables differ", unequal.len()),
         detail: Some(unequal.join("; ")),
         hint: match run.phase() {
-            Phase::Detoured => "Changes that were not replayed yet differ too: run pgdetour replay, then verify again.",
+            Phase::Detoured => {
+                "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
+            }
             Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
             _ => "Find out who changed rows of the target before cutting over.",
         }

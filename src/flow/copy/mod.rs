@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub use completion::Stage;
 pub use post_data::{Kind, PostStatement};
 pub use record::{State, TableCopy, list_tables as list_table_copies};
-pub use schema::check_existing;
 
 use self::completion::Builder;
 use self::pool::Pool;

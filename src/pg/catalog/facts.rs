@@ -86,17 +86,6 @@ pub fn read_database(session: &mut Session) -> Result<DatabaseFacts> {
     })
 }
 
-/// The cluster's identifier, when our role may read it.
-pub fn read_system_identifier(session: &mut Session) -> Result<Option<i64>> {
-    let may = "select pg_catalog.has_function_privilege('pg_catalog.pg_control_system()'::pg_catalog.regprocedure, 'execute')";
-    if !session.query_text(may, &[])?[0].get::<_, bool>(0) {
-        return Ok(None);
-    }
-    let rows =
-        session.query_text("select s.system_identifier from pg_catalog.pg_control_system() as s", &[])?;
-    Ok(rows.first().map(|row| row.get(0)))
-}
-
 /// Whether both sessions are in one and the same database, whatever names and addresses led there.
 ///
 /// A lock taken in one is looked for in the other: copies of a cluster share identifiers, but not locks.

@@ -159,7 +159,9 @@ pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<()
     let now = read_emptiness(session)?;
     for extension in now.extensions.iter().filter(|name| !before.extensions.contains(name)) {
         let name = sql::quote_identifier(extension);
-        session.change_script(&format!("drop extension {name}")).doing(|| format!("drop extension {name}"))?;
+        session
+            .change_script(&format!("drop extension {name}"))
+            .doing(|| format!("drop extension {name}"))?;
     }
     for schema in now.schemas.iter().filter(|name| !before.schemas.contains(name)) {
         let name = sql::quote_identifier(schema);

@@ -177,17 +177,6 @@ impl Conninfo {
         &self.warnings
     }
 
-    /// The first host: a name, an address, or the directory of a socket.
-    pub fn host(&self) -> &str {
-        let first = &self.hosts[0];
-        if first.name.is_empty() { self.options.list("hostaddr")[0] } else { &first.name }
-    }
-
-    /// The first host's port.
-    pub fn port(&self) -> u16 {
-        self.hosts[0].port
-    }
-
     /// Name of the database.
     pub fn dbname(&self) -> &str {
         &self.dbname

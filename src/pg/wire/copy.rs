@@ -11,8 +11,6 @@ use crate::error::{Error, Result, ServerError};
 
 /// Messages above this are forwarded in pieces, so that one huge row does not have to fit into memory.
 const WHOLE_MESSAGE_LIMIT: usize = 1 << 20;
-/// Tag and length of a message.
-const HEADER: usize = 5;
 /// How long rows gather before a chunk that is not full is sent.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -89,14 +87,6 @@ impl Client {
                 Err(CopyError::Stopped(error))
             }
         }
-    }
-
-    /// Starts `COPY … FROM STDIN`.
-    pub fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>, ServerError> {
-        self.begin_copy(sql, b'G')?;
-        let mut frame = BytesMut::with_capacity(CHUNK + HEADER);
-        frame.put_bytes(0, HEADER);
-        Ok(CopyIn { client: self, frame, ended: false })
     }
 
     fn begin_copy(&mut self, sql: &str, expected: u8) -> Result<(), ServerError> {
@@ -332,61 +322,5 @@ impl Forward<'_> {
     /// Whether anything came from the sending server within `wait`.
     fn read(&mut self, wait: Duration) -> Result<bool, CopyError> {
         self.from.receive_more(wait).map(|count| count > 0).map_err(CopyError::Out)
-    }
-}
-
-/// A `COPY … FROM STDIN` that takes data in the format of its statement. Dropped before `finish`, it takes nothing.
-pub struct CopyIn<'a> {
-    client: &'a mut Client,
-    /// The next message, with room for its header.
-    frame: BytesMut,
-    ended: bool,
-}
-
-impl CopyIn<'_> {
-    /// Adds data, which need not end with a row. After an error nothing is taken.
-    pub fn write(&mut self, mut data: &[u8]) -> Result<(), ServerError> {
-        while !data.is_empty() {
-            let part = data.len().min(CHUNK + HEADER - self.frame.len());
-            self.frame.extend_from_slice(&data[..part]);
-            data = &data[part..];
-            if self.frame.len() == CHUNK + HEADER {
-                self.send()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the COPY; the number of rows that the server took.
-    pub fn finish(mut self) -> Result<u64, ServerError> {
-        self.send()?;
-        self.ended = true;
-        self.client.finish_copy_in(&mut || Ok(())).map_err(Push::of_server)
-    }
-
-    fn send(&mut self) -> Result<(), ServerError> {
-        if self.ended {
-            return Err(ServerError { message: "the COPY has failed before".into(), ..Default::default() });
-        }
-        if self.frame.len() == HEADER {
-            return Ok(());
-        }
-        let length = (self.frame.len() - 1) as u32;
-        self.frame[0] = b'd';
-        self.frame[1..HEADER].copy_from_slice(&length.to_be_bytes());
-        let pushed = self.client.push(&self.frame, &mut || Ok(()));
-        self.frame.truncate(HEADER);
-        pushed.map_err(|push| {
-            self.ended = true;
-            Push::of_server(push)
-        })
-    }
-}
-
-impl Drop for CopyIn<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.client.abandon_copy_in("given up");
-        }
     }
 }

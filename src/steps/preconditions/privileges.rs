@@ -1,10 +1,11 @@
 //! What our own roles have to be allowed on each side.
 
 use crate::error::{Checked, Result};
+use crate::flow::subscription;
 use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, read_own_role};
 use crate::phase::Side;
-use crate::steps::Run;
 use crate::sql::quote_identifier;
+use crate::steps::Run;
 
 /// What mirroring needs of our role on the source.
 pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -18,7 +19,10 @@ pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let oids: Vec<u32> = selected.iter().map(|table| table.oid).collect();
     for table in super::tables::not_owned(run.source(), &oids)? {
         let message = format!("role \"{}\" does not own table \"{table}\", so cannot publish it", role.name);
-        let hint = format!("Grant the table's owner to {}, or connect as a superuser.", quote_identifier(&role.name));
+        let hint = format!(
+            "Grant the table's owner to {}, or connect as a superuser.",
+            quote_identifier(&role.name)
+        );
         checked.fail("privilege", &table, message, hint);
     }
     Ok(())
@@ -31,7 +35,7 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Side::Target, &role)?;
-    if !role.create_subscription {
+    if !subscription::may_create_subscription(run.target())? {
         let message = format!("role \"{}\" may not create subscriptions on the target", role.name);
         let hint = format!(
             "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser.",
@@ -76,7 +80,8 @@ fn replication(_run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole
 fn create(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) -> Result<()> {
     if !role.create_in_database {
         let database = read_database(run.session(side))?.name;
-        let message = format!("role \"{}\" may not create in database \"{database}\" of the {side}", role.name);
+        let message =
+            format!("role \"{}\" may not create in database \"{database}\" of the {side}", role.name);
         let hint = format!(
             "Run GRANT CREATE ON DATABASE {} TO {}; on the {side}.",
             quote_identifier(&database),

@@ -42,8 +42,10 @@ pub fn encodings(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let source = read_database(run.source())?;
     let target = read_database(run.target())?;
     if source.encoding != target.encoding {
-        let message = format!("the source's encoding is {}, the target's is {}", source.encoding, target.encoding);
-        let hint = format!("Create the target's database with ENCODING '{}' TEMPLATE template0.", source.encoding);
+        let message =
+            format!("the source's encoding is {}, the target's is {}", source.encoding, target.encoding);
+        let hint =
+            format!("Create the target's database with ENCODING '{}' TEMPLATE template0.", source.encoding);
         checked.fail("encoding", "target", message, hint);
     }
     let collation = |database: &crate::pg::catalog::facts::DatabaseFacts| {
@@ -54,7 +56,12 @@ pub fn encodings(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "text sorts differently: collation \"{}\" on the source, \"{}\" on the target",
             source.collate, target.collate
         );
-        checked.warn("collation", "target", message, "ORDER BY and unique indexes on text may behave differently there.");
+        checked.warn(
+            "collation",
+            "target",
+            message,
+            "ORDER BY and unique indexes on text may behave differently there.",
+        );
     }
     Ok(())
 }
@@ -123,11 +130,22 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let server = read_server(run.target())?;
     if server.free_logical_workers < 1 {
         let hint = "Raise max_logical_replication_workers and restart the server.";
-        checked.fail("replication_workers", "target", "all logical replication workers of the target are in use", hint);
+        checked.fail(
+            "replication_workers",
+            "target",
+            "all logical replication workers of the target are in use",
+            hint,
+        );
     }
     if server.free_origins < 1 {
-        let hint = "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
-        checked.fail("replication_origins", "target", "all replication origins of the target are in use", hint);
+        let hint =
+            "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
+        checked.fail(
+            "replication_origins",
+            "target",
+            "all replication origins of the target are in use",
+            hint,
+        );
     }
     Ok(())
 }
@@ -136,14 +154,20 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let object = mirror::SUBSCRIPTION;
     let Some(found) = subscription::find_subscription(run.target(), mirror::SUBSCRIPTION)? else {
-        checked.fail("mirror", object, "the mirror's subscription is missing", "Run pgdetour clean, then mirror again.");
+        checked.fail(
+            "mirror",
+            object,
+            "the mirror's subscription is missing",
+            "Run pgdetour clean, then mirror again.",
+        );
         return Ok(());
     };
     if !found.enabled {
         let hint = format!("Run ALTER SUBSCRIPTION {object} ENABLE; on the target.");
         checked.fail("mirror", object, "the mirror's subscription is disabled", hint);
     } else if found.worker_pid.is_none() {
-        let hint = "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
+        let hint =
+            "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
         checked.fail("mirror", object, "the mirror's apply worker does not run", hint);
     }
     match slot::find_slot(run.source(), mirror::SLOT)? {
@@ -153,7 +177,8 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
         Some(_) => {}
         None => {
-            let hint = "Changes since it was dropped are not on the target. Run pgdetour clean, then mirror again.";
+            let hint =
+                "Changes since it was dropped are not on the target. Run pgdetour clean, then mirror again.";
             checked.fail("mirror", mirror::SLOT, "the mirror's slot on the source is missing", hint);
         }
     }

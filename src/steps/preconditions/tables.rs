@@ -5,7 +5,7 @@ use crate::error::{Checked, Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
-use crate::pg::catalog::objects::list_user_objects;
+use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
@@ -32,7 +32,12 @@ pub fn logged(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "Add \"{name}\" to mirror.exclude, or run ALTER TABLE {} SET LOGGED; which rewrites it.",
             table.quoted()
         );
-        checked.fail("unlogged", &name, format!("table \"{name}\" is unlogged, so its changes cannot be followed"), hint);
+        checked.fail(
+            "unlogged",
+            &name,
+            format!("table \"{name}\" is unlogged, so its changes cannot be followed"),
+            hint,
+        );
     }
     Ok(())
 }
@@ -59,7 +64,9 @@ fn identity(tables: &[Table], checked: &mut Checked) {
     for table in tables.iter().filter(|table| !table.partitioned && table.key.is_empty()) {
         let name = table.display();
         // Publishing it anyway would make the application's own UPDATE fail at once.
-        let message = format!("table \"{name}\" has no replica identity, so its updates and deletes cannot be followed");
+        let message = format!(
+            "table \"{name}\" has no replica identity, so its updates and deletes cannot be followed"
+        );
         let hint = format!(
             "Give it a primary key, or run ALTER TABLE {} REPLICA IDENTITY FULL; or add it to mirror.exclude.",
             table.quoted()
@@ -77,7 +84,8 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if objects.is_empty() {
         return Ok(());
     }
-    let hint = "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.";
+    let hint =
+        "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.";
     for object in objects.iter().take(NAMED) {
         let name = format!("{}.{}", object.schema, object.name);
         let message = format!("the target is not empty: it holds {} \"{name}\"", object.kind);
@@ -106,6 +114,31 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
+        }
+    }
+    Ok(())
+}
+
+/// The schema is still what was mirrored: a change of the source's tables since is not on the target.
+pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.facts()?.target_before.is_none() {
+        return Ok(());
+    }
+    let source = run.selected_tables(Side::Source)?;
+    let target = run.selected_tables(Side::Target)?;
+    let wanted = fingerprint_tables(run.source(), &source)?;
+    let found = fingerprint_tables(run.target(), &target)?;
+    let hint = "Make the same change on the target, or run pgdetour clean and mirror again.";
+    for ((schema, name), fingerprint) in &wanted {
+        let table = format!("{schema}.{name}");
+        match found.get(&(schema.clone(), name.clone())) {
+            None => checked.fail("schema", &table, format!("table \"{table}\" is not on the target"), hint),
+            Some(other) if other != fingerprint => {
+                let message =
+                    format!("table \"{table}\" has another definition on the source than on the target");
+                checked.fail("schema", &table, message, hint);
+            }
+            Some(_) => {}
         }
     }
     Ok(())

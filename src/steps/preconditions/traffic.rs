@@ -4,7 +4,6 @@ use crate::config::RouterKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
-use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::switch::DEFAULT_MAX_PAUSE;
 
@@ -56,9 +55,20 @@ pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     checked.append(run.routers()?.check(budget));
+    if !run.config.traffic.admin_networks.is_empty() {
+        let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
+        let message =
+            "admin_networks has no effect: this kind of router cannot tell clients by their network";
+        checked.warn("admin_networks", "traffic.admin_networks", message, hint);
+    }
     if run.config.router.kind == RouterKind::None {
         let hint = "Point your clients at the other side yourself while the command waits for you.";
-        checked.warn("router", "router.kind", "no router is configured: clients are not moved by pgdetour", hint);
+        checked.warn(
+            "router",
+            "router.kind",
+            "no router is configured: clients are not moved by pgdetour",
+            hint,
+        );
     }
     Ok(())
 }
