@@ -1,6 +1,10 @@
 //! Every failure with a name: its exit code, its machine-readable kind, what to do about it.
 
+mod advice;
+
 use std::time::Duration;
+
+pub use advice::exit;
 
 /// Shorthand for everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -100,6 +104,8 @@ pub enum Error {
         message: String,
         /// What would be right.
         hint: String,
+        /// Further mistakes in the same file.
+        more: Vec<Finding>,
     },
     /// Preconditions do not hold; nothing was changed.
     #[error("{} of the preconditions {} not hold", findings.len(), if findings.len() == 1 { "does" } else { "do" })]

@@ -2,9 +2,14 @@
 
 pub mod catalog;
 pub mod conninfo;
+pub mod lock;
+pub mod record;
 pub mod server;
 #[cfg(test)]
+pub mod test_certificates;
+#[cfg(test)]
 pub mod test_server;
+pub mod tls;
 pub mod wire;
 
 pub use conninfo::Conninfo;

@@ -23,7 +23,7 @@ impl TestServer {
         TestServer::start_with(settings, "local all all trust\nhost all all 127.0.0.1/32 trust\n", &[])
     }
 
-    /// The same with an own pg_hba.conf and further `files` (name, contents) in the data directory, mode 0600.
+    /// The same with its own `pg_hba.conf` and further `files` (name, contents) in the data directory, mode 0600.
     pub fn start_with(settings: &str, hba: &str, files: &[(&str, &[u8])]) -> TestServer {
         let directory = tempfile::Builder::new().prefix("pgdetour-server-").tempdir().expect("a directory");
         let port = free_port();
@@ -54,7 +54,8 @@ impl TestServer {
             own(name, contents);
         }
         let log = data.join("log").display().to_string();
-        server.program("pg_ctl", &["-D", &data_text, "-l", &log, "-w", "-t", "60", "start"]);
+        let output = server.command("pg_ctl", &["-D", &data_text, "-l", &log, "-w", "-t", "60", "start"]);
+        assert!(output.status.success(), "{}", fs::read_to_string(&log).unwrap_or_default());
         server
     }
 

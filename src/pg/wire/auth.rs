@@ -11,12 +11,22 @@ use super::transport::remaining;
 use super::{Client, Frame, Purpose};
 use crate::error::ServerError;
 use crate::pg::Conninfo;
-use crate::pg::conninfo::{Attempt, Binding, Place};
+use crate::pg::conninfo::{Attempt, Binding};
 
 impl Client {
     /// Asks for TLS when this attempt wants it.
     pub(super) fn negotiate_tls(&mut self, attempt: &Attempt) -> Result<(), ServerError> {
         let Some(connector) = &attempt.tls else { return Ok(()) };
+        if !attempt.direct {
+            self.request_tls(attempt)?;
+        }
+        self.transport.start_tls(connector, &attempt.name, attempt.deadline).map_err(|error| {
+            self.close();
+            ServerError::lost(format!("error performing TLS handshake: {error}"))
+        })
+    }
+
+    fn request_tls(&mut self, attempt: &Attempt) -> Result<(), ServerError> {
         self.send(|out| {
             frontend::ssl_request(out);
             Ok(())
@@ -27,25 +37,21 @@ impl Client {
         }
         match self.inbox.get_u8() {
             // Bytes behind the answer came from somebody without a certificate.
-            b'S' if self.inbox.is_empty() => {}
+            b'S' if self.inbox.is_empty() => Ok(()),
             b'S' => {
                 self.close();
-                return Err(ServerError::lost("the server sent data before the TLS handshake"));
+                Err(ServerError::lost("the server sent data before the TLS handshake"))
             }
             b'N' => {
                 self.close();
-                return Err(ServerError::lost("the server does not support TLS"));
+                Err(ServerError::lost("the server does not support TLS"))
             }
             other => {
                 self.close();
                 let what = format!("the server answered '{}' to the request for TLS", other as char);
-                return Err(ServerError::lost(what));
+                Err(ServerError::lost(what))
             }
         }
-        self.transport.start_tls(connector, &attempt.name, attempt.deadline).map_err(|error| {
-            self.close();
-            ServerError::lost(format!("TLS handshake failed: {error}"))
-        })
     }
 
     /// Startup message, authentication, and the server's parameters.
@@ -184,11 +190,7 @@ impl Client {
 
     /// Refuses to send what an eavesdropper can use.
     fn may_reveal(&mut self, what: &str, conninfo: &Conninfo, attempt: &Attempt) -> Result<(), ServerError> {
-        let local = match &attempt.place {
-            Place::Unix(_) => true,
-            Place::Tcp(address) => address.ip().is_loopback(),
-        };
-        if local || self.transport.is_tls() || conninfo.tls_is_waived() {
+        if !attempt.can_be_overheard() || conninfo.tls_is_waived() {
             return Ok(());
         }
         let mut error = self.give_up(&format!("the server asks for {what} over a connection without TLS"));

@@ -68,16 +68,19 @@ impl Client {
         application_name: &str,
         purpose: Purpose,
     ) -> Result<Client, ServerError> {
-        conninfo.reach(
-            |attempt| Client::open(conninfo, attempt, application_name, purpose),
+        let mut client = conninfo.reach(
+            |attempt| Client::log_in(conninfo, attempt, application_name, purpose),
             |client, question| {
                 let rows = client.simple_query(question)?;
                 Ok(rows.into_iter().flatten().next().flatten().unwrap_or_default())
             },
-        )
+        )?;
+        client.pin(purpose)?;
+        Ok(client)
     }
 
-    fn open(
+    /// A connection to exactly this address, as the server opens it.
+    pub(in crate::pg) fn log_in(
         conninfo: &Conninfo,
         attempt: &Attempt,
         application_name: &str,
@@ -91,7 +94,10 @@ impl Client {
                 conninfo.set_socket_options(&stream).map_err(|e| unreached(&e))?;
                 Socket::Tcp(stream)
             }
-            Place::Unix(path) => Socket::Unix(UnixStream::connect(path).map_err(|e| unreached(&e))?),
+            Place::Unix(directory, port) => {
+                let file = Place::socket_file(directory, *port);
+                Socket::Unix(UnixStream::connect(file).map_err(|e| unreached(&e))?)
+            }
         };
         let mut client = Client {
             transport: Transport::new(socket).map_err(|e| unreached(&e))?,
@@ -104,7 +110,6 @@ impl Client {
         client.negotiate_tls(attempt)?;
         client.start_up(conninfo, attempt, application_name, purpose)?;
         client.message_limit = MESSAGE_LIMIT;
-        client.pin(purpose)?;
         Ok(client)
     }
 

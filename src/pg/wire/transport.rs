@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub(super) const CHUNK: usize = 64 * 1024;
 /// A read below this means that the sender is not ahead of us.
 const SHORT_READ: usize = 16 * 1024;
-/// A walsender makes one send() per change: waiting this long after a short read lets several gather.
+/// A walsender makes one `send` per change: waiting this long after a short read lets several gather.
 const COALESCE: Duration = Duration::from_micros(200);
 
 /// A connected socket.

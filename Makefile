@@ -1,0 +1,18 @@
+.PHONY: test demo update
+
+# Formatting, lints, unit and integration tests, on servers that the tests start themselves.
+test:
+	scripts/install lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+# The whole trip on two throwaway servers and a PgBouncer, under load; ends with a report.
+demo:
+	scripts/install
+	cargo build --locked --release --bin pgdetour --example demo
+	cargo run --locked --release --quiet --example demo
+
+# Writes the man pages, the completions and the snapshots again from the code.
+update:
+	UPDATE=1 cargo test --locked

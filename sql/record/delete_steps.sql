@@ -1,0 +1,3 @@
+-- $1 text: command
+delete from pgdetour.step
+where command = $1

@@ -1,0 +1,3 @@
+-- $1 bigint: ordinal
+delete from pgdetour.undo
+where ordinal = $1

@@ -1,0 +1,2 @@
+-- Everything that we keep on a side. No parameters.
+drop schema if exists pgdetour cascade;

@@ -1,0 +1,2 @@
+-- A fresh identifier for a detour or a marker.
+select pg_catalog.gen_random_uuid()::text as id

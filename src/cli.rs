@@ -1,0 +1,263 @@
+//! What a person types: commands, options and their help. Also the source of the man pages and completions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::units::{parse_duration, parse_size};
+
+const EXIT_CODES: &str = "\
+Exit codes, and what a script should do next:
+  0  done, or already done
+  1  unexpected: a bug, or local input or output; report it
+  2  wrong arguments or configuration, or no terminal to confirm and no --yes; correct the call
+  3  refused: checks failed, or the wrong phase; nothing was changed
+  4  busy: another run holds the lock; wait, then run again
+  5  a server or the router could not be reached; nothing is half done; run again
+  6  timed out; taken back, clients are where they were; run again later
+  7  stopped part way; run the same command again, and it goes on or takes back
+  8  the data differ, or a change does not fit; call a person
+  130, 143  interrupted before the point of no return; taken back";
+
+const OVERVIEW: &str = "\
+Keeps a PostgreSQL service up while its database is under maintenance.
+
+The source is the live database that is to be maintained. The target becomes its mirror, serves general traffic \
+during the maintenance, and then gives the changes made there back to the source, whose schema may have changed \
+meanwhile. Each command is one step that may be run again at any time.";
+
+const TRIP: &str = "\
+The trip:
+  pgdetour check        find what would stop a later step
+  pgdetour mirror       copy the source to the target and keep the copy current
+  pgdetour restrict     make designated tables read-only on the target
+  pgdetour cutover      move general traffic to the target
+                        (maintain the source)
+  pgdetour replay       apply the changes made on the target to the source
+  pgdetour cutback      move general traffic home
+  pgdetour clean        remove every object that pgdetour made";
+
+/// The whole command line.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "pgdetour",
+    version,
+    about = "Keeps a PostgreSQL service up while its database is under maintenance",
+    long_about = OVERVIEW,
+    after_help = "Run 'pgdetour COMMAND --help' for the options of a command.",
+    after_long_help = format!("{TRIP}\n\n{EXIT_CODES}"),
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Commands,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
+pub struct GlobalOptions {
+    /// Configuration file [default: pgdetour.toml]
+    #[arg(short, long, global = true, value_name = "FILE", env = "PGDETOUR_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// How to reach the source, as for psql; before the configuration file
+    ///
+    /// Key/value pairs or a postgresql:// URI, completed from the PG* environment, the service file and the
+    /// passfile. Keep passwords in the passfile: other users of this machine can read a process's arguments.
+    #[arg(long, global = true, value_name = "CONNINFO", env = "PGDETOUR_SOURCE", hide_env_values = true)]
+    pub source: Option<String>,
+    /// How to reach the target, as for psql; before the configuration file
+    #[arg(long, global = true, value_name = "CONNINFO", env = "PGDETOUR_TARGET", hide_env_values = true)]
+    pub target: Option<String>,
+    /// Write one JSON document to standard output; messages go to standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show every statement and router action in order, and change nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Answer the confirmation with yes
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Show no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show more of what is done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands, in the order of the trip.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Commands {
+    /// Check every precondition of every later step; changes nothing
+    #[command(
+        long_about = "Checks every precondition of every later step, on both servers and the router, and shows \
+            all findings of one run. It changes nothing.",
+        after_long_help = examples("  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'")
+    )]
+    Check,
+    /// Copy the source to the target and keep the copy current
+    #[command(
+        long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
+            keeps the target up to date with no process of pgdetour running. Where the target's server cannot reach \
+            the source, --follow carries the changes in the foreground, or each later run catches up and ends. \
+            Interrupted, it goes on where it was when it is run again.",
+        after_long_help = examples("  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow")
+    )]
+    Mirror(MirrorOptions),
+    /// Limit access to designated tables on the target
+    #[command(
+        long_about = "Installs the limits of every [[restrict]] on the target, and removes those that the \
+            configuration no longer names. The application gets SQLSTATE 25006 and the configured message.",
+        after_long_help = examples("  pgdetour restrict\n  pgdetour restrict --dry-run\n  pgdetour restrict --lift")
+    )]
+    Restrict(RestrictOptions),
+    /// Arm the recording of changes made on the target
+    #[command(
+        long_about = "Before cutover, arms the recording of changes made on the target; cutover does it by itself \
+            when this has not been run. After cutover, proves that the recording is intact.",
+        after_long_help = examples("  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes")
+    )]
+    Capture,
+    /// Move general traffic to the target
+    #[command(
+        long_about = "Holds general traffic, fences the source, proves that every change has arrived, and points the \
+            router at the target. Until then every failure, timeout and signal is taken back, and clients go on \
+            where they were.",
+        after_long_help = examples(
+            "  pgdetour cutover\n  pgdetour cutover --yes --max-pause 2s\n  pgdetour cutover --terminate-after 3s"
+        )
+    )]
+    Cutover(SwitchOptions),
+    /// Apply the changes made on the target to the source
+    #[command(
+        long_about = "Applies captured changes to the source, through [[map]] where the schema has changed, each \
+            exactly once. It may be run as often as wanted while the target serves.",
+        after_long_help = examples("  pgdetour replay\n  pgdetour replay --follow")
+    )]
+    Replay(ReplayOptions),
+    /// Move general traffic home
+    #[command(
+        long_about = "Holds general traffic, fences the target, replays what is left, proves that nothing is missing, \
+            and points the router at the source. Until then every failure, timeout and signal is taken back.",
+        after_long_help = examples("  pgdetour cutback\n  pgdetour cutback --yes --max-pause 2s")
+    )]
+    Cutback(SwitchOptions),
+    /// Compare both sides
+    #[command(
+        long_about = "Compares the rows of both sides, through [[map]] where the schema has changed. Exits 8 when \
+            they differ.",
+        after_long_help = examples("  pgdetour verify\n  pgdetour verify --table 'public.order*' --table public.users")
+    )]
+    Verify(VerifyOptions),
+    /// Show where the detour is, who serves, and what may be run next
+    #[command(
+        long_about = "Shows where the detour is, who serves, how far each flow is, and what may be run next. It takes \
+            no lock and works with either side down.",
+        after_long_help = examples("  pgdetour status\n  pgdetour status --json | jq -r .phase")
+    )]
+    Status,
+    /// Remove every object that pgdetour made
+    #[command(
+        long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort. \
+            With --stay, while detoured, the target becomes the new home.",
+        after_long_help = examples(
+            "  pgdetour clean\n  pgdetour clean --stay\n  pgdetour clean --yes --drop-data"
+        )
+    )]
+    Clean(CleanOptions),
+}
+
+impl Commands {
+    /// The word on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Commands::Check => "check",
+            Commands::Mirror(_) => "mirror",
+            Commands::Restrict(_) => "restrict",
+            Commands::Capture => "capture",
+            Commands::Cutover(_) => "cutover",
+            Commands::Replay(_) => "replay",
+            Commands::Cutback(_) => "cutback",
+            Commands::Verify(_) => "verify",
+            Commands::Status => "status",
+            Commands::Clean(_) => "clean",
+        }
+    }
+}
+
+/// Options of `mirror`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MirrorOptions {
+    /// Connections that copy at the same time, instead of mirror.jobs
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+    /// Stay in the foreground and keep the copy current until interrupted
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// Options of `restrict`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RestrictOptions {
+    /// Remove the limits instead
+    #[arg(long)]
+    pub lift: bool,
+}
+
+/// Options of `cutover` and `cutback`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchOptions {
+    /// How long clients may be held; longer, and all is taken back
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub max_pause: Duration,
+    /// How far behind the flow may be when clients are held
+    #[arg(long, value_name = "BYTES", default_value = "16MB", value_parser = parse_size)]
+    pub max_lag: u64,
+    /// How long to wait, with clients still served, until the flow is no further behind than that
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+    /// End transactions of general traffic that are still open this long after clients are held [default: wait]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub terminate_after: Option<Duration>,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReplayOptions {
+    /// Stay in the foreground and apply changes as they come until interrupted
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VerifyOptions {
+    /// Compare only tables that match, as psql's \d takes it; may be given more than once
+    #[arg(short, long = "table", value_name = "PATTERN")]
+    pub tables: Vec<String>,
+}
+
+/// Options of `clean`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CleanOptions {
+    /// Make the target the new home: leave traffic there and forget the way back
+    #[arg(long)]
+    pub stay: bool,
+    /// Also drop the mirrored tables that pgdetour created on the target
+    #[arg(long, conflicts_with = "stay")]
+    pub drop_data: bool,
+}
+
+/// Examples and exit codes below a command's long help.
+fn examples(lines: &str) -> String {
+    format!("Examples:\n{lines}\n\n{EXIT_CODES}")
+}

@@ -1,0 +1,423 @@
+//! `pgdetour.toml`: what it may say, and every mistake in it named with its line.
+
+mod reader;
+mod sections;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Finding, Result};
+use crate::pattern::{Selection, TableName};
+use crate::phase::Side;
+use reader::{Mistake, Reader, Section};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "pgdetour.toml";
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The live production database.
+    pub source: SourceConfig,
+    /// The mirrored database.
+    pub target: TargetConfig,
+    /// Whose connections are redirected and fenced.
+    pub traffic: Traffic,
+    /// What is copied, and how.
+    pub mirror: Mirror,
+    /// Limits on tables of the target.
+    pub restrict: Vec<Restrict>,
+    /// How changes on the target are recorded.
+    pub capture: Capture,
+    /// How changes are applied to the source.
+    pub replay: Replay,
+    /// From tables of the target to tables of the source, in the order of the file.
+    pub map: Vec<Map>,
+    /// Where clients are sent.
+    pub router: Router,
+}
+
+/// `[source]`.
+#[derive(Debug, Clone, Default)]
+pub struct SourceConfig {
+    /// What psql takes.
+    pub conninfo: Option<String>,
+}
+
+/// `[target]`.
+#[derive(Debug, Clone, Default)]
+pub struct TargetConfig {
+    /// What psql takes.
+    pub conninfo: Option<String>,
+    /// How the target's server reaches the source, when that differs from `[source]`.
+    pub source_conninfo: Option<String>,
+}
+
+/// `[traffic]`.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic {
+    /// Roles of general traffic; everybody else is admin.
+    pub roles: Vec<String>,
+    /// Networks of admin traffic, as `address/bits`.
+    pub admin_networks: Vec<String>,
+}
+
+/// `[mirror]`.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Patterns of the tables to mirror; all by default.
+    pub tables: Vec<String>,
+    /// Patterns of tables to leave out.
+    pub exclude: Vec<String>,
+    /// Kept current, or copied once.
+    pub mode: MirrorMode,
+    /// Connections that copy at the same time; 4 by default.
+    pub jobs: usize,
+    /// Where the target's tables come from.
+    pub schema: SchemaMode,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Mirror {
+            tables: vec!["*.*".into()],
+            exclude: Vec::new(),
+            mode: MirrorMode::Continuous,
+            jobs: 4,
+            schema: SchemaMode::Dump,
+        }
+    }
+}
+
+impl Mirror {
+    /// The tables to mirror.
+    pub fn selection(&self) -> Result<Selection> {
+        Selection::parse(&self.tables, &self.exclude)
+    }
+}
+
+/// `mirror.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorMode {
+    /// The target is kept current.
+    Continuous,
+    /// One copy, no flow after it.
+    Batch,
+}
+
+/// `mirror.schema`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaMode {
+    /// Made from a dump of the source's.
+    Dump,
+    /// There already; only checked.
+    Existing,
+}
+
+/// One `[[restrict]]`.
+#[derive(Debug, Clone)]
+pub struct Restrict {
+    /// Patterns of the tables.
+    pub tables: Vec<String>,
+    /// What is refused; empty on scratch tables.
+    pub deny: Vec<Deny>,
+    /// Whom; `traffic.roles` when absent.
+    pub roles: Option<Vec<String>>,
+    /// What the application reads.
+    pub message: Option<String>,
+    /// Writes pass and are never replayed.
+    pub scratch: bool,
+}
+
+impl Restrict {
+    /// The tables that it designates.
+    pub fn selection(&self) -> Result<Selection> {
+        Selection::parse(&self.tables, &[""; 0])
+    }
+}
+
+/// A kind of statement that a restriction refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deny {
+    /// INSERT, and COPY and MERGE where they insert.
+    Insert,
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+    /// TRUNCATE.
+    Truncate,
+}
+
+impl Deny {
+    /// All four: read-only.
+    pub const ALL: [Deny; 4] = [Deny::Insert, Deny::Update, Deny::Delete, Deny::Truncate];
+
+    /// The word in the configuration, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Deny::Insert => "insert",
+            Deny::Update => "update",
+            Deny::Delete => "delete",
+            Deny::Truncate => "truncate",
+        }
+    }
+}
+
+/// `[capture]`.
+#[derive(Debug, Clone)]
+pub struct Capture {
+    /// Where changes are read from.
+    pub method: CaptureMethod,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Capture { method: CaptureMethod::Wal }
+    }
+}
+
+/// `capture.method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureMethod {
+    /// A replication slot.
+    Wal,
+    /// Row triggers.
+    Trigger,
+}
+
+impl CaptureMethod {
+    /// The word in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            CaptureMethod::Wal => "wal",
+            CaptureMethod::Trigger => "trigger",
+        }
+    }
+}
+
+/// `[replay]`.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// What becomes of a change that does not fit.
+    pub on_conflict: OnConflict,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Replay { on_conflict: OnConflict::Stop }
+    }
+}
+
+/// `replay.on_conflict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Replay stops there.
+    Stop,
+    /// The change is set aside.
+    Quarantine,
+}
+
+/// One `[[map]]`.
+#[derive(Debug, Clone)]
+pub struct Map {
+    /// The old table, on the target.
+    pub from: TableName,
+    /// The new table, on the source.
+    pub to: TableName,
+    /// Key column of `to`, and SQL over the old row's columns; empty means the primary key, column by column.
+    pub key: Vec<(String, String)>,
+    /// Column of `to`, and SQL over the old row's columns, in the order of the file.
+    pub columns: Vec<(String, String)>,
+    /// Columns of `from` that go nowhere.
+    pub drop: Vec<String>,
+}
+
+/// `[router]`.
+#[derive(Debug, Clone, Default)]
+pub struct Router {
+    /// What sends clients to a server.
+    pub kind: RouterKind,
+    /// Every `PgBouncer` process.
+    pub pgbouncer: Vec<PgBouncer>,
+    /// The operator's program.
+    pub command: Option<RouterCommand>,
+}
+
+/// `router.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RouterKind {
+    /// `PgBouncer`'s console and its file.
+    Pgbouncer,
+    /// `HAProxy`'s runtime API.
+    Haproxy,
+    /// The operator's program.
+    Command,
+    /// Clients are moved by somebody else.
+    #[default]
+    None,
+}
+
+impl RouterKind {
+    /// The word in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            RouterKind::Pgbouncer => "pgbouncer",
+            RouterKind::Haproxy => "haproxy",
+            RouterKind::Command => "command",
+            RouterKind::None => "none",
+        }
+    }
+}
+
+/// One `[[router.pgbouncer]]`.
+#[derive(Debug, Clone)]
+pub struct PgBouncer {
+    /// Connection to its console.
+    pub admin: String,
+    /// Entry of `[databases]` that general traffic uses.
+    pub database: String,
+    /// The file that holds the entry.
+    pub config: PathBuf,
+    /// The entry's value while detoured.
+    pub target: String,
+}
+
+/// `[router.command]`.
+#[derive(Debug, Clone)]
+pub struct RouterCommand {
+    /// Program and arguments; no shell.
+    pub program: Vec<String>,
+    /// How long one call may take; 30 s by default.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// Reads `path`. An `Error::Config` names every mistake.
+    pub fn load(path: &Path) -> Result<Config> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| Error::Config {
+            file: file.clone(),
+            line: None,
+            message: format!("could not read the file: {}", describe(&error)),
+            hint: "Name the file with --config or PGDETOUR_CONFIG, or give --source and --target.".into(),
+            more: Vec::new(),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, folder).map_err(|mistakes| in_file(&file, mistakes))
+    }
+
+    /// What a command line asks for: the file it names, or the default one, or none where both connection strings
+    /// are given anyway; the flags' and the environment's connection strings before the file's.
+    pub fn resolve(path: Option<&Path>, source: Option<&str>, target: Option<&str>) -> Result<Config> {
+        let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let (source, target) = (given(source), given(target));
+        let default = Path::new(DEFAULT_FILE);
+        let mut config = match path {
+            Some(path) => Config::load(path)?,
+            None if source.is_some() && target.is_some() && !default.exists() => Config::default(),
+            None => Config::load(default)?,
+        };
+        config.source.conninfo = source.or(config.source.conninfo);
+        config.target.conninfo = target.or(config.target.conninfo);
+        Ok(config)
+    }
+
+    /// The connection string of one side.
+    pub fn conninfo(&self, side: Side) -> Result<&str> {
+        let (conninfo, variable) = match side {
+            Side::Source => (&self.source.conninfo, "PGDETOUR_SOURCE"),
+            Side::Target => (&self.target.conninfo, "PGDETOUR_TARGET"),
+        };
+        conninfo.as_deref().ok_or_else(|| Error::Usage {
+            message: format!("no connection string for the {side} is given"),
+            hint: format!("Give --{side}, set {variable}, or write conninfo under [{side}]."),
+        })
+    }
+
+    /// Values that are understood but cannot be acted on, so that commands refuse them by name instead of ignoring them.
+    pub fn unsupported(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut refuse = |refused: bool, key: &str, value: &str, hint: &str| {
+            if refused {
+                findings.push(Finding {
+                    check: "unsupported",
+                    object: key.to_owned(),
+                    message: format!("{key} = {value} is not supported by this version"),
+                    hint: hint.to_owned(),
+                });
+            }
+        };
+        refuse(
+            self.router.kind == RouterKind::Haproxy,
+            "router.kind",
+            "\"haproxy\"",
+            "Use \"pgbouncer\", or \"command\" with a program that talks to HAProxy.",
+        );
+        refuse(
+            self.capture.method == CaptureMethod::Trigger,
+            "capture.method",
+            "\"trigger\"",
+            "Use \"wal\"; the target's server needs wal_level = logical.",
+        );
+        refuse(
+            self.replay.on_conflict == OnConflict::Quarantine,
+            "replay.on_conflict",
+            "\"quarantine\"",
+            "Use \"stop\".",
+        );
+        refuse(
+            self.restrict.iter().any(|restrict| restrict.scratch),
+            "restrict.scratch",
+            "true",
+            "Use deny = [...], or leave the tables out of the mirror with mirror.exclude.",
+        );
+        findings
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
+        let reader = Reader::new(text);
+        let config =
+            reader.parse().map(|document| sections::read(&Section::root(&reader, &document), folder));
+        let mistakes = reader.into_mistakes();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+/// The first mistake as the failure, all others beside it.
+fn in_file(file: &str, mut mistakes: Vec<Mistake>) -> Error {
+    if mistakes.is_empty() {
+        return Error::Internal { message: format!("{file} was refused without a reason") };
+    }
+    let first = mistakes.remove(0);
+    let finding = |mistake: Mistake| Finding {
+        check: "configuration",
+        object: format!("{file}:{}", mistake.line),
+        message: mistake.message,
+        hint: mistake.hint,
+    };
+    Error::Config {
+        file: file.to_owned(),
+        line: Some(first.line),
+        message: first.message,
+        hint: first.hint,
+        more: mistakes.into_iter().map(finding).collect(),
+    }
+}
+
+/// What the system said, in the words of its manual, without a number.
+fn describe(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,372 @@
+//! Each section of the file: its keys, their defaults, and what must hold between them.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::{
+    Capture, CaptureMethod, Config, Deny, Map, Mirror, MirrorMode, OnConflict, PgBouncer, Replay, Restrict,
+    Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic,
+};
+use crate::error::{Error, Result};
+use crate::pattern::{Pattern, TableName};
+use crate::units::parse_duration;
+
+/// The whole document. Mistakes are noted in the reader, with the defaults in their places.
+pub fn read(root: &Section, folder: &Path) -> Config {
+    let source = root.section("source").map(read_source).unwrap_or_default();
+    let target = root.section("target").map(read_target).unwrap_or_default();
+    let traffic = root.section("traffic").map(read_traffic).unwrap_or_default();
+    let mirror = root.section("mirror").map(read_mirror).unwrap_or_default();
+    let restrict = read_restricts(root, &traffic);
+    let capture = root.section("capture").map(read_capture).unwrap_or_default();
+    let replay = root.section("replay").map(read_replay).unwrap_or_default();
+    let map = read_maps(root);
+    let router = root.section("router").map(|section| read_router(section, folder)).unwrap_or_default();
+    if router.kind != RouterKind::None && traffic.roles.is_empty() {
+        root.mistake(
+            if root.has("traffic") { "traffic" } else { "router" },
+            format!("traffic.roles is empty, and router.kind = \"{}\" needs it", router.kind.name()),
+            "Name the roles that the application connects as, such as roles = [\"shop_app\"] under [traffic].",
+        );
+    }
+    root.end();
+    Config { source, target, traffic, mirror, restrict, capture, replay, map, router }
+}
+
+fn read_source(section: Section) -> SourceConfig {
+    let source = SourceConfig { conninfo: filled(&section, "conninfo") };
+    section.end();
+    source
+}
+
+fn read_target(section: Section) -> TargetConfig {
+    let target = TargetConfig {
+        conninfo: filled(&section, "conninfo"),
+        source_conninfo: filled(&section, "source_conninfo"),
+    };
+    section.end();
+    target
+}
+
+fn read_traffic(section: Section) -> Traffic {
+    let roles = names(&section, "roles").unwrap_or_default();
+    let admin_networks = section.texts("admin_networks").unwrap_or_default();
+    for network in &admin_networks {
+        if let Err(why) = check_network(network) {
+            section.mistake(
+                "admin_networks",
+                format!("\"{network}\" is not a network: {why}"),
+                "Write address/bits, such as 10.9.0.0/16 or fd00:9::/64.",
+            );
+        }
+    }
+    section.end();
+    Traffic { roles, admin_networks }
+}
+
+fn read_mirror(section: Section) -> Mirror {
+    let default = Mirror::default();
+    let modes = [("continuous", MirrorMode::Continuous), ("batch", MirrorMode::Batch)];
+    let schemas = [("dump", SchemaMode::Dump), ("existing", SchemaMode::Existing)];
+    let mirror = Mirror {
+        tables: patterns(&section, "tables").unwrap_or(default.tables),
+        exclude: patterns(&section, "exclude").unwrap_or_default(),
+        mode: section.word("mode", &modes).unwrap_or(default.mode),
+        jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
+        schema: section.word("schema", &schemas).unwrap_or(default.schema),
+    };
+    if mirror.tables.is_empty() {
+        section.mistake(
+            "tables",
+            "mirror.tables is empty",
+            "Leave it out to mirror all tables, or give patterns such as [\"public.*\"].",
+        );
+    }
+    section.end();
+    mirror
+}
+
+fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
+    let kinds = Deny::ALL.map(|deny| (deny.name(), deny));
+    let mut restricts: Vec<Restrict> = Vec::new();
+    for section in root.sections("restrict") {
+        let tables = patterns(&section, "tables");
+        let tables = section.required("tables", tables, "Give patterns such as [\"public.users\"].");
+        let scratch = section.flag("scratch").unwrap_or(false);
+        let deny = section.words("deny", &kinds);
+        let restrict = Restrict {
+            tables: tables.unwrap_or_default(),
+            deny: deny.clone().unwrap_or(if scratch { Vec::new() } else { Deny::ALL.to_vec() }),
+            roles: names(&section, "roles"),
+            message: filled(&section, "message"),
+            scratch,
+        };
+        if section.has("tables") && restrict.tables.is_empty() {
+            section.mistake(
+                "tables",
+                "restrict.tables names no table",
+                "Give patterns, or remove the entry.",
+            );
+        }
+        if scratch && deny.is_some() {
+            section.mistake(
+                "deny",
+                "restrict.deny contradicts scratch = true, which lets writes pass",
+                "Keep one of the two.",
+            );
+        } else if deny.is_some_and(|deny| deny.is_empty()) {
+            section.mistake("deny", "restrict.deny is empty", "Leave it out to deny all four, or name some.");
+        }
+        if restrict.roles.as_ref().is_some_and(Vec::is_empty) {
+            section.mistake(
+                "roles",
+                "restrict.roles is empty",
+                "Leave it out to limit the roles of [traffic], or name some.",
+            );
+        }
+        if restrict.roles.is_none() && traffic.roles.is_empty() {
+            section.mistake(
+                "roles",
+                "restrict.roles is missing, and traffic.roles, which stands in for it, is empty",
+                "Name the roles to limit.",
+            );
+        }
+        for table in &restrict.tables {
+            let twice = restricts.iter().any(|earlier| {
+                earlier.tables.iter().any(|other| same(other, table))
+                    && overlap(earlier.roles.as_ref(), restrict.roles.as_ref(), &traffic.roles)
+            });
+            if twice {
+                section.mistake(
+                    "tables",
+                    format!("\"{table}\" is restricted twice for the same roles"),
+                    "Write one [[restrict]] for it, or give the two different roles.",
+                );
+            }
+        }
+        section.end();
+        restricts.push(restrict);
+    }
+    restricts
+}
+
+fn read_capture(section: Section) -> Capture {
+    let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
+    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.end();
+    Capture { method }
+}
+
+fn read_replay(section: Section) -> Replay {
+    let acts = [("stop", OnConflict::Stop), ("quarantine", OnConflict::Quarantine)];
+    let on_conflict = section.word("on_conflict", &acts).unwrap_or(OnConflict::Stop);
+    section.end();
+    Replay { on_conflict }
+}
+
+fn read_maps(root: &Section) -> Vec<Map> {
+    let mut maps: Vec<Map> = Vec::new();
+    for section in root.sections("map") {
+        let table = |key, example: &str| {
+            let value = section.parsed(key, |text| TableName::parse(text).map_err(in_words));
+            section.required(key, value, example)
+        };
+        let from = table("from", "Name the old table, on the target: from = \"public.customers\".");
+        let to = table("to", "Name the new table, on the source: to = \"public.people\".");
+        let key = section.pairs("key").unwrap_or_default();
+        let columns = section.pairs("columns").unwrap_or_default();
+        let drop = names(&section, "drop").unwrap_or_default();
+        for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
+            for (column, expression) in pairs {
+                if expression.trim().is_empty() {
+                    section.mistake(
+                        key_name,
+                        format!("map.{key_name} gives no expression for column \"{column}\""),
+                        "Write SQL over the old row's columns, such as \"first_name || ' ' || last_name\".",
+                    );
+                }
+            }
+        }
+        for (column, expression) in &key {
+            let other = columns.iter().find(|(name, _)| name == column);
+            if other.is_some_and(|(_, other)| other.trim() != expression.trim()) {
+                section.mistake(
+                    "columns",
+                    format!("map.columns and map.key give different expressions for column \"{column}\""),
+                    "Give the same expression in both, or leave the column out of columns.",
+                );
+            }
+        }
+        if let Some(from) = &from
+            && maps.iter().any(|earlier| earlier.from == *from)
+        {
+            section.mistake(
+                "from",
+                format!("table \"{from}\" is mapped twice"),
+                "Write one [[map]] for each table.",
+            );
+        }
+        section.end();
+        if let (Some(from), Some(to)) = (from, to) {
+            maps.push(Map { from, to, key, columns, drop });
+        }
+    }
+    maps
+}
+
+fn read_router(section: Section, folder: &Path) -> Router {
+    let kinds = [RouterKind::Pgbouncer, RouterKind::Haproxy, RouterKind::Command, RouterKind::None]
+        .map(|kind| (kind.name(), kind));
+    let kind = section.word("kind", &kinds);
+    let kind = section.required("kind", kind, "Say which router: pgbouncer, haproxy, command or none.");
+    let pgbouncer: Vec<PgBouncer> =
+        section.sections("pgbouncer").into_iter().filter_map(|inner| read_pgbouncer(inner, folder)).collect();
+    let command = section.section("command").and_then(|inner| read_command(inner, folder));
+    if let Some(kind) = kind {
+        // Its keys are not read, since every command refuses this kind.
+        let has = [
+            (RouterKind::Pgbouncer, "pgbouncer", section.has("pgbouncer")),
+            (RouterKind::Command, "command", section.has("command")),
+            (RouterKind::Haproxy, "haproxy", section.has("haproxy")),
+        ];
+        for (of, key, present) in has {
+            if present && of != kind {
+                section.mistake(
+                    key,
+                    format!("router.{key} has no effect with router.kind = \"{}\"", kind.name()),
+                    format!("Remove it, or set kind = \"{key}\"."),
+                );
+            }
+        }
+        if kind == RouterKind::Pgbouncer && !section.has("pgbouncer") {
+            section.mistake(
+                "kind",
+                "router.kind = \"pgbouncer\" needs at least one [[router.pgbouncer]]",
+                "Write one for each PgBouncer process: admin, database, config, target.",
+            );
+        }
+        if kind == RouterKind::Command && !section.has("command") {
+            section.mistake(
+                "kind",
+                "router.kind = \"command\" needs [router.command]",
+                "Name the program: program = [\"/usr/local/bin/point-clients\"].",
+            );
+        }
+    }
+    section.end();
+    Router { kind: kind.unwrap_or_default(), pgbouncer, command }
+}
+
+fn read_pgbouncer(section: Section, folder: &Path) -> Option<PgBouncer> {
+    let text = |key, hint: &str| section.required(key, filled(&section, key), hint);
+    let admin = text("admin", "Give a connection string of its console, with dbname=pgbouncer.");
+    let database = text("database", "Name the entry of [databases] that general traffic uses.");
+    let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
+    let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
+    section.end();
+    Some(PgBouncer { admin: admin?, database: database?, config: folder.join(config?), target: target? })
+}
+
+fn read_command(section: Section, folder: &Path) -> Option<RouterCommand> {
+    let program = section.texts("program");
+    let program = section.required("program", program, "Give the program and its arguments as an array.");
+    let timeout = section.parsed("timeout", |text| {
+        let wrong = |why: String| {
+            (format!("router.command.timeout cannot be \"{text}\""), format!("{}.", capital(&why)))
+        };
+        match parse_duration(text).map_err(wrong)? {
+            Duration::ZERO => Err(wrong("it must be longer than nothing".into())),
+            timeout => Ok(timeout),
+        }
+    });
+    let mut program = program?;
+    if program.first().is_none_or(String::is_empty) {
+        section.mistake("program", "router.command.program is empty", "Give the program and its arguments.");
+    } else if program[0].contains('/') {
+        program[0] = folder.join(&program[0]).to_string_lossy().into_owned();
+    }
+    section.end();
+    Some(RouterCommand { program, timeout: timeout.unwrap_or(Duration::from_secs(30)) })
+}
+
+/// A string that may not be empty.
+fn filled(section: &Section, key: &'static str) -> Option<String> {
+    section.parsed(key, |text| match text.trim() {
+        "" => Err((format!("{} is empty", section.name_of(key)), "Give a value, or remove the key.".into())),
+        _ => Ok(text.to_owned()),
+    })
+}
+
+/// Names, none empty and none twice.
+fn names(section: &Section, key: &'static str) -> Option<Vec<String>> {
+    let names = section.texts(key)?;
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() || names[..at].contains(name) {
+            let what = if name.is_empty() { "an empty name".into() } else { format!("\"{name}\" twice") };
+            let hint = "Give each name once, without SQL's quotes.";
+            section.mistake(key, format!("{} holds {what}", section.name_of(key)), hint);
+        }
+    }
+    Some(names)
+}
+
+/// Table patterns, each of which can be read.
+fn patterns(section: &Section, key: &'static str) -> Option<Vec<String>> {
+    let texts = section.texts(key)?;
+    for text in &texts {
+        if let Err(error) = Pattern::parse(text) {
+            let (message, hint) = in_words(error);
+            section.mistake(key, message, hint);
+        }
+    }
+    Some(texts)
+}
+
+/// Message and hint of what a reader of one value said.
+fn in_words(error: Error) -> (String, String) {
+    match error {
+        Error::Usage { message, hint } => (message, hint),
+        other => (other.to_string(), String::new()),
+    }
+}
+
+/// Whether two patterns are the same one, however quoted.
+fn same(one: &str, other: &str) -> bool {
+    let parse = |text| Pattern::parse(text).ok();
+    match (parse(one), parse(other)) {
+        (Some(one), Some(other)) => one.means_as(&other),
+        _ => false,
+    }
+}
+
+/// Whether two lists of roles, absent meaning those of `[traffic]`, share one.
+fn overlap(one: Option<&Vec<String>>, other: Option<&Vec<String>>, default: &Vec<String>) -> bool {
+    let (one, other) = (one.unwrap_or(default), other.unwrap_or(default));
+    one.iter().any(|role| other.contains(role))
+}
+
+/// `address/bits` with no bit set right of the mask, as PostgreSQL's `cidr`.
+fn check_network(text: &str) -> Result<(), String> {
+    let (address, bits) = text.split_once('/').ok_or("the number of bits is missing")?;
+    let address: IpAddr = address.parse().map_err(|_| "the address is not an IP address")?;
+    let (value, width) = match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let bits: u32 = bits.parse().map_err(|_| "the number of bits is not a number")?;
+    if bits > width {
+        return Err(format!("the number of bits is more than {width}"));
+    }
+    let host_bits = 1_u128.checked_shl(width - bits).map_or(u128::MAX, |bit| bit - 1);
+    if value & host_bits != 0 {
+        return Err("the address has bits set right of the mask".into());
+    }
+    Ok(())
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}

@@ -1,0 +1,306 @@
+//! What the configuration file may say, and how its mistakes are named.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+
+const CONTRACT: &str = r#"
+[source]
+conninfo = "host=db1 dbname=shop user=dba"
+[target]
+conninfo = "host=db2 dbname=shop user=dba"
+source_conninfo = "host=db1.internal dbname=shop user=replicator"
+
+[traffic]
+roles = ["shop_app"]
+admin_networks = ["10.9.0.0/16"]
+
+[mirror]
+tables = ["public.*"]
+exclude = ["public.audit_*"]
+mode = "continuous"
+jobs = 4
+
+[[restrict]]
+tables = ["public.users", "public.permissions"]
+deny = ["insert", "update"]
+roles = ["shop_limited"]
+message = "User settings are read-only during maintenance."
+[[restrict]]
+tables = ["public.sessions"]
+scratch = true
+
+[capture]
+method = "wal"
+
+[replay]
+on_conflict = "stop"
+
+[[map]]
+from = "public.customers"
+to = "public.people"
+key = { id = "id" }
+columns = { id = "id", full_name = "first_name || ' ' || last_name", created = "created_at::timestamptz" }
+drop = ["fax"]
+
+[router]
+kind = "pgbouncer"
+[[router.pgbouncer]]
+admin = "host=/run/pgbouncer port=6432 dbname=pgbouncer user=pgbouncer"
+database = "shop"
+config = "databases.ini"
+target = "host=db2 dbname=shop user=shop_limited"
+"#;
+
+fn parsed(text: &str) -> Config {
+    Config::parse(text, Path::new("/etc/pgdetour")).expect("the text has no mistake")
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    let mistakes = Config::parse(text, Path::new("")).expect_err("the text has a mistake");
+    mistakes
+        .into_iter()
+        .map(|mistake| format!("{}: {} | {}", mistake.line, mistake.message, mistake.hint))
+        .collect()
+}
+
+#[test]
+fn everything_the_contract_shows_is_read() {
+    let config = parsed(CONTRACT);
+    assert_eq!(config.source.conninfo.as_deref(), Some("host=db1 dbname=shop user=dba"));
+    assert_eq!(
+        config.target.source_conninfo.as_deref(),
+        Some("host=db1.internal dbname=shop user=replicator")
+    );
+    assert_eq!(config.traffic.roles, ["shop_app"]);
+    assert_eq!(config.traffic.admin_networks, ["10.9.0.0/16"]);
+    assert_eq!(config.mirror.exclude, ["public.audit_*"]);
+    assert_eq!((config.mirror.mode, config.mirror.jobs), (MirrorMode::Continuous, 4));
+    assert_eq!(config.mirror.schema, SchemaMode::Dump);
+    assert_eq!(config.restrict[0].deny, [Deny::Insert, Deny::Update]);
+    assert_eq!(config.restrict[0].roles.as_deref(), Some(&["shop_limited".to_owned()][..]));
+    assert!(config.restrict[1].scratch && config.restrict[1].deny.is_empty());
+    let columns: Vec<&str> = config.map[0].columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(columns, ["id", "full_name", "created"], "columns keep the order of the file");
+    assert_eq!(config.map[0].to.to_string(), "public.people");
+    assert_eq!(config.router.kind, RouterKind::Pgbouncer);
+    assert_eq!(config.router.pgbouncer[0].config, PathBuf::from("/etc/pgdetour/databases.ini"));
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = parsed("");
+    assert_eq!(config.mirror.tables, ["*.*"]);
+    assert_eq!(config.router.kind, RouterKind::None);
+    assert_eq!(config.capture.method, CaptureMethod::Wal);
+    assert!(config.unsupported().is_empty());
+    assert!(config.mirror.selection().expect("valid").matches("public", "Orders"));
+}
+
+#[test]
+fn a_restriction_denies_all_four_kinds_by_default() {
+    let config = parsed("traffic.roles = [\"app\"]\n[[restrict]]\ntables = [\"users\"]\n");
+    assert_eq!(config.restrict[0].deny, Deny::ALL);
+    assert_eq!(config.restrict[0].roles, None);
+}
+
+#[test]
+fn a_command_router_has_a_program_and_half_a_minute() {
+    let text = "traffic.roles = [\"app\"]\n[router]\nkind = \"command\"\ncommand = { program = [\"./point\", \"-x\"] }\n";
+    let command = parsed(text).router.command.expect("it is there");
+    assert_eq!(command.program, ["/etc/pgdetour/./point", "-x"]);
+    assert_eq!(command.timeout, Duration::from_secs(30));
+    let command = parsed(&text.replace(" }", ", timeout = \"2min\" }")).router.command.expect("it is there");
+    assert_eq!(command.timeout, Duration::from_secs(120));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    assert_eq!(
+        mistakes("[mirror]\nmode = \"batch\"\n\njob = 3\n"),
+        ["4: unknown key \"mirror.job\" | Did you mean \"jobs\"?"]
+    );
+    assert_eq!(
+        mistakes(
+            "[traffic]\nroles = [\"a\"]\n[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"a\"\ndatabase = \"b\"\nconfig = \"c\"\ntarget = \"d\"\nadmins = \"x\"\n"
+        ),
+        ["10: unknown key \"router.pgbouncer.admins\" | Did you mean \"admin\"?"]
+    );
+    assert_eq!(
+        mistakes("mirrors = 1\nzzz = 2\n"),
+        [
+            "1: unknown key \"mirrors\" | Did you mean \"mirror\"?",
+            "2: unknown key \"zzz\" | Known here: source, target, traffic, mirror, restrict, capture, replay, map, router."
+        ]
+    );
+}
+
+#[test]
+fn all_mistakes_are_found_in_one_run() {
+    assert_eq!(
+        mistakes("[capture]\nmethod = \"wall\"\n[mirror]\njobs = 0\ntables = \"public.*\"\nmode = 3\n"),
+        [
+            "2: capture.method cannot be \"wall\" | It is one of \"wal\", \"trigger\". Did you mean \"wal\"?",
+            "4: mirror.jobs is out of range | Give a number from 1 to 64.",
+            "5: mirror.tables is of type string | Expected is an array of strings.",
+            "6: mirror.mode is of type integer | Expected is a string."
+        ]
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_named_with_its_line_and_without_its_content() {
+    let found = mistakes("[source]\nconninfo = \"password=geheim\n");
+    assert!(found[0].starts_with("2: not valid TOML: "), "{found:?}");
+    assert!(!found[0].contains("geheim"), "{found:?}");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_not_repeated() {
+    let found = mistakes("source = \"password=geheim\"\n");
+    assert_eq!(found, ["1: source is of type string | Expected is a table, [source]."]);
+}
+
+#[test]
+fn a_network_is_an_address_with_bits_and_nothing_right_of_the_mask() {
+    let network = |text: &str| format!("[traffic]\nadmin_networks = [\"{text}\"]\n");
+    for right in ["10.9.0.0/16", "0.0.0.0/0", "::/0", "fd00:9::/64", "192.168.1.7/32", "::1/128"] {
+        parsed(&network(right));
+    }
+    let wrong = [
+        ("10.9.0.0", "the number of bits is missing"),
+        ("10.9.0.0/33", "the number of bits is more than 32"),
+        ("10.9.0.1/16", "the address has bits set right of the mask"),
+        ("10.9.0/16", "the address is not an IP address"),
+        ("::1/x", "the number of bits is not a number"),
+    ];
+    for (text, why) in wrong {
+        let found = mistakes(&network(text));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with(&format!("2: \"{text}\" is not a network: {why} | ")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_table_is_restricted_once_for_one_role() {
+    let text = "[[restrict]]\ntables = [\"public.users\"]\nroles = [\"a\"]\n[[restrict]]\ntables = [\"public.\\\"users\\\"\"]\n";
+    assert_eq!(
+        mistakes(&format!("{text}roles = [\"b\", \"a\"]\n")),
+        [
+            "5: \"public.\"users\"\" is restricted twice for the same roles | Write one [[restrict]] for it, or give the two different roles."
+        ]
+    );
+    parsed(&format!("{text}roles = [\"b\"]\n"));
+}
+
+#[test]
+fn a_restriction_says_whom_and_what_it_limits() {
+    assert_eq!(
+        mistakes("[[restrict]]\ntables = []\ndeny = []\nroles = []\n"),
+        [
+            "2: restrict.tables names no table | Give patterns, or remove the entry.",
+            "3: restrict.deny is empty | Leave it out to deny all four, or name some.",
+            "4: restrict.roles is empty | Leave it out to limit the roles of [traffic], or name some."
+        ]
+    );
+    assert_eq!(
+        mistakes("[[restrict]]\ntables = [\"a\"]\n"),
+        [
+            "1: restrict.roles is missing, and traffic.roles, which stands in for it, is empty | Name the roles to limit."
+        ]
+    );
+    assert_eq!(
+        mistakes("[traffic]\nroles = [\"a\"]\n[[restrict]]\nscratch = true\ndeny = [\"insert\"]\n"),
+        [
+            "3: restrict.tables is missing | Give patterns such as [\"public.users\"].",
+            "5: restrict.deny contradicts scratch = true, which lets writes pass | Keep one of the two."
+        ]
+    );
+}
+
+#[test]
+fn a_map_goes_from_one_table_to_another() {
+    assert_eq!(
+        mistakes("[[map]]\nfrom = \"customers\"\ncolumns = { a = \"\" }\n"),
+        [
+            "1: map.to is missing | Name the new table, on the source: to = \"public.people\".",
+            "2: \"customers\" does not name one table | Write schema and name, such as public.orders; double quotes keep upper case.",
+            "3: map.columns gives no expression for column \"a\" | Write SQL over the old row's columns, such as \"first_name || ' ' || last_name\"."
+        ]
+    );
+    let twice = "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\n[[map]]\nfrom = \"A.B\"\nto = \"a.d\"\n";
+    assert_eq!(mistakes(twice), ["5: table \"a.b\" is mapped twice | Write one [[map]] for each table."]);
+    let differs =
+        "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\nkey = { id = \"id\" }\ncolumns = { id = \"id + 1\" }\n";
+    assert_eq!(
+        mistakes(differs),
+        [
+            "5: map.columns and map.key give different expressions for column \"id\" | Give the same expression in both, or leave the column out of columns."
+        ]
+    );
+}
+
+#[test]
+fn a_router_has_what_its_kind_needs_and_nothing_else() {
+    assert_eq!(
+        mistakes("[router]\nkind = \"pgbouncer\"\n"),
+        [
+            "1: traffic.roles is empty, and router.kind = \"pgbouncer\" needs it | Name the roles that the application connects as, such as roles = [\"shop_app\"] under [traffic].",
+            "2: router.kind = \"pgbouncer\" needs at least one [[router.pgbouncer]] | Write one for each PgBouncer process: admin, database, config, target."
+        ]
+    );
+    let command = "[router]\nkind = \"none\"\n[router.command]\nprogram = []\ntimeout = \"5\"\n";
+    assert_eq!(
+        mistakes(command),
+        [
+            "3: router.command has no effect with router.kind = \"none\" | Remove it, or set kind = \"command\".",
+            "4: router.command.program is empty | Give the program and its arguments.",
+            "5: router.command.timeout cannot be \"5\" | Give a number with a unit: ms, s, min, h or d, such as 5s or 800ms."
+        ]
+    );
+    assert_eq!(
+        mistakes("[router]\n"),
+        ["1: router.kind is missing | Say which router: pgbouncer, haproxy, command or none."]
+    );
+}
+
+#[test]
+fn what_cannot_be_done_yet_is_refused_by_name() {
+    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nreplay.on_conflict = \"quarantine\"\nrouter.kind = \"haproxy\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
+    let findings = parsed(text).unsupported();
+    let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
+    assert_eq!(objects, ["router.kind", "capture.method", "replay.on_conflict", "restrict.scratch"]);
+    assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
+}
+
+#[test]
+fn the_first_mistake_is_the_failure_and_the_others_stand_beside_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, "a = 1\nb = 2\n").expect("the folder can be written");
+    let error = Config::load(&path).expect_err("two unknown keys");
+    assert_eq!(error.to_string(), format!("{}:1: unknown key \"a\"", path.display()));
+    let Error::Config { more, .. } = error else { panic!("not a configuration error") };
+    assert_eq!(more[0].object, format!("{}:2", path.display()));
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let error = Config::resolve(Some(Path::new("/nonexistent/x.toml")), Some("a"), Some("b"));
+    let error = error.expect_err("the file is missing");
+    assert_eq!(error.to_string(), "/nonexistent/x.toml: could not read the file: there is no such file");
+}
+
+#[test]
+fn connection_strings_of_the_command_line_come_before_the_files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, "source.conninfo = \"file\"\ntarget.conninfo = \"file\"\n")
+        .expect("it can be written");
+    let config = Config::resolve(Some(&path), Some("flag"), Some("")).expect("no mistake");
+    assert_eq!(config.conninfo(Side::Source).expect("given"), "flag");
+    assert_eq!(config.conninfo(Side::Target).expect("given"), "file", "an empty variable counts as absent");
+    let error = Config::default().conninfo(Side::Target).expect_err("nothing is given").to_string();
+    assert_eq!(error, "no connection string for the target is given");
+}

@@ -1,0 +1,341 @@
+//! What follows from a failure: the exit code, more about it, what mends it, and what to run next.
+
+use super::{Error, Finding, ServerError};
+use crate::phase::{Command, Phase};
+
+/// Exit codes, by what a script should do next. Part of the interface.
+pub mod exit {
+    /// Done, or already done.
+    pub const DONE: i32 = 0;
+    /// A bug, or local input or output: report it.
+    pub const UNEXPECTED: i32 = 1;
+    /// Wrong arguments or configuration: correct the call.
+    pub const USAGE: i32 = 2;
+    /// Refused, nothing was changed: fix, run again.
+    pub const REFUSED: i32 = 3;
+    /// Another run holds the lock: wait, run again.
+    pub const BUSY: i32 = 4;
+    /// A server or router could not be reached, nothing is half done: run again.
+    pub const UNREACHABLE: i32 = 5;
+    /// Timed out and taken back: run again later.
+    pub const TIMED_OUT: i32 = 6;
+    /// Stopped part way: run the same command again.
+    pub const PART_WAY: i32 = 7;
+    /// The data differ, or a change does not fit: call a person.
+    pub const CONFLICT: i32 = 8;
+    /// Added to the number of the signal that ended us.
+    pub const SIGNAL: i32 = 128;
+}
+
+/// What a failed statement tells a script, apart from whether something is half done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StatementFailure {
+    /// The connection is gone.
+    Lost,
+    /// Rights, settings or limits of the server are in the way.
+    Refused,
+    /// A lock or a timeout: likely to pass.
+    Waited,
+    /// Anything else.
+    Other,
+}
+
+impl StatementFailure {
+    fn of(cause: &ServerError) -> Self {
+        if cause.connection_lost {
+            return StatementFailure::Lost;
+        }
+        match cause.sqlstate.as_deref() {
+            // lock_not_available, query_canceled, deadlock_detected, serialization_failure
+            Some("55P03" | "57014" | "40P01" | "40001") => StatementFailure::Waited,
+            // insufficient_privilege, read_only_sql_transaction
+            Some("42501" | "25006") => StatementFailure::Refused,
+            // insufficient_resources and object_not_in_prerequisite_state, with all that their classes hold
+            Some(code) if code.starts_with("53") || code.starts_with("55") => StatementFailure::Refused,
+            _ => StatementFailure::Other,
+        }
+    }
+}
+
+impl Error {
+    /// The exit code. `part_way`: something was changed, and neither finished nor taken back.
+    pub fn exit_code(&self, part_way: bool) -> i32 {
+        let unless_part_way = |code| if part_way { exit::PART_WAY } else { code };
+        match self {
+            Error::Usage { .. } | Error::Config { .. } => exit::USAGE,
+            Error::ChecksFailed { .. } | Error::WrongPhase { .. } => exit::REFUSED,
+            Error::Refused { .. } | Error::Router { .. } => unless_part_way(exit::REFUSED),
+            Error::Busy { .. } => unless_part_way(exit::BUSY),
+            Error::Unreachable { .. } => unless_part_way(exit::UNREACHABLE),
+            Error::TimedOut { .. } => unless_part_way(exit::TIMED_OUT),
+            Error::Conflict { .. } => exit::CONFLICT,
+            Error::Sql { cause, .. } => unless_part_way(match StatementFailure::of(cause) {
+                StatementFailure::Lost => exit::UNREACHABLE,
+                StatementFailure::Refused => exit::REFUSED,
+                StatementFailure::Waited => exit::TIMED_OUT,
+                StatementFailure::Other => exit::UNEXPECTED,
+            }),
+            Error::Io { .. } => unless_part_way(exit::UNEXPECTED),
+            Error::Interrupted { signal } => unless_part_way(exit::SIGNAL + signal),
+            Error::Internal { .. } => exit::UNEXPECTED,
+        }
+    }
+
+    /// More about it than the message says; never a row's values.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::Unreachable { cause, .. } | Error::Sql { cause, .. } => Some(server_detail(cause)),
+            Error::Busy { holder, .. } => Some(holder.clone()),
+            Error::Refused { detail, .. }
+            | Error::TimedOut { detail, .. }
+            | Error::Conflict { detail, .. } => detail.clone(),
+            Error::Io { source, .. } => Some(source.to_string()),
+            Error::Usage { .. }
+            | Error::Config { .. }
+            | Error::ChecksFailed { .. }
+            | Error::WrongPhase { .. }
+            | Error::Router { .. }
+            | Error::Interrupted { .. }
+            | Error::Internal { .. } => None,
+        }
+    }
+
+    /// What mends it, as whole sentences.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Usage { hint, .. }
+            | Error::Config { hint, .. }
+            | Error::Refused { hint, .. }
+            | Error::TimedOut { hint, .. }
+            | Error::Conflict { hint, .. }
+            | Error::Router { hint, .. } => hint.clone(),
+            Error::WrongPhase { phase, .. } => {
+                format!("What may be run in this phase: {}.", listed(&phase.next()))
+            }
+            Error::Busy { on, .. } => {
+                format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
+            }
+            Error::Unreachable { cause, .. } => return Some(unreachable_hint(cause)),
+            Error::Sql { cause, .. } => return cause.hint.clone().or_else(|| statement_hint(cause)),
+            Error::ChecksFailed { .. }
+            | Error::Io { .. }
+            | Error::Interrupted { .. }
+            | Error::Internal { .. } => return None,
+        };
+        (!hint.is_empty()).then_some(hint)
+    }
+
+    /// All findings that the failure is made of.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Error::ChecksFailed { findings } => findings,
+            Error::Config { more, .. } => more,
+            _ => &[],
+        }
+    }
+
+    /// SQLSTATE, when a server gave one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.server_error()?.sqlstate.as_deref()
+    }
+
+    /// What was done and what to run next, for people: a sentence without its first capital.
+    pub fn next(
+        &self,
+        command: Option<Command>,
+        changed: bool,
+        part_way: bool,
+        phase: Option<Phase>,
+    ) -> String {
+        let again = match command {
+            Some(command) => format!("\"pgdetour {command}\""),
+            None => "the same command".into(),
+        };
+        let before = if changed { "what was finished stays" } else { "nothing was changed" };
+        match self.exit_code(part_way) {
+            exit::USAGE => format!("{before}; correct this, then run the same command again."),
+            exit::REFUSED => match self {
+                Error::WrongPhase { phase, .. } => format!("{before}; {}", leading_on(*phase)),
+                _ => format!("{before}; fix this, then run the same command again."),
+            },
+            exit::BUSY => format!("{before}; run the same command again when the other run has ended."),
+            exit::UNREACHABLE => {
+                "nothing is half done; run the same command again when it can be reached.".into()
+            }
+            exit::TIMED_OUT => {
+                "taken back, clients are where they were; run the same command again later.".into()
+            }
+            exit::PART_WAY => {
+                let phase = phase.map_or_else(String::new, |phase| format!(" in phase \"{phase}\""));
+                format!("stopped part way{phase}; run {again} again: it goes on or takes back.")
+            }
+            exit::CONFLICT => {
+                format!("{before}; a person has to look at this before {again} is run again.")
+            }
+            exit::UNEXPECTED => {
+                format!("{before}; if this is not of this machine's making, please report it.")
+            }
+            _ => format!("{before} or left half done; run the same command again whenever you like."),
+        }
+    }
+}
+
+/// `a, b and c`, in the order given.
+fn listed(commands: &[Command]) -> String {
+    let names: Vec<&str> = commands.iter().map(|command| command.name()).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// The command that leads onwards from a phase.
+fn leading_on(phase: Phase) -> String {
+    match phase.next().first() {
+        Some(command) => format!("what leads on from here is \"pgdetour {command}\"."),
+        None => "\"pgdetour status\" shows where the detour is.".into(),
+    }
+}
+
+/// What a server said, and its DETAIL where that cannot hold values of a row.
+fn server_detail(cause: &ServerError) -> String {
+    let code = cause.sqlstate.as_deref().unwrap_or_default();
+    // Classes 22 and 23, data exceptions and violated constraints: "Failing row contains (...)".
+    let holds_values = code.starts_with("22") || code.starts_with("23");
+    match &cause.detail {
+        Some(detail) if !holds_values => format!("{cause}: {detail}"),
+        _ => cause.to_string(),
+    }
+}
+
+fn unreachable_hint(cause: &ServerError) -> String {
+    if let Some(hint) = &cause.hint {
+        return hint.clone();
+    }
+    match cause.sqlstate.as_deref() {
+        Some(code) if code.starts_with("28") => {
+            "Check user, password (PGPASSWORD or the passfile) and the server's pg_hba.conf."
+        }
+        Some("3D000") => "Check dbname in the connection string.",
+        Some("53300") => "Free a connection, or raise max_connections.",
+        Some(code) if code.starts_with("57P") => "The server is starting or stopping; try again shortly.",
+        _ => "Check that it runs, and host, port and sslmode in the connection string.",
+    }
+    .into()
+}
+
+fn statement_hint(cause: &ServerError) -> Option<String> {
+    if cause.connection_lost {
+        return Some("Check that the server still runs; its log tells why it closed the connection.".into());
+    }
+    let hint = match cause.sqlstate.as_deref()? {
+        "42501" => "Grant the connecting role what is missing, or connect as the owner or a superuser.",
+        "25006" => "The server is a standby, or default_transaction_read_only is on for this role.",
+        "55P03" => "Another session holds a lock on it: see pg_locks and pg_stat_activity.",
+        "53400" => "Raise the server's limit, such as max_replication_slots, and restart it.",
+        "53300" => "Free a connection, or raise max_connections.",
+        "53100" => "Free space on the server's disk.",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn statement(sqlstate: Option<&str>, lost: bool) -> Error {
+        let cause = ServerError {
+            sqlstate: sqlstate.map(str::to_owned),
+            message: "permission denied for database shop".into(),
+            connection_lost: lost,
+            ..Default::default()
+        };
+        Error::Sql { action: "create publication \"pgdetour_mirror\"".into(), on: "source".into(), cause }
+    }
+
+    fn refused() -> Error {
+        Error::Refused { kind: "stamp_mismatch", message: "a".into(), detail: None, hint: "B.".into() }
+    }
+
+    fn timed_out() -> Error {
+        let budget = Duration::from_secs(5);
+        Error::TimedOut { what: "hold clients".into(), budget, detail: None, hint: String::new() }
+    }
+
+    #[test]
+    fn each_failure_has_the_code_that_says_what_to_do_next() {
+        let usage = Error::Usage { message: String::new(), hint: String::new() };
+        assert_eq!(usage.exit_code(false), 2);
+        assert_eq!(Error::ChecksFailed { findings: Vec::new() }.exit_code(false), 3);
+        assert_eq!(Error::WrongPhase { command: "replay", phase: Phase::Absent }.exit_code(false), 3);
+        assert_eq!(refused().exit_code(false), 3);
+        assert_eq!(Error::Busy { on: "target".into(), holder: String::new() }.exit_code(false), 4);
+        assert_eq!(statement(None, true).exit_code(false), 5);
+        assert_eq!(timed_out().exit_code(false), 6);
+        assert_eq!(statement(Some("42501"), false).exit_code(false), 3);
+        assert_eq!(statement(Some("53400"), false).exit_code(false), 3);
+        assert_eq!(statement(Some("55P03"), false).exit_code(false), 6);
+        assert_eq!(statement(Some("42P01"), false).exit_code(false), 1);
+        assert_eq!(Error::Interrupted { signal: 2 }.exit_code(false), 130);
+        assert_eq!(Error::Interrupted { signal: 15 }.exit_code(false), 143);
+        assert_eq!(Error::Internal { message: String::new() }.exit_code(false), 1);
+    }
+
+    #[test]
+    fn what_is_half_done_is_resumed_by_the_same_command() {
+        for error in [
+            statement(None, true),
+            statement(Some("42P01"), false),
+            refused(),
+            timed_out(),
+            Error::Interrupted { signal: 15 },
+            Error::Io { action: "write a file".into(), source: std::io::ErrorKind::StorageFull.into() },
+        ] {
+            assert_eq!(error.exit_code(true), 7, "{error}");
+        }
+        let conflict =
+            Error::Conflict { kind: "differs", message: String::new(), detail: None, hint: String::new() };
+        assert_eq!(conflict.exit_code(true), 8, "a person is needed, whatever was changed");
+    }
+
+    #[test]
+    fn a_violated_constraint_keeps_the_rows_values_to_itself() {
+        let cause = |sqlstate: &str| ServerError {
+            sqlstate: Some(sqlstate.into()),
+            message: "null value in column \"a\" violates not-null constraint".into(),
+            detail: Some("Failing row contains (geheim).".into()),
+            ..Default::default()
+        };
+        assert!(!server_detail(&cause("23502")).contains("geheim"));
+        assert!(server_detail(&cause("55000")).ends_with(": Failing row contains (geheim)."));
+    }
+
+    #[test]
+    fn a_wrong_phase_says_what_may_be_run_instead() {
+        let error = Error::WrongPhase { command: "replay", phase: Phase::CuttingOver };
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("What may be run in this phase: cutover, check, restrict and status.")
+        );
+        assert_eq!(
+            error.next(Some(Command::Replay), false, false, Some(Phase::CuttingOver)),
+            "nothing was changed; what leads on from here is \"pgdetour cutover\"."
+        );
+    }
+
+    #[test]
+    fn stopped_part_way_names_the_phase_and_the_command() {
+        let error = Error::Interrupted { signal: 15 };
+        assert_eq!(
+            error.next(Some(Command::Cutover), true, true, Some(Phase::CuttingOver)),
+            "stopped part way in phase \"cutting_over\"; run \"pgdetour cutover\" again: it goes on or takes back."
+        );
+        assert_eq!(
+            error.next(Some(Command::Cutover), false, false, Some(Phase::Mirrored)),
+            "nothing was changed or left half done; run the same command again whenever you like."
+        );
+    }
+}

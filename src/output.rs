@@ -1,0 +1,250 @@
+//! The only room that prints or asks: results, failures, progress, warnings, confirmation.
+
+mod failure;
+mod progress;
+mod redact;
+mod report;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dialoguer::console::Term;
+use indicatif::MultiProgress;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result, exit};
+use crate::phase::{Command, Phase, Serving};
+pub use progress::{Bar, Line};
+pub use redact::redact;
+
+/// Version of the JSON document. Part of the interface.
+const FORMAT: u32 = 1;
+
+/// What the flags ask for.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
+pub struct Mode {
+    /// One JSON document on standard output.
+    pub json: bool,
+    /// No progress.
+    pub quiet: bool,
+    /// More of what is done.
+    pub verbose: bool,
+    /// Confirmations are answered with yes.
+    pub yes: bool,
+}
+
+/// What a command came to, whether it succeeded or not.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The command; none when the command line was not understood.
+    pub command: Option<Command>,
+    /// Something is different from before.
+    pub changed: bool,
+    /// Something was changed and neither finished nor taken back.
+    pub part_way: bool,
+    /// Where the detour is now, when that is known.
+    pub phase: Option<Phase>,
+    /// Who serves general traffic now, when that is known.
+    pub serving: Option<Serving>,
+    /// What to know although it did not fail.
+    pub warnings: Vec<String>,
+    /// An object: the fields that a script may count on, and more. A dry run's `steps` hold the actions of each.
+    pub report: Value,
+}
+
+impl Outcome {
+    /// Nothing done yet.
+    pub fn of(command: impl Into<Option<Command>>) -> Self {
+        Outcome {
+            command: command.into(),
+            changed: false,
+            part_way: false,
+            phase: None,
+            serving: None,
+            warnings: Vec::new(),
+            report: Value::Null,
+        }
+    }
+}
+
+/// Where everything that a person or a script reads goes out. Clones share one screen.
+#[derive(Debug, Clone)]
+pub struct Output {
+    mode: Mode,
+    screen: MultiProgress,
+    warnings: Arc<Mutex<Vec<String>>>,
+}
+
+impl Output {
+    /// Output as the flags ask for.
+    pub fn new(mode: Mode) -> Self {
+        Output { mode, screen: MultiProgress::new(), warnings: Arc::default() }
+    }
+
+    /// Announces a step; the line is finished with the time it took.
+    pub fn step(&self, step: &str) -> Line {
+        Line::new(self, step)
+    }
+
+    /// A bar for work of `total` bytes that takes long: a bar on a terminal, a line now and then elsewhere.
+    pub fn bar(&self, what: &str, total: u64) -> Bar {
+        Bar::new(self, what, total)
+    }
+
+    /// A line of progress.
+    pub fn say(&self, text: &str) {
+        if !self.mode.quiet {
+            self.write_error(&format!("  {text}"));
+        }
+    }
+
+    /// A line for those who asked for more.
+    pub fn elaborate(&self, text: &str) {
+        if self.mode.verbose {
+            self.write_error(&format!("    {}", text.replace('\n', "\n    ")));
+        }
+    }
+
+    /// A warning: shown at once, and kept for the document.
+    pub fn warn(&self, text: &str) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.iter().any(|earlier| earlier == text) {
+            self.write_error(&format!(
+                "{} {text}",
+                dialoguer::console::style("warning:").yellow().for_stderr()
+            ));
+            warnings.push(text.to_owned());
+        }
+    }
+
+    /// Asks on the terminal whether to go on; `what` is what will happen, verb first. Without a terminal only `--yes` will do.
+    pub fn confirm(&self, what: &str) -> Result<()> {
+        if self.mode.yes {
+            return Ok(());
+        }
+        let terminal = Term::stderr();
+        if !(io::stdin().is_terminal() && terminal.is_term()) {
+            return Err(Error::Usage {
+                message: format!("will not {what} without confirmation, and there is no terminal to ask on"),
+                hint: "Give --yes to confirm.".into(),
+            });
+        }
+        let mut question = what.to_owned();
+        if let Some(first) = question.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        let signal = Arc::new(AtomicUsize::new(0));
+        let mut handlers = Vec::new();
+        for number in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let handler = signal_hook::flag::register_usize(number, signal.clone(), number as usize);
+            handlers.push(handler.map_err(Error::io("watch for signals"))?);
+        }
+        let answer = dialoguer::Confirm::new()
+            .with_prompt(format!("{}?", redact(&question)))
+            .default(false)
+            .wait_for_newline(true)
+            .interact_on(&terminal);
+        for handler in handlers {
+            signal_hook::low_level::unregister(handler);
+        }
+        // An interrupted prompt leaves the cursor hidden.
+        let _ = terminal.show_cursor();
+        match (answer, signal.load(Ordering::Relaxed)) {
+            (_, signal @ 1..) => Err(Error::Interrupted { signal: signal as i32 }),
+            (Ok(true), 0) => Ok(()),
+            (Ok(false), 0) => Err(Error::Usage {
+                message: format!("did not {what}: the answer was no"),
+                hint: "Answer with y, or give --yes to confirm.".into(),
+            }),
+            (Err(dialoguer::Error::IO(error)), 0) if error.kind() == io::ErrorKind::Interrupted => {
+                Err(Error::Interrupted { signal: signal_hook::consts::SIGINT })
+            }
+            (Err(dialoguer::Error::IO(source)), 0) => {
+                Err(Error::Io { action: "ask for confirmation".into(), source })
+            }
+        }
+    }
+
+    /// Prints the result or the failure, and returns the exit code that says what to do next.
+    pub fn finish(&self, outcome: &Outcome, error: Option<&Error>) -> i32 {
+        for warning in &outcome.warnings {
+            self.warn(warning);
+        }
+        if let Some(error) = error {
+            self.write_error(failure::text(outcome, error).trim_end());
+        }
+        let text = if self.mode.json {
+            let mut document = document(outcome, error, &self.warnings());
+            redact::redact_value(&mut document);
+            format!("{document}\n")
+        } else {
+            redact(&report::text(outcome, error.is_some(), self.mode.quiet))
+        };
+        let code = error.map_or(exit::DONE, |error| error.exit_code(outcome.part_way));
+        match print(&text) {
+            Ok(()) => code,
+            // Whoever read our output has enough of it; the command's own result stands.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
+            Err(error) => {
+                self.write_error(&format!("error: could not write to standard output\n  detail: {error}"));
+                if code == exit::DONE { exit::UNEXPECTED } else { code }
+            }
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One or more lines on standard error, above any bar. Nobody could be told if that failed.
+    fn write_error(&self, text: &str) {
+        self.screen.suspend(|| {
+            let _ = writeln!(io::stderr().lock(), "{}", redact(text));
+        });
+    }
+}
+
+/// The JSON document of a result or a failure.
+fn document(outcome: &Outcome, error: Option<&Error>, warnings: &[String]) -> Value {
+    let mut document = json!({
+        "format": FORMAT,
+        "command": outcome.command,
+        "ok": error.is_none(),
+        "changed": outcome.changed,
+        "phase": outcome.phase,
+        "serving": outcome.serving,
+        "warnings": warnings,
+    });
+    let report = match &outcome.report {
+        Value::Null if error.is_none() => Some(json!({})),
+        Value::Null => None,
+        report => Some(report.clone()),
+    };
+    if let Some(report) = report {
+        document["report"] = report;
+    }
+    if let Some(error) = error {
+        document["error"] = json!({
+            "kind": error.kind(),
+            "exit": error.exit_code(outcome.part_way),
+            "message": error.to_string(),
+            "detail": error.detail(),
+            "hint": error.hint(),
+            "sqlstate": error.sqlstate(),
+            "failures": error.findings(),
+        });
+    }
+    document
+}
+
+/// Writes and flushes, so that a failure to write is seen.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests;

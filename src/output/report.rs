@@ -1,0 +1,322 @@
+//! A command's report as people read it: a sentence, then tables. The same report makes the JSON document.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Map, Value};
+
+use super::Outcome;
+use crate::phase::Command;
+
+/// What to print on standard output. A quiet run prints the sentence of what was asked for, and no tables.
+pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
+    let empty = Map::new();
+    let report = outcome.report.as_object().unwrap_or(&empty);
+    let steps = report.get("steps").and_then(Value::as_array);
+    if let Some(planned) = steps.filter(|steps| steps.iter().any(|step| step.get("actions").is_some())) {
+        return plan_text(planned);
+    }
+    let mut told = vec!["steps"];
+    let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
+    let mut text = String::new();
+    if !failed && (asked_for || !quiet) {
+        text = sentence(outcome, report);
+        text.push('\n');
+        told.extend(told_by_sentence(outcome));
+    }
+    if !quiet || asked_for {
+        text.push_str(&tables(report, &told));
+    }
+    text
+}
+
+/// What was done, in a sentence.
+fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
+    let number = |key: &str| count(report.get(key));
+    let field = |key: &str| report.get(key).map(|value| cell(key, value)).unwrap_or_default();
+    let Some(command) = outcome.command else { return String::new() };
+    let done = match command {
+        Command::Check => "All preconditions hold.".into(),
+        Command::Mirror if !outcome.changed => "The mirror is up to date; nothing was changed.".into(),
+        Command::Mirror => format!(
+            "Mirrored {}: {}, {} in {}.",
+            plural(number("tables"), "table"),
+            plural(number("rows"), "row"),
+            field("bytes"),
+            field("seconds")
+        ),
+        Command::Restrict if !outcome.changed => {
+            "The restrictions are as configured; nothing was changed.".into()
+        }
+        Command::Restrict => {
+            format!("{} restricted on the target.", plural_is(number("restricted"), "table"))
+        }
+        Command::Capture => format!(
+            "Changes on the target are recorded from {} on; {} retained.",
+            field("start_lsn"),
+            field("retained_bytes")
+        ),
+        Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
+        Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
+        Command::Cutover | Command::Cutback => format!(
+            "General traffic is on the {}. Clients were held for {}; {}.",
+            if command == Command::Cutover { "target" } else { "source" },
+            field("pause_ms"),
+            plural(number("late_writes"), "late write")
+        ),
+        Command::Replay => format!(
+            "Replayed {} with {}; {}.",
+            plural(number("transactions"), "transaction"),
+            plural(number("changes"), "change"),
+            match report.get("caught_up").and_then(Value::as_bool) {
+                Some(true) => "the source has caught up".into(),
+                _ => format!("the source is {} behind", field("lag_bytes")),
+            }
+        ),
+        Command::Verify => format!("Both sides are equal in {}.", plural(number("tables"), "table")),
+        Command::Status => status(outcome, report),
+        Command::Clean if !outcome.changed => "There is nothing to remove.".into(),
+        Command::Clean => "Every object that pgdetour made is removed.".into(),
+    };
+    done
+}
+
+/// The fields of the report that the sentence holds. (The steps were told while they were done.)
+fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
+    match outcome.command {
+        Some(Command::Status) => &["phase", "serving", "next"],
+        Some(Command::Verify) => &["equal"],
+        Some(Command::Capture) => &["start_lsn", "retained_bytes"],
+        Some(Command::Replay) => &["transactions", "changes", "caught_up"],
+        Some(Command::Mirror) if outcome.changed => &["tables", "rows", "bytes", "seconds"],
+        Some(Command::Cutover | Command::Cutback) if outcome.changed => &["pause_ms", "late_writes"],
+        _ => &[],
+    }
+}
+
+/// `Phase "mirrored"; the source serves. Next: restrict, capture, cutover, verify.`
+fn status(outcome: &Outcome, report: &Map<String, Value>) -> String {
+    let mut text = match outcome.phase {
+        Some(phase) => format!("Phase \"{phase}\""),
+        None => "Phase unknown".into(),
+    };
+    match outcome.serving {
+        Some(serving) if serving.to_string() == "nobody" => {
+            text.push_str("; nobody serves: clients are held.")
+        }
+        Some(serving) => {
+            let _ = write!(text, "; the {serving} serves.");
+        }
+        None => text.push('.'),
+    }
+    if let Some(next) = report.get("next").filter(|next| !next.is_null()) {
+        let _ = write!(text, " Next: {}.", cell("next", next));
+    }
+    text
+}
+
+/// The rest of the report: single values as one table, each list of objects and each object as one more.
+fn tables(report: &Map<String, Value>, told: &[&str]) -> String {
+    let shown = |key: &str| !told.contains(&key);
+    let mut text = String::new();
+    let mut values = plain_table();
+    for (key, value) in report.iter().filter(|(key, _)| shown(key)) {
+        if !is_nested(value) && !is_empty(value) {
+            values.add_row([title(key), cell(key, value)]);
+        }
+    }
+    append(&mut text, None, &values);
+    for (key, value) in report.iter().filter(|(key, value)| shown(key) && is_nested(value)) {
+        append(&mut text, Some(&title(key)), &nested_table(value));
+    }
+    text
+}
+
+/// A list of objects with a column for each of their keys, or one object with a line for each.
+fn nested_table(value: &Value) -> Table {
+    let mut table = plain_table();
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields.iter().filter(|(_, value)| !is_empty(value)) {
+                table.add_row([title(key), cell(key, value)]);
+            }
+        }
+        Value::Array(items) => {
+            let mut columns: Vec<&str> = Vec::new();
+            for key in items.iter().filter_map(Value::as_object).flat_map(Map::keys) {
+                if !columns.contains(&key.as_str()) {
+                    columns.push(key);
+                }
+            }
+            table.set_header(columns.iter().map(|column| title(column)));
+            for (at, column) in columns.iter().enumerate() {
+                let numeric = items.iter().filter_map(|item| item.get(column)).all(Value::is_number);
+                if let Some(column) = table.column_mut(at).filter(|_| numeric) {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+            for item in items {
+                table.add_row(
+                    columns
+                        .iter()
+                        .map(|column| item.get(column).map_or(String::new(), |value| cell(column, value))),
+                );
+            }
+        }
+        _ => {}
+    }
+    table
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+fn append(text: &mut String, heading: Option<&str>, table: &Table) {
+    if table.row_count() == 0 {
+        return;
+    }
+    if let Some(heading) = heading {
+        let _ = write!(text, "\n{heading}:\n");
+    }
+    for line in table.to_string().lines() {
+        // Cells begin with a space of their own.
+        let _ = writeln!(text, " {}", line.trim_end());
+    }
+}
+
+/// A dry run: each step, each server, each action, in order.
+fn plan_text(steps: &[Value]) -> String {
+    let actions = |step: &Value| step.get("actions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let field = |value: &Value, key: &str| {
+        value.get(key).and_then(Value::as_str).unwrap_or_default().trim_end().to_owned()
+    };
+    let mut text = String::new();
+    for step in steps.iter().filter(|step| !actions(step).is_empty()) {
+        let _ = writeln!(text, "{}", field(step, "name"));
+        let mut before = String::new();
+        for action in actions(step) {
+            let on = field(&action, "on");
+            if on != before {
+                let _ = writeln!(text, "  on {on}:");
+                before = on;
+            }
+            let _ = writeln!(text, "    {}", field(&action, "action").replace('\n', "\n    "));
+        }
+    }
+    if text.is_empty() { "Nothing would be changed.\n".into() } else { text }
+}
+
+/// Whether a value needs a table of its own.
+fn is_nested(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => items.iter().any(Value::is_object),
+        _ => false,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// `rows_source` as people write it; units go to the value.
+fn title(key: &str) -> String {
+    match key {
+        "ms" | "seconds" => return "time".into(),
+        "bytes" => return "size".into(),
+        _ => {}
+    }
+    let words = key.strip_suffix("_bytes").or(key.strip_suffix("_ms")).or(key.strip_suffix("_seconds"));
+    words.unwrap_or(key).replace('_', " ").replace("lsn", "LSN")
+}
+
+/// A value in its unit, which the key names.
+fn cell(key: &str, value: &Value) -> String {
+    let seconds = |value: &Value| value.as_f64().and_then(|value| Duration::try_from_secs_f64(value).ok());
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => {
+            let is = |unit: &str| key == unit || key.ends_with(&format!("_{unit}"));
+            match (number.as_u64(), seconds(value)) {
+                (Some(number), _) if is("bytes") => bytes(number),
+                (_, Some(time)) if is("ms") => duration(time / 1000),
+                (_, Some(time)) if is("seconds") => duration(time),
+                (Some(number), _) => grouped(number),
+                _ => number.to_string(),
+            }
+        }
+        Value::Array(items) => items.iter().map(|item| cell(key, item)).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let pairs = fields.iter().filter(|(_, value)| !is_empty(value));
+            pairs
+                .map(|(key, value)| format!("{} {}", title(key), cell(key, value)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+    }
+}
+
+/// A number as it is, a list by its length.
+fn count(value: Option<&Value>) -> u64 {
+    match value {
+        Some(Value::Array(items)) => items.len() as u64,
+        Some(value) => value.as_u64().unwrap_or(0),
+        None => 0,
+    }
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+fn plural_is(number: u64, noun: &str) -> String {
+    format!("{} {}", plural(number, noun), if number == 1 { "is" } else { "are" })
+}
+
+/// `3,400,000`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `17 B`, `1.5 GB`, in multiples of 1024 as PostgreSQL writes them.
+pub fn bytes(number: u64) -> String {
+    let mut value = number as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{number} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// `16.2 ms`, `3.4 s`, `2 min 5 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match time.as_secs() {
+        0 => format!("{:.1} ms", seconds * 1000.0),
+        1..120 => format!("{seconds:.1} s"),
+        120..7200 => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
+        _ => format!("{} h {} min", time.as_secs() / 3600, time.as_secs() / 60 % 60),
+    }
+}

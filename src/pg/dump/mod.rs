@@ -1,0 +1,61 @@
+//! The schema of a database, by pg_dump, as statements that another server can take.
+
+pub mod fit;
+pub mod lexer;
+pub mod program;
+pub mod script;
+
+pub use fit::{Abilities, LeftOut};
+pub use script::Entry;
+
+use std::sync::atomic::AtomicBool;
+
+use crate::error::Result;
+use crate::pg::{Server, Session};
+use crate::sql;
+
+/// A schema in two halves: what holds data, and what is better made once the data are there.
+#[derive(Debug, Clone, Default)]
+pub struct Schema {
+    /// Types, functions, tables, views, their owners and grants.
+    pub pre_data: Vec<Entry>,
+    /// Indexes, constraints, triggers, rules, policies.
+    pub post_data: Vec<Entry>,
+    /// What the receiving server cannot take and is left out.
+    pub warnings: Vec<String>,
+}
+
+/// Dumps the schema of `publisher` without the relations in `abilities.absent`, fitted to a server of
+/// version `receiving_version` with these `abilities`. Both halves are of one snapshot.
+pub fn dump_schema(
+    publisher: &Server,
+    receiving_version: i32,
+    abilities: &Abilities,
+    stop: &AtomicBool,
+) -> Result<Schema> {
+    let mut keeper = publisher.connect()?;
+    let program = program::find_pg_dump(keeper.version.max(receiving_version) / 10_000)?;
+    let snapshot = export_snapshot(&mut keeper)?;
+    let mut options: Vec<String> = abilities
+        .absent
+        .iter()
+        .map(|(schema, name)| format!("--exclude-table={}", sql::quote_qualified(schema, name)))
+        .collect();
+    options.sort();
+    options.push(format!("--snapshot={snapshot}"));
+    let mut left_out = LeftOut::default();
+    let mut half = |section: &str| {
+        let script = program::run_pg_dump(&program, publisher, section, &options, stop)?;
+        Ok(fit::fit(script::split(&script), abilities, &mut left_out))
+    };
+    let pre_data = half("pre-data")?;
+    let post_data = half("post-data")?;
+    Ok(Schema { pre_data, post_data, warnings: left_out.warnings() })
+}
+
+/// Begins a transaction that keeps a snapshot for others until the session ends; the snapshot's name.
+pub fn export_snapshot(session: &mut Session) -> Result<String> {
+    session.query_text("begin isolation level repeatable read, read only", &[])?;
+    let rows = session.query_text("select pg_catalog.pg_export_snapshot()", &[])?;
+    Ok(rows[0].get(0))
+}

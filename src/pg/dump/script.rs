@@ -1,0 +1,180 @@
+//! A plain pg_dump script, taken apart into its entries and their statements.
+
+use crate::pg::dump::lexer::{Kind, Lexer};
+
+/// One object of a dump, with the statements that make it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// `INDEX`, `FK CONSTRAINT`, …, as pg_dump's comment says; empty before the first entry.
+    pub kind: String,
+    /// The name that the comment gives, line ends replaced by spaces: for messages only.
+    pub name: String,
+    /// In order, each without its semicolon.
+    pub statements: Vec<String>,
+}
+
+impl Entry {
+    /// `index "orders_pkey"`, for messages.
+    pub fn display(&self) -> String {
+        format!("{} \"{}\"", self.kind.to_lowercase(), self.name)
+    }
+
+    /// Reads `-- Name: orders; Type: TABLE; Schema: public; Owner: shop`.
+    fn from_comment(comment: &str) -> Option<Entry> {
+        let text = comment.strip_prefix("-- Name: ")?;
+        let (name, rest) = text.rsplit_once("; Type: ")?;
+        let (kind, _) = rest.split_once(';')?;
+        Some(Entry { kind: kind.to_owned(), name: name.to_owned(), statements: Vec::new() })
+    }
+}
+
+/// Takes a script apart. Backslash commands of psql and comments between statements are left out.
+pub fn split(script: &str) -> Vec<Entry> {
+    let mut entries = vec![Entry::default()];
+    let mut lexer = Lexer::new(script);
+    let mut statement = Statement::default();
+    while let Some(token) = lexer.next() {
+        match token.kind {
+            Kind::LineComment if statement.start.is_none() => {
+                entries.extend(Entry::from_comment(token.text(script)));
+            }
+            Kind::LineComment | Kind::BlockComment | Kind::Meta => {}
+            Kind::Symbol if token.is_symbol(script, ';') && statement.is_complete() => {
+                if let Some(start) = statement.start {
+                    let text = script[start..token.start].trim_end();
+                    if let Some(on) = standard_strings_setting(text) {
+                        lexer.standard_strings = on;
+                    }
+                    entries.last_mut().expect("begins with one").statements.push(text.to_owned());
+                }
+                statement = Statement::default();
+            }
+            _ => statement.push(token, script),
+        }
+        lexer.between_statements = statement.start.is_none();
+    }
+    entries.retain(|entry| !entry.statements.is_empty());
+    entries
+}
+
+/// Whether a statement sets `standard_conforming_strings`, and how.
+fn standard_strings_setting(statement: &str) -> Option<bool> {
+    let value = statement.strip_prefix("SET standard_conforming_strings = ")?;
+    Some(value == "on")
+}
+
+/// What has been seen of a statement, to know which semicolon ends it.
+#[derive(Default)]
+struct Statement {
+    start: Option<usize>,
+    words: Vec<String>,
+    parentheses: usize,
+    /// Open `BEGIN ATOMIC` and `CASE`, in the body of a function.
+    blocks: usize,
+}
+
+impl Statement {
+    fn is_complete(&self) -> bool {
+        self.parentheses == 0 && self.blocks == 0
+    }
+
+    fn push(&mut self, token: crate::pg::dump::lexer::Token, script: &str) {
+        self.start.get_or_insert(token.start);
+        match token.kind {
+            Kind::Symbol => match token.text(script) {
+                "(" => self.parentheses += 1,
+                ")" => self.parentheses = self.parentheses.saturating_sub(1),
+                _ => {}
+            },
+            Kind::Word => {
+                let word = token.text(script).to_ascii_lowercase();
+                if self.makes_routine() && self.parentheses == 0 {
+                    match word.as_str() {
+                        "begin" => self.blocks += 1,
+                        "case" if self.blocks > 0 => self.blocks += 1,
+                        "end" => self.blocks = self.blocks.saturating_sub(1),
+                        _ => {}
+                    }
+                }
+                if self.words.len() < 4 {
+                    self.words.push(word);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn makes_routine(&self) -> bool {
+        let mut words = self.words.iter().map(String::as_str);
+        let what = match (words.next(), words.next()) {
+            (Some("create"), Some("or")) => words.nth(1),
+            (Some("create"), what) => what,
+            _ => None,
+        };
+        matches!(what, Some("function" | "procedure"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statements(script: &str) -> Vec<String> {
+        split(script).into_iter().flat_map(|entry| entry.statements).collect()
+    }
+
+    #[test]
+    fn semicolons_inside_quotes_and_comments_end_nothing() {
+        let script = "select ';', E'\\';', \"a;\"\"b\", $$;$$, $x$ ; $$ ; $x$ -- ;\n /* ; /* ; */ ; */ ;select U&'\\0041;';";
+        assert_eq!(statements(script).len(), 2);
+        assert!(statements(script)[0].starts_with("select ';'"));
+    }
+
+    #[test]
+    fn backslashes_escape_only_when_strings_are_not_standard() {
+        assert_eq!(statements("select 'a\\'; select 2;"), ["select 'a\\'", "select 2"]);
+        let script = "SET standard_conforming_strings = off;\nselect 'a\\'; select 2;';\nselect 3;";
+        assert_eq!(statements(script).len(), 3);
+    }
+
+    #[test]
+    fn a_rule_with_several_statements_is_one_statement() {
+        let script = "CREATE RULE r AS ON UPDATE TO v DO INSTEAD ( INSERT INTO a VALUES (1);\n DELETE FROM a;\n);\nselect 1;";
+        assert_eq!(statements(script).len(), 2);
+    }
+
+    #[test]
+    fn an_atomic_body_is_one_statement() {
+        let script = "CREATE OR REPLACE FUNCTION f(x integer) RETURNS integer\n LANGUAGE sql\n BEGIN ATOMIC\n SELECT CASE WHEN (x > 1) THEN CASE x WHEN 2 THEN 3 END ELSE 2 END AS \"end\";\n SELECT (CASE WHEN true THEN 1 END);\nEND;\nselect 1;";
+        assert_eq!(statements(script).len(), 2);
+        let procedure =
+            "CREATE PROCEDURE public.p() LANGUAGE sql BEGIN ATOMIC DELETE FROM a; END;\nselect 1;";
+        assert_eq!(statements(procedure).len(), 2);
+    }
+
+    #[test]
+    fn a_function_with_a_quoted_body_ends_at_its_semicolon() {
+        let script = "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $_$ begin return $1; end; $_$;\nselect 1;";
+        assert_eq!(statements(script).len(), 2);
+    }
+
+    #[test]
+    fn psql_commands_are_left_out_between_statements_only() {
+        let script = "\\restrict abc;\n\nselect '\n\\unrestrict abc\n';\n\\unrestrict abc\n";
+        assert_eq!(statements(script), ["select '\n\\unrestrict abc\n'"]);
+    }
+
+    #[test]
+    fn entries_carry_type_and_name() {
+        let script = "SET a = 1;\n--\n-- Name: t; Type: x i; Type: INDEX; Schema: public; Owner: o\n--\n\nCREATE INDEX i ON t;\n\nALTER TABLE t CLUSTER ON i;\n--\n-- Name: e; Type: COMMENT; Schema: -; Owner: \n--\n";
+        let entries = split(script);
+        assert_eq!(entries.len(), 2);
+        assert_eq!((entries[1].kind.as_str(), entries[1].name.as_str()), ("INDEX", "t; Type: x i"));
+        assert_eq!(entries[1].statements.len(), 2);
+    }
+
+    #[test]
+    fn words_may_hold_dollars_and_other_letters() {
+        assert_eq!(statements("select a$b$c, größe; select 1;").len(), 2);
+    }
+}

@@ -1,0 +1,209 @@
+//! What we keep in schema `pgdetour`: the detour's record on the target, a stamp on both sides.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::{Doing as _, Error, Result};
+use crate::pg::{PgLsn, Session};
+use crate::phase::{Phase, Serving, Side};
+use crate::sql::record as sql;
+
+/// The detour as its record has it.
+#[derive(Debug, Clone)]
+pub struct Detour {
+    /// UUID, the same on both sides' stamps.
+    pub id: String,
+    /// Where it is.
+    pub phase: Phase,
+    /// Who serves, as far as the record knows; a router that can be asked knows better.
+    pub serving: Serving,
+    /// Side on which a switch has decided: past the point of no return when set in a `cutting_…` phase.
+    pub decided: Option<Side>,
+    /// What later steps need and cannot find out again.
+    pub facts: Value,
+}
+
+/// Which side of which detour a database is. Destructive steps believe this, not the configuration
+/// (pgbelt#865: a flipped configuration truncated the live side).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Id of the detour.
+    pub detour: String,
+    /// What this database is in it.
+    pub side: Side,
+    /// Copy of the phase, for the time when the target is down.
+    pub phase: Phase,
+    /// Copy of who serves.
+    pub serving: Serving,
+}
+
+/// One finished step of a command.
+#[derive(Debug, Clone)]
+pub struct DoneStep {
+    /// Its name.
+    pub name: String,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
+}
+
+fn parse_phase(name: &str) -> Result<Phase> {
+    Phase::from_name(name).ok_or_else(|| Error::Internal {
+        message: format!("the record names a phase \"{name}\" that does not exist"),
+    })
+}
+
+fn parse_serving(name: &str) -> Serving {
+    match name {
+        "source" => Serving::Source,
+        "target" => Serving::Target,
+        _ => Serving::Nobody,
+    }
+}
+
+fn parse_side(name: &str) -> Side {
+    if name == "source" { Side::Source } else { Side::Target }
+}
+
+/// Whether schema `pgdetour` has this table here.
+pub fn has_table(session: &mut Session, table: &str) -> Result<bool> {
+    Ok(session.query_one(&sql::HAS_TABLE, &[&table])?.get(0))
+}
+
+/// The record on the target, when there is one.
+pub fn read_detour(target: &mut Session) -> Result<Option<Detour>> {
+    if !has_table(target, "detour")? {
+        return Ok(None);
+    }
+    let Some(row) = target.query_opt(&sql::READ_DETOUR, &[])? else { return Ok(None) };
+    Ok(Some(Detour {
+        id: row.get("id"),
+        phase: parse_phase(row.get("phase"))?,
+        serving: parse_serving(row.get("serving")),
+        decided: row.get::<_, Option<&str>>("decided").map(parse_side),
+        facts: row.get("facts"),
+    }))
+}
+
+/// The stamp of this database, when it has one.
+pub fn read_stamp(session: &mut Session) -> Result<Option<Stamp>> {
+    if !has_table(session, "stamp")? {
+        return Ok(None);
+    }
+    let Some(row) = session.query_opt(&sql::READ_STAMP, &[])? else { return Ok(None) };
+    Ok(Some(Stamp {
+        detour: row.get("detour"),
+        side: parse_side(row.get("side")),
+        phase: parse_phase(row.get("phase"))?,
+        serving: parse_serving(row.get("serving")),
+    }))
+}
+
+/// Makes our schema, the record and both stamps, in phase `mirroring`; goes on where an earlier run stopped.
+/// The source is stamped first: a target without a record is `absent`, so that the same run begins again.
+pub fn create(source: &mut Session, target: &mut Session) -> Result<String> {
+    let id = match read_stamp(source)? {
+        Some(stamp) => stamp.detour,
+        None => source.query_one(&sql::NEW_ID, &[])?.get(0),
+    };
+    source
+        .atomically(|source| {
+            source.change_script(sql::CREATE_COMMON.text)?;
+            source.change_script(sql::CREATE_SOURCE.text)?;
+            stamp(source, &id, Side::Source)
+        })
+        .doing(|| "create schema \"pgdetour\"".into())?;
+    target
+        .atomically(|target| {
+            target.change_script(sql::CREATE_COMMON.text)?;
+            target.change_script(sql::CREATE_TARGET.text)?;
+            stamp(target, &id, Side::Target)?;
+            target.change(sql::INSERT_DETOUR.text, &[&id])
+        })
+        .doing(|| "create schema \"pgdetour\"".into())?;
+    Ok(id)
+}
+
+fn stamp(session: &mut Session, id: &str, side: Side) -> Result<()> {
+    let values: [&(dyn postgres::types::ToSql + Sync); 4] = [&id, &side.name(), &"mirroring", &"source"];
+    session.change(sql::INSERT_STAMP.text, &values).map(drop)
+}
+
+/// Records phase and who serves. `decided` is the side that a switch has decided on.
+pub fn set_phase(target: &mut Session, phase: Phase, serving: Serving, decided: Option<Side>) -> Result<()> {
+    let decided = decided.map(Side::name);
+    target
+        .change(sql::UPDATE_PHASE.text, &[&phase.name(), &serving.to_string(), &decided])
+        .doing(|| format!("record phase \"{phase}\""))?;
+    Ok(())
+}
+
+/// Copies phase and who serves to a side's stamp, for a time when the record cannot be read.
+pub fn set_stamp_phase(session: &mut Session, phase: Phase, serving: Serving) -> Result<()> {
+    session.change(sql::UPDATE_STAMP.text, &[&phase.name(), &serving.to_string()]).map(drop)
+}
+
+/// Adds or replaces keys of the record's facts.
+pub fn merge_facts(target: &mut Session, facts: &Value) -> Result<()> {
+    target.change(sql::MERGE_FACTS.text, &[facts]).doing(|| "record what was found".into())?;
+    Ok(())
+}
+
+/// Notes that a step is done.
+pub fn note_step(target: &mut Session, command: &str, name: &str, took: Duration) -> Result<()> {
+    let ms = took.as_secs_f64() * 1000.0;
+    target.change(sql::INSERT_STEP.text, &[&command, &name, &ms]).map(drop)
+}
+
+/// The finished steps of a command, in the order in which they finished.
+pub fn list_steps(target: &mut Session, command: &str) -> Result<Vec<DoneStep>> {
+    let rows = target.query(&sql::LIST_STEPS, &[&command])?;
+    Ok(rows.iter().map(|row| DoneStep { name: row.get("name"), ms: row.get("ms") }).collect())
+}
+
+/// Forgets the steps of a command that was taken back or begins anew.
+pub fn forget_steps(target: &mut Session, command: &str) -> Result<()> {
+    target.change(sql::DELETE_STEPS.text, &[&command]).map(drop)
+}
+
+/// Notes how to take back what is about to be done.
+pub fn push_undo(target: &mut Session, command: &str, action: &Value) -> Result<()> {
+    target.change(sql::INSERT_UNDO.text, &[&command, action]).doing(|| "note how to take back".into())?;
+    Ok(())
+}
+
+/// What takes a command back, in the order in which to do it.
+pub fn list_undo(target: &mut Session, command: &str) -> Result<Vec<(i64, Value)>> {
+    let rows = target.query(&sql::LIST_UNDO, &[&command])?;
+    Ok(rows.iter().map(|row| (row.get("ordinal"), row.get("action"))).collect())
+}
+
+/// Removes one undo that was done, or that a finished command no longer needs.
+pub fn remove_undo(target: &mut Session, ordinal: i64) -> Result<()> {
+    target.change(sql::DELETE_UNDO.text, &[&ordinal]).map(drop)
+}
+
+/// Writes a line into the detour's history.
+pub fn note_event(target: &mut Session, command: &str, message: &str, took: Option<Duration>) -> Result<()> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let ms = took.map(|took| took.as_secs_f64() * 1000.0);
+    target.change(sql::INSERT_EVENT.text, &[&command, &message, &host, &ms]).map(drop)
+}
+
+/// Sets where a flow begins on its subscriber, forgetting what it had counted.
+pub fn write_progress(subscriber: &mut Session, flow: &str, detour: &str, lsn: PgLsn) -> Result<()> {
+    subscriber
+        .change(sql::WRITE_PROGRESS.text, &[&flow, &detour, &lsn])
+        .doing(|| format!("record where the {flow} flow begins"))?;
+    Ok(())
+}
+
+/// A fresh UUID, from a server that we talk to anyway.
+pub fn new_id(session: &mut Session) -> Result<String> {
+    Ok(session.query_one(&sql::NEW_ID, &[])?.get(0))
+}
+
+/// Drops everything that we keep on a side.
+pub fn drop_record(session: &mut Session) -> Result<()> {
+    session.change_script(sql::DROP_RECORD.text).doing(|| "drop schema \"pgdetour\"".into())
+}

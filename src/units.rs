@@ -1,0 +1,73 @@
+//! Durations and sizes as people write them: `5s`, `800ms`, `16MB`; PostgreSQL's units.
+
+use std::time::Duration;
+
+/// Reads `800ms`, `5s`, `2min`, `1h`, `1d`; a bare `0` too. The error says what would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "min" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
+        "" if number == "0" => 0,
+        _ => return Err("give a number with a unit: ms, s, min, h or d, such as 5s or 800ms".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "the number is not a whole one, such as 5s or 800ms")?;
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(|| "too long".into())
+}
+
+/// Reads `512kB`, `16MB`, `2GB`, `1TB` (multiples of 1024) or `1024B`, in bytes; a bare `0` too.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let power = match unit {
+        "B" => 0,
+        "kB" => 1,
+        "MB" => 2,
+        "GB" => 3,
+        "TB" => 4,
+        "" if number == "0" => 0,
+        _ => return Err("give a number with a unit: B, kB, MB, GB or TB, such as 16MB".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "the number is not a whole one, such as 16MB")?;
+    number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "too large".into())
+}
+
+/// The number and its unit, spaces between them allowed.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    (text[..end].trim_end(), &text[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_whole_number_and_one_of_postgresqls_units() {
+        assert_eq!(parse_duration("800ms"), Ok(Duration::from_millis(800)));
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("2 min"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "s", "-1s", "1.5s", "5m", "5S", "5s5s", "99999999999999999999d"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong:?} was taken");
+        }
+        assert_eq!(parse_duration("213503982335d"), Err("too long".into()));
+    }
+
+    #[test]
+    fn a_size_counts_in_multiples_of_1024() {
+        assert_eq!(parse_size("16MB"), Ok(16 * 1024 * 1024));
+        assert_eq!(parse_size("8 kB"), Ok(8192));
+        assert_eq!(parse_size("17B"), Ok(17));
+        assert_eq!(parse_size("1TB"), Ok(1 << 40));
+        for wrong in ["", "16", "MB", "16mb", "1.5GB", "16MiB", "-1MB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong:?} was taken");
+        }
+        assert_eq!(parse_size("99999999TB"), Err("too large".into()));
+    }
+}

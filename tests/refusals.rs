@@ -1,0 +1,183 @@
+//! What is refused, with which code and words, and that nothing is other than before.
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::postgres::Shutdown;
+
+/// Runs `command`, expects `code` and `kind`, and holds both servers and the pooler against what they were.
+fn refused(detour: Detour, command: &str, code: i32, kind: &str) -> Detour {
+    let before = detour.fingerprint();
+    detour.run(command).exits(code).kind(kind).changed(false).unchanged_since(&before)
+}
+
+#[test]
+fn a_command_in_the_wrong_phase_says_what_to_run_instead() {
+    let mut detour = Detour::new().table("orders");
+    for command in ["restrict", "capture", "cutover", "replay", "cutback", "verify"] {
+        detour = refused(detour, command, 3, "wrong_phase")
+            .message(&format!("{command} cannot run in phase \"absent\""))
+            .hint("mirror");
+    }
+    detour = detour.mirrored();
+    for command in ["replay", "cutback"] {
+        detour = refused(detour, command, 3, "wrong_phase").phase("mirrored").hint("cutover");
+    }
+    detour = detour.run("cutover").exits(0);
+    detour = refused(detour, "mirror", 3, "wrong_phase").phase("detoured").hint("replay");
+    // The target has what the source has not: it may not be dropped without a word.
+    detour = detour.run("clean").exits(3).changed(false).serving(Serving::Target);
+    detour = detour.run("replay").exits(0).run("cutback").exits(0);
+    for command in ["mirror", "cutover", "replay"] {
+        detour = refused(detour, command, 3, "wrong_phase").phase("returned").hint("clean");
+    }
+}
+
+#[test]
+fn swapped_sides_are_seen_by_their_stamps() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    let (source, target) = (detour.source.conninfo("dba"), detour.target.conninfo("dba"));
+    detour = detour.source_is(&target).target_is(&source);
+    for command in ["mirror", "cutover", "clean"] {
+        detour = refused(detour, command, 3, "stamp_mismatch").message("source").message("target");
+    }
+}
+
+#[test]
+fn the_source_cannot_be_its_own_target() {
+    let detour = Detour::new().table("orders");
+    let source = detour.source.conninfo("dba");
+    let detour = detour.target_is(&source);
+    refused(detour, "mirror", 3, "checks_failed").finding("target", "same", "target");
+}
+
+#[test]
+fn a_server_that_is_down_is_named() {
+    let mut detour = Detour::new().table("orders");
+    detour.target.stop(Shutdown::Fast);
+    detour = refused(detour, "mirror", 5, "unreachable").message("could not connect to target");
+    detour.target.start();
+    detour.source.stop(Shutdown::Fast);
+    refused(detour, "mirror", 5, "unreachable").message("could not connect to source");
+}
+
+#[test]
+fn a_pooler_that_is_down_stops_cutover_before_anything_is_done() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    detour.pooler().kill();
+    detour = detour.run("cutover").exits(5).kind("unreachable").changed(false).message("pgbouncer");
+    detour.pooler().start();
+    detour.run("cutover").exits(0).serving(Serving::Target);
+}
+
+#[test]
+fn a_wrong_password_is_said_and_not_shown() {
+    let detour = Detour::new().table("orders");
+    let wrong = detour.target.conninfo("dba").replace("password=", "password=mistyped-");
+    let detour = detour.target_is(&wrong);
+    let detour = refused(detour, "mirror", 5, "unreachable").message("could not connect to target");
+    let answer = detour.last();
+    assert!(!format!("{}{}", answer.stdout, answer.stderr).contains("mistyped-"), "{}", answer.describe());
+    assert!(
+        answer.text_at("/error/detail").contains("password authentication failed"),
+        "{}",
+        answer.describe()
+    );
+}
+
+#[test]
+fn a_target_that_holds_tables_is_not_overwritten() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_target("create table public.orders (id int); insert into public.orders values (7)");
+    let detour = refused(detour, "mirror", 3, "checks_failed").finding("public.orders", "target", "target");
+    assert_eq!(detour.target.value::<i32>("select id from public.orders"), 7);
+}
+
+#[test]
+fn a_role_without_the_privileges_hears_which_ones_it_needs() {
+    let detour = Detour::new().table("orders");
+    let owner = detour.source.conninfo("shop_owner");
+    refused(detour.source_is(&owner), "mirror", 3, "checks_failed").finding(
+        "source",
+        "replication",
+        "REPLICATION",
+    );
+}
+
+#[test]
+fn a_source_without_logical_wal_hears_the_setting() {
+    let mut detour = Detour::new().table("orders");
+    detour.source.set("wal_level", "replica");
+    refused(detour, "mirror", 3, "checks_failed").finding("source", "wal_level", "logical");
+}
+
+#[test]
+fn a_source_without_a_free_slot_hears_the_setting() {
+    let mut detour = Detour::new().table("orders");
+    detour.source.set("max_replication_slots", "2");
+    detour.source.exec(
+        "select pg_create_logical_replication_slot('one', 'pgoutput'), pg_create_logical_replication_slot('two', 'pgoutput')",
+    );
+    refused(detour, "mirror", 3, "checks_failed").finding("source", "slot", "max_replication_slots");
+}
+
+#[test]
+fn a_table_without_a_key_is_named_before_its_updates_fail() {
+    let detour =
+        Detour::new().table("orders").on_source("create table public.log (at timestamptz, line text)");
+    refused(detour, "mirror", 3, "checks_failed").finding("public.log", "replica identity", "alter table");
+}
+
+#[test]
+fn all_findings_come_in_one_run() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source("create table public.log (at timestamptz, line text)")
+        .on_target("create table public.orders (id int)");
+    detour.source.set("wal_level", "replica");
+    refused(detour, "mirror", 3, "checks_failed")
+        .finding("source", "wal_level", "logical")
+        .finding("public.log", "replica identity", "")
+        .finding("public.orders", "target", "");
+}
+
+#[test]
+fn a_second_run_waits_for_nobody() {
+    let mut detour = Detour::new().table("orders");
+    for side in [true, false] {
+        let another = Detour::locked_by_another(if side { &detour.source } else { &detour.target });
+        detour = refused(detour, "mirror", 4, "busy")
+            .message("another pgdetour run is in progress")
+            .message(if side { "source" } else { "target" });
+        // status takes no lock.
+        detour = detour.run("status").exits(0);
+        drop(another);
+    }
+    detour.mirrored();
+}
+
+#[test]
+fn a_pooler_in_session_mode_cannot_hold_clients() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let entry = std::fs::read_to_string(&file).expect("the pooler's file can be read");
+    std::fs::write(&file, entry.trim_end().to_owned() + " pool_mode=session\n").expect("it can be written");
+    detour.pooler().console("reload");
+    refused(detour, "check", 3, "checks_failed").finding("shop", "session", "transaction");
+}
+
+#[test]
+fn a_transaction_that_does_not_end_takes_the_cutover_back() {
+    let detour = Detour::new().table("orders").writing().mirrored();
+    let mut open = detour.application_client();
+    open.batch_execute("begin; update public.orders set note = 'held' where id = 1").expect("it can begin");
+    let detour = detour
+        .run("cutover")
+        .with(&["--max-pause", "1s"])
+        .exits(6)
+        .kind("timed_out")
+        .phase("mirrored")
+        .serving(Serving::Source)
+        .application_goes_on();
+    open.batch_execute("commit").expect("it was never ended");
+    detour.run("cutover").exits(0).serving(Serving::Target).no_client_error().no_row_lost();
+}

@@ -1,0 +1,69 @@
+//! The binary under test: where it is, and one run of it to its end.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::answer::Answer;
+use super::wait::until;
+
+/// No command on the tests' small databases needs longer; one that does hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs the binary, its first argument a command, and reads its answer.
+pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
+    let mut process = Command::new(binary());
+    process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("PG")) {
+            process.env_remove(name);
+        }
+    }
+    process.envs(environment.iter().copied());
+    let mut child = process.spawn().expect("the binary can be started");
+    let stdout = drain(child.stdout.take().expect("a pipe"));
+    let stderr = drain(child.stderr.take().expect("a pipe"));
+    let status = wait_for(&mut child);
+    let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
+    let (stdout, stderr) = (read(stdout), read(stderr));
+    let mut said = arguments.join(" ");
+    for (name, value) in environment {
+        said = format!("{said} [{name}={value}]");
+    }
+    let Some(status) = status else {
+        panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+    };
+    Answer::read(&arguments[0], said, status, stdout, stderr)
+}
+
+/// The binary under test: cargo names it to tests; beside an example it is one directory up.
+pub fn binary() -> PathBuf {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_pgdetour") {
+        return path.into();
+    }
+    let example = std::env::current_exe().expect("a program knows its path");
+    let target = example.parent().and_then(Path::parent).expect("examples are in a directory of target/");
+    target.join("pgdetour")
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        String::from_utf8(bytes).expect("the binary writes UTF-8")
+    })
+}
+
+/// Waits for the end of a child; kills it and returns none when that takes too long.
+fn wait_for(child: &mut Child) -> Option<std::process::ExitStatus> {
+    let deadline = Instant::now() + RUN_LIMIT;
+    until("the binary ends", RUN_LIMIT * 2, || {
+        if Instant::now() > deadline {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a child can be waited for");
+            return Some(None);
+        }
+        child.try_wait().expect("a child can be waited for").map(Some)
+    })
+}

@@ -1,0 +1,13 @@
+//! Real servers, a real pooler and an application under load, for the tests and the demo.
+
+pub mod answer;
+pub mod binary;
+pub mod detour;
+pub mod fingerprint;
+pub mod pgbouncer;
+pub mod port;
+pub mod postgres;
+pub mod probe;
+pub mod scratch;
+pub mod wait;
+pub mod writer;

@@ -1,0 +1,149 @@
+//! A PgBouncer of our own in transaction pooling, its databases in a file of their own, as pgdetour wants it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::port::Port;
+use super::postgres::{DATABASE, last_lines};
+use super::scratch::{Kept, write_as_server_user};
+use super::wait::until;
+
+/// One pooler before the databases.
+pub struct PgBouncer {
+    directory: PathBuf,
+    port: Port,
+    process: Option<Kept>,
+}
+
+impl PgBouncer {
+    /// Starts one under `parent` that sends the database `shop` to the server on `server_port`.
+    pub fn start_new(parent: &Path, server_port: u16) -> PgBouncer {
+        let directory = parent.join("pgbouncer");
+        std::fs::create_dir(&directory).expect("the scratch directory can be written");
+        super::scratch::give_to_server_user(&directory);
+        let port = Port::claim();
+        let at = directory.display();
+        write_as_server_user(
+            &directory.join("databases.ini"),
+            &format!("[databases]\n{DATABASE} = {}\n", entry(server_port)),
+        );
+        let roles = ["shop_app", "shop_limited", "shop_owner", "dba", "pgbouncer"];
+        let users = roles.map(|role| format!("\"{role}\" \"\"\n")).concat();
+        write_as_server_user(&directory.join("users.txt"), &users);
+        let settings = format!(
+            "%include {at}/databases.ini\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {}\n\
+             unix_socket_dir = {at}\n\
+             auth_type = trust\n\
+             auth_file = {at}/users.txt\n\
+             admin_users = pgbouncer\n\
+             pool_mode = transaction\n\
+             default_pool_size = 20\n\
+             max_client_conn = 200\n\
+             server_login_retry = 1\n\
+             query_wait_timeout = 60\n\
+             ignore_startup_parameters = extra_float_digits\n\
+             pidfile = {at}/pgbouncer.pid\n",
+            port.number()
+        );
+        write_as_server_user(&directory.join("pgbouncer.ini"), &settings);
+        let mut pooler = PgBouncer { directory, port, process: None };
+        pooler.start();
+        pooler
+    }
+
+    /// Starts a stopped one and waits until it lets clients in.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "PgBouncer runs already");
+        let settings = self.directory.join("pgbouncer.ini");
+        let settings = settings.to_str().expect("temporary paths are UTF-8");
+        let process = Kept::start(&program(), &[settings], &self.log_path(), "KILL");
+        let letting_in = until("PgBouncer lets clients in", Duration::from_secs(30), || {
+            if self.try_console().is_ok() { Some(true) } else { (!process.is_running()).then_some(false) }
+        });
+        assert!(letting_in, "PgBouncer did not start:\n{}", self.log_end());
+        self.process = Some(process);
+    }
+
+    /// Ends it at once; clients lose their connections.
+    pub fn kill(&mut self) {
+        self.process.take().expect("PgBouncer runs").end("KILL");
+    }
+
+    /// The file that holds the entry of the database.
+    pub fn databases_file(&self) -> PathBuf {
+        self.directory.join("databases.ini")
+    }
+
+    /// How administrators reach its console.
+    pub fn console_conninfo(&self) -> String {
+        format!("host=127.0.0.1 port={} dbname=pgbouncer user=pgbouncer", self.port.number())
+    }
+
+    /// How an application reaches the database through it.
+    pub fn conninfo(&self, role: &str) -> String {
+        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.port.number())
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// What a command of the console answers, one map of columns a row.
+    pub fn console(&self, command: &str) -> Vec<Vec<(String, String)>> {
+        let mut console = self.try_console().unwrap_or_else(|error| panic!("PgBouncer's console: {error}"));
+        let answer = console.simple_query(command);
+        let messages = answer.unwrap_or_else(|error| panic!("{command} in PgBouncer's console: {error}"));
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        rows.map(|row| {
+            let columns = row.columns().iter().enumerate();
+            columns.map(|(at, column)| (column.name().into(), row.get(at).unwrap_or("").into())).collect()
+        })
+        .collect()
+    }
+
+    /// One column of `SHOW DATABASES` for the database.
+    pub fn database(&self, column: &str) -> String {
+        let rows = self.console("show databases");
+        let has = |row: &Vec<(String, String)>| row.contains(&("name".into(), DATABASE.into()));
+        let row = rows.into_iter().find(has).expect("PgBouncer knows the database");
+        row.into_iter().find(|(name, _)| name == column).expect("PgBouncer knows the column").1
+    }
+
+    /// The last lines of its log, for messages.
+    pub fn log_end(&self) -> String {
+        last_lines(&String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()))
+    }
+
+    fn try_console(&self) -> Result<Client, postgres::Error> {
+        self.console_conninfo()
+            .parse::<postgres::Config>()?
+            .connect_timeout(Duration::from_secs(5))
+            .connect(NoTls)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.with_file_name("pgbouncer.log")
+    }
+}
+
+/// The value of a database's entry in PgBouncer's file.
+pub fn entry(server_port: u16) -> String {
+    format!("host=127.0.0.1 port={server_port} dbname={DATABASE}")
+}
+
+/// Debian puts it where a plain user's PATH does not lead.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut programs = places.map(|place| place.join("pgbouncer"));
+    programs.find(|program| program.exists()).expect("PgBouncer is installed: run scripts/install first")
+}

@@ -1,0 +1,297 @@
+//! PostgreSQL servers of our own: one `initdb` a run, copied for each server.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use postgres::types::FromSqlOwned;
+use postgres::{Client, NoTls};
+
+use super::port::Port;
+use super::scratch::{Kept, Scratch, as_server_user, write_as_server_user};
+use super::wait::until;
+
+/// Password of the role `dba` over TCP. No output may ever show it.
+pub const DBA_PASSWORD: &str = "never-to-be-shown-7Q";
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The database that every server has.
+pub const DATABASE: &str = "shop";
+
+const HBA: &str = "\
+local all all trust
+host  all dba,shop_owner 127.0.0.1/32 scram-sha-256
+host  all all 127.0.0.1/32 trust
+";
+
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+fsync = off
+full_page_writes = off
+wal_level = logical
+max_wal_senders = 20
+max_replication_slots = 20
+max_logical_replication_workers = 8
+max_worker_processes = 16
+max_connections = 60
+max_prepared_transactions = 10
+wal_retrieve_retry_interval = '100ms'
+shared_buffers = '32MB'
+log_line_prefix = '%m [%p] %q%u@%d %a '
+log_checkpoints = off
+password_encryption = 'scram-sha-256'
+";
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Sessions are ended, data written.
+    Fast,
+    /// As after a crash: what was not in the WAL is lost, and recovery runs at the next start.
+    Immediate,
+}
+
+/// Directory of a PostgreSQL installation's programs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// From the environment variable if set, else the newest that the system has.
+    pub fn find(variable: &str) -> Programs {
+        if let Some(path) = std::env::var_os(variable) {
+            return Programs(path.into());
+        }
+        let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let newest = installed
+            .filter_map(|entry| {
+                entry.file_name().to_str()?.parse::<u32>().ok().map(|major| (major, entry.path()))
+            })
+            .filter(|(_, path)| path.join("bin/initdb").exists())
+            .max();
+        let (_, path) = newest.expect("PostgreSQL is under /usr/lib/postgresql: run scripts/install first");
+        Programs(path.join("bin"))
+    }
+
+    /// Path of one program.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// One server with its data, on a port of 127.0.0.1 and on a Unix socket in its own directory.
+pub struct Postgres {
+    name: String,
+    programs: Programs,
+    data: PathBuf,
+    log: PathBuf,
+    port: Port,
+    process: Option<Kept>,
+}
+
+impl Postgres {
+    /// Starts a new server under `parent`, with the database `shop` and the roles `dba` (superuser), `shop_owner`,
+    /// `shop_app` and `shop_limited`.
+    pub fn start_new(parent: &Path, name: &str, programs: &Programs) -> Postgres {
+        let data = parent.join(name);
+        copy_template(programs, &data);
+        let log = parent.join(format!("{name}.log"));
+        let mut server = Postgres {
+            name: name.to_owned(),
+            programs: programs.clone(),
+            data,
+            log,
+            port: Port::claim(),
+            process: None,
+        };
+        server.write_place();
+        server.start();
+        server
+    }
+
+    /// Starts a stopped server and waits until it lets clients in.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let data = self.data.to_str().expect("temporary paths are UTF-8");
+        let postgres = self.programs.program("postgres");
+        let process = Kept::start(&postgres, &["-D", data], &self.log, "QUIT");
+        let letting_in = until(&format!("{} lets clients in", self.name), START_LIMIT, || {
+            if self.try_client("dba").is_ok() { Some(true) } else { (!process.is_running()).then_some(false) }
+        });
+        assert!(letting_in, "{} did not start:\n{}", self.name, self.log_end());
+        self.process = Some(process);
+    }
+
+    /// Stops the server and waits until it is gone.
+    pub fn stop(&mut self, shutdown: Shutdown) {
+        let process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.name));
+        process.end(match shutdown {
+            Shutdown::Fast => "INT",
+            Shutdown::Immediate => "QUIT",
+        });
+    }
+
+    /// Stops and starts it.
+    pub fn restart(&mut self, shutdown: Shutdown) {
+        self.stop(shutdown);
+        self.start();
+    }
+
+    /// Changes a setting for good and restarts the server.
+    pub fn set(&mut self, setting: &str, value: &str) {
+        self.exec(&format!("alter system set {setting} = {value}"));
+        self.restart(Shutdown::Fast);
+    }
+
+    /// A session in the database, over the Unix socket.
+    pub fn client(&self, role: &str) -> Client {
+        self.try_client(role).unwrap_or_else(|error| panic!("{role} can connect to {}: {error}", self.name))
+    }
+
+    /// A session in the database, if the server gives one.
+    pub fn try_client(&self, role: &str) -> Result<Client, postgres::Error> {
+        postgres::Config::new()
+            .host_path(&self.data)
+            .port(self.port.number())
+            .dbname(DATABASE)
+            .user(role)
+            .application_name("harness")
+            .connect_timeout(Duration::from_secs(5))
+            .connect(NoTls)
+    }
+
+    /// Runs statements as `dba`.
+    pub fn exec(&self, statements: &str) {
+        self.client("dba")
+            .batch_execute(statements)
+            .unwrap_or_else(|error| panic!("on {}: {error:?}\n{statements}", self.name));
+    }
+
+    /// The one value that a query gives, asked as `dba`.
+    pub fn value<T: FromSqlOwned>(&self, query: &str) -> T {
+        let row = self.client("dba").query_one(query, &[]);
+        row.unwrap_or_else(|error| panic!("on {}: {error:?}\n{query}", self.name)).get(0)
+    }
+
+    /// How `role` connects over TCP, with the password where the server asks for one.
+    pub fn conninfo(&self, role: &str) -> String {
+        let mut conninfo =
+            format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.port.number());
+        if matches!(role, "dba" | "shop_owner") {
+            let _ = write!(conninfo, " password={DBA_PASSWORD}");
+        }
+        conninfo
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Directory of the data and of the Unix socket.
+    pub fn directory(&self) -> &Path {
+        &self.data
+    }
+
+    /// Path of one of its installation's programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.program(name)
+    }
+
+    /// What the server wrote to its log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of its log, for messages.
+    pub fn log_end(&self) -> String {
+        last_lines(&self.log())
+    }
+
+    fn write_place(&self) {
+        let place = format!(
+            "port = {}\nunix_socket_directories = '{}'\ncluster_name = '{}'\n",
+            self.port.number(),
+            self.data.display(),
+            self.name
+        );
+        write_as_server_user(&self.data.join("place.conf"), &place);
+    }
+}
+
+/// The last lines of a log.
+pub fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+struct Templates {
+    scratch: Scratch,
+    made: HashMap<Programs, PathBuf>,
+}
+
+/// Copies a cluster that was made once in this process.
+fn copy_template(programs: &Programs, data: &Path) {
+    static TEMPLATES: LazyLock<Mutex<Templates>> =
+        LazyLock::new(|| Mutex::new(Templates { scratch: Scratch::new(), made: HashMap::new() }));
+    let template = {
+        let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = templates.made.get(programs) {
+            template.clone()
+        } else {
+            let template = templates.scratch.path().join(format!("template{}", templates.made.len()));
+            make_template(programs, &template);
+            templates.made.insert(programs.clone(), template.clone());
+            template
+        }
+    };
+    succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template).arg(data));
+}
+
+fn make_template(programs: &Programs, data: &Path) {
+    succeed(
+        as_server_user(programs.program("initdb"))
+            .args(["--username=dba", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync", "-D"])
+            .arg(data)
+            .current_dir("/"),
+    );
+    write_as_server_user(&data.join("pg_hba.conf"), HBA);
+    let configuration = std::fs::read_to_string(data.join("postgresql.conf")).expect("initdb writes it");
+    let ours = format!("{configuration}\n{SETTINGS}include_if_exists = 'place.conf'\n");
+    write_as_server_user(&data.join("postgresql.conf"), &ours);
+    // Single-user mode needs no port and no waiting. It takes one statement a line.
+    let statements = format!(
+        "alter role dba password '{DBA_PASSWORD}'\n\
+         create role shop_owner login password '{DBA_PASSWORD}'\n\
+         create role shop_app login\n\
+         create role shop_limited login\n\
+         create database {DATABASE} owner shop_owner\n"
+    );
+    let input = data.join("statements.sql");
+    std::fs::write(&input, statements).expect("the template's directory can be written");
+    let output = succeed(
+        as_server_user(programs.program("postgres"))
+            .args(["--single", "-D"])
+            .arg(data)
+            .arg("postgres")
+            .current_dir("/")
+            .stdin(std::fs::File::open(&input).expect("it was just written")),
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("ERROR"), "the template could not be filled:\n{said}");
+    std::fs::remove_file(input).expect("it was just written");
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} can be started: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
