@@ -166,10 +166,10 @@ pub fn describe_writers(session: &mut Session) -> Result<Option<String>> {
                 text("database_name").unwrap_or_default(),
             );
             if let Some(state) = text("state") {
-                line.push_str(&format!(", {state}"));
+                line.extend([", ", &state]);
             }
             if let Some(query) = text("query") {
-                line.push_str(&format!(": {query}"));
+                line.extend([": ", &query]);
             }
             line
         })
