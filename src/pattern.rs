@@ -5,7 +5,6 @@ use std::fmt;
 use regex::Regex;
 
 use crate::error::{Error, Result};
-use crate::sql::quote_qualified;
 
 /// One pattern such as `public.*`, `audit_?`, `"Orders"` or `public.log_[0-9]+`. Without a schema it means any schema.
 #[derive(Debug, Clone)]
@@ -78,11 +77,6 @@ impl TableName {
             message: format!("\"{text}\" does not name one table"),
             hint: "Write schema and name, such as public.orders; double quotes keep upper case.".into(),
         })
-    }
-
-    /// `"public"."orders"`, for statements.
-    pub fn quoted(&self) -> String {
-        quote_qualified(&self.schema, &self.name)
     }
 }
 
@@ -293,9 +287,7 @@ mod tests {
     fn a_pattern_without_wildcards_names_one_table() {
         let name = TableName::parse("Public.\"Order Lines\"").expect("it names one table");
         assert_eq!(name, TableName { schema: "public".into(), name: "Order Lines".into() });
-        assert_eq!(name.quoted(), "\"public\".\"Order Lines\"");
         assert_eq!(name.to_string(), "public.Order Lines");
-        assert!(Pattern::parse("public.\"a*\"").expect("valid").table().is_some());
         assert!(TableName::parse("orders").is_err());
         assert!(TableName::parse("public.*").is_err());
     }

@@ -10,6 +10,7 @@ pub struct Action {
     /// `source`, `target`, `pgbouncer …`, or `pgdetour` for what we do ourselves.
     pub on: String,
     /// The statement or the action.
+    #[allow(clippy::struct_field_names, reason = "the name in JSON")]
     pub action: String,
 }
 

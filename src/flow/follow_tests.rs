@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use postgres::types::PgLsn;
 
 use super::follow::BATCH_BYTES;
-use super::{
-    Applied, Flow, FlowName, MapRule, Mapping, Snapshot, TableName, Until, apply_until, marker, publication,
-    slot,
-};
+use super::mapping::{MapRule, Mapping};
+use super::{Applied, Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot};
 use crate::error::{Error, Result};
 use crate::pg::test_server::TestServer;
-use crate::pg::{Conninfo, Server, Session, catalog};
+use crate::pg::{Conninfo, Server, Session, catalog, record};
 use crate::phase::Side;
 use crate::plan::Plan;
 use crate::sql;
@@ -119,7 +117,9 @@ impl Pair {
 
 /// Applies everything that was written up to now.
 fn drain(flow: &Flow) -> Result<Applied> {
-    let id = marker::write_marker(&mut flow.publisher.connect()?, flow.name)?;
+    let mut publisher = flow.publisher.connect()?;
+    let id = record::new_id(&mut publisher)?;
+    marker::write_marker(&mut publisher, flow.name, &id)?;
     apply_until(flow, &Until::Marker(id), &AtomicBool::new(false), Some(BUDGET), &mut |_| ())
 }
 
@@ -623,7 +623,8 @@ fn a_marker_follows_within_milliseconds() {
         let mut waits = Vec::new();
         for id in 0..20_i32 {
             source.change("insert into public.t values ($1, 1)", &[&id]).unwrap();
-            let marker = marker::write_marker(&mut source, flow.name).unwrap();
+            let marker = record::new_id(&mut source).unwrap();
+            marker::write_marker(&mut source, flow.name, &marker).unwrap();
             waits.push(marker::wait_for_marker(&mut target, &marker, BUDGET).unwrap());
         }
         waits.sort();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use postgres::Statement;
 use postgres::types::ToSql;
 
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -283,11 +283,6 @@ fn set_statement<'a>(sequences: impl Iterator<Item = (usize, &'a Sequence)>) -> 
     text
 }
 
-/// Carries all sequences from one side to the other, at once.
-pub fn carry_sequences(publisher: &Server, subscriber: &Server) -> Result<Vec<Carried>> {
-    plan(publisher, subscriber)?.carry().doing(|| "carry sequences".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +366,8 @@ mod tests {
         assert_eq!(next("public.round"), 3);
         assert_eq!(next("public.wide"), 1);
         assert!(
-            carry_sequences(&source, &target)
+            super::plan(&source, &target)
+                .and_then(|mut plan| plan.carry())
                 .unwrap()
                 .iter()
                 .all(|c| c.outcome != Outcome::Set || c.name == "public.round")

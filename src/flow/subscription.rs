@@ -308,14 +308,11 @@ mod tests {
         });
         let found = find_subscription(&mut subscriber, "mirror").unwrap().unwrap();
         assert!(found.worker_pid.is_some() && found.received.is_some() && found.apply_errors == Some(0));
-        assert!(read_apply_lag(&mut publisher, "s").unwrap().unwrap().active);
-        assert_eq!(read_apply_lag(&mut publisher, "none").unwrap(), None);
 
         let began = Instant::now();
         let budget = Duration::from_secs(10);
         assert!(disable_subscription(&mut subscriber, &mut publisher, "mirror", budget).unwrap());
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-        assert!(!read_apply_lag(&mut publisher, "s").unwrap().unwrap().active);
         assert!(!disable_subscription(&mut subscriber, &mut publisher, "mirror", budget).unwrap());
 
         // What is written meanwhile comes once it is enabled again, and errors are seen.
@@ -328,7 +325,6 @@ mod tests {
         });
         assert!(drop_subscription(&mut subscriber, "mirror").unwrap());
         assert!(!drop_subscription(&mut subscriber, "mirror").unwrap());
-        assert!(read_apply_lag(&mut publisher, "s").unwrap().is_some());
         assert!(two.log().contains("enable") && !two.log().contains("cret"));
     }
 

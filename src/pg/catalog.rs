@@ -9,6 +9,7 @@ use crate::sql;
 
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a column of pg_attribute")]
 pub struct Column {
     /// Name, unquoted.
     pub name: String,

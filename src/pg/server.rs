@@ -1,5 +1,6 @@
 //! Sessions on one server: settings pinned, changes noted instead of made in a dry run.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use postgres::types::ToSql;
@@ -161,7 +162,7 @@ fn strip_comments(text: &str) -> String {
 fn with_parameters(text: &str, params: &[&(dyn ToSql + Sync)]) -> String {
     let mut shown = strip_comments(text);
     for (index, value) in params.iter().enumerate() {
-        shown.push_str(&format!("\n  -- ${} = {value:?}", index + 1));
+        let _ = write!(shown, "\n  -- ${} = {value:?}", index + 1);
     }
     shown
 }

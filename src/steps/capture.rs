@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::flow::mapping::Mapping;
 use crate::flow::{FlowName, Until, lag, marker, publication, slot};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
@@ -60,7 +61,7 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
-    let flow = replay::flow(run, Default::default())?;
+    let flow = replay::flow(run, Mapping::default())?;
     let stop = run.signals.stop_flag();
     crate::flow::apply_until(&flow, &Until::Marker(id.clone()), &stop, Some(PROOF_BUDGET), &mut |_| {})?;
     run.heed_signals()?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::error::Result;
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
+use crate::flow::mapping::Mapping;
 use crate::flow::subscription::NewSubscription;
 use crate::flow::{
     Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription,
@@ -128,6 +129,10 @@ fn with_job<T>(
     result
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method alone is not general enough in its lifetime"
+)]
 fn copy_schema(run: &mut Run, tables: &[Table], jobs: usize) -> Result<Prepared> {
     let prepared = with_job(run, tables, jobs, |job| job.prepare())?;
     for warning in &prepared.warnings {
@@ -157,7 +162,7 @@ fn catch_up(run: &mut Run) -> Result<()> {
         // An earlier run has handed over: the subscription carries the changes.
         return Ok(());
     }
-    let mapping = if run.plan.is_dry() { Default::default() } else { run.mirror_mapping()? };
+    let mapping = if run.plan.is_dry() { Mapping::default() } else { run.mirror_mapping()? };
     let mut snapshots = HashMap::new();
     for copy in copy::list_table_copies(run.target())? {
         if let Some(snapshot) = &copy.snapshot {

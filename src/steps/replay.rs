@@ -1,5 +1,6 @@
 //! Applies the changes captured on the target to the source, through the mapping.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -92,7 +93,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         slot: capture::SLOT.into(),
         publication: capture::PUBLICATION.into(),
         mapping,
-        snapshots: Default::default(),
+        snapshots: HashMap::new(),
         skip_origins: true,
         batch_bytes: BATCH_BYTES,
     })

@@ -47,18 +47,15 @@ fn read_phase(run: &mut Run) -> Result<(Phase, Serving)> {
         Some(source) => record::read_stamp(source)?,
         None => None,
     };
-    match stamp {
-        Some(stamp) => {
-            run.warn(format!(
-                "the target does not answer: phase \"{}\" is what the source was told last",
-                stamp.phase
-            ));
-            Ok((stamp.phase, stamp.serving))
-        }
-        None => {
-            run.warn("the target does not answer, and the source knows of no detour");
-            Ok((Phase::Absent, Serving::Source))
-        }
+    if let Some(stamp) = stamp {
+        run.warn(format!(
+            "the target does not answer: phase \"{}\" is what the source was told last",
+            stamp.phase
+        ));
+        Ok((stamp.phase, stamp.serving))
+    } else {
+        run.warn("the target does not answer, and the source knows of no detour");
+        Ok((Phase::Absent, Serving::Source))
     }
 }
 
@@ -192,7 +189,7 @@ fn restricted(run: &mut Run) -> Value {
 /// On which side general roles are kept out.
 fn fenced(run: &mut Run) -> Value {
     let roles = run.config.traffic.roles.clone();
-    let mut is_fenced = |session: &mut Option<Session>| {
+    let is_fenced = |session: &mut Option<Session>| {
         session
             .as_mut()
             .filter(|_| !roles.is_empty())

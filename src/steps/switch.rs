@@ -27,7 +27,7 @@ pub struct Bounds {
     pub terminate_after: Option<Duration>,
 }
 
-/// The longest pause, when nothing else is asked for: well below PgBouncer's query_wait_timeout of 120 s.
+/// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
 pub const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A move of general traffic from one side to the other.

@@ -51,7 +51,7 @@ impl Run {
                 }
                 Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence)?,
                 Undo::EnableSubscription => {
-                    subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION).map(drop)?
+                    subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION)?;
                 }
             }
             record::remove_undo(self.target(), ordinal)?;

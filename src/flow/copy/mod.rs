@@ -71,8 +71,6 @@ pub struct Prepared {
     pub post_data: Vec<PostStatement>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
-    /// Whether anything was made now; false when an earlier run had done it.
-    pub changed: bool,
 }
 
 /// What a copy moved, earlier runs of it included.
@@ -117,7 +115,7 @@ impl CopyJob<'_> {
             SchemaMode::Dump => {
                 let (post_data, warnings) =
                     schema::load(self.publisher, &mut session, self.tables, self.stop)?;
-                Ok(Prepared { post_data, warnings, changed: true })
+                Ok(Prepared { post_data, warnings })
             }
             SchemaMode::Existing => {
                 schema::require_existing(self.tables, &mut session)?;
@@ -129,7 +127,7 @@ impl CopyJob<'_> {
                             .into(),
                     );
                 }
-                Ok(Prepared { post_data: Vec::new(), warnings, changed: true })
+                Ok(Prepared { post_data: Vec::new(), warnings })
             }
         }
     }

@@ -214,7 +214,6 @@ mod tests {
         assert_eq!(read_server(&mut session).unwrap().free_slots, 6);
         let database = read_database(&mut session).unwrap();
         assert_eq!((database.name.as_str(), database.encoding.as_str()), ("postgres", "UTF8"));
-        assert!(read_system_identifier(&mut session).unwrap().is_some());
         assert!(may_set_replica_role(&mut session).unwrap());
         let role = read_own_role(&mut session).unwrap();
         assert!(role.superuser && role.replication && role.name == "postgres");

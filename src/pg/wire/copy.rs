@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
 use super::transport::CHUNK;
@@ -190,15 +189,7 @@ enum Push {
     Stopped(Error),
 }
 
-impl Push {
-    /// For pushes that nobody can stop.
-    fn of_server(self) -> ServerError {
-        match self {
-            Push::Server(error) => error,
-            Push::Stopped(error) => ServerError { message: error.to_string(), ..Default::default() },
-        }
-    }
-}
+impl Push {}
 
 impl From<ServerError> for Push {
     fn from(error: ServerError) -> Self {

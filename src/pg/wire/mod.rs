@@ -167,6 +167,7 @@ impl Client {
     }
 
     /// Whether the connection is encrypted.
+    #[cfg(test)]
     pub fn is_tls(&self) -> bool {
         self.transport.is_tls()
     }

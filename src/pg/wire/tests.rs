@@ -126,37 +126,6 @@ fn copies_rows_through_and_names_the_side_that_failed() {
     assert_eq!(copied.rows, 100_000);
 }
 
-#[test]
-fn copies_rows_in() {
-    let server = TestServer::start("");
-    let mut client = sql(&server);
-    client.simple_query("create table public.a (i int primary key, t text)").unwrap();
-    let mut copy = client.copy_in("copy public.a from stdin").unwrap();
-    for i in 0..20_000 {
-        copy.write(format!("{i}\tten letters\n").as_bytes()).unwrap();
-    }
-    assert_eq!(copy.finish().unwrap(), 20_000);
-
-    let mut copy = client.copy_in("copy public.a from stdin").unwrap();
-    copy.write(b"100000\tgiven up\n").unwrap();
-    drop(copy);
-    assert_eq!(value(&mut client, "select count(*) from public.a"), "20000");
-
-    let mut copy = client.copy_in("copy public.a from stdin").unwrap();
-    copy.write(b"1\ttwice\n").unwrap();
-    assert_eq!(copy.finish().unwrap_err().sqlstate.as_deref(), Some("23505"));
-
-    let mut copy = client.copy_in("copy public.a from stdin").unwrap();
-    let row = "1\ttwice\n".repeat(10_000);
-    let failed = (0..100).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(5));
-        copy.write(row.as_bytes()).err()
-    });
-    assert_eq!(failed.expect("the error is known before the end").sqlstate.as_deref(), Some("23505"));
-    drop(copy);
-    assert_eq!(value(&mut client, "select count(*) from public.a"), "20000");
-}
-
 fn stream(server: &TestServer) -> Stream {
     let mut client = sql(server);
     client

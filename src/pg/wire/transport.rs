@@ -191,6 +191,7 @@ impl Transport {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.layer, Layer::Tls(_))
     }
