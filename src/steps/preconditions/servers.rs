@@ -1,8 +1,10 @@
 //! Versions, settings and room on the servers, and the state of the flows between them.
 
+use crate::config::SchemaMode;
 use crate::error::{Checked, Result};
 use crate::flow::{slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
+use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
 use crate::steps::{Run, capture, mirror};
 
@@ -146,6 +148,19 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "all replication origins of the target are in use",
             hint,
         );
+    }
+    Ok(())
+}
+
+/// A `pg_dump` of the newer server's major is here, when the schema is to be dumped.
+pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.schema == SchemaMode::Existing {
+        return Ok(());
+    }
+    let major = run.source().version.max(run.target().version) / 10_000;
+    if let Err(error) = program::find_pg_dump(major) {
+        let hint = error.hint().unwrap_or_default();
+        checked.fail("pg_dump", "pg_dump", error.to_string(), hint);
     }
     Ok(())
 }
