@@ -350,6 +350,12 @@ impl Config {
             }
         };
         refuse(
+            self.mirror.mode == MirrorMode::Batch,
+            "mirror.mode",
+            "\"batch\"",
+            "Use \"continuous\", and clean when the copy is not wanted any more.",
+        );
+        refuse(
             self.router.kind == RouterKind::Haproxy,
             "router.kind",
             "\"haproxy\"",

@@ -127,7 +127,7 @@ pub fn lost(name: &str) -> Error {
         message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
         detail: Some("The server removed it for max_slot_wal_keep_size or because the slot was idle for too long.".to_owned()),
         hint: "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
-               max_slot_wal_keep_size. After it: compare both sides with \"pgdetour verify --repair\"."
+               max_slot_wal_keep_size. After it: \"pgdetour verify\" tells which rows differ."
             .to_owned(),
     }
 }
