@@ -46,7 +46,11 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
-    let flow = run.step("start replay", |run| replay::start(run, &id))?;
+    let flow = run.step("start replay", |run| {
+        let mut flow = replay::start(run, &id)?;
+        flow.catch_up(run, bounds.drain_timeout)?;
+        Ok(flow)
+    })?;
 
     run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
     run.step("fence target", |run| fence::raise(run.target(), &fence))?;

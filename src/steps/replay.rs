@@ -120,13 +120,37 @@ pub fn start(run: &mut Run, id: &str) -> Result<Running> {
 }
 
 impl Running {
+    /// Waits, with clients still served, until what was captured before the call is applied: what comes after is little,
+    /// and the applier knows every table by then.
+    pub fn catch_up(&mut self, run: &mut Run, budget: Duration) -> Result<()> {
+        let Some(thread) = &self.thread else { return Ok(()) };
+        let deadline = Instant::now() + budget;
+        let id = record::new_id(run.target())?;
+        marker::write_marker(run.target(), FlowName::Replay, &id)?;
+        while !marker::has_marker(run.source(), &id)? {
+            run.heed_signals()?;
+            if thread.is_finished() || Instant::now() >= deadline {
+                return self.end(budget);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (source, target) = run.both();
+        marker::remove_marker(target, source, &id)
+    }
+
     /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
     pub fn finish(mut self, budget: Duration) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
         while !thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_micros(200));
         }
+        self.end(budget)
+    }
+
+    /// Stops the replay; an error unless it has come to its marker.
+    fn end(&mut self, budget: Duration) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
         self.stop.store(true, Ordering::SeqCst);
         let applied = thread
             .join()
