@@ -107,10 +107,9 @@ pub enum Commands {
     /// Copy the source to the target and keep the copy current
     #[command(
         long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
-            keeps the target up to date with no process of pgdetour running. Where the target's server cannot reach \
-            the source, --follow carries the changes in the foreground, or each later run catches up and ends. \
-            Interrupted, it goes on where it was when it is run again.",
-        after_long_help = examples("  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow")
+            keeps the target up to date with no process of pgdetour running. The target's server must be able to \
+            reach the source. Interrupted, it goes on where it was when it is run again.",
+        after_long_help = examples("  pgdetour mirror\n  pgdetour mirror --jobs 8")
     )]
     Mirror(MirrorOptions),
     /// Limit access to designated tables on the target
@@ -183,9 +182,6 @@ pub struct MirrorOptions {
     /// Connections that copy at the same time, instead of mirror.jobs
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
-    /// Stay in the foreground and keep the copy current until interrupted
-    #[arg(long)]
-    pub follow: bool,
 }
 
 /// Options of `restrict`.

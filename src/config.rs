@@ -371,6 +371,12 @@ impl Config {
             }
         };
         refuse(
+            self.mirror.mode == MirrorMode::Batch,
+            "mirror.mode",
+            "\"batch\"",
+            "Use \"continuous\", and clean when the copy is not wanted any more.",
+        );
+        refuse(
             self.capture.method == CaptureMethod::Trigger,
             "capture.method",
             "\"trigger\"",

@@ -8,5 +8,6 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod readme;
 mod refusals;
 mod support;

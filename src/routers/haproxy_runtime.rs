@@ -165,13 +165,13 @@ fn read_stats(answer: &str) -> Option<Vec<Stat>> {
     let column = |name: &str| header.iter().position(|column| *column == name);
     let (backend, server, current) = (column("pxname")?, column("svname")?, column("scur")?);
     let (status, mode, kind) = (column("status")?, column("mode")?, column("type")?);
-    let mut stats = Vec::new();
+    let mut found = Vec::new();
     for line in lines {
         let fields = split_csv(line);
         let field = |at: usize| fields.get(at).map(String::as_str).unwrap_or_default();
         // 0 is a frontend, 3 a listener.
         if matches!(field(kind), "1" | "2") {
-            stats.push(Stat {
+            found.push(Stat {
                 backend: field(backend).to_owned(),
                 server: (field(kind) == "2").then(|| field(server).to_owned()),
                 current: field(current).parse().unwrap_or(0),
@@ -180,7 +180,7 @@ fn read_stats(answer: &str) -> Option<Vec<Stat>> {
             });
         }
     }
-    Some(stats)
+    Some(found)
 }
 
 fn split_csv(line: &str) -> Vec<String> {

@@ -19,6 +19,7 @@ pub struct TestHaProxy {
     directory: tempfile::TempDir,
     postgresql: u16,
     http: u16,
+    runtime: u16,
     process: Child,
 }
 
@@ -30,7 +31,7 @@ impl TestHaProxy {
         write("pgdetour.map", MAP);
         write("admin_networks.acl", "# admins\n127.0.0.2/32\n");
         write("pgdetour.lua", include_str!("../../examples/haproxy.lua"));
-        let (postgresql, http) = (free_port(), free_port());
+        let [postgresql, http, runtime] = [free_port(), free_port(), free_port()];
         let example = include_str!("../../examples/haproxy.cfg")
             .replace("/etc/haproxy", &directory.path().to_string_lossy())
             .replace(
@@ -48,12 +49,14 @@ impl TestHaProxy {
              server frontend 127.0.0.1:{postgresql} source 127.0.0.2\n",
             at = directory.path().display()
         );
-        let user_socket =
-            format!("global\n    stats socket {}/user.sock level user\n", directory.path().display());
-        write("haproxy.cfg", &example.replacen("global\n", &user_socket, 1));
+        let sockets = format!(
+            "global\n    stats socket {}/user.sock level user\n    stats socket ipv4@127.0.0.1:{runtime} level admin\n",
+            directory.path().display()
+        );
+        write("haproxy.cfg", &example.replacen("global\n", &sockets, 1));
         write("more.cfg", &more);
         let process = spawn(&directory);
-        let haproxy = TestHaProxy { directory, postgresql, http, process };
+        let haproxy = TestHaProxy { directory, postgresql, http, runtime, process };
         haproxy.wait_until_ready();
         haproxy
     }
@@ -88,6 +91,11 @@ impl TestHaProxy {
     /// Its runtime API, for what a test does itself.
     pub fn runtime(&self) -> Runtime {
         Runtime::new("haproxy", &self.path("admin.sock").to_string_lossy())
+    }
+
+    /// The runtime API over TCP.
+    pub fn runtime_address(&self) -> String {
+        format!("127.0.0.1:{}", self.runtime)
     }
 
     /// `[[router.haproxy]]` for a key.

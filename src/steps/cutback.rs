@@ -7,7 +7,7 @@ use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::switch::{Bounds, HOME};
-use crate::steps::{Needs, Run, capture, preconditions, replay};
+use crate::steps::{Needs, Run, capture, names, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -29,7 +29,9 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
     run.step("resume clients", |run| run.resume_clients(HOME))?;
-    run.step("count late writes", |run| run.count_late_writes(HOME, capture::SLOT, capture::PUBLICATION))?;
+    run.step("count late writes", |run| {
+        run.count_late_writes(HOME, names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION)
+    })?;
     run.step("drop capture", capture::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(HOME))
 }

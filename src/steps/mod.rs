@@ -8,6 +8,7 @@ pub mod cutover;
 mod facts;
 mod fault;
 pub mod mirror;
+mod names;
 mod open;
 mod orphans;
 mod outcome;

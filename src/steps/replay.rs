@@ -14,7 +14,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, capture, preconditions};
+use crate::steps::{Needs, Run, names, preconditions};
 
 /// Runs the command; its report. Without `follow` it ends when all is applied that was captured before the call.
 pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
@@ -90,8 +90,8 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        slot: capture::SLOT.into(),
-        publication: capture::PUBLICATION.into(),
+        slot: names::CAPTURE_SLOT.into(),
+        publication: names::CAPTURE_PUBLICATION.into(),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,

@@ -1,6 +1,7 @@
 //! The tables that the configuration selects, and how they map.
 
 use crate::error::Result;
+use crate::flow::TableName;
 use crate::flow::mapping::{MapRule, Mapping};
 use crate::pg::catalog::{self, Table};
 use crate::phase::Side;
@@ -57,4 +58,9 @@ impl Run {
         let images = catalog::list_tables(subscriber)?;
         Mapping::build(&tables, &images, rules, subscriber)
     }
+}
+
+/// Roots stand for their partitions, later ones included.
+pub fn published(tables: &[Table]) -> Vec<TableName> {
+    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
 }

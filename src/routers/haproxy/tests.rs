@@ -183,6 +183,18 @@ fn a_side_that_the_file_does_not_know_is_a_drift() {
 }
 
 #[test]
+fn the_runtime_api_may_listen_on_tcp() {
+    let haproxy = TestHaProxy::start();
+    let mut settings = general(&haproxy);
+    settings.socket = haproxy.runtime_address();
+    let mut router = router(&settings);
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
+    router.hold(soon()).expect("held");
+    router.resume().expect("resumed");
+    assert_eq!(router.name(), format!("haproxy {} general", settings.socket));
+}
+
+#[test]
 fn every_wrong_setting_is_a_finding() {
     let haproxy = TestHaProxy::start();
     let found = |change: &dyn Fn(&mut HaProxySettings)| {
