@@ -241,6 +241,8 @@ pub struct Router {
     pub kind: RouterKind,
     /// Every `PgBouncer` process.
     pub pgbouncer: Vec<PgBouncer>,
+    /// Every map of every `HAProxy` process.
+    pub haproxy: Vec<HaProxy>,
     /// The operator's program.
     pub command: Option<RouterCommand>,
 }
@@ -282,6 +284,25 @@ pub struct PgBouncer {
     pub config: PathBuf,
     /// The entry's value while detoured.
     pub target: String,
+}
+
+/// One `[[router.haproxy]]`.
+#[derive(Debug, Clone)]
+pub struct HaProxy {
+    /// Where its runtime API listens: a path, or host:port.
+    pub socket: String,
+    /// The map, named as in `HAProxy`'s configuration.
+    pub map: String,
+    /// The key of general traffic; `general` by default.
+    pub key: String,
+    /// Backend of the source.
+    pub source: String,
+    /// Backend of the target.
+    pub target: String,
+    /// The map's file on this host; `map` by default.
+    pub file: PathBuf,
+    /// The ACL of admin traffic, named as in `HAProxy`'s configuration.
+    pub admin_acl: Option<String>,
 }
 
 /// `[router.command]`.
@@ -354,12 +375,6 @@ impl Config {
             "mirror.mode",
             "\"batch\"",
             "Use \"continuous\", and clean when the copy is not wanted any more.",
-        );
-        refuse(
-            self.router.kind == RouterKind::Haproxy,
-            "router.kind",
-            "\"haproxy\"",
-            "Use \"pgbouncer\", or \"command\" with a program that talks to HAProxy.",
         );
         refuse(
             self.capture.method == CaptureMethod::Trigger,

@@ -3,6 +3,7 @@
 mod command_line;
 mod faults;
 mod generated;
+mod haproxy;
 mod harness;
 mod journey;
 mod json;

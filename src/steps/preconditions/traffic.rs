@@ -59,7 +59,8 @@ pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     checked.append(run.routers()?.check(budget));
-    if !run.config.traffic.admin_networks.is_empty() {
+    let tells_networks = run.config.router.kind == RouterKind::Haproxy;
+    if !tells_networks && !run.config.traffic.admin_networks.is_empty() {
         let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
         let message =
             "admin_networks has no effect: this kind of router cannot tell clients by their network";
