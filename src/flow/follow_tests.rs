@@ -225,7 +225,7 @@ fn every_kind_of_change_arrives() {
     let again = apply_until(
         &flow,
         &Until::Marker(
-            pair.rows(Side::Target, "select id::text from pgdetour.marker").remove(0).replace(['(', ')'], ""),
+            pair.rows(Side::Target, "select id::text from pgdetour.arrived").remove(0).replace(['(', ')'], ""),
         ),
         &AtomicBool::new(false),
         Some(BUDGET),
