@@ -267,10 +267,10 @@ fn a_router_has_what_its_kind_needs_and_nothing_else() {
 
 #[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nreplay.on_conflict = \"quarantine\"\nrouter.kind = \"haproxy\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
+    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nrouter.kind = \"haproxy\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
     let findings = parsed(text).unsupported();
     let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["router.kind", "capture.method", "replay.on_conflict", "restrict.scratch"]);
+    assert_eq!(objects, ["router.kind", "capture.method", "restrict.scratch"]);
     assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
 }
 
