@@ -7,5 +7,6 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod quarantine;
 mod refusals;
 mod support;

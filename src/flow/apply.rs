@@ -484,15 +484,8 @@ impl Applier {
         if statement.takes_count {
             params.insert(0, &count);
         }
-        let client = self.session.client();
-        let prepared = if let Some(prepared) = self.statements.get(&statement.text) {
-            prepared.clone()
-        } else {
-            let prepared = client.prepare(&statement.text)?;
-            self.statements.insert(statement.text.clone(), prepared.clone());
-            prepared
-        };
-        let found = client.execute(&prepared, &params)?;
+        let prepared = self.prepare(&statement.text)?;
+        let found = self.session.client().execute(&prepared, &params)?;
         if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
     }
 
@@ -514,7 +507,18 @@ impl Applier {
         if statement.takes_count {
             params.push(&1_i64);
         }
-        Ok(self.session.client().query_one(&statement.text, &params)?.get(0))
+        let prepared = self.prepare(&statement.text)?;
+        Ok(self.session.client().query_one(&prepared, &params)?.get(0))
+    }
+
+    /// Each statement is prepared once.
+    fn prepare(&mut self, text: &str) -> std::result::Result<postgres::Statement, postgres::Error> {
+        if let Some(prepared) = self.statements.get(text) {
+            return Ok(prepared.clone());
+        }
+        let prepared = self.session.client().prepare(text)?;
+        self.statements.insert(text.to_owned(), prepared.clone());
+        Ok(prepared)
     }
 
     /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.

@@ -20,6 +20,8 @@ use crate::sql;
 
 /// How many changes are tried in one transaction.
 const CHUNK: i64 = 500;
+/// How many changes are written to the quarantine at once.
+const WRITTEN_AT_ONCE: usize = 500;
 
 /// Which rows later changes must not touch, since an earlier one of theirs is set aside.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Quarantine {
     /// In committed transactions, and in the open one.
     conflicts: u64,
     open_conflicts: u64,
+    /// Decided, and not written yet: a rollback to a savepoint does not touch them.
+    pending: Vec<Entry>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +91,7 @@ impl Quarantine {
     pub fn forget(&mut self) {
         self.loaded = false;
         self.open_conflicts = 0;
+        self.pending.clear();
     }
 
     /// The open transaction is committed.
@@ -97,6 +102,17 @@ impl Quarantine {
     /// One more change was set aside.
     pub fn count_conflict(&mut self) {
         self.open_conflicts += 1;
+    }
+
+    /// Notes what is to be written, in order; whether there is enough of it to do so.
+    pub fn note(&mut self, entries: Vec<Entry>) -> bool {
+        self.pending.extend(entries);
+        self.pending.len() >= WRITTEN_AT_ONCE
+    }
+
+    /// What is to be written.
+    pub fn take_pending(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.pending)
     }
 
     /// Whether the change is of a row that is held.

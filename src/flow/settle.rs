@@ -7,7 +7,7 @@ use super::batch::{self, Planned, Step, Transaction, Work};
 use super::bound::Bound;
 use super::change::Value;
 use super::conflict::{self, Misfit};
-use super::quarantine::{self, Entry};
+use super::quarantine::{self, Entry, Quarantine};
 use super::statement;
 use crate::error::Result;
 use crate::sql;
@@ -64,7 +64,7 @@ impl Applier {
             }
             rest = others;
         }
-        Ok(())
+        self.write_pending()
     }
 
     fn settle_rows(&mut self, items: &[Item<'_>]) -> Result<()> {
@@ -110,13 +110,10 @@ impl Applier {
             }
             self.remove_settled(&fit)?;
         }
-        let joined: Vec<Entry> = held
-            .iter()
-            .filter(|item| item.ordinal.is_none())
-            .flat_map(|item| quarantine::entries(item.lsn, item.work, None, None))
-            .collect();
-        self.insert_entries(&joined)?;
-        self.save()
+        self.save()?;
+        let joined = held.iter().filter(|item| item.ordinal.is_none());
+        let joined = joined.flat_map(|item| quarantine::entries(item.lsn, item.work, None, None)).collect();
+        self.note_entries(joined)
     }
 
     fn settle_truncate(&mut self, item: &Item<'_>, tables: &[std::sync::Arc<Bound>]) -> Result<()> {
@@ -124,9 +121,9 @@ impl Applier {
         if tables.iter().any(|table| quarantine.holds_whole(table)) {
             tables.iter().for_each(|table| quarantine.hold_whole(table));
             if item.ordinal.is_none() {
-                self.insert_entries(&quarantine::entries(item.lsn, item.work, None, None))?;
+                self.note_entries(quarantine::entries(item.lsn, item.work, None, None))?;
             }
-            return self.save();
+            return Ok(());
         }
         let plan = batch::in_order(std::iter::once(item.work), 1);
         if let Err((at, failure)) = self.run(&plan) {
@@ -142,6 +139,7 @@ impl Applier {
             }
             return self.set_item_aside(item, &misfit, None);
         }
+        self.write_pending()?;
         for table in tables {
             let freed = self.quarantine.as_mut().is_some_and(|quarantine| quarantine.free(table));
             if freed || item.ordinal.is_some() {
@@ -171,21 +169,19 @@ impl Applier {
             quarantine.count_conflict();
         }
         match item.ordinal {
-            None => self.insert_entries(&quarantine::entries(
-                item.lsn,
-                item.work,
-                Some(misfit),
-                mapped.as_deref(),
-            ))?,
+            None => {
+                let entries = quarantine::entries(item.lsn, item.work, Some(misfit), mapped.as_deref());
+                self.note_entries(entries)
+            }
             Some(ordinal) => {
                 let Misfit { kind, sqlstate, constraint, message, .. } = misfit;
                 self.session.change(
                     sql::flow::UPDATE_QUARANTINED.text,
                     &[&ordinal, kind, sqlstate, constraint, message, &mapped],
                 )?;
+                self.save()
             }
         }
-        self.save()
     }
 
     /// What was to be written, by table and column, as far as the expressions can be evaluated.
@@ -217,8 +213,21 @@ impl Applier {
         Ok((!mapped.is_empty()).then(|| serde_json::Value::Object(mapped).to_string()))
     }
 
-    fn insert_entries(&mut self, entries: &[Entry]) -> Result<()> {
-        quarantine::insert(&mut self.session, entries)
+    /// Only where nothing that may still be rolled back lies behind the savepoint.
+    fn note_entries(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let enough = self.quarantine.as_mut().is_some_and(|quarantine| quarantine.note(entries));
+        if enough { self.write_pending() } else { Ok(()) }
+    }
+
+    fn write_pending(&mut self) -> Result<()> {
+        let pending = self.quarantine.as_mut().map(Quarantine::take_pending);
+        match pending {
+            Some(pending) if !pending.is_empty() => {
+                quarantine::insert(&mut self.session, &pending)?;
+                self.save()
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Those that came from the quarantine are applied now.
