@@ -6,9 +6,10 @@ use crate::flow::mapping::Mapping;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
+use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::Run;
+use crate::steps::{Run, quarantine};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -163,6 +164,20 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Nothing was set aside that nobody has looked at.
+pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let count = record::count_quarantined(run.source())?;
+    if count != run.accept_quarantined {
+        let message = if run.accept_quarantined == 0 {
+            format!("{count} changes are in quarantine")
+        } else {
+            format!("{count} changes are in quarantine, and {} were accepted", run.accept_quarantined)
+        };
+        checked.fail("quarantine", "source", message, quarantine::HINT);
+    }
+    Ok(())
 }
 
 /// Tables among these that our role does not own, as `schema.name`.
