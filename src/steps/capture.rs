@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::{FlowName, Until, lag, marker, publication, slot};
 use crate::pg::{Session, record};
-use crate::phase::{Phase, Side};
+use crate::phase::Phase;
 use crate::steps::{Needs, Run, mirror, preconditions, replay};
 
 /// Publication on the target.
@@ -46,7 +46,7 @@ pub fn run(run: &mut Run) -> Result<Value> {
 
 /// Makes the publication and the slot, so that no change on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
-    let tables = run.selected_tables(Side::Target)?;
+    let tables = run.replayed_tables()?;
     let published = publication::create_publication(run.target(), PUBLICATION, &mirror::published(&tables))?;
     let (_, created) = slot::create_slot(run.target(), SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     run.changed |= published || created;
