@@ -2,6 +2,7 @@
 
 mod check;
 mod condition;
+mod guard;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ const LOCK_WAIT: Duration = Duration::from_millis(300);
 pub struct RestrictionOutcome {
     /// Tables, `public.users`, whose restriction was added, changed or removed.
     pub changed: Vec<String>,
+    /// What restricts tables that come later was added, changed or removed.
+    pub guard_changed: bool,
     /// All that is restricted now.
     pub restricted: Vec<Restricted>,
 }
@@ -66,6 +69,7 @@ impl Member {
 pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
     let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
     let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
+    let mut guarded = Vec::new();
     for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
         let mut named = BTreeSet::new();
         for ((schema, name), found) in rule.tables.iter().zip(members) {
@@ -81,6 +85,9 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
                 named.insert(oid);
                 tables.insert(oid, member);
             }
+        }
+        if let Some(like) = named.iter().next().map(|oid| &tables[oid]) {
+            guarded.extend(guard::guarded(session, rule, like)?);
         }
         for oid in &named {
             // What looks at rows reaches partitions, those made later too, through their parent.
@@ -108,6 +115,7 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
         }
         outcome.restricted.extend(summarize(&member.display(), wanted));
     }
+    outcome.guard_changed = guard::install(session, &guarded)?;
     outcome.changed.sort();
     outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
     Ok(outcome)
@@ -116,6 +124,7 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
 /// Removes every restriction and what applications ask about them; the tables that were restricted.
 pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
     let changed = install(session, &[])?.changed;
+    guard::remove(session)?;
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if row.get("refusal") || row.get("view") {
         session

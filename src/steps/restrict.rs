@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::config::Deny;
 use crate::error::{Checked, Error, Result};
 use crate::flow::publication;
+use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
 use crate::pg::restriction::{self, Restricted, Rule, Verb};
 use crate::steps::selection::is_designated;
@@ -23,7 +24,7 @@ pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
     })?;
     let name = if lift { "lift restrictions" } else { "restrict tables" };
     let outcome = run.step(name, |run| restriction::install(run.target(), &rules))?;
-    run.changed = !outcome.changed.is_empty();
+    run.changed = !outcome.changed.is_empty() || outcome.guard_changed;
     if run.changed {
         run.note_event(name);
     }
@@ -84,6 +85,8 @@ fn rules(run: &mut Run) -> Result<(Vec<Rule>, Vec<Restricted>)> {
         }
         rules.push(Rule {
             tables: designated.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            patterns: selection.include.iter().map(Pattern::regexes).collect(),
+            except: selection.exclude.iter().map(Pattern::regexes).collect(),
             deny: restrict.deny.iter().map(|deny| verb(*deny)).collect(),
             columns: restrict.columns.clone(),
             condition: restrict.condition.clone(),

@@ -1,6 +1,6 @@
 //! What must hold before rules can be installed, and who could undo them.
 
-use super::{Member, Rule, condition, list_members};
+use super::{Member, Rule, condition, guard, list_members};
 use crate::error::{Checked, Result};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier};
@@ -9,6 +9,14 @@ use crate::sql::{self, quote_identifier};
 pub fn check(session: &mut Session, rules: &[Rule]) -> Result<Checked> {
     let mut checked = Checked::default();
     let side = session.side.name();
+    if !rules.is_empty() && !guard::is_possible(session)? {
+        checked.warn(
+            "restrict_later",
+            side,
+            "tables and partitions that are made later will not be restricted: only superusers can make event triggers",
+            "Run pgdetour restrict again after such a table was made, or connect as a superuser.",
+        );
+    }
     for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
         let mut oids = Vec::new();
         for ((schema, name), found) in rule.tables.iter().zip(members) {

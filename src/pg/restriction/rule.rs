@@ -49,6 +49,10 @@ impl Verb {
 pub struct Rule {
     /// Schema and name of each table, unquoted. Partitions and inheritors are included.
     pub tables: Vec<(String, String)>,
+    /// Regular expressions for schema and name of tables that are to be restricted when they come later; none: `tables`.
+    pub patterns: Vec<(String, String)>,
+    /// The same for those that are to be left alone then.
+    pub except: Vec<(String, String)>,
     /// Statements to refuse.
     pub deny: Vec<Verb>,
     /// The only columns whose UPDATE is refused; empty: every one.

@@ -300,7 +300,9 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
 fn refusal(client: &mut postgres::Client, statement: &str) -> Option<postgres::error::DbError> {
     let outcome = client.batch_execute(&format!("begin; {statement}; rollback"));
     let error = outcome.err().map(|error| error.as_db_error().expect(statement).clone());
-    client.batch_execute("rollback; reset role; deallocate all").expect("it answers");
+    client
+        .batch_execute("rollback; reset session authorization; reset role; deallocate all")
+        .expect("it answers");
     error
 }
 
@@ -476,4 +478,112 @@ fn rows_are_told_apart_by_a_condition() {
     );
     let left = "select count(*) from pg_trigger where tgname like 'pgdetour%'";
     assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+}
+
+#[test]
+fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "grant create on schema public to limited;
+             alter table users owner to limited; alter table parts owner to limited;
+             alter table parts_a owner to limited; alter table open owner to limited",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [
+        Rule {
+            patterns: vec![("public".into(), "users".into()), ("public".into(), "later_.*".into())],
+            except: vec![("public".into(), "later_not".into())],
+            ..rule(&["users"], &Verb::ALL, &["limited"], "100% frozen: 'no'")
+        },
+        rule(&["parts"], &Verb::ALL, &["limited"], "100% frozen: 'no'"),
+        Rule {
+            condition: Some("id = 7 and name like '7%'".into()),
+            patterns: vec![("public".into(), "rows.*".into()), ("public".into(), "users".into())],
+            ..rule(&["users"], &[Verb::Insert], &["other"], "seven")
+        },
+    ];
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    assert!(outcome.guard_changed);
+    let again = install(&mut us, &rules).expect("it is installed");
+    assert!(!again.guard_changed && again.changed.is_empty(), "{again:?}");
+    let mut limited = enter(&test, "limited");
+    // Made by the limited role itself, which owns what it makes.
+    limited
+        .batch_execute(
+            "create table later_one (id int primary key); create table later_not (id int);
+             create table parts_c partition of parts for values from ('2026-01-01') to ('2027-01-01');
+             create table heir () inherits (users); create table later_two as select 1 as id;
+             create table rows_other (id int); create table rows_seven (id int, name text);
+             create temporary table later_temporary (id int);
+             grant all on rows_seven, rows_other, later_one to other",
+        )
+        .expect("a limited role may make tables");
+    let detail = |what: &str| format!("{what} is refused for role \"limited\".");
+    let named: Vec<(String, Option<String>)> = [
+        ("insert into later_one values (1)", Some("INSERT on table public.later_one")),
+        ("insert into later_two values (1)", Some("INSERT on table public.later_two")),
+        ("insert into later_not values (1)", None),
+        ("insert into later_temporary values (1)", None),
+        ("insert into parts_c values (1, '2026-02-02')", Some("INSERT on table public.parts_c")),
+        ("insert into heir values (1, 'x')", Some("INSERT on table public.heir")),
+        ("insert into rows_other values (7)", None),
+        ("alter table users disable trigger user", Some("ALTER TABLE on table public.users")),
+        ("alter table users disable trigger pgdetour_restrict", Some("ALTER TABLE on table public.users")),
+        (
+            "set role staff; reset role; alter table users add x int",
+            Some("ALTER TABLE on table public.users"),
+        ),
+        ("alter table users rename to free", Some("ALTER TABLE on table public.free")),
+        ("create index on users (name)", Some("CREATE INDEX on table public.users")),
+        ("create rule r as on delete to users do instead nothing", Some("CREATE RULE on table public.users")),
+        ("drop trigger pgdetour_restrict on users", Some("DROP TRIGGER on table public.users")),
+        ("drop table users cascade", Some("DROP TABLE on table public.users")),
+        ("drop table later_one", Some("DROP TABLE on table public.later_one")),
+        ("alter table parts detach partition parts_a", Some("ALTER TABLE on table public.parts")),
+        ("alter table open add x int", None),
+        ("drop table open", None),
+        (
+            "alter table open rename to later_three; insert into later_three values (1)",
+            Some("INSERT on table public.later_three"),
+        ),
+    ]
+    .into_iter()
+    .map(|(statement, what)| (statement.to_owned(), what.map(detail)))
+    .collect();
+    let paths: Vec<(&str, Option<&str>)> =
+        named.iter().map(|(statement, what)| (statement.as_str(), what.as_deref())).collect();
+    hold(&mut limited, "100% frozen: 'no'", &paths);
+    let mut other = enter(&test, "other");
+    other
+        .batch_execute("insert into later_one values (1); insert into rows_seven values (7, 'x')")
+        .expect("it is free");
+    let said = refusal(&mut other, "insert into rows_seven values (7, '7th')").expect("it is refused");
+    assert_eq!((said.code().code(), said.message()), ("25006", "seven"));
+    // Who is not limited may do as they please, also in the name of one who is.
+    let passing = [
+        ("alter table users add x int", None),
+        ("drop table parts", None),
+        ("set role limited; alter table users disable trigger user", None),
+    ];
+    let mut admin = test.client();
+    hold(&mut admin, "", &passing);
+    let detail = "UPDATE on table public.users is refused for role \"limited\".";
+    hold(
+        &mut admin,
+        "100% frozen: 'no'",
+        &[
+            ("set session authorization limited; update users set name = 'x'", Some(detail)),
+            ("reset session authorization; update users set name = 'x'", None),
+        ],
+    );
+    let lifted = lift_all(&mut us).expect("it can be lifted");
+    assert!(lifted.contains(&"public.later_one".to_owned()), "{lifted:?}");
+    let left = "select (select count(*) from pg_event_trigger) + (select count(*) from pg_trigger where tgname like 'pgdetour%')
+        + (select count(*) from pg_class where relnamespace = 'pgdetour'::regnamespace)
+        + (select count(*) from pg_proc where pronamespace = 'pgdetour'::regnamespace)";
+    assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+    limited.batch_execute("alter table users add x int").expect("it is lifted");
 }
