@@ -168,6 +168,55 @@ fn restricted_tables_refuse_the_application_and_nothing_else_while_detoured() {
 }
 
 #[test]
+fn what_is_scratch_passes_and_never_goes_home() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("sessions")
+        .on_source("grant truncate on public.sessions to shop_app")
+        .configured(
+            "[[restrict]]\ntables = [\"public.sess*\"]\nscratch = true\n\
+             [[restrict]]\ntables = [\"public.*s\"]\nexcept = [\"public.sess*\"]\nwhere = \"note = 'frozen'\"\n\
+             roles = [\"shop_app\"]\nmessage = \"Frozen.\"",
+        )
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .reports("/restricted/0/where", "note = 'frozen'")
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target);
+    let scratch = "/report/restricted";
+    let tables = detour.answer_of("restrict").at(scratch).as_array().expect("a list").clone();
+    let is_scratch = |table: &&serde_json::Value| table["scratch"] == true;
+    let scratch: Vec<&serde_json::Value> = tables.iter().filter(is_scratch).collect();
+    assert_eq!(scratch.len(), 1, "{tables:?}");
+    assert_eq!(scratch[0]["table"], "public.sessions");
+    let published = "select count(*) from pg_publication_tables where pubname = 'pgdetour_capture' and tablename = 'sessions'";
+    assert_eq!(detour.target.value::<i64>(published), 0);
+    let before: i64 = detour.source.value("select count(*) from public.sessions");
+    let detour = detour
+        .application("truncate public.sessions; insert into public.sessions (note) values ('gone soon')")
+        .application(
+            "begin; insert into public.orders (note) values ('temporary'); select pgdetour.scratch(); commit",
+        )
+        .application("insert into public.orders (note) values ('kept')")
+        .application_is_refused("insert into public.orders (note) values ('frozen')", "25006")
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(8);
+    let tables = detour.answer_of("verify").at("/report/tables").to_string();
+    assert!(tables.contains("public.orders") && !tables.contains("public.sessions"), "{tables}");
+    let detour = detour.run("cutback").exits(0).serving(Serving::Source);
+    assert_eq!(detour.source.value::<i64>("select count(*) from public.sessions"), before);
+    let count = |note: &str| -> i64 {
+        detour.source.value(&format!("select count(*) from public.orders where note = '{note}'"))
+    };
+    assert_eq!((count("temporary"), count("kept")), (0, 1));
+    detour.no_client_error();
+}
+
+#[test]
 fn clean_before_cutover_takes_the_detour_back_to_where_it_began() {
     let detour = Detour::new().table("orders");
     let before = detour.fingerprint();
