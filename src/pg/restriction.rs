@@ -158,7 +158,7 @@ fn difference(
         if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
             names.insert(&trigger.name);
         } else {
-            script += &format!("drop trigger {} on {table};\n", quote_identifier(&trigger.name));
+            script.extend(["drop trigger ", &quote_identifier(&trigger.name), " on ", &table, ";\n"]);
         }
     }
     let free = (1..).map(|n| if n == 1 { TRIGGER.to_owned() } else { format!("{TRIGGER}_{n}") });
