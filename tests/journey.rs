@@ -1,5 +1,7 @@
 //! The whole trip under load, with a schema change on the source in the middle.
 
+use postgres::fallible_iterator::FallibleIterator;
+
 use crate::support::detour::{Detour, Serving};
 
 const CUSTOMERS: &str = "
@@ -181,10 +183,25 @@ fn what_is_scratch_passes_and_never_goes_home() {
         .mirrored()
         .run("restrict")
         .exits(0)
-        .reports("/restricted/0/where", "note = 'frozen'")
-        .run("cutover")
-        .exits(0)
-        .serving(Serving::Target);
+        .reports("/restricted/0/where", "note = 'frozen'");
+    let mut listeners = [&detour.source, &detour.target].map(|server| {
+        let mut client = server.client("dba");
+        client.batch_execute("listen pgdetour").expect("it answers");
+        client
+    });
+    let detour = detour.run("cutover").exits(0).serving(Serving::Target);
+    for (client, phases) in listeners.iter_mut().zip([&["detoured"][..], &["cutting_over", "detoured"]]) {
+        client.batch_execute("select 1").expect("it answers");
+        let mut told: Vec<String> = Vec::new();
+        let mut notifications = client.notifications();
+        let mut iterator = notifications.iter();
+        while let Some(notification) = FallibleIterator::next(&mut iterator).expect("it answers") {
+            if told.last().is_none_or(|last| last != notification.payload()) {
+                told.push(notification.payload().to_owned());
+            }
+        }
+        assert!(phases.iter().all(|phase| told.iter().any(|it| it == phase)), "{told:?} of {phases:?}");
+    }
     let scratch = "/report/restricted";
     let tables = detour.answer_of("restrict").at(scratch).as_array().expect("a list").clone();
     let is_scratch = |table: &&serde_json::Value| table["scratch"] == true;
