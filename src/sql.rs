@@ -150,7 +150,9 @@ statements! {
         WRITE_MARKER = "write_marker",
     }
     record {
+        COUNT_QUARANTINED = "count_quarantined",
         CREATE_COMMON = "create_common",
+        CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",

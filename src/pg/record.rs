@@ -109,6 +109,7 @@ pub fn create(source: &mut Session, target: &mut Session, facts: &Value) -> Resu
     source
         .atomically(|source| {
             source.change_script(sql::CREATE_COMMON.text)?;
+            source.change_script(sql::CREATE_SOURCE.text)?;
             stamp(source, &id, Side::Source)
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
@@ -257,6 +258,14 @@ pub fn read_progress(subscriber: &mut Session, flow: &str) -> Result<Option<Flow
         changes: row.get("changes"),
         changed_at: row.get("changed_at"),
     }))
+}
+
+/// Changes that were set aside on the source, and nobody has looked at yet.
+pub fn count_quarantined(source: &mut Session) -> Result<i64> {
+    if !has_table(source, "quarantine")? {
+        return Ok(0);
+    }
+    Ok(source.query_one(&sql::COUNT_QUARANTINED, &[])?.get(0))
 }
 
 /// A fresh UUID, from a server that we talk to anyway.

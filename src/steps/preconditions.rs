@@ -58,7 +58,8 @@ pub const REPLAY: &[Check] =
     &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
 /// What `cutback` needs, beside what `replay` does.
-pub const CUTBACK: &[Check] = &[traffic::roles_named, traffic::target_fence, traffic::router];
+pub const CUTBACK: &[Check] =
+    &[tables::quarantine_is_empty, traffic::roles_named, traffic::target_fence, traffic::router];
 
 impl Run {
     /// Runs groups of checks; their warnings are told, and any failure refuses the command.

@@ -37,8 +37,7 @@ pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
         "lag_bytes": lag_bytes,
         "caught_up": applied.reached,
         "conflicts": 0,
-        // A change that does not fit ends the run instead.
-        "quarantined": 0,
+        "quarantined": record::count_quarantined(run.source())?,
         "skipped": applied.skipped,
         "set_based": applied.replica_role,
     }))

@@ -6,6 +6,7 @@ use crate::flow::mapping::Mapping;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
+use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::Run;
@@ -163,6 +164,16 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Nothing was set aside that nobody has looked at.
+pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let count = record::count_quarantined(run.source())?;
+    if count > 0 {
+        let hint = "See table pgdetour.quarantine on the source; retry or delete its rows.";
+        checked.fail("quarantine", "source", format!("{count} changes are in quarantine"), hint);
+    }
+    Ok(())
 }
 
 /// Tables among these that our role does not own, as `schema.name`.

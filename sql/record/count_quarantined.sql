@@ -1,0 +1,3 @@
+-- Changes that were set aside. No parameters.
+select count(*) as changes
+from pgdetour.quarantine
