@@ -247,6 +247,8 @@ pub struct Router {
     pub kind: RouterKind,
     /// Every `PgBouncer` process.
     pub pgbouncer: Vec<PgBouncer>,
+    /// Every map of every `HAProxy` process.
+    pub haproxy: Vec<HaProxy>,
     /// The operator's program.
     pub command: Option<RouterCommand>,
 }
@@ -288,6 +290,25 @@ pub struct PgBouncer {
     pub config: PathBuf,
     /// The entry's value while detoured.
     pub target: String,
+}
+
+/// One `[[router.haproxy]]`.
+#[derive(Debug, Clone)]
+pub struct HaProxy {
+    /// Where its runtime API listens: a path, or host:port.
+    pub socket: String,
+    /// The map, named as in `HAProxy`'s configuration.
+    pub map: String,
+    /// The key of general traffic; `general` by default.
+    pub key: String,
+    /// Backend of the source.
+    pub source: String,
+    /// Backend of the target.
+    pub target: String,
+    /// The map's file on this host; `map` by default.
+    pub file: PathBuf,
+    /// The ACL of admin traffic, named as in `HAProxy`'s configuration.
+    pub admin_acl: Option<String>,
 }
 
 /// `[router.command]`.
@@ -356,22 +377,16 @@ impl Config {
             }
         };
         refuse(
-            self.router.kind == RouterKind::Haproxy,
-            "router.kind",
-            "\"haproxy\"",
-            "Use \"pgbouncer\", or \"command\" with a program that talks to HAProxy.",
+            self.mirror.mode == MirrorMode::Batch,
+            "mirror.mode",
+            "\"batch\"",
+            "Use \"continuous\", and clean when the copy is not wanted any more.",
         );
         refuse(
             self.capture.method == CaptureMethod::Trigger,
             "capture.method",
             "\"trigger\"",
             "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        refuse(
-            self.replay.on_conflict == OnConflict::Quarantine,
-            "replay.on_conflict",
-            "\"quarantine\"",
-            "Use \"stop\".",
         );
         findings
     }

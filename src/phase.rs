@@ -194,8 +194,7 @@ impl Command {
     pub fn allowed_in(self, phase: Phase) -> bool {
         use Phase::{Absent, CuttingBack, CuttingOver, Detoured, Mirrored, Mirroring, Returned};
         match self {
-            Command::Check | Command::Status => true,
-            Command::Restrict => phase != Absent,
+            Command::Check | Command::Status | Command::Restrict => true,
             Command::Mirror => matches!(phase, Absent | Mirroring | Mirrored),
             Command::Capture => matches!(phase, Mirrored | Detoured),
             Command::Cutover => matches!(phase, Mirrored | CuttingOver | Detoured),

@@ -3,9 +3,12 @@
 mod command_line;
 mod faults;
 mod generated;
+mod haproxy;
 mod harness;
 mod journey;
 mod json;
 mod layers;
+mod quarantine;
+mod readme;
 mod refusals;
 mod support;

@@ -12,7 +12,7 @@ fn refused(detour: Detour, command: &str, code: i32, kind: &str) -> Detour {
 #[test]
 fn a_command_in_the_wrong_phase_says_what_to_run_instead() {
     let mut detour = Detour::new().table("orders");
-    for command in ["restrict", "capture", "cutover", "replay", "cutback", "verify"] {
+    for command in ["capture", "cutover", "replay", "cutback", "verify"] {
         detour = refused(detour, command, 3, "wrong_phase")
             .message(&format!("{command} cannot run in phase \"absent\""))
             .hint("mirror");

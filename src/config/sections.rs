@@ -1,13 +1,13 @@
 //! Each section of the file: its keys, their defaults, and what must hold between them.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
 use super::{
-    Capture, CaptureMethod, Config, Deny, Map, Mirror, MirrorMode, OnConflict, PgBouncer, Replay, Restrict,
-    Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic,
+    Capture, CaptureMethod, Config, Deny, HaProxy, Map, Mirror, MirrorMode, OnConflict, PgBouncer, Replay,
+    Restrict, Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic,
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
@@ -306,9 +306,10 @@ fn read_router(section: &Section, folder: &Path) -> Router {
         .into_iter()
         .filter_map(|inner| read_pgbouncer(&inner, folder))
         .collect();
+    let haproxy: Vec<HaProxy> =
+        section.sections("haproxy").into_iter().filter_map(|inner| read_haproxy(&inner, folder)).collect();
     let command = section.section("command").and_then(|inner| read_command(&inner, folder));
     if let Some(kind) = kind {
-        // Its keys are not read, since every command refuses this kind.
         let has = [
             (RouterKind::Pgbouncer, "pgbouncer", section.has("pgbouncer")),
             (RouterKind::Command, "command", section.has("command")),
@@ -330,6 +331,13 @@ fn read_router(section: &Section, folder: &Path) -> Router {
                 "Write one for each PgBouncer process: admin, database, config, target.",
             );
         }
+        if kind == RouterKind::Haproxy && !section.has("haproxy") {
+            section.mistake(
+                "kind",
+                "router.kind = \"haproxy\" needs at least one [[router.haproxy]]",
+                "Write one for each HAProxy process: socket, map, source, target.",
+            );
+        }
         if kind == RouterKind::Command && !section.has("command") {
             section.mistake(
                 "kind",
@@ -339,7 +347,7 @@ fn read_router(section: &Section, folder: &Path) -> Router {
         }
     }
     section.end();
-    Router { kind: kind.unwrap_or_default(), pgbouncer, command }
+    Router { kind: kind.unwrap_or_default(), pgbouncer, haproxy, command }
 }
 
 fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncer> {
@@ -350,6 +358,62 @@ fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncer> {
     let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
     section.end();
     Some(PgBouncer { admin: admin?, database: database?, config: folder.join(config?), target: target? })
+}
+
+fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxy> {
+    let word = |key, hint: &str| section.required(key, one_word(section, key), hint);
+    let socket = word("socket", "Give the path or host:port of a \"stats socket\" with level admin.");
+    let map = word("map", "Name the map as HAProxy's configuration does, such as /etc/haproxy/pgdetour.map.");
+    let source = word("source", "Name the backend of the source.");
+    let target = word("target", "Name the backend of the target.");
+    let key = one_word(section, "key").unwrap_or_else(|| "general".into());
+    let file = filled(section, "file");
+    let admin_acl = one_word(section, "admin_acl");
+    if source.is_some() && source == target {
+        section.mistake(
+            "target",
+            "router.haproxy.target is the same as source",
+            "Name two backends of HAProxy.",
+        );
+    }
+    for (name, value) in [("source", &source), ("target", &target)] {
+        if value.as_deref() == Some("hold") {
+            section.mistake(
+                name,
+                format!(
+                    "router.haproxy.{name} cannot be \"hold\", which is the map's value while clients wait"
+                ),
+                "Give the backend another name.",
+            );
+        }
+    }
+    section.end();
+    let (socket, map) = (socket?, map?);
+    let is_relative = socket.contains('/') && !socket.starts_with('/');
+    Some(HaProxy {
+        socket: if is_relative { folder.join(&socket).to_string_lossy().into_owned() } else { socket },
+        file: file.map_or_else(|| PathBuf::from(&map), |file| folder.join(file)),
+        map,
+        key,
+        source: source?,
+        target: target?,
+        admin_acl,
+    })
+}
+
+/// A string that stands unquoted in a command of HAProxy's runtime API.
+fn one_word(section: &Section, key: &'static str) -> Option<String> {
+    section.parsed(key, |text| {
+        let name = section.name_of(key);
+        if text.is_empty() {
+            return Err((format!("{name} is empty"), "Give a value, or remove the key.".into()));
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control() || ";\\\"'<".contains(c)) {
+            let hint = "HAProxy's runtime API takes no spaces, quotes, backslashes and semicolons.";
+            return Err((format!("{name} cannot be \"{}\"", text.escape_debug()), hint.into()));
+        }
+        Ok(text.to_owned())
+    })
 }
 
 fn read_command(section: &Section, folder: &Path) -> Option<RouterCommand> {

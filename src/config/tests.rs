@@ -296,11 +296,51 @@ fn a_router_has_what_its_kind_needs_and_nothing_else() {
 }
 
 #[test]
+fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
+    let head = "traffic.roles = [\"app\"]\n[router]\nkind = \"haproxy\"\n";
+    let text = format!(
+        "{head}[[router.haproxy]]\nsocket = \"run/admin.sock\"\nmap = \"/etc/a.map\"\nsource = \"s\"\n\
+         target = \"t\"\n[[router.haproxy]]\nsocket = \"lb:9999\"\nmap = \"/etc/a.map\"\nkey = \"web\"\n\
+         source = \"s\"\ntarget = \"t\"\nfile = \"a.map\"\nadmin_acl = \"/etc/a.acl\"\n"
+    );
+    let config = parsed(&text);
+    assert!(config.unsupported().is_empty());
+    let [first, second] = config.router.haproxy.as_slice() else { panic!("{:?}", config.router) };
+    assert!(
+        first.socket.ends_with("/run/admin.sock"),
+        "a path begins at the file's folder: {}",
+        first.socket
+    );
+    assert_eq!((first.key.as_str(), first.file.as_path()), ("general", Path::new("/etc/a.map")));
+    assert_eq!((second.socket.as_str(), second.key.as_str()), ("lb:9999", "web"));
+    assert!(second.file.ends_with("a.map") && second.file != Path::new("/etc/a.map"), "{:?}", second.file);
+    assert_eq!(second.admin_acl.as_deref(), Some("/etc/a.acl"));
+
+    assert_eq!(
+        mistakes(head),
+        [
+            "3: router.kind = \"haproxy\" needs at least one [[router.haproxy]] | Write one for each HAProxy process: socket, map, source, target."
+        ]
+    );
+    let wrong = "[[router.haproxy]]\nmap = \"a b\"\nsource = \"hold\"\ntarget = \"hold\"\n";
+    assert_eq!(
+        mistakes(&format!("{head}{wrong}")),
+        [
+            "4: router.haproxy.socket is missing | Give the path or host:port of a \"stats socket\" with level admin.",
+            "5: router.haproxy.map cannot be \"a b\" | HAProxy's runtime API takes no spaces, quotes, backslashes and semicolons.",
+            "6: router.haproxy.source cannot be \"hold\", which is the map's value while clients wait | Give the backend another name.",
+            "7: router.haproxy.target is the same as source | Name two backends of HAProxy.",
+            "7: router.haproxy.target cannot be \"hold\", which is the map's value while clients wait | Give the backend another name."
+        ]
+    );
+}
+
+#[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nreplay.on_conflict = \"quarantine\"\nrouter.kind = \"haproxy\"\n";
+    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n";
     let findings = parsed(text).unsupported();
     let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["router.kind", "capture.method", "replay.on_conflict"]);
+    assert_eq!(objects, ["mirror.mode", "capture.method"]);
     assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
 }
 

@@ -52,8 +52,12 @@ pub fn compare_table(
     let buckets = (rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
     let new_side = HashedSide::new(rule, buckets);
     let old_side = HashedSide::old(target, rule, buckets)?;
-    let on_source = new_side.hash_buckets(source)?;
-    let on_target = old_side.hash_buckets(target)?;
+    let (on_source, on_target) = at_once(
+        source,
+        target,
+        |source| new_side.hash_buckets(source),
+        |target| old_side.hash_buckets(target),
+    )?;
     let mut result = Comparison {
         table: rule.to.to_string(),
         rows_source: on_source.values().map(|bucket| bucket.0).sum(),
@@ -68,11 +72,20 @@ pub fn compare_table(
     }
 
     // A difference counts when two readings, with a settled flow between them, show the same two rows.
+    // What was equal once is done with: rows that begin to change later must not keep the comparison going.
     let mut earlier = Differences::new();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         settle(source, target)?;
-        let rows = (new_side.hash_rows(source, &suspects)?, old_side.hash_rows(target, &suspects)?);
-        let now = differences(rows.0, &rows.1);
+        let (on_source, on_target) = at_once(
+            source,
+            target,
+            |source| new_side.hash_rows(source, &suspects),
+            |target| old_side.hash_rows(target, &suspects),
+        )?;
+        let mut now = differences(on_source, &on_target);
+        if round > 0 {
+            now.retain(|key, _| earlier.contains_key(key));
+        }
         result.changing = now.iter().filter(|(key, pair)| earlier.get(*key) != Some(pair)).count();
         result.count(&now, &earlier);
         if result.changing == 0 {
@@ -93,6 +106,21 @@ impl Comparison {
         self.keys = lasting().take(LISTED).map(|(key, _)| key.clone()).collect();
         self.equal = lasting().next().is_none();
     }
+}
+
+/// Reads both sides at the same time, so that little is written between the two snapshots.
+fn at_once<T: Send>(
+    source: &mut Session,
+    target: &mut Session,
+    on_source: impl FnOnce(&mut Session) -> Result<T> + Send,
+    on_target: impl FnOnce(&mut Session) -> Result<T>,
+) -> Result<(T, T)> {
+    std::thread::scope(|scope| {
+        let source = scope.spawn(|| on_source(source));
+        let target = on_target(target);
+        let source = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((source?, target?))
+    })
 }
 
 /// Key → hash on the source and hash on the target, of rows that differ.

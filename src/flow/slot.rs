@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
+use super::publication;
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::Session;
 use crate::pg::server::LOCK_TIMEOUT;
@@ -126,7 +127,7 @@ pub fn lost(name: &str) -> Error {
         message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
         detail: Some("The server removed it for max_slot_wal_keep_size or because the slot was idle for too long.".to_owned()),
         hint: "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
-               max_slot_wal_keep_size. After it: compare both sides with \"pgdetour verify --repair\"."
+               max_slot_wal_keep_size. After it: \"pgdetour verify\" tells which rows differ."
             .to_owned(),
     }
 }
@@ -175,6 +176,22 @@ pub fn describe_writers(session: &mut Session) -> Result<Option<String>> {
         })
         .collect();
     Ok((!lines.is_empty()).then(|| lines.join("; ")))
+}
+
+/// Fails when what the slot and the publication are to record is not, or no longer, complete.
+pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) -> Result<()> {
+    let is_there = publication::list_published(publisher, publication)?.is_some();
+    match find_slot(publisher, slot)? {
+        Some(found) if found.is_lost() => Err(lost(slot)),
+        Some(_) if is_there => Ok(()),
+        _ => Err(Error::Conflict {
+            kind: "capture_missing",
+            message: format!("the recording of changes on {} is not complete", publisher.side),
+            detail: Some(format!("Slot \"{slot}\" or publication \"{publication}\" does not exist there any more.")),
+            hint: "What was written since it was dropped is there alone. Run \"pgdetour verify\" to see which rows differ."
+                .to_owned(),
+        }),
+    }
 }
 
 /// Waits until every transaction that had begun by now has ended, so that a snapshot taken afterwards shows each one

@@ -10,6 +10,8 @@ pub mod restriction;
 pub mod server;
 pub mod sessions;
 #[cfg(test)]
+mod statement_tests;
+#[cfg(test)]
 pub mod test_certificates;
 #[cfg(test)]
 pub mod test_server;

@@ -24,8 +24,8 @@ pub struct Detour {
     pub facts: Value,
 }
 
-/// Which side of which detour a database is. Destructive steps believe this, not the configuration
-/// (pgbelt#865: a flipped configuration truncated the live side).
+/// Which side of which detour a database is. Destructive steps believe this, not the configuration:
+/// a flipped one would empty the live side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Id of the detour.

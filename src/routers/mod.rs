@@ -1,11 +1,18 @@
 //! Where clients are sent: hold them, point them to a side, let them go on.
 
 mod command;
+mod haproxy;
+mod haproxy_check;
+mod haproxy_map;
+mod haproxy_runtime;
 mod none;
 mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
 mod pgbouncer_file;
+mod replaceable_file;
+#[cfg(test)]
+mod test_haproxy;
 #[cfg(test)]
 mod test_pgbouncer;
 
@@ -13,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use command::CommandSettings;
+pub use haproxy::HaProxySettings;
 pub use pgbouncer::{PgBouncerSettings, PgBouncerUndo};
 
 use crate::error::{Checked, Error, Result};
@@ -26,8 +34,8 @@ pub enum RouterSettings {
     PgBouncer(Vec<PgBouncerSettings>),
     /// The operator's program.
     Command(CommandSettings),
-    /// `HAProxy`'s runtime API.
-    HaProxy,
+    /// Every map of every `HAProxy` process.
+    HaProxy(Vec<HaProxySettings>),
     /// Clients are moved by somebody else.
     None,
 }
@@ -115,13 +123,11 @@ impl Routers {
             }
             RouterSettings::Command(settings) => vec![Box::new(command::Command::new(settings, plan))],
             RouterSettings::None => vec![Box::new(none::NoRouter::new(plan))],
-            RouterSettings::HaProxy => {
-                return Err(Error::Refused {
-                    kind: "unsupported",
-                    message: "router kind \"haproxy\" is not supported by this version".into(),
-                    detail: None,
-                    hint: "Use kind = \"command\" with a program that talks to HAProxy's runtime API.".into(),
-                });
+            RouterSettings::HaProxy(maps) => {
+                let maps = maps
+                    .iter()
+                    .map(|settings| Box::new(haproxy::HaProxy::new(settings, plan)) as Box<dyn Router>);
+                maps.collect()
             }
         };
         Ok(Routers { list, plan: plan.clone() })

@@ -1,7 +1,6 @@
 //! One `PgBouncer` process: PAUSE, another entry in its file, RELOAD, RESUME, each proven by what its console shows.
 
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Checked, Error, Result};
@@ -11,6 +10,7 @@ use crate::plan::Plan;
 use crate::routers::pgbouncer_check::check;
 use crate::routers::pgbouncer_console::{Console, Row};
 use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of};
+use crate::routers::replaceable_file::repeat_if_changed;
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
@@ -207,29 +207,20 @@ impl PgBouncer {
     }
 
     /// Writes the entry that leads to `side`, unless it stands there already. True when the file was changed.
-    fn write_entry(&mut self, side: Side) -> Result<bool> {
-        // Processes that share one file may change different entries of it at the same time as we do.
-        let mut attempts = 0;
-        loop {
-            let file = self.read_file()?;
-            let (entry, value) = file.entry(&self.settings.database)?;
-            let Some((text, shown)) = self.text_for(side, &file, &entry, &value)? else { return Ok(false) };
-            let path = file.path().display();
-            let database = &self.settings.database;
-            let before = hide_password(&value);
-            let change =
-                format!("rewrite {path}:{}\n- {database} = {before}\n+ {database} = {shown}", entry.line);
-            if self.plan.is_dry() {
-                self.plan.note(&self.name, change);
-                return Ok(true);
-            }
-            attempts += 1;
-            match file.replace(&text) {
-                Ok(()) => return Ok(true),
-                Err(Error::Router { .. }) if attempts < 5 => thread::sleep(Duration::from_millis(5)),
-                Err(error) => return Err(error),
-            }
+    fn write_entry(&self, side: Side) -> Result<bool> {
+        let file = self.read_file()?;
+        let (entry, value) = file.entry(&self.settings.database)?;
+        let Some((text, shown)) = self.text_for(side, &file, &entry, &value)? else { return Ok(false) };
+        let path = file.path().display();
+        let database = &self.settings.database;
+        let before = hide_password(&value);
+        let change =
+            format!("rewrite {path}:{}\n- {database} = {before}\n+ {database} = {shown}", entry.line);
+        if self.plan.is_dry() {
+            self.plan.note(&self.name, change);
+            return Ok(true);
         }
+        file.replace(&text).map(|()| true)
     }
 
     /// The file's new text and its entry as people may see it; None when the entry leads to `side` already.
@@ -337,7 +328,7 @@ impl Router for PgBouncer {
     }
 
     fn point_to(&mut self, side: Side) -> Result<()> {
-        let changed = self.write_entry(side)?;
+        let changed = repeat_if_changed(|| self.write_entry(side))?;
         if self.plan.is_dry() {
             if changed {
                 self.plan.note(&self.name, "RELOAD");

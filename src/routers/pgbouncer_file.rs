@@ -1,13 +1,12 @@
 //! PgBouncer's configuration file: finding one database's entry, reading it, and writing another in its place.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// Start of the comment in which an original value is kept that must not leave the file, since it holds a password.
 const KEPT: &[u8] = b";pgdetour ";
@@ -319,46 +318,37 @@ pub fn hide_password(value: &str) -> String {
 }
 
 /// The file that holds an entry, as it was read.
-pub struct DatabaseFile {
-    /// Symbolic links resolved: the file that a rename replaces.
-    path: PathBuf,
-    text: Vec<u8>,
-    metadata: fs::Metadata,
-}
+pub struct DatabaseFile(ReplaceableFile);
 
 impl DatabaseFile {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<DatabaseFile> {
-        let failed = || Error::io(format!("read {}", path.display()));
-        let real = fs::canonicalize(path).map_err(failed())?;
-        let metadata = fs::metadata(&real).map_err(failed())?;
-        let text = fs::read(&real).map_err(failed())?;
-        Ok(DatabaseFile { path: real, text, metadata })
+        ReplaceableFile::read(path).map(DatabaseFile)
     }
 
     /// Where it is, symbolic links resolved.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Its bytes.
     pub fn text(&self) -> &[u8] {
-        &self.text
+        self.0.text()
     }
 
     /// The entry of `database` and its value.
     pub fn entry(&self, database: &str) -> Result<(Entry, String)> {
         let wrong = |message: String, hint: String| Error::Router {
-            action: format!("find \"{database}\" in {}", self.path.display()),
+            action: format!("find \"{database}\" in {}", self.path().display()),
             message,
             hint,
         };
-        let entry = find_entry(&self.text, database).map_err(|message| {
+        let entry = find_entry(self.text(), database).map_err(|message| {
             wrong(message, "Correct the file, then run RELOAD on PgBouncer's console.".into())
         })?;
         let Some(entry) = entry else {
             let includes: Vec<String> =
-                list_includes(&self.text).iter().map(|path| path.display().to_string()).collect();
+                list_includes(self.text()).iter().map(|path| path.display().to_string()).collect();
             let hint = if includes.is_empty() {
                 "Give the database an entry of its own under [databases], or name the file that holds it as \"config\"."
                     .to_owned()
@@ -370,7 +360,7 @@ impl DatabaseFile {
             };
             return Err(wrong("it has no entry there".into(), hint));
         };
-        let value = String::from_utf8(self.text[entry.value.clone()].to_vec())
+        let value = String::from_utf8(self.text()[entry.value.clone()].to_vec())
             .map_err(|_| wrong("the entry is not UTF-8".into(), "Write the entry in UTF-8.".into()))?;
         Ok((entry, value))
     }
@@ -378,71 +368,39 @@ impl DatabaseFile {
     /// The file's text with another value for an entry and nothing else changed. `keep` leaves the present value
     /// behind in a comment above, for [`Self::with_kept_value`].
     pub fn with_value(&self, entry: &Entry, value: &str, keep: bool) -> Vec<u8> {
-        let mut text = self.text[..entry.whole.start].to_vec();
+        let mut text = self.text()[..entry.whole.start].to_vec();
         if keep {
             text.extend_from_slice(KEPT);
-            text.extend_from_slice(&self.text[entry.whole.clone()]);
+            text.extend_from_slice(&self.text()[entry.whole.clone()]);
             text.push(b'\n');
         }
-        text.extend_from_slice(&self.text[entry.whole.start..entry.value.start]);
+        text.extend_from_slice(&self.text()[entry.whole.start..entry.value.start]);
         text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(&self.text[entry.value.end..]);
+        text.extend_from_slice(&self.text()[entry.value.end..]);
         text
     }
 
     /// The file's text with the value that a comment above the entry keeps, the comment gone; None without one.
     pub fn with_kept_value(&self, entry: &Entry) -> Option<Vec<u8>> {
-        let before = self.text[..entry.whole.start].strip_suffix(b"\n")?;
+        let before = self.text()[..entry.whole.start].strip_suffix(b"\n")?;
         let line = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let kept_at = line + before[line..].windows(KEPT.len()).position(|window| window == KEPT)?;
         let kept = &before[kept_at + KEPT.len()..];
         // The comment belongs to this entry if the same name and spacing follow.
-        if !kept.starts_with(&self.text[entry.whole.start..entry.value.start]) {
+        if !kept.starts_with(&self.text()[entry.whole.start..entry.value.start]) {
             return None;
         }
-        Some([&self.text[..kept_at], kept, &self.text[entry.whole.end..]].concat())
+        Some([&self.text()[..kept_at], kept, &self.text()[entry.whole.end..]].concat())
     }
 
-    /// Puts `text` in the file's place at once: readers see the old file or the new one. Mode and owner stay.
+    /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].
     pub fn replace(&self, text: &[u8]) -> Result<()> {
-        let action = || Error::io(format!("write {}", self.path.display()));
-        let now = fs::metadata(&self.path).map_err(action())?;
-        if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
-            != (self.metadata.ino(), self.metadata.mtime(), self.metadata.mtime_nsec(), self.metadata.size())
-        {
-            return Err(Error::Router {
-                action: format!("write {}", self.path.display()),
-                message: "somebody else changed it at the same time".into(),
-                hint: "Run the same command again.".into(),
-            });
-        }
-        let mut file = self.temporary().map_err(action())?;
-        file.write_all(text).map_err(action())?;
-        file.as_file().sync_all().map_err(action())?;
-        file.persist(&self.path).map_err(|error| action()(error.error))?;
-        File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(action())
+        self.0.replace(text)
     }
 
     /// Whether [`Self::replace`] would succeed: tries all of it but the rename.
     pub fn try_replace(&self) -> io::Result<()> {
-        self.temporary().map(drop)
-    }
-
-    fn directory(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("/"))
-    }
-
-    /// An empty file beside it, with its mode, owner and extended attributes; gone when dropped.
-    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
-        let file = tempfile::Builder::new().prefix(".pgdetour-").tempfile_in(self.directory())?;
-        let created = file.as_file().metadata()?;
-        let owner = (created.uid() != self.metadata.uid()).then_some(self.metadata.uid());
-        let group = (created.gid() != self.metadata.gid()).then_some(self.metadata.gid());
-        if owner.is_some() || group.is_some() {
-            fchown(file.as_file(), owner, group)?;
-        }
-        file.as_file().set_permissions(fs::Permissions::from_mode(self.metadata.mode() & 0o7777))?;
-        Ok(file)
+        self.0.try_replace()
     }
 }
 

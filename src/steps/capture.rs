@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::mapping::Mapping;
 use crate::flow::{FlowName, Until, lag, marker, publication, slot};
-use crate::pg::{Session, record};
+use crate::pg::record;
 use crate::phase::Phase;
-use crate::steps::{Needs, Run, mirror, preconditions, replay};
-
-/// Publication on the target.
-pub const PUBLICATION: &str = "pgdetour_capture";
-/// Slot on the target.
-pub const SLOT: &str = "pgdetour_capture";
+use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
@@ -27,18 +22,20 @@ const PROOF_BUDGET: Duration = Duration::from_secs(60);
 pub fn run(run: &mut Run) -> Result<Value> {
     run.open(Needs::Target)?;
     if run.phase() == Phase::Detoured {
-        run.step("prove that capture is intact", |run| require_intact(run.target()))?;
+        run.step("prove that capture is intact", |run| {
+            slot::require_intact(run.target(), names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION)
+        })?;
     } else {
         run.open_source()?;
         run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE]))?;
         run.step("arm capture", arm)?;
     }
     let start = run.facts()?.capture_start;
-    let slot = slot::find_slot(run.target(), SLOT)?;
+    let slot = slot::find_slot(run.target(), names::CAPTURE_SLOT)?;
     let position = slot.as_ref().and_then(|slot| slot.confirmed_flush).map(|lsn| lsn.to_string());
     Ok(json!({
         "method": run.config.capture.method.name(),
-        "slot": SLOT,
+        "slot": names::CAPTURE_SLOT,
         "start_lsn": start.or(position),
         "retained_bytes": slot.and_then(|slot| slot.retained_bytes),
     }))
@@ -47,8 +44,12 @@ pub fn run(run: &mut Run) -> Result<Value> {
 /// Makes the publication and the slot, so that no change on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
-    let published = publication::create_publication(run.target(), PUBLICATION, &mirror::published(&tables))?;
-    let (_, created) = slot::create_slot(run.target(), SLOT, OLDER_TRANSACTIONS_BUDGET)?;
+    let published = publication::create_publication(
+        run.target(),
+        names::CAPTURE_PUBLICATION,
+        &selection::published(&tables),
+    )?;
+    let (_, created) = slot::create_slot(run.target(), names::CAPTURE_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     run.changed |= published || created;
     Ok(())
 }
@@ -78,26 +79,8 @@ pub fn confirm(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-/// Fails when changes made on the target are not, or no longer, all recorded.
-pub fn require_intact(target: &mut Session) -> Result<()> {
-    let published = publication::list_published(target, PUBLICATION)?;
-    match slot::find_slot(target, SLOT)? {
-        Some(slot) if slot.is_lost() => return Err(slot::lost(SLOT)),
-        Some(_) if published.is_some() => return Ok(()),
-        _ => {}
-    }
-    Err(Error::Conflict {
-        kind: "capture_missing",
-        message: "the recording of changes on the target is not complete".into(),
-        detail: Some(format!("slot \"{SLOT}\" or publication \"{PUBLICATION}\" does not exist there any more")),
-        hint: "What users have written since it was dropped is on the target alone. Run pgdetour verify to see which \
-               rows differ."
-            .into(),
-    })
-}
-
 /// Takes the recording away. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
-    slot::drop_slot(run.target(), SLOT, SLOT_BUDGET)?;
-    publication::drop_publication(run.target(), PUBLICATION).map(drop)
+    slot::drop_slot(run.target(), names::CAPTURE_SLOT, SLOT_BUDGET)?;
+    publication::drop_publication(run.target(), names::CAPTURE_PUBLICATION).map(drop)
 }

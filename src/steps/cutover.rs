@@ -7,7 +7,7 @@ use crate::flow::{FlowName, lag, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::switch::{Bounds, OUT};
-use crate::steps::{Needs, Run, capture, mirror, preconditions};
+use crate::steps::{Needs, Run, capture, mirror, names, preconditions};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -22,7 +22,9 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
-    run.step("count late writes", |run| run.count_late_writes(OUT, mirror::SLOT, mirror::PUBLICATION))?;
+    run.step("count late writes", |run| {
+        run.count_late_writes(OUT, names::MIRROR_SLOT, names::MIRROR_PUBLICATION)
+    })?;
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(OUT))
 }
@@ -39,7 +41,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
-        lag::wait_until_below(run.source(), mirror::SLOT, bounds.max_lag, bounds.drain_timeout)?;
+        lag::wait_until_below(run.source(), names::MIRROR_SLOT, bounds.max_lag, bounds.drain_timeout)?;
         // A small lag is no proof that the flow moves at all: a marker that arrives is.
         let probe = record::new_id(run.source())?;
         marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
@@ -61,7 +63,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("stop the mirror", |run| {
         let left = run.pause_left(bounds);
         let (source, target) = run.both();
-        subscription::disable_subscription(target, source, mirror::SUBSCRIPTION, left).map(drop)
+        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, left).map(drop)
     })?;
     run.step("confirm capture", capture::confirm)?;
     run.step("decide", |run| run.decide(OUT, bounds))

@@ -10,22 +10,13 @@ use crate::error::Result;
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
 use crate::flow::mapping::Mapping;
 use crate::flow::subscription::NewSubscription;
-use crate::flow::{
-    Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot, subscription,
-};
+use crate::flow::{Flow, FlowName, Snapshot, Until, apply_until, marker, publication, slot, subscription};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::{Conninfo, record};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::facts::Facts;
-use crate::steps::{Needs, Run, preconditions};
-
-/// Publication on the source.
-pub const PUBLICATION: &str = "pgdetour_mirror";
-/// Slot on the source.
-pub const SLOT: &str = "pgdetour_mirror";
-/// Subscription on the target.
-pub const SUBSCRIPTION: &str = "pgdetour_mirror";
+use crate::steps::{Needs, Run, names, preconditions, selection};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
@@ -44,10 +35,15 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     run.step("begin the record", begin_record)?;
     let tables = run.selected_tables(Side::Source)?;
     run.step("create publication", |run| {
-        publication::create_publication(run.source(), PUBLICATION, &published(&tables)).map(drop)
+        publication::create_publication(
+            run.source(),
+            names::MIRROR_PUBLICATION,
+            &selection::published(&tables),
+        )
+        .map(drop)
     })?;
     run.step("create slot", |run| {
-        slot::create_slot(run.source(), SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
+        slot::create_slot(run.source(), names::MIRROR_SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
     })?;
     run.step("wait for older transactions", |run| {
         slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
@@ -59,11 +55,6 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
     run.step("hand over to a subscription", hand_over)?;
     run.step("finish the mirror", |run| finish(run, copied, begun.elapsed()))
-}
-
-/// Roots stand for their partitions, later ones included.
-pub fn published(tables: &[Table]) -> Vec<TableName> {
-    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
 }
 
 fn begin_record(run: &mut Run) -> Result<()> {
@@ -158,7 +149,7 @@ fn complete(
 /// Applies what was changed since the tables were copied, up to a marker that is younger than every copy.
 /// Each table's snapshot tells which transactions its copy holds already.
 fn catch_up(run: &mut Run) -> Result<()> {
-    if subscription::find_subscription(run.target(), SUBSCRIPTION)?.is_some() {
+    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
         // An earlier run has handed over: the subscription carries the changes.
         return Ok(());
     }
@@ -174,12 +165,13 @@ fn catch_up(run: &mut Run) -> Result<()> {
         detour: run.detour_id_or_planned()?,
         publisher: run.server(Side::Source).clone(),
         subscriber: run.server(Side::Target).clone(),
-        slot: SLOT.into(),
-        publication: PUBLICATION.into(),
+        slot: names::MIRROR_SLOT.into(),
+        publication: names::MIRROR_PUBLICATION.into(),
         mapping,
         snapshots,
         skip_origins: false,
         batch_bytes: crate::flow::follow::BATCH_BYTES,
+        quarantine: false,
     };
     let id = record::new_id(run.source())?;
     marker::write_marker(run.source(), FlowName::Mirror, &id)?;
@@ -205,10 +197,14 @@ fn hand_over(run: &mut Run) -> Result<()> {
         Some(text) => Conninfo::parse(text)?.libpq_text(),
         None => run.server(Side::Source).conninfo.libpq_text(),
     };
-    let new =
-        NewSubscription { name: SUBSCRIPTION, conninfo: &conninfo, publication: PUBLICATION, slot: SLOT };
+    let new = NewSubscription {
+        name: names::MIRROR_SUBSCRIPTION,
+        conninfo: &conninfo,
+        publication: names::MIRROR_PUBLICATION,
+        slot: names::MIRROR_SLOT,
+    };
     subscription::create_subscription(run.target(), &new)?;
-    subscription::enable_subscription(run.target(), SUBSCRIPTION).map(drop)
+    subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION).map(drop)
 }
 
 fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
@@ -234,8 +230,8 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
 /// Takes the mirror flow away: the subscription first, then what it read from. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
     let (source, target) = run.both();
-    subscription::disable_subscription(target, source, SUBSCRIPTION, SLOT_BUDGET)?;
-    subscription::drop_subscription(target, SUBSCRIPTION)?;
-    slot::drop_slot(source, SLOT, SLOT_BUDGET)?;
-    publication::drop_publication(source, PUBLICATION).map(drop)
+    subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
+    subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;
+    slot::drop_slot(source, names::MIRROR_SLOT, SLOT_BUDGET)?;
+    publication::drop_publication(source, names::MIRROR_PUBLICATION).map(drop)
 }

@@ -22,6 +22,7 @@ pub const MIRROR: &[Check] = &[
     servers::source_wal_level,
     servers::source_slots,
     servers::target_workers,
+    servers::pg_dump,
     privileges::source,
     privileges::target,
     tables::selected,

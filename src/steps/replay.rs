@@ -8,19 +8,50 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::config::OnConflict;
 use crate::error::{Error, Result};
 use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, capture, preconditions};
+use crate::steps::{Needs, Run, names, preconditions, quarantine};
 
-/// Runs the command; its report. Without `follow` it ends when all is applied that was captured before the call.
-pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
+/// What the command is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Apply all that was captured before the call.
+    CatchUp,
+    /// Apply changes as they come until told to stop.
+    Follow,
+    /// Show what was set aside.
+    ListQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+    /// Try again what was set aside.
+    RetryQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+    /// Give up what was set aside.
+    SkipQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+}
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     run.open(Needs::Both)?;
+    match task {
+        Task::CatchUp | Task::Follow => {}
+        Task::ListQuarantine { id } => return quarantine::list(run, id),
+        Task::RetryQuarantine { id } => return quarantine::retry(run, id),
+        Task::SkipQuarantine { id } => return quarantine::skip(run, id),
+    }
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
-    let applied = if follow {
+    let applied = if task == Task::Follow {
         run.step("follow captured changes", |run| {
             let flow = mapped_flow(run)?;
             apply(run, &flow, &Until::Stopped, None)
@@ -30,14 +61,21 @@ pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
     };
     run.changed = applied.changes > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
+    let quarantined = record::count_quarantined(run.source())?;
+    if applied.conflicts > 0 {
+        run.warn(format!(
+            "{} changes did not fit and were set aside; see pgdetour replay --quarantine list",
+            applied.conflicts
+        ));
+    }
     Ok(json!({
         "transactions": applied.transactions,
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
         "caught_up": applied.reached,
-        "conflicts": 0,
-        "quarantined": record::count_quarantined(run.source())?,
+        "conflicts": applied.conflicts,
+        "quarantined": quarantined,
         "skipped": applied.skipped,
         "set_based": applied.replica_role,
     }))
@@ -78,7 +116,7 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 }
 
 /// The replay flow through the configured mapping.
-fn mapped_flow(run: &mut Run) -> Result<Flow> {
+pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     let mapping = run.replay_mapping()?;
     flow(run, mapping)
 }
@@ -90,12 +128,13 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        slot: capture::SLOT.into(),
-        publication: capture::PUBLICATION.into(),
+        slot: names::CAPTURE_SLOT.into(),
+        publication: names::CAPTURE_PUBLICATION.into(),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,
         batch_bytes: BATCH_BYTES,
+        quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,
     })
 }
 
@@ -120,13 +159,37 @@ pub fn start(run: &mut Run, id: &str) -> Result<Running> {
 }
 
 impl Running {
+    /// Waits, with clients still served, until what was captured before the call is applied: what comes after is little,
+    /// and the applier knows every table by then.
+    pub fn catch_up(&mut self, run: &mut Run, budget: Duration) -> Result<()> {
+        let Some(thread) = &self.thread else { return Ok(()) };
+        let deadline = Instant::now() + budget;
+        let id = record::new_id(run.target())?;
+        marker::write_marker(run.target(), FlowName::Replay, &id)?;
+        while !marker::has_marker(run.source(), &id)? {
+            run.heed_signals()?;
+            if thread.is_finished() || Instant::now() >= deadline {
+                return self.end(budget);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (source, target) = run.both();
+        marker::remove_marker(target, source, &id)
+    }
+
     /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
     pub fn finish(mut self, budget: Duration) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
         while !thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_micros(200));
         }
+        self.end(budget)
+    }
+
+    /// Stops the replay; an error unless it has come to its marker.
+    fn end(&mut self, budget: Duration) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
         self.stop.store(true, Ordering::SeqCst);
         let applied = thread
             .join()

@@ -9,7 +9,7 @@ use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
 use crate::pg::restriction::{self, Restricted, Rule, Verb};
 use crate::steps::selection::is_designated;
-use crate::steps::{Needs, Run, capture};
+use crate::steps::{Needs, Run, names};
 
 /// What the application reads when the configuration gives no message.
 const MESSAGE: &str = "This table is read-only during maintenance.";
@@ -35,7 +35,8 @@ pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
 
 /// What is recorded is fixed when capture is armed; a table that becomes scratch later is still skipped by replay.
 fn warn_of_late_scratch(run: &mut Run, scratch: &[Restricted]) -> Result<()> {
-    let published = publication::list_published(run.target(), capture::PUBLICATION)?.unwrap_or_default();
+    let published =
+        publication::list_published(run.target(), names::CAPTURE_PUBLICATION)?.unwrap_or_default();
     for table in scratch {
         if published.iter().any(|name| name.to_string() == table.table) {
             run.warn(format!(

@@ -1,8 +1,8 @@
 //! The configured routers, and what the way home needs of them.
 
-use crate::config::{Router, RouterKind};
+use crate::config::{Config, RouterKind};
 use crate::error::{Error, Result};
-use crate::routers::{CommandSettings, PgBouncerSettings, RouterSettings, Routers};
+use crate::routers::{CommandSettings, HaProxySettings, PgBouncerSettings, RouterSettings, Routers};
 use crate::steps::Run;
 use crate::steps::facts::Facts;
 
@@ -12,7 +12,7 @@ impl Run {
         if self.routers.is_none() {
             let stored = self.facts()?.router_original.unwrap_or_default();
             let name = format!("pgdetour {}", self.command);
-            self.routers = Some(Routers::new(&settings(&self.config.router)?, &stored, &self.plan, &name)?);
+            self.routers = Some(Routers::new(&settings(&self.config)?, &stored, &self.plan, &name)?);
         }
         self.routers.as_mut().ok_or_else(|| Error::Internal { message: "there are no routers".into() })
     }
@@ -27,7 +27,8 @@ impl Run {
     }
 }
 
-fn settings(router: &Router) -> Result<RouterSettings> {
+fn settings(config: &Config) -> Result<RouterSettings> {
+    let router = &config.router;
     Ok(match router.kind {
         RouterKind::Pgbouncer => RouterSettings::PgBouncer(
             router
@@ -51,7 +52,22 @@ fn settings(router: &Router) -> Result<RouterSettings> {
                 timeout: command.timeout,
             })
         }
-        RouterKind::Haproxy => RouterSettings::HaProxy,
+        RouterKind::Haproxy => RouterSettings::HaProxy(
+            router
+                .haproxy
+                .iter()
+                .map(|map| HaProxySettings {
+                    socket: map.socket.clone(),
+                    map: map.map.clone(),
+                    key: map.key.clone(),
+                    source: map.source.clone(),
+                    target: map.target.clone(),
+                    file: map.file.clone(),
+                    admin_acl: map.admin_acl.clone(),
+                    admin_networks: config.traffic.admin_networks.clone(),
+                })
+                .collect(),
+        ),
         RouterKind::None => RouterSettings::None,
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Restrict;
 use crate::error::Result;
+use crate::flow::TableName;
 use crate::flow::mapping::{MapRule, Mapping};
 use crate::pattern::Selection;
 use crate::pg::catalog::{self, Table};
@@ -76,6 +77,11 @@ impl Run {
         let images = catalog::list_tables(subscriber)?;
         Mapping::build(&tables, &images, rules, subscriber)
     }
+}
+
+/// Roots stand for their partitions, later ones included.
+pub fn published(tables: &[Table]) -> Vec<TableName> {
+    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
 }
 
 /// Whether `[[restrict]]` designates the table, by its own name or as a partition of one that it names.

@@ -7,7 +7,7 @@ use crate::flow::{lag, slot, subscription};
 use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::routers::RouterState;
-use crate::steps::{Run, capture, mirror};
+use crate::steps::{Run, names};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -97,18 +97,20 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
     if matches!(phase, Phase::Absent | Phase::Detoured | Phase::CuttingBack | Phase::Returned) {
         return None;
     }
-    let found = run
-        .target
+    let found = run.target.as_mut().and_then(|target| {
+        subscription::find_subscription(target, names::MIRROR_SUBSCRIPTION).ok().flatten()
+    });
+    let slot =
+        run.source.as_mut().and_then(|source| slot::find_slot(source, names::MIRROR_SLOT).ok().flatten());
+    let lag = run
+        .source
         .as_mut()
-        .and_then(|target| subscription::find_subscription(target, mirror::SUBSCRIPTION).ok().flatten());
-    let slot = run.source.as_mut().and_then(|source| slot::find_slot(source, mirror::SLOT).ok().flatten());
-    let lag =
-        run.source.as_mut().and_then(|source| lag::slot_bytes_behind(source, mirror::SLOT).ok().flatten());
+        .and_then(|source| lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten());
     Some(json!({
         "carried_by": found.as_ref().map(|_| "subscription"),
         "enabled": found.as_ref().map(|found| found.enabled),
         "running": found.as_ref().map(|found| found.worker_pid.is_some()),
-        "slot": slot.as_ref().map(|_| mirror::SLOT),
+        "slot": slot.as_ref().map(|_| names::MIRROR_SLOT),
         "slot_lost": slot.as_ref().map(slot::Slot::is_lost),
         "retained_bytes": slot.as_ref().and_then(|slot| slot.retained_bytes),
         "lag_bytes": lag,
@@ -120,16 +122,16 @@ fn capture_state(run: &mut Run, phase: Phase) -> Option<Value> {
         return None;
     }
     let start = run.facts().ok().and_then(|facts| facts.capture_start);
-    let slot = slot::find_slot(run.target.as_mut()?, capture::SLOT).ok().flatten()?;
+    let slot = slot::find_slot(run.target.as_mut()?, names::CAPTURE_SLOT).ok().flatten()?;
     if slot.is_lost() {
         run.warn(format!(
             "slot \"{}\" is lost: changes that were not replayed can no longer be read from it",
-            capture::SLOT
+            names::CAPTURE_SLOT
         ));
     }
     Some(json!({
         "method": run.config.capture.method.name(),
-        "slot": capture::SLOT,
+        "slot": names::CAPTURE_SLOT,
         "start_lsn": start,
         "retained_bytes": slot.retained_bytes,
         "lost": slot.is_lost(),

@@ -27,9 +27,6 @@ pub struct Bounds {
     pub terminate_after: Option<Duration>,
 }
 
-/// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
-pub const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
-
 /// A move of general traffic from one side to the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Switch {
@@ -72,7 +69,7 @@ impl Run {
         if self.phase() != switch.moving || self.is_decided() {
             return Ok(());
         }
-        self.step("take back the earlier attempt", |run| run.take_back(switch))
+        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))
     }
 
     /// Runs everything before the point of no return. A failure there is taken back and returned;
@@ -88,7 +85,7 @@ impl Run {
                 return Err(error);
             }
         }
-        match self.take_back(switch) {
+        match self.take_back(switch.settled, switch.from) {
             Ok(()) => {
                 self.part_way = false;
                 self.changed = false;

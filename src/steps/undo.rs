@@ -6,9 +6,8 @@ use crate::error::{Error, Result};
 use crate::flow::subscription;
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::record;
-use crate::phase::Side;
-use crate::steps::switch::Switch;
-use crate::steps::{Run, mirror};
+use crate::phase::{Phase, Side};
+use crate::steps::{Run, names};
 
 /// One thing to take back. Each may be done twice, and also when the act that it undoes never happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,7 +37,7 @@ impl Run {
 
     /// Takes back everything that the switch in progress has noted, last act first; clients then are where they were.
     /// What cannot be taken back stays noted.
-    pub fn take_back(&mut self, switch: Switch) -> Result<()> {
+    pub fn take_back(&mut self, settled: Phase, serving: Side) -> Result<()> {
         let command = self.command.name();
         for (ordinal, action) in record::list_undo(self.target(), command)? {
             let undo: Undo = serde_json::from_value(action).map_err(|error| Error::Internal {
@@ -51,14 +50,14 @@ impl Run {
                 }
                 Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence)?,
                 Undo::EnableSubscription => {
-                    subscription::enable_subscription(self.target(), mirror::SUBSCRIPTION)?;
+                    subscription::enable_subscription(self.target(), names::MIRROR_SUBSCRIPTION)?;
                 }
             }
             record::remove_undo(self.target(), ordinal)?;
         }
         record::forget_steps(self.target(), command)?;
         self.unwritten_steps = self.steps.len();
-        self.enter_phase(switch.settled, switch.from.into(), None)?;
+        self.enter_phase(settled, serving.into(), None)?;
         self.note_event("taken back");
         Ok(())
     }

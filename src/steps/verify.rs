@@ -32,6 +32,7 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
         if !chosen(&rule.from) && !chosen(&rule.to) {
             continue;
         }
+        run.heed_signals()?;
         let estimate = estimates
             .iter()
             .filter(|table| table.schema == rule.from.schema && table.name == rule.from.name)

@@ -15,7 +15,7 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("PG")) {
+        if name.to_str().is_some_and(|name| name.starts_with("PG") && name != "PGDETOUR_PG_BIN") {
             process.env_remove(name);
         }
     }

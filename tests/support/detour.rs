@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::binary;
 use super::fingerprint;
+use super::haproxy::HaProxy;
 use super::pgbouncer::{self, PgBouncer};
 use super::postgres::{DATABASE, Postgres, Template};
 use super::probe;
@@ -41,6 +42,7 @@ impl fmt::Display for Serving {
 pub struct Detour {
     writer: Option<Writer>,
     pooler: PgBouncer,
+    balancer: Option<HaProxy>,
     /// Usable from the outside, to break things.
     pub source: Postgres,
     /// Usable from the outside, to break things.
@@ -77,9 +79,26 @@ impl Detour {
             target: format!("conninfo = \"{}\"", target.conninfo("dba")),
             more: String::new(),
         };
-        let detour = Detour { writer: None, pooler, source, target, sections, answers: Vec::new(), scratch };
+        let detour = Detour {
+            writer: None,
+            pooler,
+            balancer: None,
+            source,
+            target,
+            sections,
+            answers: Vec::new(),
+            scratch,
+        };
         detour.write_configuration();
         detour
+    }
+
+    /// Puts a HAProxy in front of both servers, which the application goes through instead of the pooler.
+    pub fn behind_haproxy(mut self) -> Detour {
+        let ports = [self.source.port(), self.target.port()];
+        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports));
+        self.write_configuration();
+        self
     }
 
     /// A table of a thousand rows on the source that `shop_app` may write.
@@ -146,7 +165,7 @@ impl Detour {
     /// Starts the application.
     pub fn writing(mut self) -> Detour {
         assert!(self.writer.is_none(), "the application runs already");
-        self.writer = Some(Writer::start(&self.pooler.conninfo("shop_app"), 2));
+        self.writer = Some(Writer::start(&self.entrance(), 2));
         self
     }
 
@@ -266,7 +285,7 @@ impl Detour {
 
     /// Writes a row through the pooler, as the application does, and tells which server took it.
     pub fn who_really_serves(&self) -> Serving {
-        match probe::port_that_takes_writes(&self.pooler.conninfo("shop_app")) {
+        match probe::port_that_takes_writes(&self.entrance()) {
             Some(port) if port == self.source.port() => Serving::Source,
             Some(port) if port == self.target.port() => Serving::Target,
             Some(port) => panic!("a server of somebody else answers, on port {port}"),
@@ -343,6 +362,19 @@ impl Detour {
         self
     }
 
+    /// How the application connects.
+    fn entrance(&self) -> String {
+        match &self.balancer {
+            Some(balancer) => balancer.conninfo("shop_app"),
+            None => self.pooler.conninfo("shop_app"),
+        }
+    }
+
+    /// The HAProxy of [`Self::behind_haproxy`].
+    pub fn balancer(&self) -> &HaProxy {
+        self.balancer.as_ref().expect("the detour is behind HAProxy")
+    }
+
     /// The pooler, to look at or to break.
     pub fn pooler(&mut self) -> &mut PgBouncer {
         &mut self.pooler
@@ -359,7 +391,7 @@ impl Detour {
 
     /// A session of the application, through the pooler.
     pub fn application_client(&self) -> postgres::Client {
-        postgres::Client::connect(&self.pooler.conninfo("shop_app"), NoTls)
+        postgres::Client::connect(&self.entrance(), NoTls)
             .unwrap_or_else(|error| panic!("the application cannot connect: {error}"))
     }
 
@@ -376,17 +408,27 @@ impl Detour {
 
     fn write_configuration(&self) {
         let Sections { source, target, more } = &self.sections;
+        let (traffic, router) = match &self.balancer {
+            Some(balancer) => {
+                (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
+            }
+            None => (String::new(), self.pooler_section()),
+        };
         let text = format!(
             "[source]\n{source}\n\n[target]\n{target}\n\n\
-             [traffic]\nroles = [\"shop_app\"]\n\n\
-             [router]\nkind = \"pgbouncer\"\n\
-             [[router.pgbouncer]]\nadmin = \"{}\"\ndatabase = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"\n\n\
-             {more}",
+             [traffic]\nroles = [\"shop_app\"]\n{traffic}\n\n{router}\n\n{more}"
+        );
+        std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
+    }
+
+    fn pooler_section(&self) -> String {
+        format!(
+            "[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"{}\"\n\
+             database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
             self.pooler.console_conninfo(),
             self.pooler.databases_file().display(),
             pgbouncer::entry(self.target.port()),
-        );
-        std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
+        )
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
@@ -409,7 +451,7 @@ impl Drop for Detour {
         if std::fs::create_dir_all(&kept).is_err() {
             return;
         }
-        for name in ["source.log", "target.log", "pgbouncer.log", "pgdetour.toml"] {
+        for name in ["source.log", "target.log", "pgbouncer.log", "haproxy.log", "pgdetour.toml"] {
             let _ = std::fs::copy(self.scratch.path().join(name), kept.join(name));
         }
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();

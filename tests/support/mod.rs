@@ -4,6 +4,7 @@ pub mod answer;
 pub mod binary;
 pub mod detour;
 pub mod fingerprint;
+pub mod haproxy;
 pub mod pgbouncer;
 pub mod port;
 pub mod postgres;

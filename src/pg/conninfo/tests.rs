@@ -175,7 +175,7 @@ fn lists_of_hosts_go_together() {
     assert_eq!(both.libpq_text(), "host=a hostaddr=10.0.0.1 port=5432 dbname=d user=u");
     assert_eq!(both.describe(), "host=a port=5432 dbname=d user=u");
     assert!(
-        world.parse("hostaddr=::1").describe().starts_with("host=::1 "),
+        world.parse("hostaddr=::1").describe().starts_with("hostaddr=::1 "),
         "{}",
         world.parse("hostaddr=::1").describe()
     );

@@ -1,3 +1,5 @@
+use std::thread;
+
 use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! Versions, settings and room on the servers, and the state of the flows between them.
 
+use crate::config::SchemaMode;
 use crate::error::{Checked, Result};
 use crate::flow::{slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
+use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
-use crate::steps::{Run, capture, mirror};
+use crate::steps::{Run, names};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -88,12 +90,12 @@ fn wal_level(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
 
 /// The mirror's slot is there, or there is room for it.
 pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    slots(run, checked, Side::Source, mirror::SLOT)
+    slots(run, checked, Side::Source, names::MIRROR_SLOT)
 }
 
 /// Capture's slot is there, or there is room for it.
 pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    slots(run, checked, Side::Target, capture::SLOT)
+    slots(run, checked, Side::Target, names::CAPTURE_SLOT)
 }
 
 fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result<()> {
@@ -124,7 +126,7 @@ fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result
 
 /// The target has a worker left for the subscription.
 pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if subscription::find_subscription(run.target(), mirror::SUBSCRIPTION)?.is_some() {
+    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
         return Ok(());
     }
     let server = read_server(run.target())?;
@@ -150,10 +152,23 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// A `pg_dump` of the newer server's major is here, when the schema is to be dumped.
+pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.schema == SchemaMode::Existing {
+        return Ok(());
+    }
+    let major = run.source().version.max(run.target().version) / 10_000;
+    if let Err(error) = program::find_pg_dump(major) {
+        let hint = error.hint().unwrap_or_default();
+        checked.fail("pg_dump", "pg_dump", error.to_string(), hint);
+    }
+    Ok(())
+}
+
 /// PostgreSQL's own replication carries the mirror, and is not stuck.
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let object = mirror::SUBSCRIPTION;
-    let Some(found) = subscription::find_subscription(run.target(), mirror::SUBSCRIPTION)? else {
+    let object = names::MIRROR_SUBSCRIPTION;
+    let Some(found) = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)? else {
         checked.fail(
             "mirror",
             object,
@@ -170,16 +185,16 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
         checked.fail("mirror", object, "the mirror's apply worker does not run", hint);
     }
-    match slot::find_slot(run.source(), mirror::SLOT)? {
+    match slot::find_slot(run.source(), names::MIRROR_SLOT)? {
         Some(slot) if slot.is_lost() => {
             let hint = "The WAL that it needed is gone. Run pgdetour clean, then mirror again.";
-            checked.fail("mirror", mirror::SLOT, "the mirror's slot on the source is lost", hint);
+            checked.fail("mirror", names::MIRROR_SLOT, "the mirror's slot on the source is lost", hint);
         }
         Some(_) => {}
         None => {
             let hint =
                 "Changes since it was dropped are not on the target. Run pgdetour clean, then mirror again.";
-            checked.fail("mirror", mirror::SLOT, "the mirror's slot on the source is missing", hint);
+            checked.fail("mirror", names::MIRROR_SLOT, "the mirror's slot on the source is missing", hint);
         }
     }
     Ok(())
@@ -188,10 +203,10 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// The slot that holds what users have written since cutover is there, with all its WAL.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = capture::require_intact(run.target()) {
+    if let Err(error) = slot::require_intact(run.target(), names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION) {
         checked.fail(
             "capture",
-            capture::SLOT,
+            names::CAPTURE_SLOT,
             error.to_string(),
             error.hint().unwrap_or_else(|| "See pg_replication_slots on the target.".into()),
         );

@@ -1,11 +1,15 @@
 //! General traffic: whose it is, whether it can be fenced off, and the routers that send it.
 
+use std::time::Duration;
+
 use crate::config::RouterKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
 use crate::steps::Run;
-use crate::steps::switch::DEFAULT_MAX_PAUSE;
+
+/// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
+const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Somebody said whose connections are general traffic.
 pub fn roles_named(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -55,7 +59,8 @@ pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     checked.append(run.routers()?.check(budget));
-    if !run.config.traffic.admin_networks.is_empty() {
+    let tells_networks = run.config.router.kind == RouterKind::Haproxy;
+    if !tells_networks && !run.config.traffic.admin_networks.is_empty() {
         let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
         let message =
             "admin_networks has no effect: this kind of router cannot tell clients by their network";

@@ -1,0 +1,123 @@
+//! Every file under `sql/` is registered, used, and understood by a server.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::pg::test_server::TestServer;
+use crate::sql;
+
+/// Files of several statements, in the order in which they build on each other.
+const SCRIPTS: [&str; 9] = [
+    "record/create_common",
+    "record/create_source",
+    "record/create_target",
+    "restrict/create_refusal",
+    "restrict/create_view",
+    "restrict/create_guard",
+    "restrict/drop_guard",
+    "restrict/drop_all",
+    "record/drop_record",
+];
+
+/// How many of them make objects, which the single statements then read and write.
+const CREATING: usize = 6;
+
+/// A value for every psql variable, of the type that its column has.
+const VARIABLES: [(&str, &str); 12] = [
+    ("bytes", "0"),
+    ("changes", "0"),
+    ("detour", "00000000-0000-0000-0000-000000000000"),
+    ("flow", "mirror"),
+    ("id", "00000000-0000-0000-0000-000000000000"),
+    ("lsn", "0/0"),
+    ("schema", "public"),
+    ("snapshot", "1:1:"),
+    ("table", "orders"),
+    ("transactions", "0"),
+    ("written_at", "2024-01-01"),
+    ("rows", ""),
+];
+
+/// What `:rows` stands for where it is a query; elsewhere it is a number.
+const ROWS_QUERY: &str = "select 'a'::text as key_text, 'b'::text as row_text";
+
+#[test]
+fn every_file_is_registered() {
+    let folder = project().join("sql");
+    let files: BTreeSet<String> = files_below(&folder)
+        .iter()
+        .map(|path| {
+            let relative = path.strip_prefix(&folder).expect("it was found there");
+            relative.with_extension("").to_str().expect("our own names are text").to_owned()
+        })
+        .collect();
+    let registered: BTreeSet<String> = sql::ALL.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(files, registered);
+    assert_eq!(registered.len(), sql::ALL.len(), "each is registered once");
+}
+
+#[test]
+fn every_statement_is_used() {
+    let code: String = files_below(&project().join("src"))
+        .iter()
+        .filter(|path| !path.ends_with("src/sql.rs"))
+        .map(|path| fs::read_to_string(path).expect("a listed file can be read"))
+        .collect();
+    let unused: Vec<&str> = sql::ALL
+        .iter()
+        .filter(|(_, statement)| !is_used(&code, &statement.name.to_uppercase()))
+        .map(|(path, _)| *path)
+        .collect();
+    assert!(unused.is_empty(), "nothing uses {unused:?}");
+}
+
+#[test]
+fn a_server_understands_every_statement() {
+    let server = TestServer::start("");
+    let mut client = server.client();
+    client.batch_execute("begin").expect("a transaction begins");
+    for path in &SCRIPTS[..CREATING] {
+        client.batch_execute(text(path)).unwrap_or_else(|error| panic!("sql/{path}.sql: {error:?}"));
+    }
+    let mut prepared = 0;
+    for (path, statement) in sql::ALL.iter().filter(|(path, _)| !SCRIPTS.contains(path)) {
+        let rows = if path.contains("/hash_") { ROWS_QUERY } else { "0" };
+        let variables = VARIABLES.map(|(name, value)| (name, if name == "rows" { rows } else { value }));
+        client
+            .prepare(&statement.with(&variables))
+            .unwrap_or_else(|error| panic!("sql/{path}.sql: {error:?}"));
+        prepared += 1;
+    }
+    for path in &SCRIPTS[CREATING..] {
+        client.batch_execute(text(path)).unwrap_or_else(|error| panic!("sql/{path}.sql: {error:?}"));
+    }
+    client.batch_execute("rollback").expect("a transaction ends");
+    assert_eq!(prepared + SCRIPTS.len(), sql::ALL.len());
+}
+
+fn text(path: &str) -> &'static str {
+    let found = sql::ALL.iter().find(|(known, _)| *known == path);
+    found.unwrap_or_else(|| panic!("sql/{path}.sql is registered")).1.text
+}
+
+/// Whether the code has `::NAME`, and not as the beginning of a longer name.
+fn is_used(code: &str, name: &str) -> bool {
+    code.split(&format!("::{name}"))
+        .skip(1)
+        .any(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries
+        .flat_map(|entry| {
+            let path = entry.expect("the folder can be listed").path();
+            if path.is_dir() { files_below(&path) } else { vec![path] }
+        })
+        .collect()
+}

@@ -1,0 +1,298 @@
+//! Against a real HAProxy with the example's configuration.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use super::{HaProxy, HaProxySettings};
+use crate::error::{Checked, Error};
+use crate::phase::Side;
+use crate::plan::Plan;
+use crate::routers::test_haproxy::{MAP, TestHaProxy};
+use crate::routers::{Router as _, RouterSettings, Routers};
+
+/// How long a test looks on before it says that a client waits.
+const A_WHILE: Duration = Duration::from_millis(150);
+
+fn general(haproxy: &TestHaProxy) -> HaProxySettings {
+    haproxy.settings("general", "source", "target")
+}
+
+fn web(haproxy: &TestHaProxy) -> HaProxySettings {
+    haproxy.settings("web", "web_source", "web_target")
+}
+
+fn router(settings: &HaProxySettings) -> HaProxy {
+    HaProxy::new(settings, &Plan::real())
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(3)
+}
+
+/// Who answers, empty when the session was ended.
+fn who(mut client: impl Read + Write) -> String {
+    let mut answer = [0; 100];
+    match client.write_all(b"x").and_then(|()| client.read(&mut answer)) {
+        Ok(read) => String::from_utf8_lossy(&answer[..read]).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// What a request is answered with, without the headers.
+fn get(client: &mut TcpStream, path: &str) -> String {
+    write!(client, "GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    read_response(client)
+}
+
+fn read_response(client: &mut TcpStream) -> String {
+    let mut answer = [0; 1000];
+    let read = client.read(&mut answer).expect("HAProxy answers");
+    let text = String::from_utf8_lossy(&answer[..read]).into_owned();
+    text.split_once("\r\n\r\n").map_or(text.clone(), |(_, body)| body.to_owned())
+}
+
+/// Whether nothing comes for a while.
+fn waits(client: &mut TcpStream) -> bool {
+    client.set_read_timeout(Some(A_WHILE)).expect("a duration");
+    let mut byte = [0; 1];
+    let error = client.peek(&mut byte).err();
+    client.set_read_timeout(None).expect("no duration");
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+fn failures(checked: &Checked) -> Vec<&'static str> {
+    checked.failures.iter().map(|finding| finding.check).collect()
+}
+
+#[test]
+fn clients_wait_through_a_hold_and_go_on_at_the_target() {
+    let haproxy = TestHaProxy::start();
+    let mut router = router(&general(&haproxy));
+    let (old, admin) = (haproxy.connect(), haproxy.connect_as_admin());
+    assert_eq!((who(&old), who(&admin)), ("db1".into(), "db1".into()));
+    assert_eq!(router.clients().expect("counted"), 1, "admins are not general traffic");
+
+    router.hold(soon()).expect("held");
+    let state = router.state().expect("known");
+    assert_eq!((state.held, state.side, state.detail), (true, Some(Side::Source), None));
+    let mut waiting = haproxy.connect();
+    waiting.write_all(b"x").expect("HAProxy reads");
+    assert!(waits(&mut waiting));
+    assert_eq!(who(&old), "db1", "a transaction may finish");
+    assert_eq!(who(haproxy.connect_as_admin()), "db1", "admins do not wait");
+
+    router.point_to(Side::Target).expect("pointed");
+    let state = router.state().expect("known");
+    assert_eq!((state.held, state.side, state.detail), (true, Some(Side::Target), None));
+    assert!(waits(&mut waiting), "until they are told to go on");
+    assert_eq!(who(&old), "", "the sessions left behind are ended");
+    router.resume().expect("resumed");
+    let mut name = [0; 3];
+    waiting.read_exact(&mut name).expect("an answer");
+    assert_eq!(&name, b"db2");
+    assert_eq!(who(&haproxy.connect()), "db2");
+    assert_eq!(who(&admin), "db1", "the admin has kept its session");
+
+    router.hold(soon()).expect("held");
+    router.point_to(Side::Source).expect("pointed");
+    router.resume().expect("resumed");
+    assert_eq!(who(&waiting), "");
+    assert_eq!(who(&haproxy.connect()), "db1");
+    assert_eq!(std::fs::read_to_string(haproxy.path("pgdetour.map")).expect("readable"), MAP);
+}
+
+#[test]
+fn requests_in_flight_are_answered_before_a_hold_of_http_is_complete() {
+    let haproxy = TestHaProxy::start();
+    let mut router = router(&web(&haproxy));
+    let mut busy = haproxy.connect_http();
+    let mut kept_alive = haproxy.connect_http();
+    assert_eq!(get(&mut kept_alive, "/"), "app1");
+    write!(busy, "GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    std::thread::sleep(Duration::from_millis(50));
+
+    let begun = Instant::now();
+    let error = router.hold(Instant::now() + Duration::from_millis(50)).expect_err("too short");
+    let Error::TimedOut { detail, .. } = error else { panic!("{error:?}") };
+    assert_eq!(detail.as_deref(), Some("backend web_source still answers 1 requests"));
+    assert!(!router.state().expect("known").held, "clients go on");
+    assert_eq!(get(&mut kept_alive, "/"), "app1");
+
+    router.hold(soon()).expect("held");
+    assert!(begun.elapsed() > Duration::from_millis(200), "the slow request was waited for");
+    assert_eq!(read_response(&mut busy), "app1");
+    write!(kept_alive, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    assert!(waits(&mut kept_alive), "also on a connection that is open already");
+    router.point_to(Side::Target).expect("pointed");
+    router.resume().expect("resumed");
+    assert_eq!(read_response(&mut kept_alive), "app2");
+}
+
+#[test]
+fn a_hold_can_be_taken_back_and_each_act_may_be_repeated() {
+    let haproxy = TestHaProxy::start();
+    let mut first = router(&general(&haproxy));
+    first.hold(soon()).expect("held");
+    first.hold(soon()).expect("held already");
+    // Another process takes it back.
+    let mut second = router(&general(&haproxy));
+    second.resume().expect("resumed");
+    second.resume().expect("resumed already");
+    let state = second.state().expect("known");
+    assert_eq!((state.held, state.side), (false, Some(Side::Source)));
+    second.point_to(Side::Target).expect("pointed without a hold");
+    second.point_to(Side::Target).expect("pointed already");
+    assert_eq!(who(&haproxy.connect()), "db2");
+    assert_eq!(second.state().expect("known").side, Some(Side::Target));
+}
+
+#[test]
+fn a_restart_keeps_the_side_and_ends_a_hold() {
+    let mut haproxy = TestHaProxy::start();
+    let mut router = router(&general(&haproxy));
+    router.hold(soon()).expect("held");
+    router.point_to(Side::Target).expect("pointed");
+    haproxy.restart();
+    let state = router.state().expect("known");
+    assert_eq!((state.held, state.side), (false, Some(Side::Target)));
+    router.resume().expect("nothing is left to do");
+    assert_eq!(who(&haproxy.connect()), "db2");
+}
+
+#[test]
+fn a_side_that_the_file_does_not_know_is_a_drift() {
+    let haproxy = TestHaProxy::start();
+    let settings = general(&haproxy);
+    let mut router = router(&settings);
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
+    let set = |value: &str| {
+        haproxy.runtime().act(&format!("set map {} general {value}", settings.map)).expect("set");
+    };
+    set("target");
+    let state = router.state().expect("known");
+    assert_eq!(state.side, None);
+    let detail = "it sends clients to the target, and its file to the source: a reload would move them";
+    assert_eq!(state.detail.as_deref(), Some(detail));
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), ["router_drift"]);
+    set("elsewhere");
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), ["router_entry"]);
+    set("hold");
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), ["router_held"]);
+}
+
+#[test]
+fn the_runtime_api_may_listen_on_tcp() {
+    let haproxy = TestHaProxy::start();
+    let mut settings = general(&haproxy);
+    settings.socket = haproxy.runtime_address();
+    let mut router = router(&settings);
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
+    router.hold(soon()).expect("held");
+    router.resume().expect("resumed");
+    assert_eq!(router.name(), format!("haproxy {} general", settings.socket));
+}
+
+#[test]
+fn every_wrong_setting_is_a_finding() {
+    let haproxy = TestHaProxy::start();
+    let found = |change: &dyn Fn(&mut HaProxySettings)| {
+        let mut settings = general(&haproxy);
+        change(&mut settings);
+        let checked = router(&settings).check(Duration::from_secs(5));
+        checked
+            .failures
+            .iter()
+            .map(|finding| format!("{}: {}", finding.check, finding.message))
+            .collect::<Vec<_>>()
+    };
+    let user = haproxy.path("user.sock").display().to_string();
+    assert_eq!(
+        found(&|it| it.socket.clone_from(&user)),
+        ["router_admin: the socket has level user, which may not end sessions"]
+    );
+    let missing = found(&|it| it.socket = "/nonexistent/admin.sock".into());
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(
+        missing[0].starts_with("router_reachable: could not connect to haproxy /nonexistent/"),
+        "{missing:?}"
+    );
+    let map = found(&|it| it.map = "/nonexistent.map".into());
+    assert!(map.len() == 1 && map[0].contains("Unknown map identifier"), "{map:?}");
+    let key = found(&|it| it.key = "nobody".into());
+    assert!(key.len() == 2 && key[0].contains("no line for that key"), "{key:?}");
+    assert!(key[1].starts_with("router_map: ") && key[1].contains("has no key \"nobody\""), "{key:?}");
+    let backend = found(&|it| it.target = "nowhere".into());
+    assert!(backend.len() == 1 && backend[0].contains("it has no backend \"nowhere\""), "{backend:?}");
+    let file = found(&|it| it.file = "/nonexistent.map".into());
+    assert!(file.len() == 1 && file[0].starts_with("router_file: "), "{file:?}");
+    let networks = found(&|it| it.admin_networks = vec!["127.0.0.2/32".into(), "10.9.0.0/16".into()]);
+    assert_eq!(networks.len(), 2, "in the process and in the file: {networks:?}");
+    assert!(networks[0].contains("lacks 10.9.0.0/16: their clients are moved"), "{networks:?}");
+    haproxy.runtime().act("disable server target/db2").expect("disabled");
+    assert_eq!(found(&|_| {}), ["router_backend: backend \"target\" has no server that is up"]);
+
+    let mut settings = general(&haproxy);
+    settings.admin_acl = None;
+    haproxy.runtime().act("enable server target/db2").expect("enabled");
+    let checked = router(&settings).check(Duration::from_secs(5));
+    assert_eq!(checked.warnings.len(), 1, "{checked:?}");
+}
+
+#[test]
+fn the_file_keeps_its_mode() {
+    let haproxy = TestHaProxy::start();
+    let path = haproxy.path("pgdetour.map");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("it is ours");
+    router(&general(&haproxy)).point_to(Side::Target).expect("pointed");
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+    assert_eq!(std::fs::read_to_string(&path).expect("readable"), MAP.replace("\t source", "\t target"));
+}
+
+#[test]
+fn a_dry_run_shows_the_commands_and_does_nothing() {
+    let haproxy = TestHaProxy::start();
+    let plan = Plan::dry();
+    let mut router = HaProxy::new(&general(&haproxy), &plan);
+    router.hold(soon()).expect("noted");
+    router.point_to(Side::Target).expect("noted");
+    router.resume().expect("noted");
+    let map = haproxy.path("pgdetour.map").display().to_string();
+    let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
+    assert_eq!(
+        actions,
+        [
+            format!("set map {map} general hold"),
+            format!("rewrite {map}:2\n- general source\n+ general target"),
+            "shutdown sessions server source/db1".into(),
+            format!("set map {map} general target"),
+        ]
+    );
+    let live = HaProxy::new(&general(&haproxy), &Plan::real()).live();
+    assert_eq!(live.expect("known"), "source");
+    assert_eq!(std::fs::read_to_string(&map).expect("readable"), MAP);
+}
+
+#[test]
+fn two_processes_move_together_or_not_at_all() {
+    let first = TestHaProxy::start();
+    let mut second = TestHaProxy::start();
+    let settings = RouterSettings::HaProxy(vec![general(&first), general(&second)]);
+    let mut routers = Routers::new(&settings, &[], &Plan::real(), "test").expect("two routers");
+    routers.hold(soon()).expect("held");
+    routers.point_to(Side::Target).expect("pointed");
+    routers.resume().expect("resumed");
+    assert_eq!((who(&first.connect()), who(&second.connect())), ("db2".into(), "db2".into()));
+    second.end();
+    routers.hold(soon()).expect_err("one is down");
+    let states = routers.states();
+    assert!(!states[0].held && states[1].detail.is_some(), "{states:?}");
+    assert_eq!(who(&first.connect()), "db2", "its clients go on");
+    second.restart();
+    routers.hold(soon()).expect("held");
+    second.end();
+    routers.point_to(Side::Source).expect_err("one is down");
+    assert_eq!(routers.states()[0].side, Some(Side::Target), "the first is taken back");
+}

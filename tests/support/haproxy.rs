@@ -1,0 +1,99 @@
+//! A HAProxy of our own with the configuration of the examples, in front of both servers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::port::Port;
+use super::postgres::{DATABASE, last_lines};
+use super::scratch::{Kept, write_as_server_user};
+use super::wait::until;
+
+/// The map before a detour.
+pub const MAP: &str = "# who serves\ngeneral  source\nweb web_source\n";
+
+/// One process, with a relay in it whose connections come from the network of admins.
+pub struct HaProxy {
+    directory: PathBuf,
+    frontend: Port,
+    relay: Port,
+    /// The frontend of HTTP, which the tests of the whole binary do not use.
+    _http: Port,
+    _process: Kept,
+}
+
+impl HaProxy {
+    /// Where the relay's connections come from.
+    pub const ADMIN_NETWORK: &str = "127.0.0.2/32";
+
+    /// Starts one under `parent`, in front of the source and the target.
+    pub fn start_new(parent: &Path, [source, target]: [u16; 2]) -> HaProxy {
+        let directory = parent.join("haproxy");
+        std::fs::create_dir(&directory).expect("the scratch directory can be written");
+        super::scratch::give_to_server_user(&directory);
+        let [frontend, relay, http] = [Port::claim(), Port::claim(), Port::claim()];
+        let at = directory.display().to_string();
+        let write = |name: &str, text: &str| write_as_server_user(&directory.join(name), text);
+        write("pgdetour.map", MAP);
+        write("admin_networks.acl", &format!("{}\n", HaProxy::ADMIN_NETWORK));
+        write("pgdetour.lua", include_str!("../../examples/haproxy.lua"));
+        let example = include_str!("../../examples/haproxy.cfg")
+            .replace("/etc/haproxy", &at)
+            .replace("/run/haproxy", &at)
+            .replace("127.0.0.1:6432", &format!("127.0.0.1:{}", frontend.number()))
+            .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", http.number()))
+            .replace("db1:5432", &format!("127.0.0.1:{source}"))
+            .replace("db2:5432", &format!("127.0.0.1:{target}"))
+            .replace("app1:8000", &format!("127.0.0.1:{source}"))
+            .replace("app2:8000", &format!("127.0.0.1:{target}"));
+        let relayed = format!(
+            "\nlisten admin_clients\n    bind 127.0.0.1:{}\n    server frontend 127.0.0.1:{} source 127.0.0.2\n",
+            relay.number(),
+            frontend.number()
+        );
+        write("haproxy.cfg", &(example + &relayed));
+        let settings = directory.join("haproxy.cfg");
+        let arguments = ["-db", "-f", settings.to_str().expect("temporary paths are UTF-8")];
+        let log = parent.join("haproxy.log");
+        let process = Kept::start(&program(), &arguments, &log, "KILL");
+        let is_listening = until("HAProxy lets clients in", Duration::from_secs(30), || {
+            let can_connect = || std::net::TcpStream::connect(("127.0.0.1", relay.number())).is_ok();
+            if can_connect() { Some(true) } else { (!process.is_running()).then_some(false) }
+        });
+        let said = std::fs::read(&log).unwrap_or_default();
+        assert!(is_listening, "HAProxy did not start:\n{}", last_lines(&String::from_utf8_lossy(&said)));
+        HaProxy { directory, frontend, relay, _http: http, _process: process }
+    }
+
+    /// How an application reaches the database through it.
+    pub fn conninfo(&self, role: &str) -> String {
+        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.frontend.number())
+    }
+
+    /// How a client of the admin network reaches the database through it.
+    pub fn admin_conninfo(&self, role: &str) -> String {
+        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.relay.number())
+    }
+
+    /// `[router]` of the configuration.
+    pub fn section(&self) -> String {
+        let at = self.directory.display();
+        format!(
+            "[router]\nkind = \"haproxy\"\n[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\n\
+             map = \"{at}/pgdetour.map\"\nsource = \"source\"\ntarget = \"target\"\n\
+             admin_acl = \"{at}/admin_networks.acl\""
+        )
+    }
+
+    /// The map's file.
+    pub fn map_file(&self) -> PathBuf {
+        self.directory.join("pgdetour.map")
+    }
+}
+
+/// Debian puts it where a plain user's PATH does not lead.
+fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let mut programs = places.map(|place| place.join("haproxy"));
+    programs.find(|program| program.exists()).expect("HAProxy is installed: run scripts/install first")
+}
