@@ -6,6 +6,7 @@ mod guard;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -158,7 +159,7 @@ fn difference(
         if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
             names.insert(&trigger.name);
         } else {
-            script.extend(["drop trigger ", &quote_identifier(&trigger.name), " on ", &table, ";\n"]);
+            let _ = writeln!(script, "drop trigger {} on {table};", quote_identifier(&trigger.name));
         }
     }
     let free = (1..).map(|n| if n == 1 { TRIGGER.to_owned() } else { format!("{TRIGGER}_{n}") });
