@@ -100,6 +100,10 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s q -l quiet
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine -d 'Show the changes that were set aside, try them again, or give them up; nothing else is applied' -r -f -a "list\t'Show them, each with why it does not fit'
+retry\t'Apply those that fit by now, in their order'
+skip\t'Give them up: the source never gets them'"
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l id -d 'Only the change of this number' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
@@ -115,6 +119,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-pause 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-lag -d 'How far behind the flow may be when clients are held' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l drain-timeout -d 'How long to wait, with clients still served, until the flow is no further behind than that' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l terminate-after -d 'End transactions of general traffic that are still open this long after clients are held [default: wait]' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l accept-quarantined -d 'Go home although exactly this many changes are in quarantine, which are then lost to the source' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l target -d 'How to reach the target, as for psql; before the configuration file' -r

@@ -139,8 +139,13 @@ pub enum Commands {
     /// Apply the changes made on the target to the source
     #[command(
         long_about = "Applies captured changes to the source, through [[map]] where the schema has changed, each \
-            exactly once. It may be run as often as wanted while the target serves.",
-        after_long_help = examples("  pgdetour replay\n  pgdetour replay --follow")
+            exactly once. It may be run as often as wanted while the target serves. With replay.on_conflict = \
+            \"quarantine\", a change that does not fit is set aside, and so is what comes later for the same row; \
+            --quarantine shows these changes, tries them again, or gives them up.",
+        after_long_help = examples(
+            "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --quarantine list\n  \
+             pgdetour replay --quarantine retry --id 7"
+        )
     )]
     Replay(ReplayOptions),
     /// Move general traffic home
@@ -149,7 +154,7 @@ pub enum Commands {
             and points the router at the source. Until then every failure, timeout and signal is taken back.",
         after_long_help = examples("  pgdetour cutback\n  pgdetour cutback --yes --max-pause 2s")
     )]
-    Cutback(SwitchOptions),
+    Cutback(CutbackOptions),
     /// Compare both sides
     #[command(
         long_about = "Compares the rows of both sides, through [[map]] where the schema has changed. Exits 8 when \
@@ -209,12 +214,40 @@ pub struct SwitchOptions {
     pub terminate_after: Option<Duration>,
 }
 
+/// Options of `cutback`.
+#[derive(Debug, Clone, Args)]
+pub struct CutbackOptions {
+    /// Those that it shares with `cutover`.
+    #[command(flatten)]
+    pub switch: SwitchOptions,
+    /// Go home although exactly this many changes are in quarantine, which are then lost to the source
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub accept_quarantined: u32,
+}
+
 /// Options of `replay`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
     pub follow: bool,
+    /// Show the changes that were set aside, try them again, or give them up; nothing else is applied
+    #[arg(long, value_name = "ACTION", conflicts_with = "follow")]
+    pub quarantine: Option<QuarantineAction>,
+    /// Only the change of this number
+    #[arg(long, value_name = "N", requires = "quarantine")]
+    pub id: Option<u32>,
+}
+
+/// What to do with changes that were set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum QuarantineAction {
+    /// Show them, each with why it does not fit
+    List,
+    /// Apply those that fit by now, in their order
+    Retry,
+    /// Give them up: the source never gets them
+    Skip,
 }
 
 /// Options of `verify`.

@@ -383,12 +383,6 @@ impl Config {
             "Use \"wal\"; the target's server needs wal_level = logical.",
         );
         refuse(
-            self.replay.on_conflict == OnConflict::Quarantine,
-            "replay.on_conflict",
-            "\"quarantine\"",
-            "Use \"stop\".",
-        );
-        refuse(
             self.restrict.iter().any(|restrict| restrict.scratch),
             "restrict.scratch",
             "true",

@@ -19,13 +19,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, SwitchOptions};
+use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SwitchOptions};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
+use steps::replay::Task;
 use steps::{Bounds, Copies, Extent, Run, Signals};
 
 fn main() -> ExitCode {
@@ -63,8 +64,10 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
         Commands::Capture => steps::capture::run(run),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
-        Commands::Replay(options) => steps::replay::run(run, options.follow),
-        Commands::Cutback(options) => steps::cutback::run(run, &bounds(options)),
+        Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
+        Commands::Cutback(options) => {
+            steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
+        }
         Commands::Verify(options) => steps::verify::run(run, &options.tables),
         Commands::Status => steps::status::run(run),
         Commands::Clean(options) => {
@@ -75,6 +78,17 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             };
             steps::clean::run(run, Extent { stay: options.stay, copies })
         }
+    }
+}
+
+fn replay_task(options: &ReplayOptions) -> Task {
+    let id = options.id.map(i64::from);
+    match options.quarantine {
+        Some(QuarantineAction::List) => Task::ListQuarantine { id },
+        Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
+        Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
+        None if options.follow => Task::Follow,
+        None => Task::CatchUp,
     }
 }
 

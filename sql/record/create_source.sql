@@ -4,11 +4,19 @@ create table if not exists pgdetour.quarantine (
     commit_lsn pg_catalog.pg_lsn not null,
     schema_name text not null,
     table_name text not null,
-    key jsonb not null,
+    key jsonb,
+    key_after jsonb,
     operation text not null check (operation in ('insert', 'update', 'delete', 'truncate')),
+    kind text not null,
     old_row jsonb,
+    new_row jsonb,
+    mapped jsonb,
     sqlstate text,
     constraint_name text,
     message text not null,
-    quarantined_at timestamptz not null default pg_catalog.clock_timestamp()
+    attempts integer not null default 1,
+    quarantined_at timestamptz not null default pg_catalog.clock_timestamp(),
+    tried_at timestamptz not null default pg_catalog.clock_timestamp()
 );
+comment on table pgdetour.quarantine is
+'Changes of the target that did not fit here, and later ones of the same rows, in commit order. Without a key a change holds back all later ones of its table. Rows have the names and text values of the target; mapped has the values that were to be written, by table.';

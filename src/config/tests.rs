@@ -307,10 +307,10 @@ fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
 
 #[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nreplay.on_conflict = \"quarantine\"\nrouter.kind = \"none\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
+    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
     let findings = parsed(text).unsupported();
     let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["mirror.mode", "capture.method", "replay.on_conflict", "restrict.scratch"]);
+    assert_eq!(objects, ["mirror.mode", "capture.method", "restrict.scratch"]);
     assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
 }
 

@@ -13,6 +13,7 @@ use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
 use super::mapping::{Mapping, TableName};
+use super::quarantine::Quarantine;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
@@ -21,11 +22,11 @@ use crate::sql;
 /// How often a statement that lost a deadlock or waited too long for a lock is tried again.
 const ATTEMPTS: u32 = 8;
 /// Rows in one statement where commit order is kept.
-const LONGEST_RUN: usize = 1000;
+pub(super) const LONGEST_RUN: usize = 1000;
 
 /// A session on the subscriber that applies transactions and knows how far it has come.
 pub struct Applier {
-    session: Session,
+    pub(super) session: Session,
     publisher: Server,
     /// Opened when a value is missing in the stream.
     lookup: Option<Session>,
@@ -34,7 +35,9 @@ pub struct Applier {
     sources: HashMap<TableName, Vec<TableName>>,
     statements: HashMap<String, postgres::Statement>,
     /// Triggers and foreign keys do not fire for what is applied.
-    replica_role: bool,
+    pub(super) replica_role: bool,
+    /// Where changes go that do not fit; without it the flow stops at the first.
+    pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
     open: bool,
     /// End of the last transaction that is committed.
@@ -134,12 +137,23 @@ impl Applier {
             sources: sources(mapping),
             statements: HashMap::new(),
             replica_role,
+            quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
             open: false,
             applied: row.map(|row| row.get("lsn")),
             open_changes: 0,
             changes: 0,
         })
+    }
+
+    /// Sets aside what does not fit, instead of stopping there.
+    pub fn set_aside(&mut self, quarantine: Quarantine) {
+        self.quarantine = Some(quarantine);
+    }
+
+    /// Changes that did not fit and are set aside, committed by this session; later ones of the same rows not counted.
+    pub fn conflicts(&self) -> u64 {
+        self.quarantine.as_ref().map_or(0, Quarantine::conflicts)
     }
 
     /// Takes in a mapping that knows more tables.
@@ -213,6 +227,9 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.forget();
+            }
         }
     }
 
@@ -221,17 +238,20 @@ impl Applier {
         self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
     }
 
-    fn begin(&mut self) -> Result<()> {
+    pub(super) fn begin(&mut self) -> Result<()> {
         if !self.open {
             let text = "begin; set constraints all deferred; savepoint pgdetour";
             self.batch_execute(text, "begin to apply changes")?;
             self.open = true;
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.load(&mut self.session)?;
+            }
         }
         Ok(())
     }
 
     /// Keeps what was applied since the savepoint whatever happens to what follows.
-    fn save(&mut self) -> Result<()> {
+    pub(super) fn save(&mut self) -> Result<()> {
         self.batch_execute("release savepoint pgdetour; savepoint pgdetour", "set a savepoint")
     }
 
@@ -254,15 +274,24 @@ impl Applier {
             ("changes", &changes.to_string()),
         ]));
         script.push_str(";\ncommit");
-        let committed = self.batch_execute(&script, "commit applied changes");
+        self.finish(&script)?;
+        self.changes += changes;
+        self.applied = Some(last.end_lsn);
+        Ok(())
+    }
+
+    /// Ends the open transaction with a script that commits it.
+    pub(super) fn finish(&mut self, script: &str) -> Result<()> {
+        let committed = self.batch_execute(script, "commit applied changes");
         if committed.is_err() {
             self.roll_back();
         }
         committed?;
         self.open = false;
         self.open_changes = 0;
-        self.changes += changes;
-        self.applied = Some(last.end_lsn);
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.keep();
+        }
         Ok(())
     }
 
@@ -271,6 +300,9 @@ impl Applier {
         let fatal = |error| Stopped { good: 0, error };
         if transactions.iter().all(|transaction| transaction.work.is_empty()) {
             return Ok(());
+        }
+        if self.quarantine.is_some() {
+            return self.settle(&super::settle::items_of(transactions)).map_err(fatal);
         }
         let work = || transactions.iter().flat_map(|transaction| &transaction.work);
         let plan = if self.replica_role {
@@ -314,12 +346,12 @@ impl Applier {
         Err(Stopped { good: 0, error })
     }
 
-    fn undo(&mut self) -> Result<()> {
+    pub(super) fn undo(&mut self) -> Result<()> {
         self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
     }
 
     /// Runs a plan, again after a deadlock; the failure comes with the position of its step.
-    fn run(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+    pub(super) fn run(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
         for attempt in 1.. {
             let Err((at, failure)) = self.run_once(plan) else { return Ok(()) };
             if !failure.is_transient() || attempt == ATTEMPTS {
@@ -452,16 +484,41 @@ impl Applier {
         if statement.takes_count {
             params.insert(0, &count);
         }
-        let client = self.session.client();
-        let prepared = if let Some(prepared) = self.statements.get(&statement.text) {
-            prepared.clone()
-        } else {
-            let prepared = client.prepare(&statement.text)?;
-            self.statements.insert(statement.text.clone(), prepared.clone());
-            prepared
-        };
-        let found = client.execute(&prepared, &params)?;
+        let prepared = self.prepare(&statement.text)?;
+        let found = self.session.client().execute(&prepared, &params)?;
         if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// The JSON value that a statement gives for one row.
+    pub(super) fn query_value(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        row: &Row,
+    ) -> std::result::Result<serde_json::Value, Failure> {
+        let rows = std::slice::from_ref(row);
+        let arrays = statement
+            .columns
+            .iter()
+            .map(|column| TextArray::gather(rows, rule.positions[*column]))
+            .collect::<Result<Vec<TextArray>>>()?;
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        if statement.takes_count {
+            params.push(&1_i64);
+        }
+        let prepared = self.prepare(&statement.text)?;
+        Ok(self.session.client().query_one(&prepared, &params)?.get(0))
+    }
+
+    /// Each statement is prepared once.
+    fn prepare(&mut self, text: &str) -> std::result::Result<postgres::Statement, postgres::Error> {
+        if let Some(prepared) = self.statements.get(text) {
+            return Ok(prepared.clone());
+        }
+        let prepared = self.session.client().prepare(text)?;
+        self.statements.insert(text.to_owned(), prepared.clone());
+        Ok(prepared)
     }
 
     /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.

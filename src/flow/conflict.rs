@@ -75,6 +75,27 @@ impl Failure {
         }
     }
 
+    /// About this change's values and rows, so that others may fit; not about the definition of a table or about rights,
+    /// which the next change would meet as well.
+    pub fn is_of_data(&self) -> bool {
+        match self {
+            Failure::Server(_) => {
+                matches!(self.class(), Some("21" | "22" | "23" | "27" | "44" | "P0" | "09" | "54"))
+            }
+            Failure::Rows { .. } | Failure::PartialTruncate { .. } => true,
+            Failure::Other(_) => false,
+        }
+    }
+
+    /// SQLSTATE and constraint, when the server refused.
+    fn said(&self) -> (Option<String>, Option<String>) {
+        let constraint = match self {
+            Failure::Server(error) => error.as_db_error().and_then(|error| error.constraint()),
+            _ => None,
+        };
+        (self.sqlstate().map(str::to_owned), constraint.map(str::to_owned))
+    }
+
     /// The error of a failure that is not a conflict.
     pub fn into_error(self, on: &str) -> Error {
         match self {
@@ -90,8 +111,37 @@ impl Failure {
     }
 }
 
-/// What becomes of a single change that failed: the flow stops there, with an error that names it.
-pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
+/// A change that does not fit, told for people and for the quarantine.
+#[derive(Debug)]
+pub struct Misfit {
+    /// Machine-readable, such as `row_missing`.
+    pub kind: &'static str,
+    /// What does not fit where.
+    pub message: String,
+    /// Table, key, position.
+    pub detail: String,
+    /// What mends it.
+    pub hint: String,
+    /// What the server said, when it refused.
+    pub sqlstate: Option<String>,
+    /// The constraint in the way.
+    pub constraint: Option<String>,
+}
+
+impl Misfit {
+    /// The flow stops there, with an error that names the change.
+    pub fn into_error(self) -> Error {
+        Error::Conflict { kind: self.kind, message: self.message, detail: Some(self.detail), hint: self.hint }
+    }
+}
+
+/// What is to be told of a single change that failed; an error of its own when that is not about data.
+pub fn describe(
+    planned: Option<&Planned>,
+    failure: Failure,
+    commit: PgLsn,
+    on: &str,
+) -> std::result::Result<Misfit, Error> {
     let Some(Planned::Rows { table, step }) = planned else {
         return undecidable(planned, failure, commit, on);
     };
@@ -103,6 +153,7 @@ pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &s
     if targets.iter().any(|target| *target != name) {
         detail.push(format!("goes to \"{}\" on {on}", targets.join("\", \"")));
     }
+    let (sqlstate, constraint) = failure.said();
     let (kind, message, hint) = match &failure {
         Failure::Rows { found: 0, .. } if matches!(step, Step::Insert(_)) => (
             "row_skipped",
@@ -120,10 +171,15 @@ pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &s
             "Give the table a unique key, or name one in \"key\" of its [[map]].".to_owned(),
         ),
         Failure::Server(error) => of_server(error, table, verb, on, &mut detail),
-        Failure::PartialTruncate { .. } | Failure::Other(_) => return failure.into_error(on),
+        Failure::PartialTruncate { .. } | Failure::Other(_) => return Err(failure.into_error(on)),
     };
     detail.push(format!("transaction ending at {commit}"));
-    Error::Conflict { kind, message, detail: Some(detail.join(", ")), hint }
+    Ok(Misfit { kind, message, detail: detail.join(", "), hint, sqlstate, constraint })
+}
+
+/// What becomes of a single change that failed where changes are not set aside.
+pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
+    describe(planned, failure, commit, on).map_or_else(|error| error, Misfit::into_error)
 }
 
 fn subject(step: &Step) -> (&'static str, Option<&Row>) {
@@ -188,7 +244,12 @@ fn of_server(
 }
 
 /// A failure that belongs to no single row: a TRUNCATE, or constraints that are checked at the end.
-fn undecidable(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
+fn undecidable(
+    planned: Option<&Planned>,
+    failure: Failure,
+    commit: PgLsn,
+    on: &str,
+) -> std::result::Result<Misfit, Error> {
     let tables: Vec<String> = match planned {
         Some(Planned::Truncate { tables }) => tables.iter().map(|table| table.relation.display()).collect(),
         _ => Vec::new(),
@@ -198,32 +259,37 @@ fn undecidable(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &
     } else {
         format!("TRUNCATE of \"{}\"", tables.join("\", \""))
     };
+    let (sqlstate, constraint) = failure.said();
     match failure {
-        Failure::PartialTruncate { from, to, other } => Error::Conflict {
+        Failure::PartialTruncate { from, to, other } => Ok(Misfit {
             kind: "truncate",
             message: format!("TRUNCATE of table \"{from}\" cannot be repeated on {on}"),
-            detail: Some(format!(
+            detail: format!(
                 "Its rows are in \"{to}\" there, together with those of \"{other}\"; transaction ending at {commit}"
-            )),
+            ),
             hint: format!(
                 "Delete the rows of \"{from}\" from \"{to}\" by hand, or give it a table of its own."
             ),
-        },
+            sqlstate,
+            constraint,
+        }),
         Failure::Server(error) => {
             let said = ServerError::from(&error);
-            let constraint = error.as_db_error().and_then(|error| error.constraint());
-            let named = constraint.map_or_else(String::new, |name| format!(", constraint \"{name}\""));
-            Error::Conflict {
-                kind: if said.sqlstate.as_deref().is_some_and(|code| code.starts_with("23")) {
+            let named =
+                constraint.as_ref().map_or_else(String::new, |name| format!(", constraint \"{name}\""));
+            Ok(Misfit {
+                kind: if sqlstate.as_deref().is_some_and(|code| code.starts_with("23")) {
                     "constraint"
                 } else {
                     "refused"
                 },
                 message: format!("{what} does not fit on {on}"),
-                detail: Some(format!("{said}{named}, transaction ending at {commit}")),
+                detail: format!("{said}{named}, transaction ending at {commit}"),
                 hint: format!("Mend the cause on {on}, and run the same command again."),
-            }
+                sqlstate,
+                constraint,
+            })
         }
-        other => other.into_error(on),
+        other => Err(other.into_error(on)),
     }
 }

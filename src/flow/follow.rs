@@ -12,6 +12,7 @@ use super::batch::{Transaction, Work};
 use super::bound::Bound;
 use super::change::{Change, Relation, RowChange};
 use super::mapping::Mapping;
+use super::quarantine::Quarantine;
 use super::stream::{Chunk, Item, Reader};
 use super::{FlowName, Snapshot, lag, marker, slot};
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub struct Flow {
     pub skip_origins: bool,
     /// Changes in bytes that are applied at once.
     pub batch_bytes: usize,
+    /// Set aside what does not fit, instead of stopping there.
+    pub quarantine: bool,
 }
 
 /// When to end.
@@ -86,6 +89,8 @@ pub struct Applied {
     pub transactions: u64,
     /// Row changes and TRUNCATEs in them.
     pub changes: u64,
+    /// Changes that did not fit and were set aside.
+    pub conflicts: u64,
     /// Transactions left out: of another origin, or temporary.
     pub skipped: u64,
     /// Size of what was read from the stream, in bytes.
@@ -118,6 +123,7 @@ pub fn apply_until(
         return Ok(Applied {
             transactions: 0,
             changes: 0,
+            conflicts: 0,
             skipped: 0,
             bytes: 0,
             applied_lsn: PgLsn::from(0),
@@ -170,13 +176,16 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(flow: &'a Flow, publisher: &'a mut Session) -> Result<Run<'a>> {
         let on = flow.publisher.side.name();
-        let applier = Applier::connect(
+        let mut applier = Applier::connect(
             &flow.subscriber,
             &flow.publisher,
             flow.name.name(),
             &flow.detour,
             &flow.mapping,
         )?;
+        if flow.quarantine {
+            applier.set_aside(Quarantine::default());
+        }
         let found = slot::find_slot(publisher, &flow.slot)?;
         let Some(found) = found else {
             return Err(Error::Conflict {
@@ -312,7 +321,7 @@ impl<'a> Run<'a> {
                     // Known already when it came again after a break: its commit is not behind the last one applied.
                     let known = self.applier.applied().is_some_and(|applied| commit_lsn < applied);
                     let transaction =
-                        Transaction { end_lsn: PgLsn::from(0), work: Vec::new(), markers: Vec::new() };
+                        Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
                     self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
                 }
                 Item::Origin if self.flow.skip_origins => self.skip_open(),
@@ -519,6 +528,7 @@ impl<'a> Run<'a> {
         Ok(Applied {
             transactions: progress.transactions,
             changes: progress.changes,
+            conflicts: applier.conflicts(),
             skipped,
             bytes: progress.bytes,
             applied_lsn: position,

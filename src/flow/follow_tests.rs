@@ -16,17 +16,17 @@ use crate::phase::Side;
 use crate::plan::Plan;
 use crate::sql;
 
-const BUDGET: Duration = Duration::from_secs(60);
+pub(super) const BUDGET: Duration = Duration::from_secs(60);
 const DETOUR: &str = "11111111-2222-3333-4444-555555555555";
 
 /// Two databases of one server, with our own tables in both.
-struct Pair {
-    server: TestServer,
+pub(super) struct Pair {
+    pub(super) server: TestServer,
     subscriber_role: &'static str,
 }
 
 impl Pair {
-    fn new(source: &str, target: &str) -> Pair {
+    pub(super) fn new(source: &str, target: &str) -> Pair {
         let pair = Pair { server: TestServer::start(""), subscriber_role: "postgres" };
         for statement in ["create role writer login", "create database source", "create database target"] {
             pair.server.client().batch_execute(statement).unwrap();
@@ -44,11 +44,11 @@ impl Pair {
         Conninfo::parse(&format!("host=127.0.0.1 port={port} dbname={side} user={user}")).unwrap()
     }
 
-    fn client(&self, side: Side) -> postgres::Client {
+    pub(super) fn client(&self, side: Side) -> postgres::Client {
         self.conninfo(side, "postgres").connect("test").unwrap()
     }
 
-    fn on(&self, side: Side) -> Server {
+    pub(super) fn on(&self, side: Side) -> Server {
         let user = if side == Side::Target { self.subscriber_role } else { "postgres" };
         Server {
             side,
@@ -58,7 +58,7 @@ impl Pair {
         }
     }
 
-    fn session(&self, side: Side) -> Session {
+    pub(super) fn session(&self, side: Side) -> Session {
         self.on(side).connect().unwrap()
     }
 
@@ -66,13 +66,13 @@ impl Pair {
         catalog::list_tables(&mut self.session(side)).unwrap()
     }
 
-    fn mapping(&self, rules: &[MapRule]) -> Result<Mapping> {
+    pub(super) fn mapping(&self, rules: &[MapRule]) -> Result<Mapping> {
         let (source, target) = (self.tables(Side::Source), self.tables(Side::Target));
         Mapping::build(&source, &target, rules, &mut self.session(Side::Target))
     }
 
     /// Publication, slot, mapping: the source's changes from here on go to the target.
-    fn flow(&self, rules: &[MapRule]) -> Flow {
+    pub(super) fn flow(&self, rules: &[MapRule]) -> Flow {
         let mut session = self.session(Side::Source);
         let tables: Vec<TableName> =
             self.tables(Side::Source).iter().filter(|t| t.root.is_none()).map(TableName::of).collect();
@@ -89,26 +89,27 @@ impl Pair {
             snapshots: HashMap::new(),
             skip_origins: false,
             batch_bytes: BATCH_BYTES,
+            quarantine: false,
         }
     }
 
     /// Runs statements one by one, so that each is a transaction unless it says otherwise.
-    fn source(&self, script: &str) {
+    pub(super) fn source(&self, script: &str) {
         let mut client = self.client(Side::Source);
         script.split(';').for_each(|statement| client.batch_execute(statement).unwrap());
     }
 
-    fn target(&self, script: &str) {
+    pub(super) fn target(&self, script: &str) {
         self.client(Side::Target).batch_execute(script).unwrap();
     }
 
     /// All rows of a query as text, in order of their bytes.
-    fn rows(&self, side: Side, query: &str) -> Vec<String> {
+    pub(super) fn rows(&self, side: Side, query: &str) -> Vec<String> {
         let query = format!("select t::text from ({query}) as t order by t::text collate \"C\"");
         self.client(side).query(&query, &[]).unwrap().iter().map(|row| row.get(0)).collect()
     }
 
-    fn assert_equal(&self, query: &str) {
+    pub(super) fn assert_equal(&self, query: &str) {
         let (source, target) = (self.rows(Side::Source, query), self.rows(Side::Target, query));
         assert_eq!(source.len(), target.len(), "rows of {query}");
         assert!(source == target, "{query} differs");
@@ -116,14 +117,20 @@ impl Pair {
 }
 
 /// Applies everything that was written up to now.
-fn drain(flow: &Flow) -> Result<Applied> {
+pub(super) fn drain(flow: &Flow) -> Result<Applied> {
     let mut publisher = flow.publisher.connect()?;
     let id = record::new_id(&mut publisher)?;
     marker::write_marker(&mut publisher, flow.name, &id)?;
     apply_until(flow, &Until::Marker(id), &AtomicBool::new(false), Some(BUDGET), &mut |_| ())
 }
 
-fn rule(from: &str, to: &str, key: &[(&str, &str)], columns: &[(&str, &str)], drop: &[&str]) -> MapRule {
+pub(super) fn rule(
+    from: &str,
+    to: &str,
+    key: &[(&str, &str)],
+    columns: &[(&str, &str)],
+    drop: &[&str],
+) -> MapRule {
     let pairs =
         |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     MapRule {
@@ -298,8 +305,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
             let (pair, stop) = (&pair, &stop_writers);
             scope.spawn(move || write_until(pair, stop, seed));
         }
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(6) {
+        while breaks < 12 {
             let (stop, flow) = (AtomicBool::new(false), &flow);
             std::thread::scope(|scope| {
                 let run =
@@ -313,14 +319,13 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
                 }
                 // Either the walsender or the session that applies.
                 let what = if breaks % 3 == 1 { "walsender" } else { "client backend" };
-                pair.server
-                    .client()
-                    .execute(
-                        "select pg_terminate_backend(pid) from pg_stat_activity
-                         where application_name = 'pgdetour test' and backend_type = $1",
-                        &[&what],
-                    )
-                    .unwrap();
+                let mut client = pair.server.client();
+                let end = "select pg_terminate_backend(pid) from pg_stat_activity
+                            where application_name = 'pgdetour test' and backend_type = $1";
+                // On a busy machine it may not be there yet.
+                while client.execute(end, &[&what]).unwrap() == 0 && !run.is_finished() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let error = run.join().unwrap().unwrap_err();
                 assert!(error.is_connection_lost(), "{error:?}");
             });
@@ -331,7 +336,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
     for table in ALL {
         pair.assert_equal(&format!("select * from {table}"));
     }
-    assert!(breaks > 5 && applied.reached);
+    assert!(applied.reached);
     let noted = pair.rows(Side::Target, "select changes > 1000 as many from pgdetour.progress");
     assert_eq!(noted, ["(t)"]);
 }

@@ -19,7 +19,11 @@ pub mod mapping;
 pub mod marker;
 pub mod pgoutput;
 pub mod publication;
+pub mod quarantine;
+#[cfg(test)]
+mod quarantine_tests;
 pub mod sequences;
+mod settle;
 pub mod slot;
 pub mod snapshot;
 mod statement;

@@ -198,6 +198,23 @@ pub fn update_whole(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns }
 }
 
+/// Reads what would be written, as one JSON object by column, as far as its inputs are `present`.
+pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
+    let is_known = |column: &&MappedColumn| column.reads.iter().all(|at| present(*at));
+    let values: Vec<&MappedColumn> = rule.columns.iter().filter(is_known).collect();
+    let columns = columns_read(values.iter().copied());
+    let pair = |(at, column): (usize, &&MappedColumn)| {
+        format!("s.v{at}::text as {}", sql::quote_identifier(&column.name))
+    };
+    let list: Vec<String> = values.iter().enumerate().map(pair).collect();
+    let text = format!(
+        "select pg_catalog.to_jsonb(m.*) from (select {} from ({}) as s) as m",
+        list.join(", "),
+        evaluated_or_one(&values, &stage(rule, &columns, 1)),
+    );
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+}
+
 /// Old columns that are not `present` though an expression reads them beside one that is.
 pub fn columns_to_fetch(rule: &TableRule, present: impl Fn(usize) -> bool) -> Vec<usize> {
     let mixed = |column: &&MappedColumn| column.reads.iter().any(|at| present(*at));

@@ -10,7 +10,9 @@ use crate::steps::switch::{Bounds, HOME};
 use crate::steps::{Needs, Run, capture, names, preconditions, replay};
 
 /// Runs the command; its report.
-pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
+/// Exactly `accept_quarantined` changes may be in quarantine.
+pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Value> {
+    run.accept_quarantined = accept_quarantined;
     run.open(Needs::Both)?;
     if run.phase() == HOME.arrived {
         return Ok(run.facts()?.cutback.unwrap_or_default());
@@ -40,7 +42,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY, preconditions::CUTBACK]))?;
     run.confirm("move general traffic home to the source")?;
-    run.step("replay what is captured", |run| replay::catch_up(run, Some(bounds.drain_timeout)))?;
+    run.step("replay what is captured", |run| {
+        replay::catch_up(run, Some(bounds.drain_timeout))?;
+        run.refuse_quarantined()
+    })?;
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
@@ -57,7 +62,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id))?;
-    run.step("drain to the marker", |run| flow.finish(run.pause_left(bounds)))?;
+    run.step("drain to the marker", |run| {
+        flow.finish(run.pause_left(bounds))?;
+        run.refuse_quarantined()
+    })?;
     run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
     run.step("decide", |run| run.decide(HOME, bounds))
 }

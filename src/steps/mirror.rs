@@ -171,6 +171,7 @@ fn catch_up(run: &mut Run) -> Result<()> {
         snapshots,
         skip_origins: false,
         batch_bytes: crate::flow::follow::BATCH_BYTES,
+        quarantine: false,
     };
     let id = record::new_id(run.source())?;
     marker::write_marker(run.source(), FlowName::Mirror, &id)?;

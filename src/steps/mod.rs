@@ -13,6 +13,7 @@ mod open;
 mod orphans;
 mod outcome;
 mod preconditions;
+mod quarantine;
 pub mod replay;
 pub mod restrict;
 mod routing;
@@ -73,6 +74,8 @@ pub struct Run {
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
     max_pause: Option<Duration>,
+    /// How many changes in quarantine do not stand in the way home.
+    accept_quarantined: i64,
     pause_ms: Option<f64>,
     late_writes: i64,
     /// A report that stands although the command fails.
@@ -138,6 +141,7 @@ impl Run {
             held_since: None,
             pending: Facts::default(),
             max_pause: None,
+            accept_quarantined: 0,
             pause_ms: None,
             late_writes: 0,
             report: None,

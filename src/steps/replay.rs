@@ -8,19 +8,50 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::config::OnConflict;
 use crate::error::{Error, Result};
 use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, names, preconditions};
+use crate::steps::{Needs, Run, names, preconditions, quarantine};
 
-/// Runs the command; its report. Without `follow` it ends when all is applied that was captured before the call.
-pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
+/// What the command is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Apply all that was captured before the call.
+    CatchUp,
+    /// Apply changes as they come until told to stop.
+    Follow,
+    /// Show what was set aside.
+    ListQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+    /// Try again what was set aside.
+    RetryQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+    /// Give up what was set aside.
+    SkipQuarantine {
+        /// Only this change.
+        id: Option<i64>,
+    },
+}
+
+/// Runs the command; its report.
+pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     run.open(Needs::Both)?;
+    match task {
+        Task::CatchUp | Task::Follow => {}
+        Task::ListQuarantine { id } => return quarantine::list(run, id),
+        Task::RetryQuarantine { id } => return quarantine::retry(run, id),
+        Task::SkipQuarantine { id } => return quarantine::skip(run, id),
+    }
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
-    let applied = if follow {
+    let applied = if task == Task::Follow {
         run.step("follow captured changes", |run| {
             let flow = mapped_flow(run)?;
             apply(run, &flow, &Until::Stopped, None)
@@ -30,14 +61,21 @@ pub fn run(run: &mut Run, follow: bool) -> Result<Value> {
     };
     run.changed = applied.changes > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
+    let quarantined = record::count_quarantined(run.source())?;
+    if applied.conflicts > 0 {
+        run.warn(format!(
+            "{} changes did not fit and were set aside; see pgdetour replay --quarantine list",
+            applied.conflicts
+        ));
+    }
     Ok(json!({
         "transactions": applied.transactions,
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
         "caught_up": applied.reached,
-        "conflicts": 0,
-        "quarantined": record::count_quarantined(run.source())?,
+        "conflicts": applied.conflicts,
+        "quarantined": quarantined,
         "skipped": applied.skipped,
         "set_based": applied.replica_role,
     }))
@@ -78,7 +116,7 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 }
 
 /// The replay flow through the configured mapping.
-fn mapped_flow(run: &mut Run) -> Result<Flow> {
+pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     let mapping = run.replay_mapping()?;
     flow(run, mapping)
 }
@@ -96,6 +134,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         snapshots: HashMap::new(),
         skip_origins: true,
         batch_bytes: BATCH_BYTES,
+        quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,
     })
 }
 

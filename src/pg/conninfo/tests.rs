@@ -174,6 +174,11 @@ fn lists_of_hosts_go_together() {
     let both = world.parse("host=a hostaddr=10.0.0.1 dbname=d user=u");
     assert_eq!(both.libpq_text(), "host=a hostaddr=10.0.0.1 port=5432 dbname=d user=u");
     assert_eq!(both.describe(), "host=a port=5432 dbname=d user=u");
+    assert!(
+        world.parse("hostaddr=::1").describe().starts_with("hostaddr=::1 "),
+        "{}",
+        world.parse("hostaddr=::1").describe()
+    );
     for (text, message) in [
         ("host=a,b port=1,2,3", "the connection string has 3 ports for 2 hosts"),
         ("host=a,b hostaddr=10.0.0.1", "the connection string has 1 addresses for 2 hosts"),

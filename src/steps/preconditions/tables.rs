@@ -9,7 +9,7 @@ use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::Run;
+use crate::steps::{Run, quarantine};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -169,9 +169,13 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
 /// Nothing was set aside that nobody has looked at.
 pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let count = record::count_quarantined(run.source())?;
-    if count > 0 {
-        let hint = "See table pgdetour.quarantine on the source; retry or delete its rows.";
-        checked.fail("quarantine", "source", format!("{count} changes are in quarantine"), hint);
+    if count != run.accept_quarantined {
+        let message = if run.accept_quarantined == 0 {
+            format!("{count} changes are in quarantine")
+        } else {
+            format!("{count} changes are in quarantine, and {} were accepted", run.accept_quarantined)
+        };
+        checked.fail("quarantine", "source", message, quarantine::HINT);
     }
     Ok(())
 }

@@ -1,0 +1,76 @@
+//! A change that does not fit is set aside, and stands in the way home until somebody has decided.
+
+use crate::support::detour::{Detour, Serving};
+
+#[test]
+fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
+    let detour = Detour::new()
+        .table("orders")
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .writing()
+        .detoured()
+        .on_source(
+            "delete from public.orders where id in (1, 2);
+             alter table public.orders add constraint short check (length(note) < 20)",
+        )
+        .application(
+            "update public.orders set note = 'a' where id = 1;
+             update public.orders set note = 'b' where id = 1;
+             delete from public.orders where id = 2;
+             update public.orders set note = repeat('long', 20) where id = 3;
+             update public.orders set note = 'fits' where id = 4",
+        )
+        .run("replay")
+        .exits(0)
+        .reports("/conflicts", 3)
+        .reports("/quarantined", 4)
+        .application_goes_on()
+        .run("replay")
+        .with(&["--quarantine", "list"])
+        .exits(0)
+        .changed(false)
+        .reports("/entries/0/kind", "row_missing")
+        .reports("/entries/1/kind", "follows")
+        .reports("/entries/3/sqlstate", "23514")
+        .reports("/entries/3/constraint", "short");
+    assert_eq!(
+        detour.source.value::<String>("select note from public.orders where id = 4"),
+        "fits",
+        "an unrelated change has arrived"
+    );
+    detour
+        .run("cutback")
+        .exits(3)
+        .kind("checks_failed")
+        .finding("source", "4 changes are in quarantine", "--accept-quarantined")
+        .serving(Serving::Target)
+        .run("replay")
+        .with(&["--quarantine", "skip", "--id", "3"])
+        .unconfirmed()
+        .exits(2)
+        .run("replay")
+        .with(&["--quarantine", "skip", "--id", "3"])
+        .exits(0)
+        .reports("/quarantined", 3)
+        .run("replay")
+        .with(&["--quarantine", "retry", "--id", "2"])
+        .exits(3)
+        .kind("quarantine_order")
+        .on_source("insert into public.orders (id, note) values (1, 'again')")
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/applied", 2)
+        .reports("/quarantined", 1)
+        .run("cutback")
+        .with(&["--accept-quarantined", "2"])
+        .exits(3)
+        .finding("source", "1 changes are in quarantine, and 2 were accepted", "exact number")
+        .run("cutback")
+        .with(&["--accept-quarantined", "1"])
+        .exits(0)
+        .phase("returned")
+        .serving(Serving::Source)
+        .no_client_error()
+        .no_row_lost();
+}
