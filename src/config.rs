@@ -119,8 +119,14 @@ pub enum SchemaMode {
 pub struct Restrict {
     /// Patterns of the tables.
     pub tables: Vec<String>,
+    /// Patterns of tables to leave out.
+    pub except: Vec<String>,
     /// What is refused; empty on scratch tables.
     pub deny: Vec<Deny>,
+    /// The only columns whose UPDATE is refused; empty means every one.
+    pub columns: Vec<String>,
+    /// SQL over a row's columns: only rows for which it is true are protected.
+    pub condition: Option<String>,
     /// Whom; `traffic.roles` when absent.
     pub roles: Option<Vec<String>>,
     /// What the application reads.
@@ -132,7 +138,7 @@ pub struct Restrict {
 impl Restrict {
     /// The tables that it designates.
     pub fn selection(&self) -> Result<Selection> {
-        Selection::parse(&self.tables, &[""; 0])
+        Selection::parse(&self.tables, &self.except)
     }
 }
 
@@ -381,12 +387,6 @@ impl Config {
             "capture.method",
             "\"trigger\"",
             "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        refuse(
-            self.restrict.iter().any(|restrict| restrict.scratch),
-            "restrict.scratch",
-            "true",
-            "Use deny = [...], or leave the tables out of the mirror with mirror.exclude.",
         );
         findings
     }

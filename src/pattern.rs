@@ -48,6 +48,15 @@ impl Pattern {
         self.schema.is_match(schema) && self.name.is_match(name)
     }
 
+    /// Regular expressions for the schema and the name, without anchors, as PostgreSQL's own take them.
+    pub fn regexes(&self) -> (String, String) {
+        let body = |regex: &Regex| {
+            let text = regex.as_str();
+            text.strip_prefix("^(?s:").and_then(|text| text.strip_suffix(")$")).unwrap_or(text).to_owned()
+        };
+        (body(&self.schema), body(&self.name))
+    }
+
     /// Whether `other` is the same pattern, however it is quoted and folded.
     pub fn means_as(&self, other: &Pattern) -> bool {
         self.schema.as_str() == other.schema.as_str() && self.name.as_str() == other.name.as_str()

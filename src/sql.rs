@@ -187,13 +187,17 @@ statements! {
         WRITE_PROGRESS = "write_progress",
     }
     restrict {
+        CREATE_GUARD = "create_guard",
         CREATE_REFUSAL = "create_refusal",
         CREATE_VIEW = "create_view",
         DROP_ALL = "drop_all",
+        DROP_GUARD = "drop_guard",
         HAS_OBJECTS = "has_objects",
+        INSERT_RULE = "insert_rule",
         LIST_BLOCKERS = "list_blockers",
         LIST_MEMBERS = "list_members",
         LIST_POWERS = "list_powers",
         LIST_TRIGGERS = "list_triggers",
+        READ_GUARD = "read_guard",
     }
 }

@@ -1,5 +1,7 @@
 //! The whole trip under load, with a schema change on the source in the middle.
 
+use postgres::fallible_iterator::FallibleIterator;
+
 use crate::support::detour::{Detour, Serving};
 
 const CUSTOMERS: &str = "
@@ -165,6 +167,70 @@ fn restricted_tables_refuse_the_application_and_nothing_else_while_detoured() {
         .application("update public.users set note = 'free again' where id = 1")
         .no_client_error()
         .no_row_lost();
+}
+
+#[test]
+fn what_is_scratch_passes_and_never_goes_home() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("sessions")
+        .on_source("grant truncate on public.sessions to shop_app")
+        .configured(
+            "[[restrict]]\ntables = [\"public.sess*\"]\nscratch = true\n\
+             [[restrict]]\ntables = [\"public.*s\"]\nexcept = [\"public.sess*\"]\nwhere = \"note = 'frozen'\"\n\
+             roles = [\"shop_app\"]\nmessage = \"Frozen.\"",
+        )
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .reports("/restricted/0/where", "note = 'frozen'");
+    let mut listeners = [&detour.source, &detour.target].map(|server| {
+        let mut client = server.client("dba");
+        client.batch_execute("listen pgdetour").expect("it answers");
+        client
+    });
+    let detour = detour.run("cutover").exits(0).serving(Serving::Target);
+    for (client, phases) in listeners.iter_mut().zip([&["detoured"][..], &["cutting_over", "detoured"]]) {
+        client.batch_execute("select 1").expect("it answers");
+        let mut told: Vec<String> = Vec::new();
+        let mut notifications = client.notifications();
+        let mut iterator = notifications.iter();
+        while let Some(notification) = FallibleIterator::next(&mut iterator).expect("it answers") {
+            if told.last().is_none_or(|last| last != notification.payload()) {
+                told.push(notification.payload().to_owned());
+            }
+        }
+        assert!(phases.iter().all(|phase| told.iter().any(|it| it == phase)), "{told:?} of {phases:?}");
+    }
+    let scratch = "/report/restricted";
+    let tables = detour.answer_of("restrict").at(scratch).as_array().expect("a list").clone();
+    let is_scratch = |table: &&serde_json::Value| table["scratch"] == true;
+    let scratch: Vec<&serde_json::Value> = tables.iter().filter(is_scratch).collect();
+    assert_eq!(scratch.len(), 1, "{tables:?}");
+    assert_eq!(scratch[0]["table"], "public.sessions");
+    let published = "select count(*) from pg_publication_tables where pubname = 'pgdetour_capture' and tablename = 'sessions'";
+    assert_eq!(detour.target.value::<i64>(published), 0);
+    let before: i64 = detour.source.value("select count(*) from public.sessions");
+    let detour = detour
+        .application("truncate public.sessions; insert into public.sessions (note) values ('gone soon')")
+        .application(
+            "begin; insert into public.orders (note) values ('temporary'); select pgdetour.scratch(); commit",
+        )
+        .application("insert into public.orders (note) values ('kept')")
+        .application_is_refused("insert into public.orders (note) values ('frozen')", "25006")
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(8);
+    let tables = detour.answer_of("verify").at("/report/tables").to_string();
+    assert!(tables.contains("public.orders") && !tables.contains("public.sessions"), "{tables}");
+    let detour = detour.run("cutback").exits(0).serving(Serving::Source);
+    assert_eq!(detour.source.value::<i64>("select count(*) from public.sessions"), before);
+    let count = |note: &str| -> i64 {
+        detour.source.value(&format!("select count(*) from public.orders where note = '{note}'"))
+    };
+    assert_eq!((count("temporary"), count("kept")), (0, 1));
+    detour.no_client_error();
 }
 
 #[test]

@@ -67,3 +67,12 @@ create table if not exists pgdetour.post_data (
 );
 comment on table pgdetour.post_data is
 'Statements that complete the schema once the data are there, in their order; done_at is set in the statement''s own transaction.';
+
+create or replace function pgdetour.scratch() returns void
+language sql volatile set search_path = '' as $function$
+    select pg_catalog.pg_logical_emit_message(true, 'pgdetour.scratch', '')
+$function$;
+comment on function pgdetour.scratch() is
+'Marks the current transaction as temporary: none of its changes is replayed on the source.';
+grant usage on schema pgdetour to public;
+grant execute on function pgdetour.scratch() to public;

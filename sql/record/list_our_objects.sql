@@ -16,6 +16,10 @@ select 'schema', n.nspname::text
 from pg_catalog.pg_namespace as n
 where n.nspname = 'pgdetour'
 union all
+select 'event trigger', e.evtname::text
+from pg_catalog.pg_event_trigger as e
+where e.evtname like 'pgdetour\_%'
+union all
 select 'trigger', t.tgname || ' on ' || n.nspname || '.' || c.relname
 from pg_catalog.pg_trigger as t
 join pg_catalog.pg_class as c on c.oid = t.tgrelid

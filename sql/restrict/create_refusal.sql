@@ -8,7 +8,8 @@ begin
         errcode = 'read_only_sql_transaction',
         message = tg_argv[0]::pg_catalog.jsonb ->> 'message',
         detail = pg_catalog.format(
-            '%s on table %I.%I is refused for role "%s".', tg_op, tg_table_schema, tg_table_name, session_user
+            '%s on table %I.%I is refused for role "%s"%s.', tg_op, tg_table_schema, tg_table_name, session_user,
+            case when tg_level = 'ROW' then ' on rows where ' || (tg_argv[0]::pg_catalog.jsonb ->> 'where') else '' end
         ),
         hint = 'This table is restricted during maintenance; view pgdetour.restriction shows which tables are, and for whom.',
         schema = tg_table_schema,

@@ -18,7 +18,13 @@ select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
     owner.rolname::text as owner_name,
-    pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE') as we_own
+    pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE') as we_own,
+    (select i.inhparent from pg_catalog.pg_inherits as i where c.relispartition and i.inhrelid = c.oid) as parent_oid,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    ) as columns
 from wanted as w
 join pg_catalog.pg_class as c on c.oid = w.oid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -1,4 +1,4 @@
--- The triggers that refuse. No parameters. One row a trigger; definition is the argument as the catalog encodes it.
+-- The triggers that refuse, without those that partitions have from their root. No parameters. One row a trigger; definition is the argument as the catalog encodes it.
 select
     t.tgrelid as table_oid,
     n.nspname::text as schema_name,
@@ -6,11 +6,16 @@ select
     t.tgname::text as trigger_name,
     pg_catalog.encode(t.tgargs, 'escape') as definition,
     t.tgtype::int4 as type,
+    array(
+        select a.attname::text
+        from pg_catalog.pg_attribute as a
+        where a.attrelid = t.tgrelid and a.attnum = any (t.tgattr::int2[])
+    ) as columns,
     t.tgenabled = 'A' as always
 from pg_catalog.pg_trigger as t
 join pg_catalog.pg_class as c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_proc as p on p.oid = t.tgfoid
 join pg_catalog.pg_namespace as pn on pn.oid = p.pronamespace
-where pn.nspname = 'pgdetour' and p.proname = 'refuse' and not t.tgisinternal
+where pn.nspname = 'pgdetour' and p.proname = 'refuse' and t.tgparentid = 0
 order by schema_name, table_name, trigger_name

@@ -121,12 +121,6 @@ impl<'r, 't> Section<'r, 't> {
         Some(texts)
     }
 
-    /// An array of a few words.
-    pub fn words<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<Vec<T>> {
-        let texts = self.texts(key)?;
-        texts.iter().map(|text| self.one_of(key, text, words)).collect()
-    }
-
     /// A whole number within `range`.
     pub fn number(&self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
         let value = self.get(key)?;
@@ -252,7 +246,8 @@ impl<'r, 't> Section<'r, 't> {
         Section { reader: self.reader, table, span, path: self.name_of(key), known: RefCell::default() }
     }
 
-    fn one_of<T: Copy>(&self, key: &'static str, text: &str, words: &[(&str, T)]) -> Option<T> {
+    /// Which of a few words a text at `key` is; another one is noted as a mistake.
+    pub fn one_of<T: Copy>(&self, key: &'static str, text: &str, words: &[(&str, T)]) -> Option<T> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

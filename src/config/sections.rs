@@ -89,16 +89,21 @@ fn read_mirror(section: &Section) -> Mirror {
 }
 
 fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
-    let kinds = Deny::ALL.map(|deny| (deny.name(), deny));
     let mut restricts: Vec<Restrict> = Vec::new();
     for section in root.sections("restrict") {
         let tables = patterns(&section, "tables");
         let tables = section.required("tables", tables, "Give patterns such as [\"public.users\"].");
         let scratch = section.flag("scratch").unwrap_or(false);
-        let deny = section.words("deny", &kinds);
+        let deny = read_deny(&section);
+        let (denied, columns) = deny
+            .clone()
+            .unwrap_or_else(|| (if scratch { Vec::new() } else { Deny::ALL.to_vec() }, Vec::new()));
         let restrict = Restrict {
             tables: tables.unwrap_or_default(),
-            deny: deny.clone().unwrap_or(if scratch { Vec::new() } else { Deny::ALL.to_vec() }),
+            except: patterns(&section, "except").unwrap_or_default(),
+            deny: denied,
+            columns,
+            condition: filled(&section, "where"),
             roles: names(&section, "roles"),
             message: filled(&section, "message"),
             scratch,
@@ -116,8 +121,15 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
                 "restrict.deny contradicts scratch = true, which lets writes pass",
                 "Keep one of the two.",
             );
-        } else if deny.is_some_and(|deny| deny.is_empty()) {
+        } else if deny.is_some_and(|(deny, _)| deny.is_empty()) {
             section.mistake("deny", "restrict.deny is empty", "Leave it out to deny all four, or name some.");
+        }
+        if scratch && restrict.condition.is_some() {
+            section.mistake(
+                "where",
+                "restrict.where contradicts scratch = true, which lets writes pass",
+                "Keep one of the two.",
+            );
         }
         if restrict.roles.as_ref().is_some_and(Vec::is_empty) {
             section.mistake(
@@ -126,7 +138,7 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
                 "Leave it out to limit the roles of [traffic], or name some.",
             );
         }
-        if restrict.roles.is_none() && traffic.roles.is_empty() {
+        if restrict.roles.is_none() && traffic.roles.is_empty() && !scratch {
             section.mistake(
                 "roles",
                 "restrict.roles is missing, and traffic.roles, which stands in for it, is empty",
@@ -135,7 +147,8 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
         }
         for table in &restrict.tables {
             let twice = restricts.iter().any(|earlier| {
-                earlier.tables.iter().any(|other| same(other, table))
+                earlier.condition == restrict.condition
+                    && earlier.tables.iter().any(|other| same(other, table))
                     && overlap(earlier.roles.as_ref(), restrict.roles.as_ref(), &traffic.roles)
             });
             if twice {
@@ -150,6 +163,73 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
         restricts.push(restrict);
     }
     restricts
+}
+
+/// Verbs, and the columns to which `update(a, b)` limits UPDATE.
+fn read_deny(section: &Section) -> Option<(Vec<Deny>, Vec<String>)> {
+    let kinds = Deny::ALL.map(|deny| (deny.name(), deny));
+    let texts = section.texts("deny")?;
+    let (mut deny, mut columns, mut whole) = (Vec::new(), Vec::new(), false);
+    for text in &texts {
+        let Some((verb, list)) = text.split_once('(') else {
+            let verb = section.one_of("deny", text, &kinds)?;
+            whole |= verb == Deny::Update;
+            deny.push(verb);
+            continue;
+        };
+        let verb = section.one_of("deny", verb.trim_end(), &kinds)?;
+        let named = list.trim_end().strip_suffix(')').and_then(read_columns);
+        match named {
+            Some(named) if verb == Deny::Update => columns.extend(named),
+            _ => {
+                section.mistake(
+                    "deny",
+                    format!("restrict.deny cannot be \"{text}\""),
+                    "Columns can be named of an update: \"update(email, name)\".",
+                );
+                return None;
+            }
+        }
+        deny.push(verb);
+    }
+    if whole && !columns.is_empty() {
+        section.mistake(
+            "deny",
+            "restrict.deny names columns of an update, and update as a whole",
+            "Keep one of the two.",
+        );
+    }
+    deny.sort_unstable();
+    deny.dedup();
+    Some((deny, columns))
+}
+
+/// Column names as in SQL: commas between them, lower case without double quotes; none when it cannot be read.
+fn read_columns(list: &str) -> Option<Vec<String>> {
+    let mut columns = Vec::new();
+    let mut rest = list.trim();
+    loop {
+        let (column, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"')?;
+            (quoted[..end].to_owned(), quoted[end + 1..].trim_start())
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            let name = rest[..end].trim();
+            if name.contains(|c: char| c.is_whitespace() || c == '"' || c == '(') {
+                return None;
+            }
+            (name.to_lowercase(), &rest[end..])
+        };
+        if column.is_empty() {
+            return None;
+        }
+        columns.push(column);
+        match after.strip_prefix(',') {
+            Some(more) => rest = more.trim_start(),
+            None if after.is_empty() => return Some(columns),
+            None => return None,
+        }
+    }
 }
 
 fn read_capture(section: &Section) -> Capture {

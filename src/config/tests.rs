@@ -106,6 +106,36 @@ fn a_restriction_denies_all_four_kinds_by_default() {
 }
 
 #[test]
+fn a_restriction_may_name_columns_rows_and_exceptions() {
+    let restrict = |lines: &str| {
+        let text = format!("traffic.roles = [\"app\"]\n[[restrict]]\ntables = [\"*\"]\n{lines}");
+        parsed(&text).restrict.remove(0)
+    };
+    let one = restrict(
+        "deny = ['delete', 'update(EMail)', 'update( \"A, b\" , c)']\nwhere = \"id > 1\"\nexcept = ['log_*']",
+    );
+    assert_eq!(one.deny, [Deny::Update, Deny::Delete]);
+    assert_eq!(one.columns, ["email", "A, b", "c"]);
+    assert_eq!(one.condition.as_deref(), Some("id > 1"));
+    let selection = one.selection().expect("valid");
+    assert!(selection.matches("public", "users") && !selection.matches("public", "log_1"));
+    let wrong = |deny: &str| {
+        mistakes(&format!("traffic.roles = [\"app\"]\n[[restrict]]\ntables = [\"a\"]\ndeny = {deny}\n"))
+    };
+    for deny in ["['insert(a)']", "['update()']", "['update(a']", "['update(a b)']", "['update(a,)']"] {
+        let word = &deny[2..deny.len() - 2];
+        let message = format!(
+            "4: restrict.deny cannot be \"{word}\" | Columns can be named of an update: \"update(email, name)\"."
+        );
+        assert_eq!(wrong(deny), [message]);
+    }
+    assert_eq!(
+        wrong("['update', 'update(a)']"),
+        ["4: restrict.deny names columns of an update, and update as a whole | Keep one of the two."]
+    );
+}
+
+#[test]
 fn a_command_router_has_a_program_and_half_a_minute() {
     let text = "traffic.roles = [\"app\"]\n[router]\nkind = \"command\"\ncommand = { program = [\"./point\", \"-x\"] }\n";
     let command = parsed(text).router.command.expect("it is there");
@@ -307,10 +337,10 @@ fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
 
 #[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n[[restrict]]\ntables = [\"a\"]\nscratch = true\n";
+    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n";
     let findings = parsed(text).unsupported();
     let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["mirror.mode", "capture.method", "restrict.scratch"]);
+    assert_eq!(objects, ["mirror.mode", "capture.method"]);
     assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
 }
 

@@ -323,6 +323,7 @@ pub struct Quarantined {
     /// End of its transaction on the publisher.
     pub commit_lsn: String,
     /// When, by the subscriber's clock.
+    #[allow(clippy::struct_field_names, reason = "the name in JSON")]
     pub quarantined_at: String,
 }
 
@@ -438,13 +439,12 @@ fn read_works(
     let mut works = Vec::with_capacity(rows.len());
     for row in &rows {
         let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
-        let table = match bounds.get(&name) {
-            Some(table) => Arc::clone(table),
-            None => {
-                let table = Arc::new(bind(&flow.mapping, &name)?);
-                bounds.insert(name, Arc::clone(&table));
-                table
-            }
+        let table = if let Some(table) = bounds.get(&name) {
+            Arc::clone(table)
+        } else {
+            let table = Arc::new(bind(&flow.mapping, &name)?);
+            bounds.insert(name, Arc::clone(&table));
+            table
         };
         let (old, new): (Option<Json>, Option<Json>) = (row.get("old_row"), row.get("new_row"));
         let work = match row.get("operation") {

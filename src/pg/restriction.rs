@@ -1,14 +1,23 @@
 //! Restriction of chosen statements on chosen tables for chosen roles, by triggers that nobody else pays for.
 
+mod check;
+mod condition;
+mod guard;
+mod rule;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use postgres::error::SqlState;
 
-use crate::error::{Checked, Doing as _, Error, Result, human};
+use crate::error::{Doing as _, Error, Finding, Result, human};
 use crate::pg::Session;
-use crate::sql::{self, quote_identifier, quote_literal, quote_qualified};
+use crate::sql::{self, quote_identifier, quote_qualified};
+pub use check::check;
+use condition::Resolved;
+use rule::{Definition, read_argument, summarize};
+pub use rule::{Restricted, Rule, Verb};
 
 /// Every trigger of ours begins so.
 const TRIGGER: &str = "pgdetour_restrict";
@@ -17,115 +26,15 @@ const ATTEMPTS: u32 = 12;
 /// How long writers may queue behind one attempt.
 const LOCK_WAIT: Duration = Duration::from_millis(300);
 
-/// A kind of statement that can be denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verb {
-    /// INSERT, COPY, MERGE that may insert.
-    Insert,
-    /// UPDATE, INSERT … ON CONFLICT DO UPDATE, MERGE that may update.
-    Update,
-    /// DELETE, MERGE that may delete.
-    Delete,
-    /// TRUNCATE.
-    Truncate,
-}
-
-impl Verb {
-    /// All of them: a table is read-only.
-    pub const ALL: [Verb; 4] = [Verb::Insert, Verb::Update, Verb::Delete, Verb::Truncate];
-
-    /// As in SQL, in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Verb::Insert => "insert",
-            Verb::Update => "update",
-            Verb::Delete => "delete",
-            Verb::Truncate => "truncate",
-        }
-    }
-
-    /// Its bit in `pg_trigger.tgtype`.
-    fn bit(self) -> i32 {
-        match self {
-            Verb::Insert => 4,
-            Verb::Update => 16,
-            Verb::Delete => 8,
-            Verb::Truncate => 32,
-        }
-    }
-}
-
-/// What is refused, where, to whom, and in which words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// Schema and name of each table, unquoted. Partitions and inheritors are included.
-    pub tables: Vec<(String, String)>,
-    /// Statements to refuse.
-    pub deny: Vec<Verb>,
-    /// Login roles to refuse them to.
-    pub roles: Vec<String>,
-    /// Primary message of the error.
-    pub message: String,
-}
-
-/// One restriction of one table, as installed.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Restricted {
-    /// `public.users`, unquoted.
-    pub table: String,
-    /// Statements that are refused.
-    pub deny: Vec<Verb>,
-    /// Login roles to which they are refused.
-    pub roles: Vec<String>,
-}
-
 /// What became of the restrictions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestrictionOutcome {
     /// Tables, `public.users`, whose restriction was added, changed or removed.
     pub changed: Vec<String>,
+    /// What restricts tables that come later was added, changed or removed.
+    pub guard_changed: bool,
     /// All that is restricted now.
     pub restricted: Vec<Restricted>,
-}
-
-/// One trigger's meaning; equal definitions are equal triggers.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Definition {
-    deny: BTreeSet<Verb>,
-    roles: BTreeSet<String>,
-    message: String,
-}
-
-/// The trigger's argument: what `pg_trigger` cannot tell readably by itself.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Argument {
-    message: String,
-    roles: BTreeSet<String>,
-}
-
-impl Definition {
-    fn of(rule: &Rule) -> Definition {
-        Definition {
-            deny: rule.deny.iter().copied().collect(),
-            roles: rule.roles.iter().cloned().collect(),
-            message: rule.message.clone(),
-        }
-    }
-
-    fn create_trigger(&self, name: &str, table: &str) -> String {
-        let name = quote_identifier(name);
-        let verbs: Vec<&str> = self.deny.iter().map(|verb| verb.name()).collect();
-        let roles: Vec<String> = self.roles.iter().map(|role| quote_literal(role)).collect();
-        let argument = Argument { message: self.message.clone(), roles: self.roles.clone() };
-        format!(
-            "create trigger {name} before {} on {table} for each statement when (session_user in ({})) \
-             execute function pgdetour.refuse({});\nalter table only {table} enable always trigger {name};\n",
-            verbs.join(" or "),
-            roles.join(", "),
-            quote_literal(&ascii_json(&argument)),
-        )
-    }
 }
 
 /// A trigger that is there.
@@ -141,6 +50,9 @@ struct Member {
     name: String,
     owner: String,
     we_own: bool,
+    /// Of what it is a partition.
+    parent: Option<u32>,
+    columns: Vec<String>,
 }
 
 /// A named table and all that inherits from it.
@@ -157,7 +69,9 @@ impl Member {
 pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
     let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
     let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
+    let mut guarded = Vec::new();
     for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
+        let mut named = BTreeSet::new();
         for ((schema, name), found) in rule.tables.iter().zip(members) {
             if found.is_empty() {
                 return Err(Error::Refused {
@@ -168,11 +82,18 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
                 });
             }
             for (oid, member) in found {
-                if !rule.deny.is_empty() && !rule.roles.is_empty() {
-                    wanted.entry(oid).or_default().insert(Definition::of(rule));
-                }
+                named.insert(oid);
                 tables.insert(oid, member);
             }
+        }
+        if let Some(like) = named.iter().next().map(|oid| &tables[oid]) {
+            guarded.extend(guard::guarded(session, rule, like)?);
+        }
+        for oid in &named {
+            // What looks at rows reaches partitions, those made later too, through their parent.
+            let through_parent = tables[oid].parent.is_some_and(|parent| named.contains(&parent));
+            let own = rule.definitions().into_iter().filter(|it| !(through_parent && it.is_by_row()));
+            wanted.entry(*oid).or_default().extend(own);
         }
     }
     let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
@@ -181,25 +102,20 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
         tables.entry(oid).or_insert(member);
     }
     let mut outcome = RestrictionOutcome::default();
-    if !wanted.is_empty() {
+    if wanted.values().any(|definitions| !definitions.is_empty()) {
         create_objects(session)?;
     }
     for (oid, member) in &tables {
         let wanted = wanted.remove(oid).unwrap_or_default();
         let installed = installed.remove(oid).unwrap_or_default();
-        let script = difference(member, &wanted, &installed);
+        let script = difference(session, member, &wanted, &installed)?;
         if !script.is_empty() {
             change_table(session, *oid, member, &script)?;
             outcome.changed.push(member.display());
         }
-        for definition in wanted {
-            outcome.restricted.push(Restricted {
-                table: member.display(),
-                deny: definition.deny.into_iter().collect(),
-                roles: definition.roles.into_iter().collect(),
-            });
-        }
+        outcome.restricted.extend(summarize(&member.display(), wanted));
     }
+    outcome.guard_changed = guard::install(session, &guarded)?;
     outcome.changed.sort();
     outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
     Ok(outcome)
@@ -208,6 +124,7 @@ pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
 /// Removes every restriction and what applications ask about them; the tables that were restricted.
 pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
     let changed = install(session, &[])?.changed;
+    guard::remove(session)?;
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if row.get("refusal") || row.get("view") {
         session
@@ -219,99 +136,59 @@ pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
 
 /// What is restricted now, by table.
 pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
-    let installed = list_installed(session)?;
-    let restricted = installed.into_iter().filter_map(|(_, member, trigger)| {
-        trigger.definition.map(|definition| Restricted {
-            table: member.display(),
-            deny: definition.deny.into_iter().collect(),
-            roles: definition.roles.into_iter().collect(),
-        })
-    });
-    Ok(restricted.collect())
-}
-
-/// Every precondition of the rules, and who could undo them.
-pub fn check(session: &mut Session, rules: &[Rule]) -> Result<Checked> {
-    let mut checked = Checked::default();
-    let side = session.side.name();
-    for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
-        let mut oids = Vec::new();
-        for ((schema, name), found) in rule.tables.iter().zip(members) {
-            if found.is_empty() {
-                let object = format!("{side}: {schema}.{name}");
-                checked.fail(
-                    "restrict_table",
-                    &object,
-                    "the table does not exist",
-                    "Correct the tables under [[restrict]].",
-                );
-            }
-            for (oid, member) in found {
-                if !member.we_own {
-                    let owner = quote_identifier(&member.owner);
-                    checked.fail(
-                        "restrict_table",
-                        &format!("{side}: {}", member.display()),
-                        format!("it belongs to {owner}, and only its owner can restrict it"),
-                        format!(
-                            "Run GRANT {owner} TO the role that pgdetour connects as, or connect as {owner}."
-                        ),
-                    );
-                }
-                oids.push(oid);
-            }
-        }
-        for row in session.query(&sql::restrict::LIST_POWERS, &[&rule.roles, &oids])? {
-            let role = quote_identifier(row.get("role_name"));
-            let object = format!("{side}: role {role}");
-            let owned: Vec<String> = row.get("owned");
-            if !row.get::<_, bool>("present") {
-                let hint =
-                    format!("Create it, or correct the roles under [[restrict]]: CREATE ROLE {role} LOGIN;");
-                checked.fail("restrict_role", &object, "it does not exist", hint);
-            } else if row.get("is_us") {
-                let hint = "Connect as a role that no rule restricts.";
-                checked.fail("restrict_role", &object, "it is the role that pgdetour connects as", hint);
-            } else if row.get("superuser") {
-                let hint = format!("Run ALTER ROLE {role} NOSUPERUSER, if the application can do without.");
-                checked.warn(
-                    "restrict_role",
-                    &object,
-                    "it is a superuser, and could drop the restriction",
-                    hint,
-                );
-            } else if let [first, rest @ ..] = owned.as_slice() {
-                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-                checked.warn(
-                    "restrict_role",
-                    &object,
-                    format!("it may act as the owner of {first}{more}, and could drop the restriction"),
-                    format!("Run ALTER TABLE {first} OWNER TO a role that the application does not use."),
-                );
-            }
-        }
+    let mut tables: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
+    for (_, member, trigger) in list_installed(session)? {
+        tables.entry(member.display()).or_default().extend(trigger.definition);
     }
-    Ok(checked)
+    Ok(tables.into_iter().flat_map(|(table, definitions)| summarize(&table, definitions)).collect())
 }
 
 /// Statements that turn what is installed on a table into what is wanted; empty when it is the same.
-fn difference(member: &Member, wanted: &BTreeSet<Definition>, installed: &[Installed]) -> String {
+fn difference(
+    session: &mut Session,
+    member: &Member,
+    wanted: &BTreeSet<Definition>,
+    installed: &[Installed],
+) -> Result<String> {
     let table = quote_qualified(&member.schema, &member.name);
     let mut missing = wanted.clone();
     let mut names: BTreeSet<&str> = BTreeSet::new();
-    let mut statements = Vec::new();
+    let mut script = String::new();
     for trigger in installed {
         if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
             names.insert(&trigger.name);
         } else {
-            statements.push(format!("drop trigger {} on {table};\n", quote_identifier(&trigger.name)));
+            script.extend(["drop trigger ", &quote_identifier(&trigger.name), " on ", &table, ";\n"]);
         }
     }
     let free = (1..).map(|n| if n == 1 { TRIGGER.to_owned() } else { format!("{TRIGGER}_{n}") });
     let free = free.filter(|name| !names.contains(name.as_str()));
-    statements
-        .extend(missing.iter().zip(free).map(|(definition, name)| definition.create_trigger(&name, &table)));
-    statements.concat()
+    for (definition, name) in missing.iter().zip(free) {
+        let resolved = resolve_condition(session, member, definition)?;
+        script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref());
+    }
+    Ok(script)
+}
+
+fn resolve_condition(
+    session: &mut Session,
+    member: &Member,
+    definition: &Definition,
+) -> Result<Option<Resolved>> {
+    let Some(text) = definition.condition.as_ref().filter(|_| definition.is_by_row()) else {
+        return Ok(None);
+    };
+    match condition::resolve(session, member, text)? {
+        Ok(resolved) => Ok(Some(resolved)),
+        Err(said) => Err(Error::ChecksFailed {
+            findings: vec![Finding {
+                check: "restrict_where",
+                object: format!("{}: {}", session.side, member.display()),
+                message: format!("its condition cannot be used: {said}"),
+                hint: "Correct where = \"...\" under [[restrict]].".into(),
+            }],
+        }),
+    }
 }
 
 fn create_objects(session: &mut Session) -> Result<()> {
@@ -393,6 +270,8 @@ fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members
             name: row.get("table_name"),
             owner: row.get("owner_name"),
             we_own: row.get("we_own"),
+            parent: row.get("parent_oid"),
+            columns: row.get("columns"),
         };
         found[row.get::<_, i64>("ordinal") as usize - 1].push((row.get("table_oid"), member));
     }
@@ -408,30 +287,24 @@ fn list_installed(session: &mut Session) -> Result<Vec<(u32, Member, Installed)>
             name: row.get("table_name"),
             owner: String::new(),
             we_own: true,
+            parent: None,
+            columns: Vec::new(),
         };
         let kind: i32 = row.get("type");
-        let deny = Verb::ALL.into_iter().filter(|verb| kind & verb.bit() != 0).collect();
+        let deny: BTreeSet<Verb> = Verb::ALL.into_iter().filter(|verb| kind & verb.bit() != 0).collect();
+        let columns: Vec<String> = row.get("columns");
         let definition = read_argument(row.get("definition"))
-            .filter(|_| row.get("always"))
-            .map(|argument| Definition { deny, roles: argument.roles, message: argument.message });
+            .map(|argument| Definition {
+                deny,
+                columns: columns.into_iter().collect(),
+                condition: argument.condition,
+                roles: argument.roles,
+                message: argument.message,
+            })
+            .filter(|definition| row.get("always") && definition.kind() == kind);
         (row.get("table_oid"), member, Installed { name: row.get("trigger_name"), definition })
     });
     Ok(installed.collect())
-}
-
-/// What the catalog keeps of the argument: ASCII, backslashes doubled, a zero byte at its end.
-fn read_argument(escaped: &str) -> Option<Argument> {
-    serde_json::from_str(&escaped.strip_suffix("\\000")?.replace("\\\\", "\\")).ok()
-}
-
-/// JSON in ASCII, so that it is the same bytes in every server encoding.
-fn ascii_json(value: &impl serde::Serialize) -> String {
-    let json = serde_json::to_string(value).expect("strings and sets of strings become JSON");
-    let escape = |unit: u16| match u8::try_from(unit) {
-        Ok(byte) if byte.is_ascii() => char::from(byte).to_string(),
-        _ => format!("\\u{unit:04x}"),
-    };
-    json.encode_utf16().map(escape).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::flow::mapping::Mapping;
 use crate::flow::{FlowName, Until, lag, marker, publication, slot};
 use crate::pg::record;
-use crate::phase::{Phase, Side};
+use crate::phase::Phase;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
@@ -43,7 +43,7 @@ pub fn run(run: &mut Run) -> Result<Value> {
 
 /// Makes the publication and the slot, so that no change on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
-    let tables = run.selected_tables(Side::Target)?;
+    let tables = run.replayed_tables()?;
     let published = publication::create_publication(
         run.target(),
         names::CAPTURE_PUBLICATION,

@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Deny, Restrict};
+use crate::config::Deny;
 use crate::error::{Checked, Error, Result};
+use crate::flow::publication;
+use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
-use crate::pg::restriction::{self, Rule, Verb};
-use crate::steps::{Needs, Run};
+use crate::pg::restriction::{self, Restricted, Rule, Verb};
+use crate::steps::selection::is_designated;
+use crate::steps::{Needs, Run, names};
 
 /// What the application reads when the configuration gives no message.
 const MESSAGE: &str = "This table is read-only during maintenance.";
@@ -14,18 +17,36 @@ const MESSAGE: &str = "This table is read-only during maintenance.";
 /// Runs the command; its report.
 pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
     run.open(Needs::Target)?;
-    let rules = if lift { Vec::new() } else { rules(run)? };
+    let (rules, scratch) = if lift { (Vec::new(), Vec::new()) } else { rules(run)? };
     run.step("check the limited roles", |run| {
         let checked = restriction::check(run.target(), &rules)?;
         refuse(run, checked)
     })?;
     let name = if lift { "lift restrictions" } else { "restrict tables" };
     let outcome = run.step(name, |run| restriction::install(run.target(), &rules))?;
-    run.changed = !outcome.changed.is_empty();
+    run.changed = !outcome.changed.is_empty() || outcome.guard_changed;
     if run.changed {
         run.note_event(name);
     }
-    Ok(json!({ "restricted": outcome.restricted }))
+    warn_of_late_scratch(run, &scratch)?;
+    let restricted: Vec<Restricted> = outcome.restricted.into_iter().chain(scratch).collect();
+    Ok(json!({ "restricted": restricted }))
+}
+
+/// What is recorded is fixed when capture is armed; a table that becomes scratch later is still skipped by replay.
+fn warn_of_late_scratch(run: &mut Run, scratch: &[Restricted]) -> Result<()> {
+    let published =
+        publication::list_published(run.target(), names::CAPTURE_PUBLICATION)?.unwrap_or_default();
+    for table in scratch {
+        if published.iter().any(|name| name.to_string() == table.table) {
+            run.warn(format!(
+                "changes of scratch table {} are recorded since capture was armed before, though not replayed; before \
+                 cutover, pgdetour capture leaves them out",
+                table.table
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn refuse(run: &mut Run, checked: Checked) -> Result<()> {
@@ -44,36 +65,37 @@ fn verb(deny: Deny) -> Verb {
     }
 }
 
-/// One rule for each `[[restrict]]`, its patterns resolved against the tables that there are.
-fn rules(run: &mut Run) -> Result<Vec<Rule>> {
+/// One rule for each `[[restrict]]`, its patterns resolved against the tables that there are; and the scratch tables.
+fn rules(run: &mut Run) -> Result<(Vec<Rule>, Vec<Restricted>)> {
     let tables = catalog::list_tables(run.target())?;
     let restrictions = run.config.restrict.clone();
     let mut checked = Checked::default();
-    let mut rules = Vec::new();
+    let (mut rules, mut scratch) = (Vec::new(), Vec::new());
     for restrict in &restrictions {
-        let designated = designated(restrict, &tables)?;
+        let selection = restrict.selection()?;
+        let designated: Vec<&Table> =
+            tables.iter().filter(|table| is_designated(&selection, table)).collect();
         if designated.is_empty() {
             let patterns = restrict.tables.join(", ");
             let message = format!("no table of the target matches {patterns}");
             checked.fail("restrict", &patterns, message, "Correct the tables of this [[restrict]].");
         }
+        if restrict.scratch {
+            scratch.extend(designated.iter().map(|table| Restricted::scratch(table.display())));
+            continue;
+        }
         rules.push(Rule {
-            tables: designated,
+            tables: designated.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            patterns: selection.include.iter().map(Pattern::regexes).collect(),
+            except: selection.exclude.iter().map(Pattern::regexes).collect(),
             deny: restrict.deny.iter().map(|deny| verb(*deny)).collect(),
+            columns: restrict.columns.clone(),
+            condition: restrict.condition.clone(),
             roles: restrict.roles.clone().unwrap_or_else(|| run.config.traffic.roles.clone()),
             message: restrict.message.clone().unwrap_or_else(|| MESSAGE.into()),
         });
     }
     refuse(run, checked)?;
-    Ok(rules)
-}
-
-/// Tables that match, and the partitions of those that do.
-fn designated(restrict: &Restrict, tables: &[Table]) -> Result<Vec<(String, String)>> {
-    let selection = restrict.selection()?;
-    let matching = tables.iter().filter(|table| {
-        let root = table.root.as_ref().is_some_and(|(schema, name)| selection.matches(schema, name));
-        root || selection.matches(&table.schema, &table.name)
-    });
-    Ok(matching.map(|table| (table.schema.clone(), table.name.clone())).collect())
+    scratch.sort_by(|one, other| one.table.cmp(&other.table));
+    Ok((rules, scratch))
 }

@@ -1,8 +1,10 @@
 //! The tables that the configuration selects, and how they map.
 
+use crate::config::Restrict;
 use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::mapping::{MapRule, Mapping};
+use crate::pattern::Selection;
 use crate::pg::catalog::{self, Table};
 use crate::phase::Side;
 use crate::steps::Run;
@@ -23,6 +25,20 @@ impl Run {
             self.warn(format!("no table matches \"{pattern}\" of [mirror]"));
         }
         Ok(tables)
+    }
+
+    /// Tables of the target whose changes go home: those that `[mirror]` selects and no `scratch = true` designates.
+    pub fn replayed_tables(&mut self) -> Result<Vec<Table>> {
+        let scratch = self.scratch_selections()?;
+        let mut tables = self.selected_tables(Side::Target)?;
+        tables.retain(|table| !scratch.iter().any(|selection| is_designated(selection, table)));
+        Ok(tables)
+    }
+
+    /// What the `[[restrict]]` with `scratch = true` designate.
+    pub fn scratch_selections(&self) -> Result<Vec<Selection>> {
+        let scratch = self.config.restrict.iter().filter(|restrict| restrict.scratch);
+        scratch.map(Restrict::selection).collect()
     }
 
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
@@ -53,7 +69,10 @@ impl Run {
     }
 
     fn mapping(&mut self, publisher: Side, rules: &[MapRule]) -> Result<Mapping> {
-        let tables = self.selected_tables(publisher)?;
+        let tables = match publisher {
+            Side::Source => self.selected_tables(publisher)?,
+            Side::Target => self.replayed_tables()?,
+        };
         let subscriber = self.session(publisher.other());
         let images = catalog::list_tables(subscriber)?;
         Mapping::build(&tables, &images, rules, subscriber)
@@ -63,4 +82,10 @@ impl Run {
 /// Roots stand for their partitions, later ones included.
 pub fn published(tables: &[Table]) -> Vec<TableName> {
     tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
+}
+
+/// Whether `[[restrict]]` designates the table, by its own name or as a partition of one that it names.
+pub fn is_designated(selection: &Selection, table: &Table) -> bool {
+    let root = table.root.as_ref().is_some_and(|(schema, name)| selection.matches(schema, name));
+    root || selection.matches(&table.schema, &table.name)
 }

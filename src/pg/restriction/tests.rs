@@ -23,6 +23,7 @@ fn rule(tables: &[&str], deny: &[Verb], roles: &[&str], message: &str) -> Rule {
         deny: deny.to_vec(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         message: message.into(),
+        ..Rule::default()
     }
 }
 
@@ -64,6 +65,7 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
         ["public.Odd \"name\"", "public.parts", "public.parts_a", "public.parts_b", "public.parts_b1"];
     assert_eq!(outcome.changed, [&tables[..], &["public.users"]].concat());
 
+    test.client().batch_execute("grant pg_read_server_files to limited, other").expect("for COPY");
     let (mut limited, mut other) = (enter(&test, "limited"), enter(&test, "other"));
     let writes = [
         ("INSERT", "users", "insert into users values (10, 'x')"),
@@ -89,6 +91,7 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
         ("INSERT", "users", "insert into users_view values (11, 'x')"),
         ("UPDATE", "users", "update users_view set name = 'x'"),
         ("INSERT", "users", "insert into notes_by_rule values (12, 1)"),
+        ("INSERT", "users", "copy users from '/dev/null'"),
         ("INSERT", "users", "select add_user(13)"),
         ("INSERT", "users", "set role staff; insert into users values (14, 'x')"),
         ("INSERT", "users", "prepare p as insert into users values (15, 'x'); execute p"),
@@ -115,15 +118,6 @@ fn every_way_to_write_is_refused_to_the_limited_role_alone() {
         let write = write.replace("set role staff; ", "");
         other.batch_execute(&format!("begin; {write}; rollback; deallocate all")).expect(&write);
     }
-    let copy = |client: &mut postgres::Client| -> Result<u64, postgres::Error> {
-        use std::io::Write as _;
-        let mut rows = client.copy_in("copy users from stdin")?;
-        rows.write_all(b"20\tx\n").map_err(|_| ()).ok();
-        rows.finish()
-    };
-    let error = copy(&mut enter(&test, "limited")).expect_err("it is refused");
-    assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{error}");
-    assert_eq!(copy(&mut other).expect("others may"), 1);
     limited.batch_execute("insert into open values (1); select * from users").expect("the rest is open");
     if is_15 {
         let enlarged =
@@ -181,13 +175,17 @@ fn only_differences_are_changed() {
     let installed = vec![
         Restricted {
             table: "public.open".into(),
-            deny: Verb::ALL.to_vec(),
+            deny: Verb::ALL.map(|verb| verb.name().to_owned()).to_vec(),
             roles: vec!["limited".into(), "other".into()],
+            condition: None,
+            scratch: false,
         },
         Restricted {
             table: "public.users".into(),
-            deny: vec![Verb::Insert, Verb::Delete],
+            deny: vec!["insert".into(), "delete".into()],
             roles: vec!["limited".into()],
+            condition: None,
+            scratch: false,
         },
     ];
     assert_eq!(outcome.restricted, installed);
@@ -296,4 +294,296 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
         brief(checked.failures),
         [finding("target: public.users", "it belongs to \"postgres\", and only its owner can restrict it")]
     );
+}
+
+/// Runs `statement` as a transaction of its own; what the server says against it.
+fn refusal(client: &mut postgres::Client, statement: &str) -> Option<postgres::error::DbError> {
+    let outcome = client.batch_execute(&format!("begin; {statement}; rollback"));
+    let error = outcome.err().map(|error| error.as_db_error().expect(statement).clone());
+    client
+        .batch_execute("rollback; reset session authorization; reset role; deallocate all")
+        .expect("it answers");
+    error
+}
+
+/// Holds every statement of the table against what is expected of it: a detail of the refusal, or that it passes.
+fn hold(client: &mut postgres::Client, message: &str, paths: &[(&str, Option<&str>)]) {
+    for (statement, expected) in paths {
+        let said = refusal(client, statement);
+        let said =
+            said.as_ref().map(|said| (said.code().code(), said.message(), said.detail().unwrap_or("")));
+        assert_eq!(said, expected.map(|detail| ("25006", message, detail)), "{statement}");
+    }
+}
+
+#[test]
+fn an_update_is_refused_by_its_columns() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "alter table users add email text, add seen int; alter table parts add \"No, te\" text;
+             drop view users_view; create view users_view as select email as mail, id, seen from users;
+             grant all on users_view to limited",
+        )
+        .expect("it can be made");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+    let users = Rule {
+        columns: columns(&["email", "name"]),
+        ..rule(&["users"], &[Verb::Update, Verb::Delete], &["limited"], "no")
+    };
+    let parts =
+        Rule { columns: columns(&["No, te"]), ..rule(&["parts"], &[Verb::Update], &["limited"], "no") };
+    let rules = [users, parts];
+    assert_eq!(check(&mut us, &rules).expect("it answers").failures, []);
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    let of_users = outcome.restricted.iter().find(|it| it.table == "public.users").expect("it is restricted");
+    assert_eq!(of_users.deny, ["update(email, name)", "delete"]);
+    assert_eq!(list_restricted(&mut us).expect("it answers"), outcome.restricted);
+    assert!(install(&mut us, &rules).expect("it is installed").changed.is_empty());
+    let update = Some("UPDATE on table public.users is refused for role \"limited\".");
+    let mut paths = vec![
+        ("update users set seen = 1", None),
+        ("update users set seen = 1, id = id where name = 'x'", None),
+        ("update users set email = 'x'", update),
+        ("update users set email = email where false", update),
+        ("update users set (seen, name) = (1, 'x')", update),
+        ("update users_view set seen = 1", None),
+        ("update users_view set mail = 'x'", update),
+        ("insert into users values (1) on conflict (id) do update set seen = 1", None),
+        ("insert into users values (1) on conflict (id) do update set email = 'x'", update),
+        ("insert into users values (100)", None),
+        ("delete from users", Some("DELETE on table public.users is refused for role \"limited\".")),
+        ("update parts set id = 1", None),
+        (
+            "update parts set \"No, te\" = 'x'",
+            Some("UPDATE on table public.parts is refused for role \"limited\"."),
+        ),
+        (
+            "update parts_b1 set \"No, te\" = 'x'",
+            Some("UPDATE on table public.parts_b1 is refused for role \"limited\"."),
+        ),
+    ];
+    if us.version >= 150_000 {
+        paths.push((
+            "merge into users using (values (1)) as v (id) on users.id = v.id when matched then update set email = 'x'",
+            update,
+        ));
+        paths.push((
+            "merge into users using (values (1)) as v (id) on users.id = v.id when matched then update set seen = 1",
+            None,
+        ));
+    }
+    hold(&mut enter(&test, "limited"), "no", &paths);
+    let row = enter(&test, "limited")
+        .query_one(
+            "select columns, pgdetour.is_restricted('users', 'update'), pgdetour.is_restricted('users', 'INSERT')
+             from pgdetour.restriction where table_name = 'users'",
+            &[],
+        )
+        .expect("everybody may ask");
+    assert_eq!(row.get::<_, Vec<String>>(0), ["name", "email"]);
+    assert_eq!((row.get(1), row.get(2)), (true, false));
+    let wrong = Rule { columns: columns(&["mail"]), ..rules[0].clone() };
+    let failures = check(&mut us, &[wrong]).expect("it answers").failures;
+    assert_eq!(
+        (failures[0].object.as_str(), failures[0].message.as_str()),
+        ("target: public.users", "it has no column \"mail\"")
+    );
+}
+
+#[test]
+fn rows_are_told_apart_by_a_condition() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "alter table users add role text, add \"Old\" int default 0; update users set role = 'admin' where id = 2;
+             create table child () inherits (users); insert into child values (50, 'c', 'admin');
+             grant all on child to limited, other",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let condition = "role = 'admin' -- and nothing else";
+    let users =
+        Rule { condition: Some(condition.into()), ..rule(&["users"], &Verb::ALL, &["limited"], "no") };
+    let parts = Rule {
+        condition: Some("at < '2024-07-01' and id > 0".into()),
+        ..rule(&["parts"], &[Verb::Insert, Verb::Update, Verb::Delete], &["limited"], "no")
+    };
+    let rules = [users.clone(), parts];
+    assert_eq!(check(&mut us, &rules).expect("it answers").failures, []);
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    assert_eq!(outcome.changed, ["public.child", "public.parts", "public.users"]);
+    assert_eq!(outcome.restricted.len(), 3, "{:?}", outcome.restricted);
+    assert_eq!(outcome.restricted[2].deny, ["insert", "update", "delete", "truncate"]);
+    assert_eq!(outcome.restricted[2].condition.as_deref(), Some(condition));
+    assert_eq!(list_restricted(&mut us).expect("it answers"), outcome.restricted);
+    assert!(install(&mut us, &rules).expect("it is installed").changed.is_empty());
+    test.client()
+        .batch_execute(
+            "create table parts_0 partition of parts for values from ('2020-01-01') to ('2024-01-01')",
+        )
+        .expect("a partition that is made later");
+    test.client().batch_execute("grant all on parts_0 to limited, other").expect("it can be granted");
+    let on = |verb: &str, table: &str, rows: &str| {
+        format!("{verb} on table public.{table} is refused for role \"limited\"{rows}.")
+    };
+    let admins = format!(" on rows where {condition}");
+    let (insert, update, delete) =
+        (on("INSERT", "users", &admins), on("UPDATE", "users", &admins), on("DELETE", "users", &admins));
+    let early = " on rows where at < '2024-07-01' and id > 0";
+    let (truncate, child) = (on("TRUNCATE", "users", ""), on("UPDATE", "child", &admins));
+    let (part_a, part_0) = (on("INSERT", "parts_a", early), on("INSERT", "parts_0", early));
+    let gone = on("DELETE", "parts_a", early);
+    let paths = [
+        ("insert into users values (10, 'x', 'user')", None),
+        ("insert into users values (10, 'x', null)", None),
+        ("insert into users values (10, 'x', 'admin')", Some(insert.as_str())),
+        ("update users set name = 'x' where id = 1", None),
+        ("update users set name = 'x' where id = 2", Some(update.as_str())),
+        ("update users set role = 'user' where id = 2", Some(&update)),
+        ("update users set role = 'admin' where id = 1", Some(&update)),
+        ("update users set name = 'x' where false", None),
+        ("update users set name = 'x' where id = 50", Some(&child)),
+        ("delete from users where id = 3", None),
+        ("delete from users where id = 2", Some(&delete)),
+        ("truncate users cascade", Some(&truncate)),
+        ("insert into users_view values (10, 'x')", None),
+        ("insert into parts values (1, '2024-01-01')", Some(&part_a)),
+        ("insert into parts_a values (1, '2024-01-01')", Some(&part_a)),
+        ("insert into parts values (1, '2025-05-01')", None),
+        ("insert into parts values (1, '2023-05-01')", Some(&part_0)),
+        ("insert into parts_0 values (1, '2023-05-01')", Some(&part_0)),
+        ("insert into parts_0 values (0, '2023-05-01')", None),
+        ("delete from parts_a", Some(&gone)),
+    ];
+    hold(&mut enter(&test, "limited"), "no", &paths);
+    let passing: Vec<(&str, Option<&str>)> = paths.iter().map(|(statement, _)| (*statement, None)).collect();
+    hold(&mut enter(&test, "other"), "no", &passing);
+    for (wrong, why) in [
+        ("role =", "syntax error at or near \")\" (SQLSTATE 42601)"),
+        ("rank = 1", "column \"rank\" does not exist (SQLSTATE 42703)"),
+        ("exists (select from public.open)", "cannot use subquery in check constraint (SQLSTATE 0A000)"),
+        ("id", "argument of CHECK must be type boolean, not type integer (SQLSTATE 42804)"),
+    ] {
+        let rule = Rule { condition: Some(wrong.into()), ..users.clone() };
+        let failures = check(&mut us, &[rule]).expect("it answers").failures;
+        assert_eq!(failures[0].message, format!("its condition cannot be used: {why}"));
+    }
+    assert_eq!(
+        lift_all(&mut us).expect("it can be lifted"),
+        ["public.child", "public.parts", "public.users"]
+    );
+    let left = "select count(*) from pg_trigger where tgname like 'pgdetour%'";
+    assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+}
+
+#[test]
+fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "grant create on schema public to limited;
+             alter table users owner to limited; alter table parts owner to limited;
+             alter table parts_a owner to limited; alter table open owner to limited",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [
+        Rule {
+            patterns: vec![("public".into(), "users".into()), ("public".into(), "later_.*".into())],
+            except: vec![("public".into(), "later_not".into())],
+            ..rule(&["users"], &Verb::ALL, &["limited"], "100% frozen: 'no'")
+        },
+        rule(&["parts"], &Verb::ALL, &["limited"], "100% frozen: 'no'"),
+        Rule {
+            condition: Some("id = 7 and name like '7%'".into()),
+            patterns: vec![("public".into(), "rows.*".into()), ("public".into(), "users".into())],
+            ..rule(&["users"], &[Verb::Insert], &["other"], "seven")
+        },
+    ];
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    assert!(outcome.guard_changed);
+    let again = install(&mut us, &rules).expect("it is installed");
+    assert!(!again.guard_changed && again.changed.is_empty(), "{again:?}");
+    let mut limited = enter(&test, "limited");
+    // Made by the limited role itself, which owns what it makes.
+    limited
+        .batch_execute(
+            "create table later_one (id int primary key); create table later_not (id int);
+             create table parts_c partition of parts for values from ('2026-01-01') to ('2027-01-01');
+             create table heir () inherits (users); create table later_two as select 1 as id;
+             create table rows_other (id int); create table rows_seven (id int, name text);
+             create temporary table later_temporary (id int);
+             grant all on rows_seven, rows_other, later_one to other",
+        )
+        .expect("a limited role may make tables");
+    let detail = |what: &str| format!("{what} is refused for role \"limited\".");
+    let named: Vec<(String, Option<String>)> = [
+        ("insert into later_one values (1)", Some("INSERT on table public.later_one")),
+        ("insert into later_two values (1)", Some("INSERT on table public.later_two")),
+        ("insert into later_not values (1)", None),
+        ("insert into later_temporary values (1)", None),
+        ("insert into parts_c values (1, '2026-02-02')", Some("INSERT on table public.parts_c")),
+        ("insert into heir values (1, 'x')", Some("INSERT on table public.heir")),
+        ("insert into rows_other values (7)", None),
+        ("alter table users disable trigger user", Some("ALTER TABLE on table public.users")),
+        ("alter table users disable trigger pgdetour_restrict", Some("ALTER TABLE on table public.users")),
+        (
+            "set role staff; reset role; alter table users add x int",
+            Some("ALTER TABLE on table public.users"),
+        ),
+        ("alter table users rename to free", Some("ALTER TABLE on table public.free")),
+        ("create index on users (name)", Some("CREATE INDEX on table public.users")),
+        ("create rule r as on delete to users do instead nothing", Some("CREATE RULE on table public.users")),
+        ("drop trigger pgdetour_restrict on users", Some("DROP TRIGGER on table public.users")),
+        ("drop table users cascade", Some("DROP TABLE on table public.users")),
+        ("drop table later_one", Some("DROP TABLE on table public.later_one")),
+        ("alter table parts detach partition parts_a", Some("ALTER TABLE on table public.parts")),
+        ("alter table open add x int", None),
+        ("drop table open", None),
+        (
+            "alter table open rename to later_three; insert into later_three values (1)",
+            Some("INSERT on table public.later_three"),
+        ),
+    ]
+    .into_iter()
+    .map(|(statement, what)| (statement.to_owned(), what.map(detail)))
+    .collect();
+    let paths: Vec<(&str, Option<&str>)> =
+        named.iter().map(|(statement, what)| (statement.as_str(), what.as_deref())).collect();
+    hold(&mut limited, "100% frozen: 'no'", &paths);
+    let mut other = enter(&test, "other");
+    other
+        .batch_execute("insert into later_one values (1); insert into rows_seven values (7, 'x')")
+        .expect("it is free");
+    let said = refusal(&mut other, "insert into rows_seven values (7, '7th')").expect("it is refused");
+    assert_eq!((said.code().code(), said.message()), ("25006", "seven"));
+    // Who is not limited may do as they please, also in the name of one who is.
+    let passing = [
+        ("alter table users add x int", None),
+        ("drop table parts", None),
+        ("set role limited; alter table users disable trigger user", None),
+    ];
+    let mut admin = test.client();
+    hold(&mut admin, "", &passing);
+    let detail = "UPDATE on table public.users is refused for role \"limited\".";
+    hold(
+        &mut admin,
+        "100% frozen: 'no'",
+        &[
+            ("set session authorization limited; update users set name = 'x'", Some(detail)),
+            ("reset session authorization; update users set name = 'x'", None),
+        ],
+    );
+    let lifted = lift_all(&mut us).expect("it can be lifted");
+    assert!(lifted.contains(&"public.later_one".to_owned()), "{lifted:?}");
+    let left = "select (select count(*) from pg_event_trigger) + (select count(*) from pg_trigger where tgname like 'pgdetour%')
+        + (select count(*) from pg_class where relnamespace = 'pgdetour'::regnamespace)
+        + (select count(*) from pg_proc where pronamespace = 'pgdetour'::regnamespace)";
+    assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+    limited.batch_execute("alter table users add x int").expect("it is lifted");
 }

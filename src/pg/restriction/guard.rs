@@ -1,0 +1,127 @@
+//! The event triggers that restrict tables made later, and keep limited roles from undoing a restriction.
+
+use postgres::types::ToSql;
+use serde_json::{Value, json};
+
+use super::rule::{Definition, Rule};
+use super::{Member, resolve_condition};
+use crate::error::{Doing as _, Result};
+use crate::pg::Session;
+use crate::sql;
+
+/// Stands for the trigger's name while its statement becomes a format.
+const NAME: &str = "\u{1}";
+/// Stands for the table.
+const TABLE: &str = "\u{2}";
+
+/// One row of `pgdetour.rule`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Guarded {
+    included: Value,
+    excluded: Value,
+    roles: Vec<String>,
+    message: String,
+    kind: i32,
+    argument: String,
+    statement: String,
+}
+
+/// What a rule asks of tables that come later; `like` is one of the tables that it has now.
+pub(super) fn guarded(session: &mut Session, rule: &Rule, like: &Member) -> Result<Vec<Guarded>> {
+    let regexes = |pairs: &[(String, String)]| -> Value {
+        let anchored = |body: &str| format!("^({body})$");
+        pairs
+            .iter()
+            .map(|(schema, name)| json!({ "schema": anchored(schema), "name": anchored(name) }))
+            .collect()
+    };
+    let literal: Vec<(String, String)> =
+        rule.tables.iter().map(|(schema, name)| (regex::escape(schema), regex::escape(name))).collect();
+    let included = regexes(if rule.patterns.is_empty() { &literal } else { &rule.patterns });
+    let mut rows = Vec::new();
+    for definition in rule.definitions() {
+        let resolved = resolve_condition(session, like, &definition)?;
+        let statement = definition.create_trigger(NAME, TABLE, resolved.as_ref());
+        rows.push(Guarded {
+            included: included.clone(),
+            excluded: regexes(&rule.except),
+            roles: definition.roles.iter().cloned().collect(),
+            message: definition.message.clone(),
+            kind: Definition::kind(&definition),
+            argument: definition.argument(),
+            statement: statement.replace('%', "%%").replace(NAME, "%1$s").replace(TABLE, "%2$s"),
+        });
+    }
+    Ok(rows)
+}
+
+/// Makes the event triggers follow `wanted`, where our role may: only superusers can. Whether anything was changed.
+pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool> {
+    let row = session.query_one(&sql::restrict::READ_GUARD, &[])?;
+    if !row.get::<_, bool>("superuser") {
+        return Ok(false);
+    }
+    let (present, whole): (bool, bool) = (row.get("present"), row.get("whole"));
+    if wanted.is_empty() {
+        if present {
+            remove(session)?;
+        }
+        return Ok(present);
+    }
+    if whole && list(session)? == wanted {
+        return Ok(false);
+    }
+    session
+        .atomically(|session| {
+            session.change_script(sql::restrict::CREATE_GUARD.text)?;
+            session.change("delete from pgdetour.rule", &[])?;
+            for (at, rule) in (1_i32..).zip(wanted) {
+                let values: [&(dyn ToSql + Sync); 8] = [
+                    &at,
+                    &rule.included,
+                    &rule.excluded,
+                    &rule.roles,
+                    &rule.message,
+                    &rule.kind,
+                    &rule.argument,
+                    &rule.statement,
+                ];
+                session.change(sql::restrict::INSERT_RULE.text, &values)?;
+            }
+            Ok(())
+        })
+        .doing(|| "create event trigger \"pgdetour_guard\"".into())?;
+    Ok(true)
+}
+
+/// Removes the event triggers and what they call, when anything of it is there.
+pub(super) fn remove(session: &mut Session) -> Result<()> {
+    if session.query_one(&sql::restrict::READ_GUARD, &[])?.get("present") {
+        session
+            .atomically(|session| session.change_script(sql::restrict::DROP_GUARD.text))
+            .doing(|| "drop event trigger \"pgdetour_guard\"".into())?;
+    }
+    Ok(())
+}
+
+/// Whether our role may make event triggers.
+pub(super) fn is_possible(session: &mut Session) -> Result<bool> {
+    Ok(session.query_one(&sql::restrict::READ_GUARD, &[])?.get("superuser"))
+}
+
+fn list(session: &mut Session) -> Result<Vec<Guarded>> {
+    let rows = session.query_text(
+        "select included, excluded, roles, message, kind, argument, statement from pgdetour.rule order by ordinal",
+        &[],
+    )?;
+    let guarded = rows.iter().map(|row| Guarded {
+        included: row.get("included"),
+        excluded: row.get("excluded"),
+        roles: row.get("roles"),
+        message: row.get("message"),
+        kind: row.get("kind"),
+        argument: row.get("argument"),
+        statement: row.get("statement"),
+    });
+    Ok(guarded.collect())
+}
