@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::types::PgLsn;
 
@@ -305,8 +305,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
             let (pair, stop) = (&pair, &stop_writers);
             scope.spawn(move || write_until(pair, stop, seed));
         }
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(6) {
+        while breaks < 12 {
             let (stop, flow) = (AtomicBool::new(false), &flow);
             std::thread::scope(|scope| {
                 let run =
@@ -320,14 +319,13 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
                 }
                 // Either the walsender or the session that applies.
                 let what = if breaks % 3 == 1 { "walsender" } else { "client backend" };
-                pair.server
-                    .client()
-                    .execute(
-                        "select pg_terminate_backend(pid) from pg_stat_activity
-                         where application_name = 'pgdetour test' and backend_type = $1",
-                        &[&what],
-                    )
-                    .unwrap();
+                let mut client = pair.server.client();
+                let end = "select pg_terminate_backend(pid) from pg_stat_activity
+                            where application_name = 'pgdetour test' and backend_type = $1";
+                // On a busy machine it may not be there yet.
+                while client.execute(end, &[&what]).unwrap() == 0 && !run.is_finished() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let error = run.join().unwrap().unwrap_err();
                 assert!(error.is_connection_lost(), "{error:?}");
             });
@@ -338,7 +336,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
     for table in ALL {
         pair.assert_equal(&format!("select * from {table}"));
     }
-    assert!(breaks > 5 && applied.reached);
+    assert!(applied.reached);
     let noted = pair.rows(Side::Target, "select changes > 1000 as many from pgdetour.progress");
     assert_eq!(noted, ["(t)"]);
 }
