@@ -323,7 +323,8 @@ pub struct Quarantined {
     /// End of its transaction on the publisher.
     pub commit_lsn: String,
     /// When, by the subscriber's clock.
-    pub quarantined_at: String,
+    #[serde(rename = "quarantined_at")]
+    pub since: String,
 }
 
 /// The first `count` changes that are set aside behind `after`, or `only` one.
@@ -346,7 +347,7 @@ pub fn list(session: &mut Session, after: i64, only: Option<i64>, count: i64) ->
         message: row.get("message"),
         attempts: row.get("attempts"),
         commit_lsn: row.get::<_, PgLsn>("commit_lsn").to_string(),
-        quarantined_at: row.get("quarantined_at"),
+        since: row.get("quarantined_at"),
     };
     Ok(rows.iter().map(entry).collect())
 }
@@ -438,13 +439,12 @@ fn read_works(
     let mut works = Vec::with_capacity(rows.len());
     for row in &rows {
         let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
-        let table = match bounds.get(&name) {
-            Some(table) => Arc::clone(table),
-            None => {
-                let table = Arc::new(bind(&flow.mapping, &name)?);
-                bounds.insert(name, Arc::clone(&table));
-                table
-            }
+        let table = if let Some(table) = bounds.get(&name) {
+            Arc::clone(table)
+        } else {
+            let table = Arc::new(bind(&flow.mapping, &name)?);
+            bounds.insert(name, Arc::clone(&table));
+            table
         };
         let (old, new): (Option<Json>, Option<Json>) = (row.get("old_row"), row.get("new_row"));
         let work = match row.get("operation") {

@@ -119,7 +119,9 @@ impl Applier {
     fn settle_truncate(&mut self, item: &Item<'_>, tables: &[std::sync::Arc<Bound>]) -> Result<()> {
         let Some(quarantine) = &mut self.quarantine else { return Ok(()) };
         if tables.iter().any(|table| quarantine.holds_whole(table)) {
-            tables.iter().for_each(|table| quarantine.hold_whole(table));
+            for table in tables {
+                quarantine.hold_whole(table);
+            }
             if item.ordinal.is_none() {
                 self.note_entries(quarantine::entries(item.lsn, item.work, None, None))?;
             }
