@@ -307,7 +307,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__replay)
-            opts="-c -y -q -v -h -V --follow --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --follow --lint --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -108,6 +108,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s c -l config
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l follow -d 'Stay in the foreground and apply changes as they come until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l lint -d 'Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s y -l yes -d 'Answer the confirmation with yes'

@@ -231,6 +231,9 @@ pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
     pub follow: bool,
+    /// Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied
+    #[arg(long, conflicts_with_all = ["follow", "quarantine"])]
+    pub lint: bool,
     /// Show the changes that were set aside, try them again, or give them up; nothing else is applied
     #[arg(long, value_name = "ACTION", conflicts_with = "follow")]
     pub quarantine: Option<QuarantineAction>,

@@ -87,6 +87,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::List) => Task::ListQuarantine { id },
         Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
+        None if options.lint => Task::Lint,
         None if options.follow => Task::Follow,
         None => Task::CatchUp,
     }

@@ -74,3 +74,45 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .no_client_error()
         .no_row_lost();
 }
+
+#[test]
+fn a_mapping_that_is_missing_is_proposed_and_not_assumed() {
+    let detour = Detour::new()
+        .table("orders")
+        .detoured()
+        .on_source(
+            "alter table public.orders rename to purchases; alter table public.purchases rename note to remark",
+        )
+        .run("check")
+        .exits(3)
+        .finding("public.orders", "does not exist on the other side", "[[map]]")
+        .run("replay")
+        .with(&["--lint"])
+        .exits(0)
+        .changed(false)
+        .proposes("public.orders", PROPOSED)
+        .run("replay")
+        .exits(3)
+        .configured(PROPOSED)
+        .application("insert into public.orders (id, note) values (5000, 'through the proposal')")
+        .run("replay")
+        .exits(0)
+        .reports("/caught_up", true);
+    assert_eq!(
+        detour.source.value::<String>("select remark from public.purchases where id = 5000"),
+        "through the proposal"
+    );
+}
+
+const PROPOSED: &str =
+    "[[map]]\nfrom = \"public.orders\"\nto = \"public.purchases\"\ncolumns = { remark = \"note\" }\n";
+
+impl Detour {
+    /// The proposal for a table, in the latest answer.
+    fn proposes(self, table: &str, text: &str) -> Detour {
+        let lint = self.last().at("/report/lint").as_array().cloned().unwrap_or_default();
+        let found = lint.iter().find(|entry| entry["from"] == table).map(|entry| entry["proposal"].clone());
+        assert_eq!(found, Some(text.into()), "{}", self.last().describe());
+        self
+    }
+}

@@ -179,6 +179,11 @@ impl TableRule {
     }
 }
 
+/// Columns of the server's tables that fill themselves when an INSERT names them not.
+pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, String)>> {
+    Ok(read_facts(session, &[])?.defaulted)
+}
+
 fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
     let mut facts = Facts::default();
     for row in session.query(&sql::flow::LIST_WRITE_FACTS, &[])? {
@@ -398,7 +403,7 @@ fn pair(
 }
 
 /// Whether an expression is nothing but this column.
-fn is_column_name(expression: &str, name: &str) -> bool {
+pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
     let expression = expression.trim();
     expression == name || expression == sql::quote_identifier(name)
 }

@@ -15,6 +15,9 @@ pub mod follow;
 mod follow_tests;
 pub mod lag;
 pub mod late;
+pub mod lint;
+#[cfg(test)]
+mod lint_tests;
 pub mod mapping;
 pub mod marker;
 pub mod pgoutput;

@@ -323,8 +323,8 @@ pub struct Quarantined {
     /// End of its transaction on the publisher.
     pub commit_lsn: String,
     /// When, by the subscriber's clock.
-    #[allow(clippy::struct_field_names, reason = "the name in JSON")]
-    pub quarantined_at: String,
+    #[serde(rename = "quarantined_at")]
+    pub since: String,
 }
 
 /// The first `count` changes that are set aside behind `after`, or `only` one.
@@ -347,7 +347,7 @@ pub fn list(session: &mut Session, after: i64, only: Option<i64>, count: i64) ->
         message: row.get("message"),
         attempts: row.get("attempts"),
         commit_lsn: row.get::<_, PgLsn>("commit_lsn").to_string(),
-        quarantined_at: row.get("quarantined_at"),
+        since: row.get("quarantined_at"),
     };
     Ok(rows.iter().map(entry).collect())
 }

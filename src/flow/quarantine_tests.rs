@@ -48,7 +48,7 @@ fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
          delete from t where id = 2;
          insert into t values (100, 1100, 'theirs');
          update t set v = 2000 where id = 4;
-         update t set v = 44 where id = 4;
+         update t set note = 'four' where id = 4;
          update t set id = 200 where id = 1;
          update t set note = 'c' where id = 200;
          update t set note = 'd' where id = 6;

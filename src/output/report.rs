@@ -70,6 +70,20 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
             field("pause_ms"),
             plural(number("late_writes"), "late write")
         ),
+        Command::Replay if report.contains_key("lint") => "This becomes of the captured columns.".into(),
+        Command::Replay if report.contains_key("skipped") && !report.contains_key("transactions") => {
+            format!("Gave up {}; {} left.", plural(number("skipped"), "change"), number("quarantined"))
+        }
+        Command::Replay if report.contains_key("retried") => {
+            format!(
+                "Applied {} after all; {} left.",
+                plural(number("applied"), "change"),
+                number("quarantined")
+            )
+        }
+        Command::Replay if report.contains_key("entries") => {
+            format!("{} in quarantine.", plural(number("quarantined"), "change"))
+        }
         Command::Replay => format!(
             "Replayed {} with {}; {}.",
             plural(number("transactions"), "transaction"),

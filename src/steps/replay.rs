@@ -24,6 +24,8 @@ pub enum Task {
     CatchUp,
     /// Apply changes as they come until told to stop.
     Follow,
+    /// Show what becomes of each captured column.
+    Lint,
     /// Show what was set aside.
     ListQuarantine {
         /// Only this change.
@@ -46,6 +48,10 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     run.open(Needs::Both)?;
     match task {
         Task::CatchUp | Task::Follow => {}
+        Task::Lint => {
+            let lint = run.step("compare the schemas", Run::lint)?;
+            return Ok(json!({ "lint": lint }));
+        }
         Task::ListQuarantine { id } => return quarantine::list(run, id),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),

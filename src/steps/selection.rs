@@ -3,9 +3,10 @@
 use crate::config::Restrict;
 use crate::error::Result;
 use crate::flow::TableName;
-use crate::flow::mapping::{MapRule, Mapping};
+use crate::flow::lint::{self, TableLint};
+use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
 use crate::pattern::Selection;
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::{self, Column, Table};
 use crate::phase::Side;
 use crate::steps::Run;
 
@@ -43,8 +44,12 @@ impl Run {
 
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
-        let rules: Vec<MapRule> = self
-            .config
+        let rules = self.map_rules();
+        self.mapping(Side::Target, &rules)
+    }
+
+    fn map_rules(&self) -> Vec<MapRule> {
+        self.config
             .map
             .iter()
             .map(|map| MapRule {
@@ -54,8 +59,18 @@ impl Run {
                 columns: map.columns.clone(),
                 drop: map.drop.clone(),
             })
-            .collect();
-        self.mapping(Side::Target, &rules)
+            .collect()
+    }
+
+    /// What becomes of each captured column on the source as it is now.
+    pub fn lint(&mut self) -> Result<Vec<TableLint>> {
+        let publisher = self.selected_tables(Side::Target)?;
+        let rules = self.map_rules();
+        let subscriber = catalog::list_tables(self.source())?;
+        let defaulted = list_defaulted(self.source())?;
+        let has_default =
+            |table: &Table, column: &Column| defaulted.contains(&(TableName::of(table), column.name.clone()));
+        Ok(lint::lint(&publisher, &subscriber, &rules, &has_default))
     }
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
