@@ -1,4 +1,4 @@
-.PHONY: test demo update
+.PHONY: test demo bench update
 
 # Formatting, lints, unit and integration tests, on servers that the tests start themselves.
 test:
@@ -12,6 +12,11 @@ demo:
 	scripts/install
 	cargo build --locked --bin pgdetour --example demo
 	cargo run --locked --quiet --example demo
+
+# Speed as ratios to other ways, measured in the same run; one JSON line each.
+bench:
+	scripts/install
+	cargo bench --locked
 
 # Writes the man pages, the completions and the snapshots again from the code.
 update:
