@@ -1,4 +1,4 @@
-.PHONY: test demo bench update
+.PHONY: test test-long demo bench update
 
 # Formatting, lints, unit and integration tests, on servers that the tests start themselves.
 test:
@@ -6,6 +6,11 @@ test:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
+
+# The same tests to their full extent: every fault at every step, every seed, the large data. Takes hours.
+test-long:
+	scripts/install
+	PGDETOUR_TEST_EXTENT=long cargo test --locked --test main
 
 # The whole trip on two throwaway servers and a PgBouncer, under load; ends with a report.
 demo:

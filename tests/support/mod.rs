@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod binary;
 pub mod detour;
+pub mod extent;
 pub mod fingerprint;
 pub mod haproxy;
 pub mod pgbouncer;
