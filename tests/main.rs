@@ -1,5 +1,6 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod cases;
 mod command_line;
 mod faults;
 mod generated;

@@ -14,6 +14,7 @@ use super::change::{Row, Value};
 use super::conflict::{self, Failure};
 use super::mapping::{Mapping, TableName};
 use super::quarantine::Quarantine;
+use super::references::References;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
@@ -39,6 +40,8 @@ pub struct Applier {
     /// Where changes go that do not fit; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
+    /// What nothing else looks after where triggers do not fire.
+    pub(super) references: References,
     open: bool,
     /// End of the last transaction that is committed.
     applied: Option<PgLsn>,
@@ -125,6 +128,12 @@ impl Applier {
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        // The mirror's tables are copied one after the other, and fit each other at its end only.
+        let references = if replica_role && flow == super::FlowName::Replay.name() {
+            References::read(&mut session, mapping)?
+        } else {
+            References::default()
+        };
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
             .doing(|| format!("read the progress of the {flow} flow"))?;
@@ -139,6 +148,7 @@ impl Applier {
             replica_role,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
+            references,
             open: false,
             applied: row.map(|row| row.get("lsn")),
             open_changes: 0,
@@ -179,6 +189,11 @@ impl Applier {
     /// Whether triggers and foreign keys are passed over; if not, changes keep their order.
     pub fn replica_role(&self) -> bool {
         self.replica_role
+    }
+
+    /// A row that is to be deleted may be gone already, by a foreign key of the subscriber.
+    pub(super) fn tolerates_missing_deletes(&self) -> bool {
+        self.tolerate_missing_deletes
     }
 
     /// The subscriber's session; not to be used for changes while a transaction is open.
@@ -337,13 +352,22 @@ impl Applier {
             failure.into_error(on)
         } else {
             let planned = plan.get(at);
-            let undone = self.undo();
+            let undone = self.undo().and_then(|()| self.violated_columns(&failure));
             match undone {
-                Ok(()) => conflict::decide(planned, failure, transaction.end_lsn, on),
+                Ok(violated) => {
+                    conflict::decide(planned, failure, violated.as_deref(), transaction.end_lsn, on)
+                }
                 Err(error) => error,
             }
         };
         Err(Stopped { good: 0, error })
+    }
+
+    /// Columns of the unique index that a row ran into.
+    pub(super) fn violated_columns(&mut self, failure: &Failure) -> Result<Option<Vec<String>>> {
+        let Some((schema, index)) = failure.violated_index() else { return Ok(None) };
+        let rows = self.session.query(&sql::flow::LIST_INDEX_COLUMNS, &[&schema, &index])?;
+        Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
     }
 
     pub(super) fn undo(&mut self) -> Result<()> {
@@ -374,7 +398,9 @@ impl Applier {
                 Planned::Truncate { tables } => self.truncate(tables).map_err(|failure| (at, failure))?,
             }
         }
-        if !self.replica_role {
+        if self.replica_role {
+            self.check_references(plan)?;
+        } else {
             let checked = self
                 .session
                 .client()
@@ -390,6 +416,9 @@ impl Applier {
         rule: &BoundRule,
         step: &Step,
     ) -> std::result::Result<(), Failure> {
+        if rule.rule.condition.is_some() {
+            return self.apply_conditionally(table, rule, step);
+        }
         let keyless = rule.rule.key.is_empty();
         match step {
             Step::Insert(rows) => self.execute(rule, &statement::insert(&rule.rule), rows, None),
@@ -470,6 +499,18 @@ impl Applier {
         old: Option<&Row>,
     ) -> std::result::Result<(), Failure> {
         let expected = rows.len().max(1) as u64;
+        let found = self.affect(rule, statement, rows, old)?;
+        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// The same, however many rows are affected; how many.
+    pub(super) fn affect(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<u64, Failure> {
         let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
         for column in &statement.columns {
             arrays.push(TextArray::gather(rows, rule.positions[*column])?);
@@ -478,25 +519,43 @@ impl Applier {
             let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
             arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
         }
-        let count = expected as i64;
+        let count = rows.len().max(1) as i64;
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
         if statement.takes_count {
             params.insert(0, &count);
         }
         let prepared = self.prepare(&statement.text)?;
-        let found = self.session.client().execute(&prepared, &params)?;
-        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+        Ok(self.session.client().execute(&prepared, &params)?)
     }
 
-    /// The JSON value that a statement gives for one row.
+    /// The JSON value that a statement gives for one row, if it gives one.
     pub(super) fn query_value(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
         row: &Row,
-    ) -> std::result::Result<serde_json::Value, Failure> {
-        let rows = std::slice::from_ref(row);
+    ) -> std::result::Result<Option<serde_json::Value>, Failure> {
+        let found = self.query_rows(rule, statement, std::slice::from_ref(row))?;
+        Ok(found.first().map(|row| row.get(0)))
+    }
+
+    /// The number that a statement gives for these rows.
+    pub(super) fn query_number(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<i64, Failure> {
+        Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
+    }
+
+    fn query_rows(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<postgres::Row>, Failure> {
         let arrays = statement
             .columns
             .iter()
@@ -504,11 +563,12 @@ impl Applier {
             .collect::<Result<Vec<TextArray>>>()?;
         let mut params: Vec<&(dyn ToSql + Sync)> =
             arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let count = rows.len() as i64;
         if statement.takes_count {
-            params.push(&1_i64);
+            params.push(&count);
         }
         let prepared = self.prepare(&statement.text)?;
-        Ok(self.session.client().query_one(&prepared, &params)?.get(0))
+        Ok(self.session.client().query(&prepared, &params)?)
     }
 
     /// Each statement is prepared once.
@@ -522,7 +582,7 @@ impl Applier {
     }
 
     /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
-    fn fetch(
+    pub(super) fn fetch(
         &mut self,
         table: &Bound,
         rule: &BoundRule,

@@ -67,18 +67,18 @@ pub fn lint(
     for table in publisher.iter().filter(|table| table.root.is_none()) {
         let name = table.display();
         let own: Vec<&MapRule> = rules.iter().filter(|rule| rule.from == name).collect();
-        for rule in &own {
-            if let Some(to) = find(&rule.to) {
-                found.push(pair(table, to, Some(rule), &own, has_default));
-            }
+        let parts: Vec<(&MapRule, &Table)> =
+            own.iter().filter_map(|rule| Some((*rule, find(&rule.to)?))).collect();
+        for (rule, to) in &parts {
+            found.push(pair(table, to, Some(rule), &own, &parts, has_default));
         }
         if !own.is_empty() {
             continue;
         }
         found.push(match find(&name) {
-            Some(to) => pair(table, to, None, &[], has_default),
+            Some(to) => pair(table, to, None, &[], &[], has_default),
             None => match renamed(table, publisher, subscriber, rules) {
-                Some(to) => TableLint { to: None, ..pair(table, to, None, &[], has_default) },
+                Some(to) => TableLint { to: None, ..pair(table, to, None, &[], &[], has_default) },
                 None => TableLint {
                     from: name,
                     to: None,
@@ -112,13 +112,18 @@ fn pair(
     to: &Table,
     rule: Option<&MapRule>,
     siblings: &[&MapRule],
+    others: &[(&MapRule, &Table)],
     has_default: &dyn Fn(&Table, &Column) -> bool,
 ) -> TableLint {
     let empty = MapRule::default();
     let map = rule.unwrap_or(&empty);
     let explicit = |column: &Column| map.columns.iter().chain(&map.key).any(|(name, _)| *name == column.name);
-    let columns: Vec<ColumnLint> =
+    let mut columns: Vec<ColumnLint> =
         written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
+    // Where a table is split, a column that has no place here may have one in another part, and is told there.
+    columns.retain(|column| {
+        column.fate != Fate::Impossible || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+    });
     let by_name = |column: &Column| {
         !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)
     };
@@ -133,6 +138,12 @@ fn pair(
         lint.proposal = propose(from, to, &lint);
     }
     lint
+}
+
+/// Whether a rule writes a column of the old table somewhere.
+fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
+    let by_name = to.column(name).is_some_and(|new| !new.generated) && !rule.drop.iter().any(|it| it == name);
+    by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))
 }
 
 fn column_fate(

@@ -5,8 +5,10 @@ pub mod batch;
 #[cfg(test)]
 mod batch_tests;
 pub mod bound;
+mod carried;
 pub mod change;
 pub mod compare;
+mod conditional;
 pub mod conflict;
 pub mod copy;
 mod expression;
@@ -26,6 +28,7 @@ pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
 pub mod sequences;
+mod references;
 mod settle;
 pub mod slot;
 pub mod snapshot;

@@ -300,7 +300,7 @@ pub struct Quarantined {
     pub table: String,
     /// What the publisher did.
     pub operation: String,
-    /// Why it is here: `row_missing`, `row_exists`, `constraint`, …; `follows`: behind an earlier change of its row.
+    /// Why it is here: `update_missing`, `insert_exists`, `check`, …; `follows`: behind an earlier change of its row.
     pub kind: String,
     /// What identifies the row; none when the whole table is held.
     pub key: Option<Json>,

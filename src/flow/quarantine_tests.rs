@@ -57,10 +57,10 @@ fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
     let applied = drain(&flow).unwrap();
     assert_eq!(applied.conflicts, 4);
     let waiting = [
-        r#"public.t update row_missing {"id":"1"}"#,
-        r#"public.t delete row_missing {"id":"2"}"#,
-        r#"public.t insert constraint {"id":"100"}"#,
-        r#"public.t update constraint {"id":"4"}"#,
+        r#"public.t update update_missing {"id":"1"}"#,
+        r#"public.t delete delete_missing {"id":"2"}"#,
+        r#"public.t insert check {"id":"100"}"#,
+        r#"public.t update check {"id":"4"}"#,
         r#"public.t update follows {"id":"4"}"#,
         r#"public.t update follows {"id":"1"} {"id":"200"}"#,
         r#"public.t update follows {"id":"200"}"#,
@@ -133,9 +133,9 @@ fn tables_without_keys_and_truncate_are_held_whole() {
     assert_eq!(
         told(&pair),
         [
-            "public.bag update row_missing all",
+            "public.bag update update_missing all",
             "public.bag insert follows all",
-            r#"public.t delete row_missing {"id":"1"}"#,
+            r#"public.t delete delete_missing {"id":"1"}"#,
             r#"public.t insert follows {"id":"1"}"#,
             "public.log insert constraint all",
             "public.log truncate follows all",

@@ -102,7 +102,9 @@ impl Applier {
                 }
                 let item = items[0];
                 let is_of_data = failure.is_of_data();
-                let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+                let violated = self.violated_columns(&failure)?;
+                let misfit =
+                    conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
                 if !is_of_data {
                     return Err(misfit.into_error());
                 }
@@ -135,7 +137,9 @@ impl Applier {
             }
             self.undo()?;
             let is_of_data = failure.is_of_data();
-            let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+            let violated = self.violated_columns(&failure)?;
+            let misfit =
+                conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
             if !is_of_data {
                 return Err(misfit.into_error());
             }
@@ -204,9 +208,10 @@ impl Applier {
             let present = |column: usize| row[rule.positions[column]] != Value::Unchanged;
             let asked = statement::values(&rule.rule, present);
             match self.query_value(rule, &asked, row) {
-                Ok(values) => {
+                Ok(Some(values)) => {
                     mapped.insert(rule.rule.to.to_string(), values);
                 }
+                Ok(None) => {}
                 // An expression that fails has no value to show; that it fails is in the message.
                 Err(failure) if !failure.is_fatal() => self.undo()?,
                 Err(failure) => return Err(failure.into_error(self.session.side.name())),

@@ -58,6 +58,7 @@ impl Run {
                 key: map.key.clone(),
                 columns: map.columns.clone(),
                 drop: map.drop.clone(),
+                condition: map.condition.clone(),
             })
             .collect()
     }
