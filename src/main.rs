@@ -88,6 +88,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
+        None if options.rehearse => Task::Rehearse { sample: options.sample },
         None if options.follow => Task::Follow,
         None => Task::CatchUp,
     }

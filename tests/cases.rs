@@ -24,7 +24,8 @@ impl Case {
     /// All cases, by name: those whose changes fit, or the others.
     fn find(conflicts: bool) -> Vec<Case> {
         let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-        let folders = std::fs::read_dir(&all).expect("tests/cases is there").flatten().map(|entry| entry.path());
+        let folders =
+            std::fs::read_dir(&all).expect("tests/cases is there").flatten().map(|entry| entry.path());
         let mut cases: Vec<Case> = folders
             .filter(|folder| folder.is_dir() && folder.join("mend.sql").exists() == conflicts)
             .map(|folder| {
@@ -166,6 +167,9 @@ fn what_the_case_folders_map_arrives_as_they_expect() {
     for case in &cases {
         case.run("changes.sql", &detour.source, &detour.application_conninfo());
     }
+    detour = detour.run("replay").with(&["--rehearse"]).exits(0).changed(false).reports("/failed", 0);
+    assert!(detour.last().at("/report/rows").as_u64() > Some(50), "{}", detour.last().describe());
+    detour = detour.run("replay").with(&["--rehearse", "--sample", "2"]).exits(0).reports("/failed", 0);
     detour = detour.run("replay").exits(0).reports("/caught_up", true);
     detour = detour.run("verify").exits(0).reports("/equal", true);
     let mut mistakes = Vec::new();
@@ -173,11 +177,29 @@ fn what_the_case_folders_map_arrives_as_they_expect() {
         let compared = lines_about(case, detour.last().at("/report/tables"), |table| {
             format!("equal {}: {} rows\n", table["table"].as_str().unwrap_or_default(), table["rows_source"])
         });
-        let found = format!("{}{}\n{compared}", lines_about(case, &lint, lint_lines).trim_start(), case.tables(&detour.source));
+        let found = format!(
+            "{}{}\n{compared}",
+            lines_about(case, &lint, lint_lines).trim_start(),
+            case.tables(&detour.source)
+        );
         case.settle(&found, &mut mistakes);
     }
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
     detour.run("cutback").exits(0);
+}
+
+/// A row that would not fit, in a line.
+fn failure_line(failure: &Value) -> String {
+    let text = |key: &str| failure[key].as_str().unwrap_or("-");
+    format!(
+        "  {} {}: {}, column {}, SQLSTATE {}, constraint {}\n",
+        text("table"),
+        text("key"),
+        text("message"),
+        text("column"),
+        text("sqlstate"),
+        text("constraint"),
+    )
 }
 
 /// Its entries in the quarantine, one a line.
@@ -212,15 +234,28 @@ fn what_the_case_folders_make_conflict_stops_or_is_set_aside_and_fits_in_the_end
     for case in &cases {
         let before = case.tables(&detour.source);
         case.run("changes.sql", &detour.source, &detour.application_conninfo());
+        detour = detour.run("replay").with(&["--rehearse"]).ends();
+        let failures = detour.last().at("/report/failures");
+        let mut found = format!("rehearse\n{}\nstop\n", lines_about(case, failures, failure_line));
+        let code = if failures.as_array().is_some_and(Vec::is_empty) { 0 } else { 8 };
+        assert_eq!(detour.last().code(), Some(code), "{}", detour.last().describe());
         detour = detour.run("replay").exits(8);
         let error = detour.last().at("/error").clone();
-        let mut found = String::from("stop\n");
         for key in ["kind", "message", "detail", "hint"] {
             let _ = writeln!(found, "  {key}: {}", without_positions(error[key].as_str().unwrap_or("-")));
         }
-        assert_eq!(case.tables(&detour.source), before, "{}: the transaction left something behind", case.name);
+        assert_eq!(
+            case.tables(&detour.source),
+            before,
+            "{}: the transaction left something behind",
+            case.name
+        );
 
-        detour = detour.reconfigured("\"stop\"", "\"quarantine\"").run("replay").exits(0).reports("/caught_up", true);
+        detour = detour
+            .reconfigured("\"stop\"", "\"quarantine\"")
+            .run("replay")
+            .exits(0)
+            .reports("/caught_up", true);
         detour = detour.run("replay").with(&["--quarantine", "list"]).exits(0);
         found.push_str("\nquarantine\n");
         found.push_str(&lines_about(case, detour.last().at("/report/entries"), entry_line));

@@ -10,6 +10,7 @@ mod journey;
 mod json;
 mod layers;
 mod quarantine;
+mod random;
 mod readme;
 mod refusals;
 mod support;

@@ -260,7 +260,10 @@ fn a_map_goes_from_one_table_to_another() {
         ]
     );
     let twice = "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\n[[map]]\nfrom = \"A.B\"\nto = \"a.c\"\n";
-    assert_eq!(mistakes(twice), ["5: table \"a.b\" is mapped twice to \"a.c\" | Write one [[map]] for each pair of tables."]);
+    assert_eq!(
+        mistakes(twice),
+        ["5: table \"a.b\" is mapped twice to \"a.c\" | Write one [[map]] for each pair of tables."]
+    );
     let differs =
         "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\nkey = { id = \"id\" }\ncolumns = { id = \"id + 1\" }\n";
     assert_eq!(

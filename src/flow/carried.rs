@@ -12,20 +12,41 @@ use crate::error::{Doing as _, Error, Result};
 use crate::pg::Session;
 use crate::sql;
 
-/// How many rows are carried at once, and so the most that are in memory.
+/// How many rows are carried at once at most.
 const ROWS_AT_ONCE: usize = 2000;
+/// How many bytes are to be in memory: after a chunk of wide rows the next one has fewer of them.
+const BYTES_AT_ONCE: usize = 4 << 20;
+/// How many rows are read before it is known how wide they are.
+const ROWS_AT_FIRST: usize = 50;
 
 /// Values of one old column in a chunk of rows.
 pub(super) type Texts = Vec<Option<String>>;
 
-/// Reads these old columns of all rows that a rule is for, or of the first `limit`, as columns of text, in chunks of one
-/// snapshot.
+/// Some rows of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// At most so many.
+    pub(super) rows: u64,
+    /// The planner's estimate of how many there are.
+    pub(super) of: f64,
+}
+
+impl Sample {
+    /// Pages from all over the table, about twice as many as are needed.
+    fn clause(self) -> String {
+        let percent = 200.0 * self.rows as f64 / self.of.max(1.0);
+        if percent < 100.0 { format!(" tablesample system ({percent})") } else { String::new() }
+    }
+}
+
+/// Reads these old columns of all rows that a rule is for, or of a `sample`, as columns of text, in chunks of one snapshot;
+/// until `take` has had enough.
 pub(super) fn read_old_rows(
     publisher: &mut Session,
     rule: &TableRule,
     columns: &[usize],
-    limit: Option<u64>,
-    take: &mut dyn FnMut(&[Texts], usize) -> Result<()>,
+    sample: Option<Sample>,
+    take: &mut dyn FnMut(&[Texts], usize) -> Result<bool>,
 ) -> Result<()> {
     let on = publisher.side.name();
     let doing = format!("read table \"{}\"", rule.from);
@@ -35,11 +56,10 @@ pub(super) fn read_old_rows(
         .map(|at| format!("\"old\".{}::text", sql::quote_identifier(&rule.old_columns[*at].name)))
         .collect();
     let only = if rule.from_partitioned { "" } else { "only " };
-    let sample = limit.map_or_else(String::new, |limit| {
-        // Rows from all over the table cost no more than the first ones, and tell more.
-        format!(" order by pg_catalog.hashtext(\"old\".ctid::text) limit {limit}")
-    });
-    let text = format!("select {} from {only}{} as \"old\"{sample}", list.join(", "), rule.from.quoted());
+    let (clause, limit) =
+        sample.map_or_else(Default::default, |sample| (sample.clause(), format!(" limit {}", sample.rows)));
+    let text =
+        format!("select {} from {only}{} as \"old\"{clause}{limit}", list.join(", "), rule.from.quoted());
     let client = publisher.client();
     let mut transaction = client
         .build_transaction()
@@ -48,16 +68,20 @@ pub(super) fn read_old_rows(
         .start()
         .map_err(|error| failed(&error))?;
     let portal = transaction.bind(&text, &[]).map_err(|error| failed(&error))?;
+    let mut next = ROWS_AT_FIRST;
     loop {
-        let rows = transaction
-            .query_portal(&portal, ROWS_AT_ONCE as i32)
-            .map_err(|error| failed(&error))?;
+        let rows = transaction.query_portal(&portal, next as i32).map_err(|error| failed(&error))?;
         if rows.is_empty() {
             return Ok(());
         }
         let gather = |at: usize| -> Texts { rows.iter().map(|row| row.get(at)).collect() };
         let chunk: Vec<Texts> = (0..columns.len()).map(gather).collect();
-        take(&chunk, rows.len())?;
+        let texts = chunk.iter().flatten().flatten();
+        let bytes: usize = texts.map(|text| text.len() + 32).sum();
+        next = (BYTES_AT_ONCE * rows.len() / bytes.max(1)).clamp(1, ROWS_AT_ONCE);
+        if !take(&chunk, rows.len())? {
+            return Ok(());
+        }
     }
 }
 
@@ -107,10 +131,10 @@ impl<'a> Carried<'a> {
             if chunk.is_empty() {
                 params.push(&count);
             }
-            let found = source
-                .query_text(text, &params)
-                .doing(|| format!("compare table \"{}\"", self.rule.to))?;
-            found.iter().try_for_each(&mut *take)
+            let found =
+                source.query_text(text, &params).doing(|| format!("compare table \"{}\"", self.rule.to))?;
+            found.iter().try_for_each(&mut *take)?;
+            Ok(true)
         })
     }
 

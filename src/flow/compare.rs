@@ -155,9 +155,8 @@ pub(super) struct Hashed {
 impl Hashed {
     /// From a row count and a `numeric`'s text.
     pub(super) fn read(rows: i64, sum: &str) -> Result<Hashed> {
-        let sum = sum
-            .parse()
-            .map_err(|_| Error::Internal { message: format!("\"{sum}\" is no sum of hashes") })?;
+        let sum =
+            sum.parse().map_err(|_| Error::Internal { message: format!("\"{sum}\" is no sum of hashes") })?;
         Ok(Hashed { rows, sum })
     }
 
@@ -178,9 +177,8 @@ impl Shape {
     fn of(rules: &[&TableRule]) -> Shape {
         let mut columns: Vec<String> = rules[0].columns.iter().map(|column| column.name.clone()).collect();
         // What one of several tables does not write has a value that the other side does not know.
-        columns.retain(|name| {
-            rules.iter().all(|rule| rule.columns.iter().any(|column| column.name == *name))
-        });
+        columns
+            .retain(|name| rules.iter().all(|rule| rule.columns.iter().any(|column| column.name == *name)));
         let key_of = |rule: &TableRule| {
             let mut key: Vec<String> = rule.key.iter().map(|column| column.name.clone()).collect();
             key.sort_unstable();
@@ -194,11 +192,7 @@ impl Shape {
     }
 
     /// `row(…)::text` of the key and of all columns.
-    pub(super) fn texts(
-        &self,
-        rule: &TableRule,
-        text: impl Fn(&MappedColumn) -> String,
-    ) -> (String, String) {
+    pub(super) fn texts(&self, rule: &TableRule, text: impl Fn(&MappedColumn) -> String) -> (String, String) {
         let row = |names: &[String], from: &[MappedColumn]| {
             let find = |name: &String| {
                 from.iter().chain(&rule.columns).find(|column| column.name == *name).map(&text)
@@ -289,7 +283,8 @@ fn select_own(target: &mut Session, rule: &TableRule, shape: &Shape) -> Result<O
         _ => format!("({}\n)::text", column.expression),
     };
     let (key, all) = shape.texts(rule, text);
-    let filter = condition.map_or_else(String::new, |condition| format!(" where ({}\n)", condition.expression));
+    let filter =
+        condition.map_or_else(String::new, |condition| format!(" where ({}\n)", condition.expression));
     // Rows of inheriting tables are compared with those tables.
     let only = if rule.from_partitioned { "" } else { "only " };
     Ok(Some(format!(

@@ -13,10 +13,7 @@ use super::statement::{self, Statement};
 use crate::sql;
 
 /// What a statement reads of staged rows, beside the condition.
-fn reads_with_condition<'a>(
-    rule: &TableRule,
-    columns: impl Iterator<Item = &'a MappedColumn>,
-) -> Vec<usize> {
+fn reads_with_condition<'a>(rule: &TableRule, columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
     let condition = rule.condition.iter().flat_map(|condition| condition.reads.iter().copied());
     let mut reads: Vec<usize> =
         columns.flat_map(|column| column.reads.iter().copied()).chain(condition).collect();
@@ -45,7 +42,7 @@ fn count(rule: &TableRule) -> Statement {
 }
 
 /// Inserts rows that belong there; with `absent` only those whose key is not there.
-fn insert(rule: &TableRule, absent: bool) -> Statement {
+pub(super) fn insert(rule: &TableRule, absent: bool) -> Statement {
     let values: Vec<&MappedColumn> = rule.columns.iter().collect();
     let key: &[MappedColumn] = if absent { &rule.key } else { &[] };
     let columns = reads_with_condition(rule, rule.columns.iter().chain(key));

@@ -187,7 +187,8 @@ pub fn describe(
         Failure::Rows { found: 0, .. } if matches!(step, Step::Delete(_)) => (
             "delete_missing",
             format!("the row that {verb} table \"{name}\" removes is missing on {on}"),
-            "Find out who deleted the row there; insert it again, or skip the change in quarantine.".to_owned(),
+            "Find out who deleted the row there; insert it again, or skip the change in quarantine."
+                .to_owned(),
         ),
         Failure::Rows { found: 0, .. } => (
             "update_missing",
@@ -273,7 +274,9 @@ fn of_server(
         "23502" => (
             "not_null",
             message,
-            format!("Give the column an expression that is never null in its [[map]], or a default, or drop NOT NULL, and {again}."),
+            format!(
+                "Give the column an expression that is never null in its [[map]], or a default, or drop NOT NULL, and {again}."
+            ),
         ),
         code if code.starts_with("23") => (
             match code {

@@ -111,7 +111,8 @@ fn refused(rule: &TableRule, column: &MappedColumn, said: &ServerError) -> Findi
 
 fn refused_condition(from: &str, condition: &Condition, said: &ServerError) -> Finding {
     let hint = said.hint.clone().unwrap_or_else(|| {
-        "Write SQL over the old row's columns that is true or false, such as where = \"kind = 'person'\".".into()
+        "Write SQL over the old row's columns that is true or false, such as where = \"kind = 'person'\"."
+            .into()
     });
     let message = format!("where = \"{}\" cannot be evaluated: {said}", condition.expression);
     finding(from, message, hint)

@@ -122,7 +122,8 @@ fn pair(
         written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
     // Where a table is split, a column that has no place here may have one in another part, and is told there.
     columns.retain(|column| {
-        column.fate != Fate::Impossible || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+        column.fate != Fate::Impossible
+            || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
     });
     let by_name = |column: &Column| {
         !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)

@@ -118,7 +118,7 @@ pub struct TableRule {
     /// Its rows on the subscriber are in its partitions.
     pub to_partitioned: bool,
     /// The rule that it comes from; `None`: by name.
-    rule: Option<usize>,
+    pub(super) rule: Option<usize>,
 }
 
 /// How all tables of the publisher map to the subscriber's.
@@ -193,7 +193,9 @@ impl Mapping {
         for group in &mut groups {
             let names: HashSet<&TableName> = group.iter().map(|rule| &rule.from).collect();
             group.retain(|rule| rule.from_root.as_ref().is_none_or(|root| !names.contains(root)));
-            group.sort_by(|one, other| (&one.from.schema, &one.from.name).cmp(&(&other.from.schema, &other.from.name)));
+            group.sort_by(|one, other| {
+                (&one.from.schema, &one.from.name).cmp(&(&other.from.schema, &other.from.name))
+            });
         }
         groups.sort_by(|one, other| one[0].to.to_string().cmp(&other[0].to.to_string()));
         groups
@@ -465,7 +467,10 @@ fn pair(
         complete,
         identity,
         from_partitioned: from.partitioned,
-        from_root: from.root.as_ref().map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() }),
+        from_root: from
+            .root
+            .as_ref()
+            .map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() }),
         to_partitioned: to.partitioned,
         rule: at,
     }

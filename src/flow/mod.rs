@@ -27,8 +27,9 @@ pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
-pub mod sequences;
 mod references;
+pub mod rehearse;
+pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;

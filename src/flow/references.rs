@@ -61,19 +61,23 @@ impl References {
 
 impl ForeignKey {
     /// `c` has values in all of its columns.
-    fn is_complete(&self, alias: &str) -> String {
+    pub(super) fn is_complete(&self, alias: &str) -> String {
         let test = |column: &String| format!("{alias}.{} is not null", sql::quote_identifier(column));
         self.columns.iter().map(test).collect::<Vec<_>>().join(" and ")
     }
 
     /// Its parent is not there.
     fn has_no_parent(&self, alias: &str) -> String {
+        self.has_no_parent_in(&self.referenced, alias)
+    }
+
+    /// Its parent is not in this table.
+    pub(super) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
         let equal = |(column, referenced): (&String, &String)| {
             format!("p.{} = {alias}.{}", sql::quote_identifier(referenced), sql::quote_identifier(column))
         };
-        let pairs: Vec<String> =
-            self.columns.iter().zip(&self.referenced_columns).map(equal).collect();
-        format!("not exists (select from {} as p where {})", self.referenced.quoted(), pairs.join(" and "))
+        let pairs: Vec<String> = self.columns.iter().zip(&self.referenced_columns).map(equal).collect();
+        format!("not exists (select from {} as p where {})", parent.quoted(), pairs.join(" and "))
     }
 
     /// Whether a row, found by its key, lacks its parent.
@@ -97,7 +101,8 @@ impl ForeignKey {
         if positions.len() < self.referenced_columns.len() {
             return None;
         }
-        let equal = |(column, at): (&String, &usize)| format!("c.{} = s.k{at}", sql::quote_identifier(column));
+        let equal =
+            |(column, at): (&String, &usize)| format!("c.{} = s.k{at}", sql::quote_identifier(column));
         let refers: Vec<String> = self.columns.iter().zip(&positions).map(equal).collect();
         let columns = statement::columns_read(rule.key.iter());
         let text = format!(

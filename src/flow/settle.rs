@@ -103,8 +103,7 @@ impl Applier {
                 let item = items[0];
                 let is_of_data = failure.is_of_data();
                 let violated = self.violated_columns(&failure)?;
-                let misfit =
-                    conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
+                let misfit = conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
                 if !is_of_data {
                     return Err(misfit.into_error());
                 }
@@ -138,8 +137,7 @@ impl Applier {
             self.undo()?;
             let is_of_data = failure.is_of_data();
             let violated = self.violated_columns(&failure)?;
-            let misfit =
-                conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
+            let misfit = conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
             if !is_of_data {
                 return Err(misfit.into_error());
             }

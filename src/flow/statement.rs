@@ -203,8 +203,7 @@ pub fn update_whole(rule: &TableRule) -> Statement {
 pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let is_known = |column: &&MappedColumn| column.reads.iter().all(|at| present(*at));
     let values: Vec<&MappedColumn> = rule.columns.iter().filter(is_known).collect();
-    let condition =
-        rule.condition.as_ref().filter(|condition| condition.reads.iter().all(|at| present(*at)));
+    let condition = rule.condition.as_ref().filter(|condition| condition.reads.iter().all(|at| present(*at)));
     let mut columns = columns_read(values.iter().copied());
     columns.extend(condition.iter().flat_map(|condition| condition.reads.iter().copied()));
     columns.sort_unstable();

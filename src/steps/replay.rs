@@ -15,7 +15,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, names, preconditions, quarantine};
+use crate::steps::{Needs, Run, names, preconditions, quarantine, rehearsal};
 
 /// What the command is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub enum Task {
     Follow,
     /// Show what becomes of each captured column.
     Lint,
+    /// Try the mapping on the rows that are there.
+    Rehearse {
+        /// Only so many of each table.
+        sample: Option<u64>,
+    },
     /// Show what was set aside.
     ListQuarantine {
         /// Only this change.
@@ -52,6 +57,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             let lint = run.step("compare the schemas", Run::lint)?;
             return Ok(json!({ "lint": lint }));
         }
+        Task::Rehearse { sample } => return rehearsal::run(run, sample),
         Task::ListQuarantine { id } => return quarantine::list(run, id),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),

@@ -38,7 +38,11 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
         let leads_there = |table: &&catalog::Table| {
             rules.iter().any(|rule| {
                 let is_it = table.schema == rule.from.schema && table.name == rule.from.name;
-                is_it || table.root.as_ref().is_some_and(|(schema, name)| *schema == rule.from.schema && *name == rule.from.name)
+                is_it
+                    || table
+                        .root
+                        .as_ref()
+                        .is_some_and(|(schema, name)| *schema == rule.from.schema && *name == rule.from.name)
             })
         };
         let estimate: f64 = estimates.iter().filter(leads_there).map(|table| table.rows_estimate).sum();
