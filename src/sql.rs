@@ -145,6 +145,7 @@ statements! {
         LIST_QUARANTINED = "list_quarantined",
         LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
         LIST_TABLE_COPIES = "list_table_copies",
+        LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         READ_COPY_MEMORY = "read_copy_memory",

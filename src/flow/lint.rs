@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::doubts::{Doubt, Keys, Way, list_doubts};
 use super::mapping::{MapRule, is_column_name};
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
@@ -51,8 +52,32 @@ pub struct TableLint {
     pub columns: Vec<ColumnLint>,
     /// Columns of the subscriber's table that are NOT NULL, have no default, and get no value.
     pub without_value: Vec<String>,
+    /// What only the data can tell: a rehearsal does.
+    pub doubts: Vec<Doubt>,
     /// Text of a `[[map]]` that might be meant.
     pub proposal: Option<String>,
+}
+
+/// Adds what the keys of both sides leave open.
+pub fn add_doubts(
+    lints: &mut [TableLint],
+    tables: (&[Table], &[Table]),
+    rules: &[MapRule],
+    keys: (&Keys, &Keys),
+) {
+    let find = |tables: &'_ [Table], name: &str| tables.iter().position(|table| table.display() == name);
+    let way = |lint: &TableLint| {
+        let (from, to) = (find(tables.0, &lint.from)?, find(tables.1, lint.to.as_ref()?)?);
+        let rule = rules.iter().find(|rule| rule.from == lint.from && Some(&rule.to) == lint.to.as_ref());
+        Some(Way { from: &tables.0[from], to: &tables.1[to], rule })
+    };
+    let ways: Vec<Option<Way<'_>>> = lints.iter().map(way).collect();
+    let all: Vec<Way<'_>> = ways.iter().flatten().copied().collect();
+    for (lint, way) in lints.iter_mut().zip(&ways) {
+        if let Some(way) = way {
+            lint.doubts = list_doubts(*way, &all, keys.0, keys.1);
+        }
+    }
 }
 
 /// Looks at all captured tables; `has_default` tells of a subscriber's column whether it fills itself.
@@ -84,6 +109,7 @@ pub fn lint(
                     to: None,
                     columns: written(table).map(without_place).collect(),
                     without_value: Vec::new(),
+                    doubts: Vec::new(),
                     proposal: None,
                 },
             },
@@ -133,8 +159,14 @@ fn pair(
         .filter(|column| !has_default(to, column))
         .map(|column| column.name.clone())
         .collect();
-    let mut lint =
-        TableLint { from: from.display(), to: Some(to.display()), columns, without_value, proposal: None };
+    let mut lint = TableLint {
+        from: from.display(),
+        to: Some(to.display()),
+        columns,
+        without_value,
+        doubts: Vec::new(),
+        proposal: None,
+    };
     if rule.is_none() {
         lint.proposal = propose(from, to, &lint);
     }

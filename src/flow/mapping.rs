@@ -239,6 +239,11 @@ pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, Strin
     Ok(read_facts(session, &[])?.defaulted)
 }
 
+/// Columns of the unique keys of the server's tables that hold for all rows and at once.
+pub fn list_unique_keys(session: &mut Session) -> Result<HashMap<TableName, Vec<Vec<String>>>> {
+    Ok(read_facts(session, &[])?.unique_keys)
+}
+
 fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
     let mut facts = Facts::default();
     for row in session.query(&sql::flow::LIST_WRITE_FACTS, &[])? {

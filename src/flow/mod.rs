@@ -11,6 +11,7 @@ pub mod compare;
 mod conditional;
 pub mod conflict;
 pub mod copy;
+pub mod doubts;
 mod expression;
 pub mod follow;
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub fn rehearse(
         Stage { session: subscriber, copies: HashMap::new(), heed, rehearsal: Rehearsal::default() };
     stage.execute("begin; set constraints all immediate")?;
     for (at, rules) in mapping.by_target().iter().enumerate() {
-        let copy = stage.copy_table(rules[0], at, rules)?;
+        let copy = stage.copy_table(rules[0], at)?;
         for rule in rules {
             let sample = sample.map(|rows| Sample { rows, of: estimates(&rule.from) });
             stage.try_rows(publisher, rule, &copy, sample)?;
@@ -120,33 +120,35 @@ impl Stage<'_> {
     }
 
     /// A temporary table with everything of the real one that a row can fail at, and nothing that outlives a rollback.
-    fn copy_table(
-        &mut self,
-        rule: &TableRule,
-        at: usize,
-        rules: &[&std::sync::Arc<TableRule>],
-    ) -> Result<TableName> {
+    fn copy_table(&mut self, rule: &TableRule, at: usize) -> Result<TableName> {
         let copy = TableName { schema: "pg_temp".into(), name: format!("pgdetour_rehearsal_{at}") };
         let quoted = copy.quoted();
         self.execute(&format!(
-            "create temporary table {} (like {} including all excluding comments excluding statistics)",
+            "create temporary table {} (like {} including all excluding indexes excluding comments excluding statistics)",
             sql::quote_identifier(&copy.name),
             rule.to.quoted()
         ))?;
-        // Numbers of the real sequences are not to be used up for rows that nobody keeps.
         let place: [&(dyn ToSql + Sync); 2] = [&rule.to.schema, &rule.to.name];
-        for row in self.session.query(&sql::flow::LIST_SEQUENCE_DEFAULTS, &place)? {
-            let column: String = row.get("column_name");
-            if rules.iter().all(|rule| rule.columns.iter().any(|written| written.name == column)) {
-                continue;
+        // Numbers of the real sequences are not to be used up for rows that nobody keeps.
+        let columns = self.session.query(&sql::flow::LIST_SEQUENCE_DEFAULTS, &place)?;
+        let columns: Vec<String> = columns.iter().map(|row| row.get("column_name")).collect();
+        if !columns.is_empty() {
+            let sequence = format!("{}_numbers", copy.name);
+            self.execute(&format!("create temporary sequence {sequence}"))?;
+            for column in columns {
+                let column = sql::quote_identifier(&column);
+                self.execute(&format!(
+                    "alter table {quoted} alter {column} set default pg_catalog.nextval('pg_temp.{sequence}')"
+                ))?;
             }
-            let column = sql::quote_identifier(&column);
-            self.execute(&format!(
-                "alter table {quoted} alter {column} drop default, alter {column} drop not null"
-            ))
-            // A key's column stays NOT NULL; then its number is taken after all.
-            .or_else(|error| {
-                if error.is_sqlstate(&SqlState::INVALID_TABLE_DEFINITION) { Ok(()) } else { Err(error) }
+        }
+        for row in self.session.query(&sql::flow::LIST_UNIQUE_DEFINITIONS, &place)? {
+            let name = sql::quote_identifier(row.get("index_name"));
+            let definition: &str = row.get("definition");
+            self.execute(&if row.get("is_constraint") {
+                format!("alter table {quoted} add constraint {name} {definition}")
+            } else {
+                format!("create unique index {name} on {quoted} {definition}")
             })?;
         }
         if rule.to_partitioned {
