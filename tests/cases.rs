@@ -159,7 +159,9 @@ fn lint_lines(entry: &Value) -> String {
 fn what_the_case_folders_map_arrives_as_they_expect() {
     let cases = Case::find(false);
     let mut detour = Detour::new();
-    cases.iter().for_each(|case| case.make(&detour.source));
+    for case in &cases {
+        case.make(&detour.source);
+    }
     detour = detour.detoured();
     for case in &cases {
         case.run("maintenance.sql", &detour.source, &detour.source.conninfo("dba"));
@@ -227,7 +229,9 @@ fn entry_line(entry: &Value) -> String {
 fn what_the_case_folders_make_conflict_stops_or_is_set_aside_and_fits_in_the_end() {
     let cases = Case::find(true);
     let mut detour = Detour::new().configured("[replay]\non_conflict = \"stop\"");
-    cases.iter().for_each(|case| case.make(&detour.source));
+    for case in &cases {
+        case.make(&detour.source);
+    }
     detour = detour.detoured();
     for case in &cases {
         case.run("maintenance.sql", &detour.source, &detour.source.conninfo("dba"));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
@@ -12,7 +13,7 @@ use super::batch::{self, Planned, Step, Transaction};
 use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
-use super::mapping::{Mapping, TableName};
+use super::mapping::{Mapping, TableName, TableRule};
 use super::quarantine::Quarantine;
 use super::references::References;
 use super::statement::{self, Statement};
@@ -33,7 +34,7 @@ pub struct Applier {
     lookup: Option<Session>,
     flow: &'static str,
     detour: String,
-    sources: HashMap<TableName, Vec<TableName>>,
+    sources: HashMap<TableName, Vec<Arc<TableRule>>>,
     statements: HashMap<String, postgres::Statement>,
     /// Triggers and foreign keys do not fire for what is applied.
     pub(super) replica_role: bool,
@@ -632,12 +633,17 @@ impl Applier {
         let mut targets: Vec<String> = Vec::new();
         for rule in tables.iter().flat_map(|table| &table.rules) {
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
-            if let Some(other) = others.iter().find(|name| !emptied(name)) {
+            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
                 return Err(Failure::PartialTruncate {
                     from: rule.rule.from.to_string(),
                     to: rule.rule.to.to_string(),
-                    other: other.to_string(),
+                    other: other.from.to_string(),
                 });
+            }
+            if !kept.is_empty() {
+                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
+                continue;
             }
             let target = rule.rule.target();
             if !targets.contains(&target) {
@@ -666,10 +672,10 @@ impl Applier {
 }
 
 /// Which tables of the publisher have their rows in each of the subscriber's.
-fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
-    let mut sources: HashMap<TableName, Vec<TableName>> = HashMap::new();
+fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<Arc<TableRule>>> {
+    let mut sources: HashMap<TableName, Vec<Arc<TableRule>>> = HashMap::new();
     for rule in mapping.pairs().filter(|rule| !rule.from_partitioned) {
-        sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
+        sources.entry(rule.to.clone()).or_default().push(Arc::clone(rule));
     }
     sources
 }

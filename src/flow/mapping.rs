@@ -228,6 +228,21 @@ impl TableRule {
         reads.into_iter().collect()
     }
 
+    /// Columns of the key that have one value in all of its rows.
+    pub fn constants(&self) -> impl Iterator<Item = &MappedColumn> {
+        self.key.iter().filter(|column| {
+            let text = column.expression.as_str();
+            column.reads.is_empty() && (text.starts_with('\'') || text.parse::<f64>().is_ok())
+        })
+    }
+
+    /// Whether its rows are never those of another rule for the same table: a constant of the key tells them apart.
+    pub fn is_apart_from(&self, other: &TableRule) -> bool {
+        self.constants().any(|column| {
+            other.constants().any(|its| its.name == column.name && its.expression != column.expression)
+        })
+    }
+
     /// Old columns that its key expressions read.
     pub fn key_reads(&self) -> BTreeSet<usize> {
         self.key.iter().flat_map(|column| column.reads.iter().copied()).collect()

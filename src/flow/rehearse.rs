@@ -80,6 +80,8 @@ impl Rehearsal {
 struct Stage<'a> {
     session: &'a mut Session,
     copies: HashMap<TableName, TableName>,
+    /// Real names of the copies' unique indexes.
+    names: HashMap<String, String>,
     heed: &'a dyn Fn() -> Result<()>,
     rehearsal: Rehearsal,
 }
@@ -95,8 +97,13 @@ pub fn rehearse(
     estimates: &dyn Fn(&TableName) -> f64,
     heed: &dyn Fn() -> Result<()>,
 ) -> Result<Rehearsal> {
-    let mut stage =
-        Stage { session: subscriber, copies: HashMap::new(), heed, rehearsal: Rehearsal::default() };
+    let mut stage = Stage {
+        session: subscriber,
+        copies: HashMap::new(),
+        names: HashMap::new(),
+        heed,
+        rehearsal: Rehearsal::default(),
+    };
     stage.execute("begin; set constraints all immediate")?;
     for (at, rules) in mapping.by_target().iter().enumerate() {
         let copy = stage.copy_table(rules[0], at)?;
@@ -143,7 +150,9 @@ impl Stage<'_> {
             }
         }
         for row in self.session.query(&sql::flow::LIST_UNIQUE_DEFINITIONS, &place)? {
-            let name = sql::quote_identifier(row.get("index_name"));
+            // Copies share a schema, and so cannot have the real names of all.
+            let name = format!("pgdetour_unique_{}", self.names.len());
+            self.names.insert(name.clone(), row.get("index_name"));
             let definition: &str = row.get("definition");
             self.execute(&if row.get("is_constraint") {
                 format!("alter table {quoted} add constraint {name} {definition}")
@@ -251,14 +260,20 @@ impl Stage<'_> {
     fn note(&mut self, rule: &TableRule, key: String, error: &postgres::Error) {
         let said = ServerError::from(error);
         let database = error.as_db_error();
+        let named = database.and_then(|error| error.constraint());
+        let real = named.map(|name| self.names.get(name).map_or(name, String::as_str));
+        let mut message = without_value(&said).replace(&self.copies[&rule.to].name, &rule.to.name);
+        if let (Some(named), Some(real)) = (named, real) {
+            message = message.replace(named, real);
+        }
         let failure = RowFailure {
             table: rule.from.to_string(),
             to: rule.to.to_string(),
             key,
             column: database.and_then(|error| error.column()).map(str::to_owned),
-            constraint: database.and_then(|error| error.constraint()).map(str::to_owned),
+            constraint: real.map(str::to_owned),
             sqlstate: said.sqlstate.clone().unwrap_or_default(),
-            message: without_value(&said).replace(&self.copies[&rule.to].name, &rule.to.name),
+            message,
         };
         let table = self.told();
         table.failed += 1;

@@ -109,6 +109,15 @@ pub fn delete(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
+/// Deletes all rows of a rule that shares its table with others, by what tells them apart.
+pub fn delete_own(rule: &TableRule) -> String {
+    let equal = |column: &MappedColumn| {
+        format!("t.{} = ({})", sql::quote_identifier(&column.name), column.expression)
+    };
+    let conditions: Vec<String> = rule.constants().map(equal).collect();
+    format!("delete from {} as t where {}", rule.target(), conditions.join(" and "))
+}
+
 /// Columns that an update writes, when those of `rule.old_columns` for which `present` is false are not known.
 pub(super) fn updated<'a>(
     rule: &'a TableRule,

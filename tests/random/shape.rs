@@ -83,8 +83,6 @@ pub struct Old {
     /// `id`, and a second part where the key has two.
     pub key: Vec<&'static str>,
     pub columns: Vec<(String, Kind)>,
-    /// May be emptied: a table whose rows are united with others' may not.
-    pub truncates: bool,
 }
 
 /// A column of a new table.
@@ -134,7 +132,7 @@ impl Shape {
     /// One that the dice decide.
     pub fn random(dice: &mut Dice) -> Shape {
         let count = dice.between(3, 4) as usize;
-        let mut tables: Vec<Old> = (0..count).map(|at| old_table(dice, at)).collect();
+        let tables: Vec<Old> = (0..count).map(|at| old_table(dice, at)).collect();
         let mut shape = Shape {
             source: "create type public.colour as enum ('red', 'green', 'blue');\n".into(),
             maintenance: "alter type public.colour rename value 'red' to 'crimson';\n\
@@ -146,10 +144,6 @@ impl Shape {
             checks: Vec::new(),
         };
         let united = dice.one_in(2).then_some((0, 1));
-        if let Some((one, other)) = united {
-            tables[one].truncates = false;
-            tables[other].truncates = false;
-        }
         for table in &tables {
             shape.make(dice, table);
         }
@@ -160,14 +154,14 @@ impl Shape {
             match united {
                 Some((one, _)) if at == one => {
                     let other = &tables[at + 1];
-                    shape.part(unite(old, other));
+                    shape.part(&unite(old, other));
                     continue;
                 }
                 Some((_, other)) if at == other => continue,
                 _ => {}
             }
             for part in parts_of(dice, old) {
-                shape.part(part);
+                shape.part(&part);
             }
         }
         for old in &tables {
@@ -217,7 +211,7 @@ impl Shape {
     }
 
     /// Maintenance, mapping and check of a new table.
-    fn part(&mut self, part: Part<'_>) {
+    fn part(&mut self, part: &Part<'_>) {
         let first = &part.from[0].1;
         let columns: Vec<String> =
             first.iter().map(|column| format!("{} {}", column.name, column.type_name)).collect();
@@ -330,7 +324,7 @@ impl Shape {
 fn old_table(dice: &mut Dice, at: usize) -> Old {
     let key = if dice.one_in(3) { vec!["id", "part"] } else { vec!["id"] };
     let columns = (0..dice.between(1, 5)).map(|n| (format!("c{at}{n}"), *dice.pick(&KINDS))).collect();
-    Old { name: format!("r{at}"), key, columns, truncates: true }
+    Old { name: format!("r{at}"), key, columns }
 }
 
 fn by_name(name: &str, type_name: &str, in_key: bool) -> New {

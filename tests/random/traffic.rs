@@ -133,7 +133,7 @@ fn change(dice: &mut Dice, table: &Old) -> String {
         82..84 if table.key.len() > 1 => {
             format!("update public.{name} set part = 'moved' where id = {id} and part = '{part}';\n")
         }
-        84 if table.truncates => format!("truncate public.{name};\n"),
+        84 => format!("truncate public.{name};\n"),
         _ => format!("delete from public.{name} where id = {id};\n"),
     }
 }
