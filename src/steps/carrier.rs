@@ -17,7 +17,7 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::steps::facts::Facts;
-use crate::steps::{Run, Signals, names};
+use crate::steps::{Run, Signals, mirror};
 
 /// How often a run looks whether it was asked to stop.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -77,8 +77,7 @@ impl Run {
             detour: self.detour_id_or_planned()?,
             publisher: self.server(Side::Source).clone(),
             subscriber: self.server(Side::Target).clone(),
-            slot: names::MIRROR_SLOT.into(),
-            publication: names::MIRROR_PUBLICATION.into(),
+            source: mirror::source(),
             mapping,
             snapshots,
             skip_origins: false,

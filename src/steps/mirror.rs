@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
-use crate::flow::{publication, slot, subscription};
+use crate::flow::{ChangeSource, publication, slot, subscription};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::record;
@@ -180,6 +180,11 @@ fn complete(
     stage: Stage,
 ) -> Result<()> {
     with_job(run, tables, jobs, |job| job.complete_schema(prepared, stage)).map(drop)
+}
+
+/// Where the mirror's changes come from.
+pub fn source() -> ChangeSource {
+    ChangeSource::Slot { slot: names::MIRROR_SLOT.into(), publication: names::MIRROR_PUBLICATION.into() }
 }
 
 fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -> Result<Value> {
