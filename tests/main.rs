@@ -9,6 +9,7 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod modes;
 mod quarantine;
 mod random;
 mod readme;

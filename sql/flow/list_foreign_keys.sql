@@ -16,7 +16,9 @@ select
         from unnest(c.confkey) with ordinality as k (attnum, position)
         join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
         order by k.position
-    ) as referenced_columns
+    ) as referenced_columns,
+    c.condeferrable as deferrable,
+    c.convalidated as validated
 from pg_catalog.pg_constraint as c
 join pg_catalog.pg_class as t on t.oid = c.conrelid
 join pg_catalog.pg_namespace as n on n.oid = t.relnamespace

@@ -209,7 +209,11 @@ impl Applier {
             self.save()?;
         }
         self.begin()?;
-        match self.apply_range(transactions) {
+        let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
+        let applied = self
+            .apply_range(transactions)
+            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
                 // A lost connection has rolled back by itself; there is nothing to save then.
@@ -230,7 +234,10 @@ impl Applier {
         }
         self.begin()?;
         self.open_changes += part.work.len() as u64;
-        self.apply_range(std::slice::from_ref(part)).map_err(|Stopped { error, .. }| {
+        self.references.is_part = true;
+        let applied = self.apply_range(std::slice::from_ref(part));
+        self.references.is_part = false;
+        applied.map_err(|Stopped { error, .. }| {
             self.roll_back();
             error
         })
@@ -243,6 +250,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.forget_references();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();
             }

@@ -348,6 +348,16 @@ fn undecidable(
             sqlstate,
             constraint,
         }),
+        Failure::Orphan { constraint: name, of } => Ok(Misfit {
+            kind: "foreign_key",
+            message: format!("{what} leaves rows of \"{of}\" whose parent is missing on {on}"),
+            detail: format!(
+                "SQLSTATE {FOREIGN_KEY_VIOLATION}, constraint \"{name}\" of \"{of}\", transaction ending at {commit}"
+            ),
+            hint: "Insert the rows that are referred to, or correct the rows that refer to them, and run the same command again.".into(),
+            sqlstate,
+            constraint,
+        }),
         Failure::Server(error) => {
             let said = ServerError::from(&error);
             let named =

@@ -1,13 +1,15 @@
 //! Foreign keys of the subscriber, checked set by set: where triggers do not fire, nothing else would see a row whose parent
 //! the maintenance took away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use postgres::types::PgLsn;
 
 use super::apply::Applier;
 use super::batch::{Planned, Step};
 use super::bound::BoundRule;
 use super::change::{Row, Value};
-use super::conflict::Failure;
+use super::conflict::{self, Failure};
 use super::mapping::{MappedColumn, Mapping, TableName, TableRule};
 use super::statement::{self, Statement};
 use crate::error::Result;
@@ -22,6 +24,10 @@ pub(super) struct ForeignKey {
     pub(super) columns: Vec<String>,
     pub(super) referenced: TableName,
     pub(super) referenced_columns: Vec<String>,
+    /// A row may come before its parent, in the same transaction.
+    deferrable: bool,
+    /// All rows are known to fulfil it.
+    validated: bool,
 }
 
 /// All foreign keys of the database.
@@ -33,6 +39,8 @@ pub(super) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>
         columns: row.get("columns"),
         referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
         referenced_columns: row.get("referenced_columns"),
+        deferrable: row.get("deferrable"),
+        validated: row.get("validated"),
     };
     Ok(rows.iter().map(key).collect())
 }
@@ -42,6 +50,10 @@ pub(super) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>
 pub(super) struct References {
     of: HashMap<TableName, Vec<ForeignKey>>,
     to: HashMap<TableName, Vec<ForeignKey>>,
+    /// What is applied is a part of a transaction: its rest may bring the parent of a row, or take away the rows of a parent.
+    pub(super) is_part: bool,
+    /// To be looked at when the transaction is complete.
+    pending: BTreeMap<String, ForeignKey>,
 }
 
 impl References {
@@ -120,11 +132,11 @@ impl Applier {
     /// Fails when a row that the plan wrote lacks its parent, or one that it took away is still referred to; with the position
     /// of the step.
     pub(super) fn check_references(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
-        let references = std::mem::take(&mut self.references);
+        let mut references = std::mem::take(&mut self.references);
         let checked = plan.iter().enumerate().try_for_each(|(at, planned)| {
             let Planned::Rows { table, step } = planned else { return Ok(()) };
             for rule in table.rules.iter().filter(|rule| !rule.rule.key.is_empty()) {
-                self.check_step(&references, rule, step).map_err(|failure| (at, failure))?;
+                self.check_step(&mut references, rule, step).map_err(|failure| (at, failure))?;
             }
             Ok(())
         });
@@ -134,7 +146,7 @@ impl Applier {
 
     fn check_step(
         &mut self,
-        references: &References,
+        references: &mut References,
         rule: &BoundRule,
         step: &Step,
     ) -> std::result::Result<(), Failure> {
@@ -144,19 +156,50 @@ impl Applier {
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
         };
         let target = &rule.rule.to;
-        for key in references.of.get(target).into_iter().flatten().filter(|_| !written.is_empty()) {
-            if self.finds(rule, &key.find_orphan(&rule.rule), written)? {
+        let References { of, to, is_part, pending } = references;
+        let mut postpone = |key: &ForeignKey| {
+            pending.entry(format!("{} {}", key.table, key.name)).or_insert_with(|| key.clone());
+        };
+        for key in of.get(target).into_iter().flatten().filter(|_| !written.is_empty()) {
+            if *is_part && key.deferrable {
+                postpone(key);
+            } else if self.finds(rule, &key.find_orphan(&rule.rule), written)? {
                 return Err(Failure::Orphan { constraint: key.name.clone(), of: target.to_string() });
             }
         }
-        for key in references.to.get(target).into_iter().flatten().filter(|_| !removed.is_empty()) {
-            if let Some(question) = key.find_bereft(&rule.rule)
+        for key in to.get(target).into_iter().flatten().filter(|_| !removed.is_empty()) {
+            if *is_part {
+                postpone(key);
+            } else if let Some(question) = key.find_bereft(&rule.rule)
                 && self.finds(rule, &question, removed)?
             {
                 return Err(Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() });
             }
         }
         Ok(())
+    }
+
+    /// Looks at the foreign keys that parts of transactions left open, now that these are complete.
+    pub(super) fn check_pending_references(&mut self, commit: PgLsn) -> Result<()> {
+        let on = self.session.side.name();
+        for key in std::mem::take(&mut self.references.pending).into_values().filter(|key| key.validated) {
+            let text = format!(
+                "select from {} as t where {} and {} limit 1",
+                key.table.quoted(),
+                key.is_complete("t"),
+                key.has_no_parent("t")
+            );
+            if !self.session.query_text(&text, &[])?.is_empty() {
+                let failure = Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() };
+                return Err(conflict::decide(None, failure, None, commit, on));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets them, with the transaction.
+    pub(super) fn forget_references(&mut self) {
+        self.references.pending.clear();
     }
 
     fn finds(

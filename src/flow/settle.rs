@@ -53,6 +53,7 @@ impl Applier {
     /// What does not fit is in the quarantine afterwards, in the same transaction. Fails only for what is not about data.
     pub(super) fn settle(&mut self, items: &[Item<'_>]) -> Result<()> {
         let is_truncate = |item: &Item<'_>| matches!(item.work, Work::Truncate { .. });
+        let is_part = self.references.is_part;
         let mut rest = items;
         while let Some(first) = rest.first() {
             let length =
@@ -60,7 +61,12 @@ impl Applier {
             let (run, others) = rest.split_at(length);
             match first.work {
                 Work::Truncate { tables } => self.settle_truncate(first, tables)?,
-                Work::Row { .. } => self.settle_rows(run)?,
+                Work::Row { .. } => {
+                    self.references.is_part = is_part || run.len() < items.len();
+                    let settled = self.settle_rows(run);
+                    self.references.is_part = is_part;
+                    settled?;
+                }
             }
             rest = others;
         }
@@ -97,7 +103,12 @@ impl Applier {
                 if items.len() > 1 {
                     drop((plan, fit, held));
                     let (first, second) = items.split_at(middle(items));
+                    // Cut within a transaction, neither half is what the foreign keys hold for.
+                    self.references.is_part |= first.last().map(|item| item.transaction)
+                        == second.first().map(|item| item.transaction);
+                    let before = self.references.is_part;
                     self.settle_rows(first)?;
+                    self.references.is_part = before;
                     return self.settle_rows(second);
                 }
                 let item = items[0];
