@@ -71,6 +71,8 @@ pub struct Mirror {
     pub exclude: Vec<String>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// How changes are recorded on the source while and after it is copied.
+    pub method: CaptureMethod,
     /// Connections that copy at the same time; 4 by default.
     pub jobs: usize,
     /// Where the target's tables come from.
@@ -83,6 +85,7 @@ impl Default for Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
             mode: MirrorMode::Continuous,
+            method: CaptureMethod::Wal,
             jobs: 4,
             schema: SchemaMode::Dump,
         }
@@ -184,7 +187,7 @@ impl Default for Capture {
     }
 }
 
-/// `capture.method`.
+/// `capture.method` and `mirror.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {
     /// A replication slot.
@@ -383,10 +386,10 @@ impl Config {
             "Use \"continuous\", and clean when the copy is not wanted any more.",
         );
         refuse(
-            self.capture.method == CaptureMethod::Trigger,
-            "capture.method",
+            self.mirror.method == CaptureMethod::Trigger,
+            "mirror.method",
             "\"trigger\"",
-            "Use \"wal\"; the target's server needs wal_level = logical.",
+            "Use \"wal\"; the source's server needs wal_level = logical.",
         );
         findings
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config;
+use crate::config::{self, CaptureMethod};
 use crate::error::Result;
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
 use crate::flow::mapping::Mapping;
@@ -167,7 +167,7 @@ fn catch_up(run: &mut Run) -> Result<()> {
         detour: run.detour_id_or_planned()?,
         publisher: run.server(Side::Source).clone(),
         subscriber: run.server(Side::Target).clone(),
-        source: source(),
+        source: source(run),
         mapping,
         snapshots,
         skip_origins: false,
@@ -193,8 +193,14 @@ fn catch_up(run: &mut Run) -> Result<()> {
 }
 
 /// Where the mirror's changes come from.
-pub fn source() -> ChangeSource {
-    ChangeSource::Slot { slot: names::MIRROR_SLOT.into(), publication: names::MIRROR_PUBLICATION.into() }
+pub fn source(run: &Run) -> ChangeSource {
+    match run.config.mirror.method {
+        CaptureMethod::Wal => ChangeSource::Slot {
+            slot: names::MIRROR_SLOT.into(),
+            publication: names::MIRROR_PUBLICATION.into(),
+        },
+        CaptureMethod::Trigger => ChangeSource::Triggers,
+    }
 }
 
 /// From here on PostgreSQL carries the mirror, with no process of ours.

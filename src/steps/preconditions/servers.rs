@@ -1,6 +1,6 @@
 //! Versions, settings and room on the servers, and the state of the flows between them.
 
-use crate::config::SchemaMode;
+use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::{slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
@@ -73,8 +73,11 @@ pub fn source_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
     wal_level(run, checked, Side::Source)
 }
 
-/// The target can decode its WAL.
+/// The target can decode its WAL, where that is how changes are recorded there.
 pub fn target_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.capture.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     wal_level(run, checked, Side::Target)
 }
 
@@ -95,6 +98,9 @@ pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// Capture's slot is there, or there is room for it.
 pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.capture.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     slots(run, checked, Side::Target, names::CAPTURE_SLOT)
 }
 
@@ -200,13 +206,13 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// The slot that holds what users have written since cutover is there, with all its WAL.
+/// What holds what users have written since cutover is there, with all of it.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = capture::source().require_intact(run.target()) {
+    if let Err(error) = capture::source(run).require_intact(run.target()) {
         checked.fail(
             "capture",
-            names::CAPTURE_SLOT,
+            &capture::source(run).describe(),
             error.to_string(),
             error.hint().unwrap_or_else(|| "See pg_replication_slots on the target.".into()),
         );
