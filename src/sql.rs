@@ -94,6 +94,7 @@ statements! {
         LIST_ALTERED = "list_altered",
         LIST_CAPTURED = "list_captured",
         LIST_DESCRIPTIONS = "list_descriptions",
+        LIST_NESTING = "list_nesting",
         LIST_UNCAPTURED = "list_uncaptured",
         ORDER_CHANGES = "order_changes",
         PURGE_CHANGES = "purge_changes",
