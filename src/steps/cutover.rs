@@ -22,9 +22,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
-    run.step("count late writes", |run| {
-        run.count_late_writes(OUT, names::MIRROR_SLOT, names::MIRROR_PUBLICATION)
-    })?;
+    run.step("count late writes", |run| run.count_late_writes(OUT, &mirror::source()))?;
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(OUT))
 }
@@ -54,7 +52,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("fence source", |run| fence::raise(run.source(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(OUT, &id))?;
+    run.step("write marker", |run| run.write_marker(OUT, &mirror::source(), &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         marker::wait_for_marker(run.target(), &id, left).map(drop)

@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
 use crate::flow::mapping::Mapping;
 use crate::flow::subscription::NewSubscription;
-use crate::flow::{Flow, FlowName, Snapshot, Until, apply_until, marker, publication, slot, subscription};
+use crate::flow::{
+    ChangeSource, Flow, FlowName, Snapshot, Until, apply_until, marker, publication, slot, subscription,
+};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::{Conninfo, record};
@@ -165,8 +167,7 @@ fn catch_up(run: &mut Run) -> Result<()> {
         detour: run.detour_id_or_planned()?,
         publisher: run.server(Side::Source).clone(),
         subscriber: run.server(Side::Target).clone(),
-        slot: names::MIRROR_SLOT.into(),
-        publication: names::MIRROR_PUBLICATION.into(),
+        source: source(),
         mapping,
         snapshots,
         skip_origins: false,
@@ -189,6 +190,11 @@ fn catch_up(run: &mut Run) -> Result<()> {
     }
     let (source, target) = run.both();
     marker::remove_marker(source, target, &id)
+}
+
+/// Where the mirror's changes come from.
+pub fn source() -> ChangeSource {
+    ChangeSource::Slot { slot: names::MIRROR_SLOT.into(), publication: names::MIRROR_PUBLICATION.into() }
 }
 
 /// From here on PostgreSQL carries the mirror, with no process of ours.

@@ -15,7 +15,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, names, preconditions, quarantine};
+use crate::steps::{Needs, Run, capture, preconditions, quarantine};
 
 /// What the command is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        slot: names::CAPTURE_SLOT.into(),
-        publication: names::CAPTURE_PUBLICATION.into(),
+        source: capture::source(),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,

@@ -6,7 +6,7 @@ use crate::flow::{slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
-use crate::steps::{Run, names};
+use crate::steps::{Run, capture, names};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -203,7 +203,7 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// The slot that holds what users have written since cutover is there, with all its WAL.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = slot::require_intact(run.target(), names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION) {
+    if let Err(error) = capture::source().require_intact(run.target()) {
         checked.fail(
             "capture",
             names::CAPTURE_SLOT,
