@@ -138,7 +138,9 @@ impl Backlog {
                 "select (select pg_catalog.sum(aid::numeric * abalance) from public.pgbench_accounts)
                       + (select pg_catalog.sum(tid::numeric * delta) from public.pgbench_history)"
             }
-            Backlog::Inserts(_) => "select pg_catalog.sum(id::numeric * n3) + pg_catalog.count(*) from public.wide",
+            Backlog::Inserts(_) => {
+                "select pg_catalog.sum(id::numeric * n3) + pg_catalog.count(*) from public.wide"
+            }
             Backlog::MappedInserts(_) => {
                 "select pg_catalog.sum(id::numeric * n3) + pg_catalog.count(*) from public.wide_mapped"
             }
@@ -210,7 +212,9 @@ impl Bench {
         bench.configure("");
         run(&mut bench.pgdetour(&["mirror"], false));
         run(&mut bench.pgdetour(&["cutover"], false));
-        bench.source.exec("alter table public.wide_mapped add label text not null, add total bigint not null");
+        bench
+            .source
+            .exec("alter table public.wide_mapped add label text not null, add total bigint not null");
         bench.configure(
             "[[map]]\nfrom = \"public.wide_mapped\"\nto = \"public.wide_mapped\"\n\
              columns = { label = \"upper(t1) || ' ' || t2\", total = \"n1::bigint + n2\" }\n",
@@ -219,10 +223,7 @@ impl Bench {
         let tables = ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers", "wide"];
         let tables: Vec<String> = tables.iter().chain(&["wide_mapped", "arrived"]).map(|t| name(t)).collect();
         let arrived = "create table public.arrived (id bigint primary key)";
-        bench.target.exec(&format!(
-            "{arrived}; create publication native for table {}",
-            tables.join(", ")
-        ));
+        bench.target.exec(&format!("{arrived}; create publication native for table {}", tables.join(", ")));
         bench.target.exec("select pg_catalog.pg_create_logical_replication_slot('native', 'pgoutput')");
         run(on(&bench.source, "psql", "native").args(["-c", arrived]));
         run(on(&bench.source, "psql", "native").args([
@@ -247,7 +248,9 @@ impl Bench {
     fn pgdetour(&self, arguments: &[&str], delayed: bool) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
         let source = if delayed {
-            self.source.conninfo("dba").replace(&self.source.port().to_string(), &self.to_source.port().to_string())
+            self.source
+                .conninfo("dba")
+                .replace(&self.source.port().to_string(), &self.to_source.port().to_string())
         } else {
             self.source.conninfo("dba")
         };
@@ -265,8 +268,13 @@ impl Bench {
         match backlog {
             Backlog::Transactions(count) => {
                 let each = count.div_ceil(4).to_string();
-                run(on(&self.target, "pgbench", DATABASE)
-                    .args(["--no-vacuum", "--client=4", "--protocol=prepared", "--transactions", &each]));
+                run(on(&self.target, "pgbench", DATABASE).args([
+                    "--no-vacuum",
+                    "--client=4",
+                    "--protocol=prepared",
+                    "--transactions",
+                    &each,
+                ]));
             }
             Backlog::Update(rows) => self.target.exec(&format!(
                 "update public.pgbench_accounts set abalance = abalance + 1 where aid <= {rows}"
@@ -339,7 +347,8 @@ impl Bench {
         let asked = format!("select coalesce(({})::text, '')", backlog.fingerprint());
         let here: String = self.target.value(&asked);
         assert_eq!(self.source.value::<String>(&asked), here, "what replay has written");
-        let native: String = self.native().query_one(&asked, &[]).expect("the native copy can be read").get(0);
+        let native: String =
+            self.native().query_one(&asked, &[]).expect("the native copy can be read").get(0);
         assert_eq!(native, here, "what the subscription has written");
     }
 }

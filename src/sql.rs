@@ -143,6 +143,7 @@ statements! {
         LIST_TABLE_COPIES = "list_table_copies",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
+        MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
         READ_COPY_MEMORY = "read_copy_memory",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",

@@ -14,6 +14,7 @@ use super::change::{Row, Value};
 use super::conflict::{self, Failure};
 use super::mapping::{Mapping, TableName};
 use super::quarantine::Quarantine;
+use super::stage::Stages;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
@@ -34,6 +35,7 @@ pub struct Applier {
     detour: String,
     sources: HashMap<TableName, Vec<TableName>>,
     statements: HashMap<String, postgres::Statement>,
+    pub(super) stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
     pub(super) replica_role: bool,
     /// Where changes go that do not fit; without it the flow stops at the first.
@@ -124,6 +126,7 @@ impl Applier {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
+        let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
@@ -136,6 +139,7 @@ impl Applier {
             detour: detour.to_owned(),
             sources: sources(mapping),
             statements: HashMap::new(),
+            stages,
             replica_role,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
@@ -227,6 +231,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();
             }
@@ -289,6 +294,7 @@ impl Applier {
         committed?;
         self.open = false;
         self.open_changes = 0;
+        self.stages.commit();
         if let Some(quarantine) = &mut self.quarantine {
             quarantine.keep();
         }
@@ -347,6 +353,7 @@ impl Applier {
     }
 
     pub(super) fn undo(&mut self) -> Result<()> {
+        self.stages.undo();
         self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
     }
 
@@ -392,13 +399,13 @@ impl Applier {
     ) -> std::result::Result<(), Failure> {
         let keyless = rule.rule.key.is_empty();
         match step {
-            Step::Insert(rows) => self.execute(rule, &statement::insert(&rule.rule), rows, None),
+            Step::Insert(rows) => self.insert(rule, rows),
             Step::Delete(rows) if keyless => {
                 let text = statement::delete_whole(&rule.rule);
                 rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
             }
             Step::Delete(rows) => {
-                let done = self.execute(rule, &statement::delete(&rule.rule), rows, None);
+                let done = self.execute_set(rule, rows, statement::delete);
                 match done {
                     // A foreign key of the subscriber was faster.
                     Err(Failure::Rows { found, expected })
@@ -419,14 +426,16 @@ impl Applier {
         let Some(first) = rows.first() else { return Ok(()) };
         let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
         if missing.is_empty() {
-            let text = statement::update(&rule.rule, |column| is_present(first, column));
-            return self.execute(rule, &text, rows, None);
+            return self.execute_set(rule, rows, |rule, from| {
+                statement::update(rule, from, |column| is_present(first, column))
+            });
         }
         let (found, gone) = self.fetch(table, rule, &missing, rows)?;
         for rows in [found, gone] {
             if let Some(first) = rows.first() {
-                let text = statement::update(&rule.rule, |column| is_present(first, column));
-                self.execute(rule, &text, &rows, None)?;
+                self.execute_set(rule, &rows, |rule, from| {
+                    statement::update(rule, from, |column| is_present(first, column))
+                })?;
             }
         }
         Ok(())
@@ -454,15 +463,15 @@ impl Applier {
         }
         let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
         if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
-            self.execute(rule, &statement::delete(&rule.rule), std::slice::from_ref(old), None)?;
-            return self.execute(rule, &statement::insert(&rule.rule), std::slice::from_ref(&new), None);
+            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
+            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
         }
         let text = statement::change_key(&rule.rule, |column| present(&new, column));
         self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
     }
 
     /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
@@ -512,7 +521,10 @@ impl Applier {
     }
 
     /// Each statement is prepared once.
-    fn prepare(&mut self, text: &str) -> std::result::Result<postgres::Statement, postgres::Error> {
+    pub(super) fn prepare(
+        &mut self,
+        text: &str,
+    ) -> std::result::Result<postgres::Statement, postgres::Error> {
         if let Some(prepared) = self.statements.get(text) {
             return Ok(prepared.clone());
         }
@@ -551,13 +563,13 @@ impl Applier {
         let mut found: HashMap<usize, Row> = HashMap::new();
         for answer in &answers {
             let at = answer.get::<_, i64>(0) as usize - 1;
-            let mut row = rows[at].clone();
+            let mut row = rows[at].to_vec();
             for (column, wanted) in missing.iter().enumerate() {
                 let value: Option<String> = answer.get(column + 1);
                 row[rule.positions[*wanted]] =
                     value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
             }
-            found.insert(at, row);
+            found.insert(at, row.into());
         }
         let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
         Ok((found.into_values().collect(), gone))

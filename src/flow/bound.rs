@@ -77,11 +77,14 @@ impl Bound {
 
     /// Completes the new row of an update by what its old row holds.
     pub fn fill_unchanged(&self, old: &Row, new: &mut Row) {
-        for (at, column) in self.relation.columns.iter().enumerate() {
-            if new[at] == Value::Unchanged && (self.relation.full || column.key) {
-                new[at] = old[at].clone();
-            }
+        if !new.contains(&Value::Unchanged) {
+            return;
         }
+        let filled = self.relation.columns.iter().enumerate().map(|(at, column)| {
+            let known = self.relation.full || column.key;
+            if new[at] == Value::Unchanged && known { old[at].clone() } else { new[at].clone() }
+        });
+        *new = filled.collect();
     }
 
     /// `(id)=(5)`: the row's identity, for people; never its other values.

@@ -31,6 +31,7 @@ mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;

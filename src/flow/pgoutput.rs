@@ -81,16 +81,13 @@ impl Tuple<'_> {
     /// The row with its values as slices of `body`, the message that this was decoded from: nothing is copied.
     pub fn to_row(self, body: &Bytes) -> Row {
         let mut reader = Reader { rest: self.data };
-        let mut row = Vec::with_capacity(self.columns());
-        for _ in 0..self.columns {
-            // Checked by `Reader::tuple`: no read fails here.
-            row.push(match reader.value() {
-                Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
-                Ok(RawValue::Unchanged) => Value::Unchanged,
-                Ok(RawValue::Null) | Err(_) => Value::Null,
-            });
-        }
-        row.into_boxed_slice()
+        // Checked by `Reader::tuple`: no read fails here.
+        let value = |_| match reader.value() {
+            Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
+            Ok(RawValue::Unchanged) => Value::Unchanged,
+            Ok(RawValue::Null) | Err(_) => Value::Null,
+        };
+        (0..self.columns()).map(value).collect()
     }
 }
 
@@ -326,7 +323,7 @@ mod tests {
 
     fn row(body: &[u8], pick: impl for<'a> Fn(Message<'a>) -> Tuple<'a>) -> Vec<Value> {
         let body = Bytes::copy_from_slice(body);
-        pick(decode(&body).unwrap()).to_row(&body).into_vec()
+        pick(decode(&body).unwrap()).to_row(&body).to_vec()
     }
 
     fn value(text: &'static str) -> Value {
