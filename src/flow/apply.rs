@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
 use postgres::error::SqlState;
 use postgres::types::{IsNull, PgLsn, ToSql, Type};
 
-use super::batch::{self, Planned, Step, Transaction};
+use super::batch::{self, Irregular, Planned, Ranks, Shape, Step, Transaction, Work};
 use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
@@ -38,6 +38,12 @@ pub struct Applier {
     pub(super) stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
     pub(super) replica_role: bool,
+    /// The subscriber's tables by its foreign keys, where these fire.
+    ranks: Ranks,
+    /// The shortest time that a round trip took.
+    round_trip: Duration,
+    /// How many there were.
+    pub(super) round_trips: u64,
     /// Where changes go that do not fit; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
@@ -127,6 +133,7 @@ impl Applier {
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
         let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
+        let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
@@ -141,6 +148,9 @@ impl Applier {
             statements: HashMap::new(),
             stages,
             replica_role,
+            ranks,
+            round_trip: Duration::MAX,
+            round_trips: 0,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
             open: false,
@@ -183,6 +193,19 @@ impl Applier {
     /// Whether triggers and foreign keys are passed over; if not, changes keep their order.
     pub fn replica_role(&self) -> bool {
         self.replica_role
+    }
+
+    /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
+    pub fn waited(&self) -> Duration {
+        match self.round_trip {
+            Duration::MAX => Duration::ZERO,
+            trip => trip.mul_f64(self.round_trips as f64),
+        }
+    }
+
+    /// The shortest time that a round trip took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// The subscriber's session; not to be used for changes while a transaction is open.
@@ -240,13 +263,16 @@ impl Applier {
 
     fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
         let on = self.session.side.name();
+        self.round_trips += 1;
         self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
     }
 
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.open {
             let text = "begin; set constraints all deferred; savepoint pgdetour";
+            let began = Instant::now();
             self.batch_execute(text, "begin to apply changes")?;
+            self.round_trip = self.round_trip.min(began.elapsed());
             self.open = true;
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.load(&mut self.session)?;
@@ -310,20 +336,9 @@ impl Applier {
         if self.quarantine.is_some() {
             return self.settle(&super::settle::items_of(transactions)).map_err(fatal);
         }
-        let work = || transactions.iter().flat_map(|transaction| &transaction.work);
-        let plan = if self.replica_role {
-            batch::coalesce(work()).ok()
-        } else {
-            Some(batch::in_order(work(), LONGEST_RUN))
-        };
-        if let Some(plan) = plan {
-            match self.run(&plan) {
-                Ok(()) => return Ok(()),
-                Err((_, failure)) if failure.is_fatal() => {
-                    return Err(fatal(failure.into_error(self.session.side.name())));
-                }
-                Err(_) => self.undo().map_err(fatal)?,
-            }
+        let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
+        if self.run_sets(&work).map_err(fatal)? {
+            return Ok(());
         }
         if let [transaction] = transactions {
             return self.apply_one_by_one(transaction);
@@ -332,6 +347,46 @@ impl Applier {
         self.apply_range(first)?;
         self.save().map_err(|error| Stopped { good: 0, error })?;
         self.apply_range(second).map_err(|stopped| Stopped { good: first.len() + stopped.good, ..stopped })
+    }
+
+    /// Applies changes in as large sets as can be; false when they do not fit that way: then they are undone.
+    fn run_sets(&mut self, work: &[&Work]) -> Result<bool> {
+        let plan = self.plan(work).ok();
+        let mut failed = None;
+        if let Some(plan) = plan {
+            let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+            if failure.is_fatal() {
+                return Err(failure.into_error(self.session.side.name()));
+            }
+            self.undo()?;
+            failed = Some(failure);
+        }
+        self.run_otherwise(work, failed.as_ref())
+    }
+
+    /// The steps that are most likely to do it at once.
+    pub(super) fn plan(&self, work: &[&Work]) -> std::result::Result<Vec<Planned>, Irregular> {
+        let shape = if self.replica_role { Shape::Plain } else { Shape::Referential(&self.ranks) };
+        batch::coalesce(work.iter().copied(), shape)
+    }
+
+    /// Applies changes that could not be applied by [`Applier::plan`], and are undone, by other steps of large sets; false as there.
+    pub(super) fn run_otherwise(&mut self, work: &[&Work], failed: Option<&Failure>) -> Result<bool> {
+        let plan = if !self.replica_role {
+            batch::in_order(work.iter().copied(), LONGEST_RUN)
+        } else if failed.is_some_and(Failure::is_of_uniqueness)
+            && let Ok(plan) = batch::coalesce(work.iter().copied(), Shape::Rewritten)
+        {
+            plan
+        } else {
+            return Ok(false);
+        };
+        let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+        if failure.is_fatal() {
+            return Err(failure.into_error(self.session.side.name()));
+        }
+        self.undo()?;
+        Ok(false)
     }
 
     /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
@@ -400,6 +455,9 @@ impl Applier {
         let keyless = rule.rule.key.is_empty();
         match step {
             Step::Insert(rows) => self.insert(rule, rows),
+            Step::Delete(rows) if keyless && rows.len() > 1 => {
+                self.execute_set(rule, rows, statement::delete_wholes)
+            }
             Step::Delete(rows) if keyless => {
                 let text = statement::delete_whole(&rule.rule);
                 rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
@@ -494,6 +552,7 @@ impl Applier {
             params.insert(0, &count);
         }
         let prepared = self.prepare(&statement.text)?;
+        self.round_trips += 1;
         let found = self.session.client().execute(&prepared, &params)?;
         if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
     }
@@ -528,6 +587,7 @@ impl Applier {
         if let Some(prepared) = self.statements.get(text) {
             return Ok(prepared.clone());
         }
+        self.round_trips += 1;
         let prepared = self.session.client().prepare(text)?;
         self.statements.insert(text.to_owned(), prepared.clone());
         Ok(prepared)
@@ -624,6 +684,16 @@ fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
         sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
     }
     sources
+}
+
+fn read_ranks(session: &mut Session) -> Result<Ranks> {
+    let rows = session.query(&sql::flow::LIST_FOREIGN_KEYS, &[])?;
+    let name = |row: &postgres::Row, schema, name| TableName { schema: row.get(schema), name: row.get(name) };
+    let references: Vec<(TableName, TableName)> = rows
+        .iter()
+        .map(|row| (name(row, "child_schema", "child_name"), name(row, "parent_schema", "parent_name")))
+        .collect();
+    Ok(batch::rank(&references))
 }
 
 /// A wait that grows with each attempt, between half and all of 20 ms · 2^attempt, so that two that met do not meet again.

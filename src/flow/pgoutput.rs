@@ -18,6 +18,8 @@ pub enum Message<'a> {
     Commit {
         /// LSN after its commit record: the position to resume from.
         end_lsn: u64,
+        /// When it was committed, by the server's clock, in microseconds since 2000-01-01 UTC.
+        committed_at: i64,
     },
     /// 'O': the transaction was itself replicated from elsewhere.
     Origin {
@@ -243,8 +245,7 @@ impl<'a> Reader<'a> {
                 self.u8()?; // flags, none defined
                 self.u64()?; // start of the commit record
                 let end_lsn = self.u64()?;
-                self.u64()?; // commit time
-                Message::Commit { end_lsn }
+                Message::Commit { end_lsn, committed_at: self.u64()? as i64 }
             }
             b'O' => {
                 self.u64()?; // commit position on the origin
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!(decode(&begin), Ok(Message::Begin { final_lsn: 7, xid: 42 }));
         let commit =
             [b"C\0".as_slice(), &7u64.to_be_bytes(), &9u64.to_be_bytes(), &1u64.to_be_bytes()].concat();
-        assert_eq!(decode(&commit), Ok(Message::Commit { end_lsn: 9 }));
+        assert_eq!(decode(&commit), Ok(Message::Commit { end_lsn: 9, committed_at: 1 }));
         assert_eq!(decode(&commit[..20]), Err(Malformed::Short { kind: 'C' }));
         let long = [commit.as_slice(), b"x"].concat();
         assert_eq!(decode(&long), Err(Malformed::Long { kind: 'C', extra: 1 }));

@@ -134,6 +134,7 @@ impl Applier {
     /// Executes a statement that reads a temporary table. Planned each time, since how many rows there are decides how they are joined.
     fn execute_staged(&mut self, text: &str, expected: usize) -> std::result::Result<(), Failure> {
         let mut found = 0;
+        self.round_trips += 1;
         for message in self.session.client().simple_query(text)? {
             if let SimpleQueryMessage::CommandComplete(rows) = message {
                 found = rows;
@@ -152,6 +153,8 @@ impl Applier {
     ) -> std::result::Result<u64, Failure> {
         let positions: Vec<usize> = columns.iter().map(|column| rule.positions[*column]).collect();
         let prepared = self.prepare(text)?;
+        // One until the server is ready for the rows, one for its answer.
+        self.round_trips += 2;
         let mut writer = self.session.client().copy_in(&prepared)?;
         let mut piece = Vec::with_capacity(PIECE + (PIECE >> 2));
         for row in rows {

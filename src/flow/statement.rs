@@ -224,6 +224,28 @@ pub fn delete_whole(rule: &TableRule) -> Statement {
     Statement { text, takes_count: false, columns: Vec::new(), old_columns }
 }
 
+/// Deletes, for each row that is given, one that equals it as text: as many of equal rows as are given. Reads the table once.
+pub fn delete_wholes(rule: &TableRule, from: From<'_>) -> Statement {
+    let columns = columns_read(rule.columns.iter());
+    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
+    let values: Vec<String> = rule.columns.iter().map(value).collect();
+    let names: Vec<String> =
+        rule.columns.iter().map(|column| format!("x.{}", sql::quote_identifier(&column.name))).collect();
+    let text = format!(
+        "with wanted as materialized (select e.r, pg_catalog.count(*) as n from \
+         (select row({})::text as r from ({}) as \"old\") as e group by e.r), \
+         found as (select x.tableoid as o, x.ctid as c, w.n, pg_catalog.row_number() over (partition by w.r) as k \
+         from wanted as w join {} as x on row({})::text = w.r) \
+         delete from {} as t using found as h where h.k <= h.n and t.tableoid = h.o and t.ctid = h.c",
+        values.join(", "),
+        stage_from(rule, &columns, 1, from),
+        rule.target(),
+        names.join(", "),
+        rule.target()
+    );
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+}
+
 /// Updates one row that equals the old one.
 pub fn update_whole(rule: &TableRule) -> Statement {
     let values = updated(rule, &|_| true, true);
