@@ -114,9 +114,8 @@ fn until_caught_up_ends_while_others_write() {
 #[test]
 fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     let rows = extent::pick(300_000, 5_000_000);
-    let detour = Detour::new()
-        .on_source("create table public.huge (id int primary key, v int, note text)")
-        .detoured();
+    let detour =
+        Detour::new().on_source("create table public.huge (id int primary key, v int, note text)").detoured();
     detour.target.exec(&format!(
         "insert into public.huge select g, 0, 'a note of some length, so that rows are not all overhead ' || g \
          from generate_series(1, {rows}) g"

@@ -124,6 +124,26 @@ pub struct Applied {
     pub rates: Option<Rates>,
 }
 
+impl Applied {
+    /// Nothing, and nothing was to be done.
+    pub fn nothing() -> Applied {
+        Applied {
+            transactions: 0,
+            changes: 0,
+            conflicts: 0,
+            skipped: 0,
+            bytes: 0,
+            applied_lsn: PgLsn::from(0),
+            lag_bytes: 0,
+            reached: true,
+            replica_role: true,
+            time: Duration::ZERO,
+            lag_time: Duration::ZERO,
+            rates: None,
+        }
+    }
+}
+
 /// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
 /// Can be called again after any failure, and goes on where the last commit was: each transaction is applied exactly once.
 /// When it returns well, the slot is at the applied position and free.
@@ -138,20 +158,7 @@ pub fn apply_until(
     if publisher.is_dry() {
         let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.side);
         publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
-        return Ok(Applied {
-            transactions: 0,
-            changes: 0,
-            conflicts: 0,
-            skipped: 0,
-            bytes: 0,
-            applied_lsn: PgLsn::from(0),
-            lag_bytes: 0,
-            reached: true,
-            replica_role: true,
-            time: Duration::ZERO,
-            lag_time: Duration::ZERO,
-            rates: None,
-        });
+        return Ok(Applied::nothing());
     }
     let mut run = Run::begin(flow, &mut publisher)?;
     let reached = run.go_on(until, stop, budget, report)?;

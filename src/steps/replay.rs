@@ -187,20 +187,28 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
 pub struct Running {
     thread: Option<JoinHandle<Result<Applied>>>,
     stop: Arc<AtomicBool>,
+    flow: FlowName,
+    publisher: Side,
 }
 
 /// Starts replay up to the marker `id`, which the caller writes once nobody else can.
 pub fn start(run: &mut Run, id: &str) -> Result<Running> {
-    let stop = Arc::new(AtomicBool::new(false));
-    if run.plan.is_dry() {
-        run.source().note("apply changes up to the marker");
-        return Ok(Running { thread: None, stop });
-    }
     let flow = mapped_flow(run)?;
+    Ok(start_flow(run, flow, id))
+}
+
+/// Starts a flow up to the marker `id`.
+pub fn start_flow(run: &mut Run, flow: Flow, id: &str) -> Running {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (name, publisher) = (flow.name, flow.publisher.side);
+    if run.plan.is_dry() {
+        run.session(publisher.other()).note("apply changes up to the marker");
+        return Running { thread: None, stop, flow: name, publisher };
+    }
     let until = Until::Marker(id.to_owned());
     let flag = Arc::clone(&stop);
     let thread = thread::spawn(move || apply_until(&flow, &until, &flag, None, &mut |_| {}));
-    Ok(Running { thread: Some(thread), stop })
+    Running { thread: Some(thread), stop, flow: name, publisher }
 }
 
 impl Running {
@@ -210,8 +218,8 @@ impl Running {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
         let id = record::new_id(run.target())?;
-        marker::write_marker(run.target(), FlowName::Replay, &id)?;
-        while !marker::has_marker(run.source(), &id)? {
+        marker::write_marker(run.session(self.publisher), self.flow, &id)?;
+        while !marker::has_marker(run.session(self.publisher.other()), &id)? {
             run.heed_signals()?;
             if thread.is_finished() || Instant::now() >= deadline {
                 return self.end(budget);
@@ -243,10 +251,13 @@ impl Running {
             return Ok(());
         }
         Err(Error::TimedOut {
-            what: "replaying the last changes".into(),
+            what: format!("applying the last changes of the {} flow", self.flow),
             budget,
             detail: Some(format!("{} bytes of WAL are still to be applied", applied.lag_bytes)),
-            hint: "Run pgdetour replay, then the same command again, or give a longer --max-pause.".into(),
+            hint: format!(
+                "Run pgdetour {}, then the same command again, or give a longer --max-pause.",
+                self.flow
+            ),
         })
     }
 }

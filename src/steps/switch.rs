@@ -11,6 +11,7 @@ use crate::pg::fence::{self, FenceUndo};
 use crate::pg::{record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
+use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::undo::Undo;
 
@@ -139,7 +140,7 @@ impl Run {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
         self.note_undo(&Undo::Resume)?;
-        if switch.from == Side::Source {
+        if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
             self.note_undo(&Undo::EnableSubscription)?;
         }
         self.note_undo(&Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
