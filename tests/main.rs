@@ -13,4 +13,5 @@ mod modes;
 mod quarantine;
 mod readme;
 mod refusals;
+mod replay;
 mod support;

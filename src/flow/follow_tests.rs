@@ -24,7 +24,7 @@ const DETOUR: &str = "11111111-2222-3333-4444-555555555555";
 /// Two databases of one server, with our own tables in both.
 pub(super) struct Pair {
     pub(super) server: TestServer,
-    subscriber_role: &'static str,
+    pub(super) subscriber_role: &'static str,
 }
 
 impl Pair {

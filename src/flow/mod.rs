@@ -1,6 +1,8 @@
 //! From one server to the other: copy, changes, mapping, apply.
 
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
@@ -24,6 +26,7 @@ pub mod lint;
 mod lint_tests;
 pub mod mapping;
 pub mod marker;
+pub mod pace;
 pub mod pgoutput;
 pub mod publication;
 pub mod quarantine;
@@ -36,6 +39,7 @@ mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;
