@@ -274,7 +274,7 @@ fn fields(description: &Description, text: &str) -> Result<Row> {
     }
     let mut written = description.written.iter();
     values.retain(|_| written.next().copied().unwrap_or(false));
-    Ok(values.into_boxed_slice())
+    Ok(values.into())
 }
 
 /// Ends the open transaction.
