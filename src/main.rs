@@ -96,6 +96,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         None if options.lint => Task::Lint,
         None if options.rehearse => Task::Rehearse { sample: options.sample },
         None if options.follow => Task::Follow,
+        None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
     }
 }

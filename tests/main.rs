@@ -1,5 +1,6 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod capture;
 mod cases;
 mod command_line;
 mod faults;
@@ -14,4 +15,5 @@ mod quarantine;
 mod random;
 mod readme;
 mod refusals;
+mod replay;
 mod support;

@@ -9,7 +9,7 @@ use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::Failure;
 use super::mapping::{MappedColumn, TableRule};
-use super::statement::{self, Statement};
+use super::statement::{self, From, Statement};
 use crate::sql;
 
 /// What a statement reads of staged rows, beside the condition.
@@ -126,7 +126,8 @@ impl Applier {
                 as_expected(found, expected)
             }
             Step::Delete(rows) => {
-                let found = self.affect(rule, &statement::delete(&rule.rule), rows, None)?;
+                let found =
+                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), rows, None)?;
                 if rule.rule.is_decided_by_identity() && !self.tolerates_missing_deletes() {
                     as_expected(found, self.count_fitting(rule, rows)?)
                 } else {
@@ -149,7 +150,12 @@ impl Applier {
                 let rows = std::slice::from_ref(&new);
                 let text = change_key(&rule.rule, |column| new[rule.positions[column]] != Value::Unchanged);
                 self.affect(rule, &text, rows, Some(old))?;
-                self.affect(rule, &statement::delete(&rule.rule), std::slice::from_ref(old), None)?;
+                self.affect(
+                    rule,
+                    &statement::delete(&rule.rule, From::Parameters),
+                    std::slice::from_ref(old),
+                    None,
+                )?;
                 self.insert_absent(rule, rows)
             }
         }

@@ -11,7 +11,7 @@ use super::carried::{Sample, Texts, read_old_rows};
 use super::conditional;
 use super::mapping::{Mapping, TableName, TableRule};
 use super::references::{ForeignKey, list_foreign_keys};
-use super::statement::{self, Statement};
+use super::statement::{self, From, Statement};
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Session;
 use crate::sql;
@@ -189,7 +189,7 @@ impl Stage<'_> {
         let into = TableRule { to: copy.clone(), to_partitioned: false, ..rule.clone() };
         let insert = match rule.condition {
             Some(_) => conditional::insert(&into, false),
-            None => statement::insert(&into),
+            None => statement::insert(&into, From::Parameters),
         };
         let mut columns = rule.all_reads();
         columns.extend(rule.identity.iter().flatten().copied());
