@@ -80,6 +80,29 @@ macro_rules! statements {
 }
 
 statements! {
+    capture {
+        COUNT_LATER_CHANGES = "count_later_changes",
+        CREATE_CHANGE = "create_change",
+        CREATE_EVENT_TRIGGER = "create_event_trigger",
+        CREATE_MARKER_TRIGGER = "create_marker_trigger",
+        CREATE_TRIGGERS = "create_triggers",
+        CREATE_TRUNCATE_TRIGGER = "create_truncate_trigger",
+        CREATE_WHOLE_ROW_TRIGGERS = "create_whole_row_triggers",
+        DESCRIBE_TABLE = "describe_table",
+        DROP_CHANGE = "drop_change",
+        HAS_CHANGE_TABLE = "has_change_table",
+        LIST_ALTERED = "list_altered",
+        LIST_CAPTURED = "list_captured",
+        LIST_DESCRIPTIONS = "list_descriptions",
+        LIST_NESTING = "list_nesting",
+        LIST_UNCAPTURED = "list_uncaptured",
+        ORDER_CHANGES = "order_changes",
+        PURGE_CHANGES = "purge_changes",
+        PURGE_ORDER = "purge_order",
+        READ_BACKLOG = "read_backlog",
+        READ_CHANGES = "read_changes",
+        READ_POSITION = "read_position",
+    }
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",

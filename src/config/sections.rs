@@ -76,6 +76,7 @@ fn read_mirror(section: &Section) -> Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        method: read_method(section).unwrap_or(default.method),
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
@@ -91,6 +92,13 @@ fn read_mirror(section: &Section) -> Mirror {
         section.mistake(
             "carrier",
             "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
+        );
+    }
+    if mirror.method == CaptureMethod::Trigger && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour",
             "Keep one of the two.",
         );
     }
@@ -242,9 +250,13 @@ fn read_columns(list: &str) -> Option<Vec<String>> {
     }
 }
 
-fn read_capture(section: &Section) -> Capture {
+fn read_method(section: &Section) -> Option<CaptureMethod> {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
-    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.word("method", &methods)
+}
+
+fn read_capture(section: &Section) -> Capture {
+    let method = read_method(section).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }

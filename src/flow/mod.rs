@@ -8,6 +8,10 @@ pub mod batch;
 mod batch_tests;
 pub mod bound;
 pub mod change;
+mod change_reader;
+pub mod change_table;
+#[cfg(test)]
+mod change_tests;
 pub mod compare;
 pub mod conflict;
 pub mod copy;
@@ -29,6 +33,7 @@ pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
 mod reader;
+mod record_text;
 pub mod sequences;
 mod settle;
 pub mod slot;

@@ -174,7 +174,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        source: capture::source(),
+        source: capture::source(run),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,
