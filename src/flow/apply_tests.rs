@@ -24,10 +24,7 @@ fn large_sets_arrive_with_every_kind_of_value() {
     let compare = || {
         pair.assert_equal("select * from v");
         assert_eq!(
-            pair.rows(
-                Side::Source,
-                "select id::bigint, first || E'\\t' || last, n * 2::bigint, n from m"
-            ),
+            pair.rows(Side::Source, "select id::bigint, first || E'\\t' || last, n * 2::bigint, n from m"),
             pair.rows(Side::Target, "select id, name, twice, n from m")
         );
     };
@@ -146,5 +143,9 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
     drain(&flow).unwrap();
     compare();
     let notes = "select count(*) as n, count(*) filter (where root = 5000) as moved, count(*) filter (where root = 1) as gone from note";
-    assert_eq!(pair.rows(Side::Target, notes), ["(200,1,0)"], "what refers to a row goes with it, as in order");
+    assert_eq!(
+        pair.rows(Side::Target, notes),
+        ["(200,1,0)"],
+        "what refers to a row goes with it, as in order"
+    );
 }

@@ -15,6 +15,7 @@ mod change_tests;
 pub mod compare;
 pub mod conflict;
 pub mod copy;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub mod quarantine;
 mod quarantine_tests;
 mod reader;
 mod record_text;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;
