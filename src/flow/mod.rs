@@ -18,6 +18,7 @@ mod conditional;
 pub mod conflict;
 pub mod copy;
 pub mod doubts;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod reader;
 mod record_text;
 mod references;
 pub mod rehearse;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;
