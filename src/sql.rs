@@ -58,6 +58,12 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// `array['a', 'b']::text[]`.
+pub fn quote_array(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+    format!("array[{}]::text[]", quoted.join(", "))
+}
+
 macro_rules! statements {
     ($($folder:ident { $($name:ident = $file:literal),* $(,)? })*) => {
         $(
@@ -120,6 +126,7 @@ statements! {
         DELETE_QUARANTINED = "delete_quarantined",
         DELETE_QUARANTINED_OF_TABLE = "delete_quarantined_of_table",
         DROP_SLOT = "drop_slot",
+        END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
@@ -161,6 +168,7 @@ statements! {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
+        DECIDE = "decide",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
@@ -181,6 +189,7 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",

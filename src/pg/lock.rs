@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
+use crate::phase::Side;
 use crate::sql::record as sql;
 
 /// Key of the session advisory lock: the letters `pgdt`, and 1 for runs.
-const KEY: (i32, i32) = (0x7067_6474, 1);
+pub const KEY: (i32, i32) = (0x7067_6474, 1);
 
 /// How long to wait for the session of a run that was just killed to be noticed as gone.
 const GRACE: Duration = Duration::from_secs(3);
@@ -16,22 +17,34 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Held for as long as this lives; the server releases it when the session ends, however it ends.
 pub struct Lock {
     session: Session,
+    backend: i32,
 }
 
 impl Lock {
     /// Takes the lock on one side, or names who holds it.
     pub fn acquire(server: &Server) -> Result<Lock> {
         let mut session = server.connect()?;
+        let backend = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
         let deadline = Instant::now() + GRACE;
         loop {
             if session.query_one(&sql::TRY_LOCK, &[&KEY.0, &KEY.1])?.get("taken") {
-                return Ok(Lock { session });
+                return Ok(Lock { session, backend });
             }
             if Instant::now() >= deadline {
                 return Err(busy(&mut session)?);
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The server process that holds it.
+    pub fn backend(&self) -> i32 {
+        self.backend
+    }
+
+    /// The side on which it is.
+    pub fn side(&self) -> Side {
+        self.session.side
     }
 
     /// Fails when the session was lost, and with it the lock.

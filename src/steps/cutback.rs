@@ -22,15 +22,16 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
         run.attempt(HOME, |run| up_to_the_decision(run, bounds))?;
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
-    run.step("open source", |run| match run.facts()?.source_fence {
-        Some(fence) => fence::lower(run.source(), &fence),
-        None => Ok(()),
-    })?;
+    run.step("open source", Run::open_the_source)?;
     run.step("point router to source", |run| run.routers()?.point_to(Side::Source))?;
     // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
     run.step("resume clients", |run| run.resume_clients(HOME))?;
+    run.step("end the replay", |run| {
+        run.end_replay();
+        Ok(())
+    })?;
     run.step("count late writes", |run| {
         run.count_late_writes(HOME, names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION)
     })?;
@@ -51,11 +52,13 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
-    let flow = run.step("start replay", |run| {
+    let mut flow = run.step("start replay", |run| {
         let mut flow = replay::start(run, &id)?;
         flow.catch_up(run, bounds.drain_timeout)?;
         Ok(flow)
     })?;
+    run.step("prepare statements", |run| run.prepare_statements(HOME))?;
+    run.step("plan to open the source", Run::plan_opening)?;
 
     run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
     run.step("fence target", |run| fence::raise(run.target(), &fence))?;
@@ -63,9 +66,11 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id))?;
     run.step("drain to the marker", |run| {
-        flow.finish(run.pause_left(bounds))?;
+        let left = run.pause_left(bounds);
+        run.drain(HOME, &mut plan, |source| flow.wait_for_marker(source, &id, left))?;
         run.refuse_quarantined()
     })?;
-    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
-    run.step("decide", |run| run.decide(HOME, bounds))
+    run.step("decide", |run| run.decide(HOME, bounds))?;
+    run.replaying = Some(flow);
+    Ok(())
 }

@@ -22,6 +22,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
+    run.step("begin the replay", capture::begin_replay)?;
     run.step("count late writes", |run| {
         run.count_late_writes(OUT, names::MIRROR_SLOT, names::MIRROR_PUBLICATION)
     })?;
@@ -50,6 +51,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         marker::remove_marker(source, target, &probe)
     })?;
 
+    run.step("prepare statements", |run| run.prepare_statements(OUT))?;
+
     run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
     run.step("fence source", |run| fence::raise(run.source(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
@@ -57,14 +60,11 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("write marker", |run| run.write_marker(OUT, &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
-        marker::wait_for_marker(run.target(), &id, left).map(drop)
+        run.drain(OUT, &mut plan, |target| marker::wait_for_marker(target, &id, left).map(drop))
     })?;
-    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
     run.step("stop the mirror", |run| {
         let left = run.pause_left(bounds);
-        let (source, target) = run.both();
-        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, left).map(drop)
+        subscription::stop_applying(run.target(), names::MIRROR_SUBSCRIPTION, left)
     })?;
-    run.step("confirm capture", capture::confirm)?;
     run.step("decide", |run| run.decide(OUT, bounds))
 }

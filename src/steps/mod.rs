@@ -32,6 +32,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::pg::fence::Lowering;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
 use crate::pg::{Conninfo, Server, Session};
@@ -70,6 +71,10 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// What lowering the source's fence will do, found out before clients are held.
+    opening: Option<Lowering>,
+    /// The replay of the last changes, which has applied its marker and is about to end.
+    replaying: Option<replay::Running>,
     /// Facts found out while clients are held, written together with the decision.
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
@@ -139,6 +144,8 @@ impl Run {
             changed: false,
             part_way: false,
             held_since: None,
+            opening: None,
+            replaying: None,
             pending: Facts::default(),
             max_pause: None,
             accept_quarantined: 0,

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
-use crate::pg::record;
+use crate::pg::{Session, record};
 use crate::phase::Side;
 use crate::steps::{Needs, Run, names, preconditions, quarantine};
 
@@ -183,14 +183,26 @@ impl Running {
         marker::remove_marker(target, source, &id)
     }
 
-    /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
-    pub fn finish(mut self, budget: Duration) -> Result<()> {
+    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed.
+    /// The thread takes leave of the slot later: clients need not wait for that.
+    pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
-        while !thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_micros(200));
+        while !marker::has_marker(source, id)? {
+            if thread.is_finished() || Instant::now() >= deadline {
+                return self.end(budget);
+            }
+            thread::sleep(Duration::from_micros(500));
         }
-        self.end(budget)
+        Ok(())
+    }
+
+    /// Waits until it has ended, its marker applied.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let ended =
+            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })?;
+        ended.map(drop)
     }
 
     /// Stops the replay; an error unless it has come to its marker.

@@ -1,17 +1,20 @@
 //! What cutover and cutback share: the hold, the drain, the point of no return, the arrival, taking back.
 
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::sequences::{self, SequencePlan};
-use crate::flow::{FlowName, lag, late, marker, slot};
+use crate::flow::sequences::{self, Carried, SequencePlan};
+use crate::flow::{FlowName, lag, late, marker, slot, subscription};
 use crate::pg::fence::{self, FenceUndo};
-use crate::pg::{record, sessions};
+use crate::pg::lock::Lock;
+use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
 use crate::steps::facts::{Facts, parse_lsn};
+use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
 
 /// The bounds of a switch.
@@ -134,6 +137,23 @@ impl Run {
         Ok(fence)
     }
 
+    /// Finds out what lowering the fence of the cutover will do, for a time when that has to be fast.
+    pub fn plan_opening(&mut self) -> Result<()> {
+        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
+        self.opening = Some(fence::plan_lowering(self.source(), &fence)?);
+        Ok(())
+    }
+
+    /// Lets general roles connect to the source again.
+    pub fn open_the_source(&mut self) -> Result<()> {
+        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
+        match self.opening.take() {
+            // Somebody may have changed the grants since: then it is planned again.
+            Some(plan) if fence::lower_as_planned(self.source(), &fence, &plan).is_ok() => Ok(()),
+            _ => fence::lower(self.source(), &fence),
+        }
+    }
+
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
     pub fn hold_clients(&mut self, switch: Switch, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
         self.assert_locked()?;
@@ -149,15 +169,27 @@ impl Run {
             clients_held: Some(clients_held),
             ..Facts::default()
         })?;
-        self.enter_phase(switch.moving, switch.from.into(), None)?;
+        // One round trip less while they wait; a router that can be asked is asked who serves in between.
+        self.enter_phase(switch.moving, Serving::Nobody, None)?;
         if !self.plan.is_dry() {
             self.part_way = true;
             self.changed = true;
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
-        self.routers()?.hold(deadline)?;
-        self.enter_phase(switch.moving, Serving::Nobody, None)
+        self.routers()?.hold(deadline)
+    }
+
+    /// Prepares what is run while clients are held, so that each statement is one round trip.
+    pub fn prepare_statements(&mut self, switch: Switch) -> Result<()> {
+        let (source, target) = self.both();
+        source.prepare(&marker::DRAINING)?;
+        target.prepare(&marker::DRAINING)?;
+        target.prepare(&record::DECIDING)?;
+        if switch.from == Side::Source {
+            target.prepare(&subscription::STOPPING)?;
+        }
+        Ok(())
     }
 
     /// Where the budget of the pause ends.
@@ -177,16 +209,47 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the marker that proves the drain, and notes where it is.
+    /// Writes the marker that proves the drain.
     pub fn write_marker(&mut self, switch: Switch, id: &str) -> Result<()> {
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,
         };
-        let publisher = self.session(switch.from);
-        marker::write_marker(publisher, flow, id)?;
-        let position = lag::wal_position(publisher)?;
-        self.pending.switch_position = Some(position.to_string());
+        marker::write_marker(self.session(switch.from), flow, id)
+    }
+
+    /// Waits by `wait`, which is given the side that takes over, until the marker has come through. Meanwhile, in sessions
+    /// of their own: the sequences are carried over, the position is noted from which on writes are late, and the locks are
+    /// looked at.
+    pub fn drain(
+        &mut self,
+        switch: Switch,
+        plan: &mut SequencePlan,
+        wait: impl FnOnce(&mut Session) -> Result<()>,
+    ) -> Result<()> {
+        let locks = &mut self.locks;
+        let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
+            unreachable!("open() connected to both sides, which this command needs")
+        };
+        let (from, to) = match switch.from {
+            Side::Source => (source, target),
+            Side::Target => (target, source),
+        };
+        let (waited, position, carried) = if self.plan.is_dry() {
+            (wait(to), lag::wal_position(from), plan.carry())
+        } else {
+            thread::scope(|scope| {
+                let carrying = scope.spawn(|| plan.carry());
+                let looking = scope.spawn(|| {
+                    locks.iter_mut().try_for_each(Lock::assert_held)?;
+                    lag::wal_position(from)
+                });
+                (wait(to), ended(looking), ended(carrying))
+            })
+        };
+        waited?;
+        self.pending.switch_position = Some(position?.to_string());
+        self.tell_of_sequences(&carried?);
         Ok(())
     }
 
@@ -207,9 +270,22 @@ impl Run {
                     .into(),
             });
         }
-        self.assert_locked()?;
-        let facts = std::mem::take(&mut self.pending);
-        self.enter_phase_with(switch.moving, Serving::Nobody, Some(switch.to()), &facts)
+        let facts = json!(std::mem::take(&mut self.pending));
+        let lock = self.locks.iter().find(|lock| lock.side() == Side::Target).map_or(0, Lock::backend);
+        let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        let (Some(facts), Some(detour)) = (decided, &mut self.detour) else {
+            return Err(Error::Busy {
+                on: Side::Target.name().into(),
+                holder: "the lock was lost while clients were held, and another run may have it".into(),
+            });
+        };
+        detour.facts = facts;
+        detour.serving = Serving::Nobody;
+        detour.decided = Some(switch.to());
+        Ok(())
     }
 
     fn slowest_step(&self) -> String {
@@ -235,6 +311,14 @@ impl Run {
             (None, None) => 0.0,
         });
         self.enter_phase(switch.moving, switch.to().into(), Some(switch.to()))
+    }
+
+    /// Waits for the end of the replay that this run has begun; the run before may have died with its own.
+    pub fn end_replay(&mut self) {
+        if let Some(Err(error)) = self.replaying.take().map(Running::finish) {
+            // Its marker was applied before the decision: nothing is missing on the source.
+            self.warn(format!("the replay did not end well after its last change: {error}"));
+        }
     }
 
     /// Row changes that were committed on the side left behind after the marker. Admins' own work is seen too.
@@ -284,9 +368,9 @@ impl Run {
         Ok(report)
     }
 
-    /// Carries the sequences' values over, and warns of those that could not take theirs.
-    pub fn carry_sequences(&mut self, plan: &mut SequencePlan) -> Result<()> {
-        for sequence in plan.carry()? {
+    /// Warns of sequences that could not take their values.
+    fn tell_of_sequences(&mut self, carried: &[Carried]) {
+        for sequence in carried {
             let why = match sequence.outcome {
                 sequences::Outcome::Set | sequences::Outcome::Kept => continue,
                 sequences::Outcome::Missing => "does not exist on the other side",
@@ -294,8 +378,14 @@ impl Run {
             };
             self.warn(format!("sequence \"{}\" {why}; its value was not carried over", sequence.name));
         }
-        Ok(())
     }
+}
+
+/// What a thread came to.
+fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
 }
 
 /// How long to try to reach the target again when it was lost while clients are held.

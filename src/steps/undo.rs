@@ -57,7 +57,12 @@ impl Run {
         }
         record::forget_steps(self.target(), command)?;
         self.unwritten_steps = self.steps.len();
-        self.enter_phase(settled, serving.into(), None)?;
+        if !record::settle_phase(self.target(), settled, serving.into())? && !self.plan.is_dry() {
+            return Err(Error::Internal { message: "the switch was decided while it was taken back".into() });
+        }
+        if let Some(detour) = self.detour.as_mut().filter(|_| !self.plan.is_dry()) {
+            (detour.phase, detour.serving, detour.decided) = (settled, serving.into(), None);
+        }
         self.note_event("taken back");
         Ok(())
     }
