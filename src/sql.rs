@@ -89,6 +89,7 @@ statements! {
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
+        FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
@@ -98,6 +99,8 @@ statements! {
         LIST_NOT_OWNED = "list_not_owned",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_STALE_TABLES = "list_stale_tables",
+        LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
         LIST_USER_OBJECTS = "list_user_objects",
@@ -116,6 +119,7 @@ statements! {
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
+        LIST_SESSION_STATE = "list_session_state",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
@@ -191,6 +195,7 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        REVOKE_DECISION = "revoke_decision",
         SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",

@@ -1,6 +1,7 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
 mod command_line;
+mod fault_matrix;
 mod faults;
 mod generated;
 mod haproxy;

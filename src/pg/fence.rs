@@ -106,6 +106,22 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
 /// Keeps the planned roles out of the database, in one transaction that proves that none of them may connect.
 /// Sessions that are open stay open. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    raise_and(session, undo, Ending::Commit)
+}
+
+/// The same, rolled back at the end: proves that it can be done.
+pub fn try_to_raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    raise_and(session, undo, Ending::Rollback)
+}
+
+/// What becomes of a change of grants that has had its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Commit,
+    Rollback,
+}
+
+fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending) -> Result<()> {
     let database = quote_identifier(&session.database);
     let revoke = |grant: &ConnectGrant| {
         grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
@@ -117,7 +133,7 @@ pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     }
     let script = statements.concat();
     let proof = sql::fence::LIST_ADMITTED_ROLES.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
-    change_grants(session, &script, &proof, |rows| {
+    change_grants(session, &script, &proof, ending, &mut false, |rows| {
         let admitted: Vec<&str> = rows.iter().filter_map(|row| row[0].as_deref()).collect();
         if admitted.is_empty() {
             return Ok(());
@@ -159,14 +175,20 @@ pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering
 /// Lowering it again has no effect.
 pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let plan = plan_lowering(session, undo)?;
-    lower_as_planned(session, undo, &plan)
+    lower_as_planned(session, undo, &plan, &mut false)
 }
 
-/// The same, in two round trips, from a plan of earlier.
-pub fn lower_as_planned(session: &mut Session, undo: &FenceUndo, plan: &Lowering) -> Result<()> {
+/// The same, in two round trips, from a plan of earlier. `committing` is set before the statement is sent whose answer may
+/// be lost: until then the fence stands for sure.
+pub fn lower_as_planned(
+    session: &mut Session,
+    undo: &FenceUndo,
+    plan: &Lowering,
+    committing: &mut bool,
+) -> Result<()> {
     let database = quote_identifier(&session.database);
     let proof = sql::fence::LIST_CONNECT_GRANTS.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
-    let lowered = change_grants(session, &plan.script, &proof, |rows| {
+    let lowered = change_grants(session, &plan.script, &proof, Ending::Commit, committing, |rows| {
         let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
         let left = lowering_script(&now, undo, &plan.present, &database);
         if left.is_empty() {
@@ -363,11 +385,16 @@ fn change_grants(
     session: &mut Session,
     script: &str,
     proof: &str,
+    ending: Ending,
+    committing: &mut bool,
     prove: impl Fn(&[Vec<Option<String>>]) -> Result<()>,
 ) -> Result<()> {
     if session.is_dry() {
         return match script {
             "" => Ok(()),
+            script if ending == Ending::Rollback => {
+                session.change_script(&format!("begin;\n{script}rollback"))
+            }
             script => session.atomically(|session| session.change_script(script)),
         };
     }
@@ -375,7 +402,11 @@ fn change_grants(
     loop {
         let begun = session.ask_script(&format!("begin;\n{script}{proof}"));
         match begun.and_then(|rows| prove(&rows)) {
-            Ok(()) => return session.change_script("commit"),
+            Ok(()) if ending == Ending::Commit => {
+                *committing = true;
+                return session.change_script("commit");
+            }
+            Ok(()) => return session.change_script("rollback"),
             Err(error) => {
                 // The first failure is the one to report; a lost session has rolled back by itself.
                 let _ = session.change_script("rollback");

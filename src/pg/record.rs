@@ -161,6 +161,14 @@ pub fn decide(
     Ok(rows.first().map(|row| row.get("facts")))
 }
 
+/// Takes a decision back on which nobody has acted yet.
+pub fn revoke_decision(target: &mut Session, moving: Phase, to: Side) -> Result<()> {
+    target
+        .change(sql::REVOKE_DECISION.text, &[&moving.name(), &to.name()])
+        .doing(|| format!("take back the decision for the {to}"))
+        .map(drop)
+}
+
 /// Records that a switch was taken back; false when it has been decided meanwhile, and goes forwards only.
 pub fn settle_phase(target: &mut Session, phase: Phase, serving: Serving) -> Result<bool> {
     let rows = target

@@ -127,7 +127,8 @@ impl Session {
             self.note(with_parameters(text, params));
             return Ok(Vec::new());
         }
-        self.client.query(text, params).map_err(|error| self.failed(&summary(text), &error))
+        let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
+        self.client.query(&statement, params).map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Runs several statements without parameters. A dry run notes them.

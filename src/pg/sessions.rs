@@ -73,6 +73,12 @@ pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<Gene
     Ok(sessions.collect())
 }
 
+/// What sessions of `roles` hold that is lost when they move: its kind, how many, and one of them.
+pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String, i64, String)>> {
+    let rows = session.query(&sql::fence::LIST_SESSION_STATE, &[&roles])?;
+    Ok(rows.iter().map(|row| (row.get("kind"), row.get("holders"), row.get("example"))).collect())
+}
+
 /// Ends the sessions of `roles`, which the fence keeps from coming back: idle ones at once, those in a
 /// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin;
 /// past `deadline` the error names those that are left. Prepared transactions are waited for.

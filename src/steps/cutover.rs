@@ -6,18 +6,23 @@ use crate::error::Result;
 use crate::flow::{FlowName, lag, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
-use crate::steps::switch::{Bounds, OUT};
+use crate::steps::switch::{Bounds, OUT, Rehearsal};
 use crate::steps::{Needs, Run, capture, mirror, names, preconditions};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
+    run.max_pause = Some(bounds.max_pause);
     run.open(Needs::Both)?;
+    run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }
     run.take_back_earlier_attempt(OUT)?;
     if !run.is_decided() {
-        run.attempt(OUT, |run| up_to_the_decision(run, bounds))?;
+        run.attempt(OUT, bounds, |run| up_to_the_decision(run, bounds))?;
+    }
+    if let Some(rehearsal) = bounds.rehearsal {
+        return run.end_rehearsal(OUT, rehearsal);
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
@@ -33,10 +38,16 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE, preconditions::CUTOVER]))?;
-    run.confirm("move general traffic to the target")?;
+    if bounds.rehearsal.is_none() {
+        run.confirm("move general traffic to the target")?;
+    }
     run.step("arm capture", capture::arm)?;
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
+    run.step("refresh statistics", |run| run.refresh_statistics(Side::Target))?;
+    if bounds.prewarm {
+        run.step("warm caches", |run| run.warm_caches(Side::Target))?;
+    }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
@@ -53,18 +64,28 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
 
     run.step("prepare statements", |run| run.prepare_statements(OUT))?;
 
-    run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
-    run.step("fence source", |run| fence::raise(run.source(), &fence))?;
-    run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+    if bounds.rehearsal == Some(Rehearsal::NotHeld) {
+        run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
+    } else {
+        run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
+        run.step("fence source", |run| fence::raise(run.source(), &fence))?;
+        run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+    }
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(OUT, &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         run.drain(OUT, &mut plan, |target| marker::wait_for_marker(target, &id, left).map(drop))
     })?;
+    if bounds.rehearsal == Some(Rehearsal::NotHeld) {
+        return Ok(());
+    }
     run.step("stop the mirror", |run| {
         let left = run.pause_left(bounds);
         subscription::stop_applying(run.target(), names::MIRROR_SUBSCRIPTION, left)
     })?;
+    if bounds.rehearsal.is_some() {
+        return run.require_pause_left(bounds);
+    }
     run.step("decide", |run| run.decide(OUT, bounds))
 }

@@ -1,5 +1,6 @@
 //! What each command does, in the order in which it does it.
 
+mod attempt;
 pub mod capture;
 pub mod check;
 pub mod clean;
@@ -14,6 +15,8 @@ mod orphans;
 mod outcome;
 mod preconditions;
 mod quarantine;
+mod readiness;
+mod rehearsal;
 pub mod replay;
 pub mod restrict;
 mod routing;
@@ -43,9 +46,10 @@ pub use clean::{Copies, Extent};
 use facts::Facts;
 pub use open::Needs;
 pub use signals::Signals;
-pub use switch::Bounds;
+pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
@@ -83,6 +87,14 @@ pub struct Run {
     accept_quarantined: i64,
     pause_ms: Option<f64>,
     late_writes: i64,
+    /// Attempts of a switch, this one included.
+    attempts: u32,
+    /// How long clients were held in a rehearsal, in milliseconds.
+    rehearsed_pause_ms: Option<f64>,
+    /// The deciding statement was sent: whether it took effect is known from the record alone.
+    deciding: bool,
+    /// What this process has noted to take back.
+    undos: Vec<undo::Undo>,
     /// A report that stands although the command fails.
     report: Option<Value>,
     /// Whether `detour` is what the target has, be it nothing.
@@ -151,6 +163,10 @@ impl Run {
             accept_quarantined: 0,
             pause_ms: None,
             late_writes: 0,
+            attempts: 0,
+            rehearsed_pause_ms: None,
+            deciding: false,
+            undos: Vec::new(),
             report: None,
             record_read: false,
             reported: None,
@@ -283,7 +299,8 @@ impl Run {
 
     /// Asks before something that cannot be undone easily; a dry run does not ask.
     fn confirm(&self, what: &str) -> Result<()> {
-        if self.plan.is_dry() { Ok(()) } else { self.output.confirm(what) }
+        // A further attempt at a switch was confirmed with the first.
+        if self.plan.is_dry() || self.attempts > 1 { Ok(()) } else { self.output.confirm(what) }
     }
 
     /// What earlier steps left for later ones.

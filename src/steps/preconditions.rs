@@ -51,6 +51,7 @@ pub const CUTOVER: &[Check] = &[
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,
+    traffic::source_session_state,
 ];
 
 /// What `replay` needs.
@@ -58,8 +59,13 @@ pub const REPLAY: &[Check] =
     &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
 /// What `cutback` needs, beside what `replay` does.
-pub const CUTBACK: &[Check] =
-    &[tables::quarantine_is_empty, traffic::roles_named, traffic::target_fence, traffic::router];
+pub const CUTBACK: &[Check] = &[
+    tables::quarantine_is_empty,
+    traffic::roles_named,
+    traffic::target_fence,
+    traffic::router,
+    traffic::target_session_state,
+];
 
 impl Run {
     /// Runs groups of checks; their warnings are told, and any failure refuses the command.

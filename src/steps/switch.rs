@@ -28,6 +28,21 @@ pub struct Bounds {
     pub drain_timeout: Duration,
     /// After this long in the hold, open transactions of general roles are ended; never when absent.
     pub terminate_after: Option<Duration>,
+    /// How many more attempts are made when one was over a bound and was taken back.
+    pub retries: u32,
+    /// Do everything up to the point of no return, then take it back.
+    pub rehearsal: Option<Rehearsal>,
+    /// Load tables and indexes into the caches of the side that takes over.
+    pub prewarm: bool,
+}
+
+/// How far a rehearsal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// Clients are held, as they will be.
+    Held,
+    /// Nothing touches clients.
+    NotHeld,
 }
 
 /// A move of general traffic from one side to the other.
@@ -67,64 +82,6 @@ impl Switch {
 }
 
 impl Run {
-    /// Takes back what an earlier run of this switch left when it died before its point of no return.
-    pub fn take_back_earlier_attempt(&mut self, switch: Switch) -> Result<()> {
-        if self.phase() != switch.moving || self.is_decided() {
-            return Ok(());
-        }
-        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))
-    }
-
-    /// Runs everything before the point of no return. A failure there is taken back and returned;
-    /// past that point it is returned as it is, and the same command goes on from the record.
-    pub fn attempt(&mut self, switch: Switch, work: impl FnOnce(&mut Run) -> Result<()>) -> Result<()> {
-        let Err(error) = work(self) else { return Ok(()) };
-        if self.phase() != switch.moving || self.is_decided() {
-            return Err(error);
-        }
-        if error.is_connection_lost() {
-            self.reconnect_lost_sessions(switch)?;
-            if self.is_decided() {
-                return Err(error);
-            }
-        }
-        match self.take_back(switch.settled, switch.from) {
-            Ok(()) => {
-                self.part_way = false;
-                self.changed = false;
-            }
-            Err(second) => self.warn(format!("not everything could be taken back: {second}")),
-        }
-        Err(error)
-    }
-
-    /// Opens lost sessions anew, so that a failure can be taken back, and reads again what the record decided:
-    /// the answer to the deciding statement may be what was lost.
-    fn reconnect_lost_sessions(&mut self, switch: Switch) -> Result<()> {
-        if let Ok(session) = self.source_server.connect() {
-            self.source = Some(session);
-        }
-        let deadline = self.held_since.map_or_else(Instant::now, |held| held + RECONNECT_BUDGET);
-        loop {
-            match self.target_server.connect() {
-                Ok(session) => {
-                    self.target = Some(session);
-                    break;
-                }
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-        self.detour = record::read_detour(self.target())?;
-        if self.is_decided() {
-            self.warn(format!(
-                "the switch to the {} had been decided when the connection broke",
-                switch.to()
-            ));
-        }
-        Ok(())
-    }
-
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
         let roles = self.config.traffic.roles.clone();
@@ -147,10 +104,13 @@ impl Run {
     /// Lets general roles connect to the source again.
     pub fn open_the_source(&mut self) -> Result<()> {
         let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
-        match self.opening.take() {
+        let Some(plan) = self.opening.take() else { return fence::lower(self.source(), &fence) };
+        let mut committing = false;
+        match fence::lower_as_planned(self.source(), &fence, &plan, &mut committing) {
+            Err(error) if error.is_connection_lost() && !committing => self.open_after_a_break(&fence, error),
             // Somebody may have changed the grants since: then it is planned again.
-            Some(plan) if fence::lower_as_planned(self.source(), &fence, &plan).is_ok() => Ok(()),
-            _ => fence::lower(self.source(), &fence),
+            Err(error) if !error.is_connection_lost() => fence::lower(self.source(), &fence),
+            other => other,
         }
     }
 
@@ -158,11 +118,11 @@ impl Run {
     pub fn hold_clients(&mut self, switch: Switch, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
-        self.note_undo(&Undo::Resume)?;
+        self.note_undo(Undo::Resume)?;
         if switch.from == Side::Source {
-            self.note_undo(&Undo::EnableSubscription)?;
+            self.note_undo(Undo::EnableSubscription)?;
         }
-        self.note_undo(&Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
+        self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_facts(&Facts {
             held_at: Some(since_epoch.as_millis() as u64),
@@ -173,11 +133,34 @@ impl Run {
         self.enter_phase(switch.moving, Serving::Nobody, None)?;
         if !self.plan.is_dry() {
             self.part_way = true;
-            self.changed = true;
+            self.changed |= bounds.rehearsal.is_none();
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
-        self.routers()?.hold(deadline)
+        let held = self.routers()?.hold(deadline);
+        held.map_err(|error| self.name_blockers(switch.from, error))
+    }
+
+    /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
+    fn name_blockers(&mut self, side: Side, error: Error) -> Error {
+        let Error::TimedOut { what, budget, detail, hint } = error else { return error };
+        let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
+        let roles = self.config.traffic.roles.clone();
+        // Without an answer the error stays as it is.
+        let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
+        blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
+        let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let detail: Vec<String> =
+            Some(named.join("; ")).filter(|named| !named.is_empty()).into_iter().chain(detail).collect();
+        if !blockers.is_empty() {
+            self.report = Some(json!({ "blockers": blockers }));
+        }
+        Error::TimedOut {
+            what,
+            budget,
+            detail: Some(detail.join("; ")).filter(|text| !text.is_empty()),
+            hint,
+        }
     }
 
     /// Prepares what is run while clients are held, so that each statement is one round trip.
@@ -200,9 +183,14 @@ impl Run {
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
     /// transactions when they finish by themselves, or after `terminate_after`.
     pub fn end_general_sessions(&mut self, side: Side, bounds: &Bounds) -> Result<()> {
+        if bounds.rehearsal.is_some() {
+            return self.tell_of_direct_sessions(side);
+        }
         let deadline = self.pause_deadline(bounds);
         let roles = self.config.traffic.roles.clone();
-        let ended = sessions::end_sessions(self.session(side), &roles, deadline, bounds.terminate_after)?;
+        let terminate_after = bounds.terminate_after;
+        let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
+            .map_err(|error| self.name_blockers(side, error))?;
         if ended.in_transaction > 0 {
             self.warn(format!("{} open transactions of general roles were ended", ended.in_transaction));
         }
@@ -261,15 +249,8 @@ impl Run {
     /// The point of no return. Everything after it goes forwards only, in this run or the next.
     pub fn decide(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         self.heed_signals()?;
-        if !self.plan.is_dry() && Instant::now() >= self.pause_deadline(bounds) {
-            return Err(Error::TimedOut {
-                what: "the pause".into(),
-                budget: bounds.max_pause,
-                detail: Some(self.slowest_step()),
-                hint: "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
-                    .into(),
-            });
-        }
+        self.require_pause_left(bounds)?;
+        self.deciding = true;
         let facts = json!(std::mem::take(&mut self.pending));
         let lock = self.locks.iter().find(|lock| lock.side() == Side::Target).map_or(0, Lock::backend);
         let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
@@ -286,6 +267,21 @@ impl Run {
         detour.serving = Serving::Nobody;
         detour.decided = Some(switch.to());
         Ok(())
+    }
+
+    /// Fails when the budget of the pause is used up.
+    pub fn require_pause_left(&self, bounds: &Bounds) -> Result<()> {
+        if self.held_since.is_none() || Instant::now() < self.pause_deadline(bounds) {
+            return Ok(());
+        }
+        Err(Error::TimedOut {
+            what: "the pause".into(),
+            budget: bounds.max_pause,
+            detail: Some(self.slowest_step()),
+            hint:
+                "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
+                    .into(),
+        })
     }
 
     fn slowest_step(&self) -> String {
@@ -350,12 +346,15 @@ impl Run {
     pub fn arrive(&mut self, switch: Switch) -> Result<Value> {
         self.forget_undo()?;
         let facts = self.facts()?;
-        let report = json!({
+        let mut report = json!({
             "pause_ms": self.pause_ms.map(|ms| (ms * 10.0).round() / 10.0),
             "steps": self.steps_report(),
             "late_writes": self.late_writes,
             "clients_held": facts.clients_held.unwrap_or(0),
         });
+        if self.attempts > 1 {
+            report["attempts"] = json!(self.attempts);
+        }
         let kept = match switch.to() {
             Side::Target => Facts { cutover: Some(report.clone()), ..Facts::default() },
             Side::Source => Facts { cutback: Some(report.clone()), ..Facts::default() },
@@ -387,6 +386,3 @@ fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
         .join()
         .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
 }
-
-/// How long to try to reach the target again when it was lost while clients are held.
-const RECONNECT_BUDGET: Duration = Duration::from_secs(10);

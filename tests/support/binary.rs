@@ -12,6 +12,20 @@ const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs the binary, its first argument a command, and reads its answer.
 pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
+    start(arguments, environment).end()
+}
+
+/// A run that is not waited for yet.
+pub struct Started {
+    child: Child,
+    stdout: std::thread::JoinHandle<String>,
+    stderr: std::thread::JoinHandle<String>,
+    command: String,
+    said: String,
+}
+
+/// Starts the binary, its first argument a command.
+pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Started {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
@@ -23,17 +37,35 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
     let mut child = process.spawn().expect("the binary can be started");
     let stdout = drain(child.stdout.take().expect("a pipe"));
     let stderr = drain(child.stderr.take().expect("a pipe"));
-    let status = wait_for(&mut child);
-    let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
-    let (stdout, stderr) = (read(stdout), read(stderr));
     let mut said = arguments.join(" ");
     for (name, value) in environment {
         said = format!("{said} [{name}={value}]");
     }
-    let Some(status) = status else {
-        panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
-    };
-    Answer::read(&arguments[0], said, status, stdout, stderr)
+    Started { child, stdout, stderr, command: arguments[0].clone(), said }
+}
+
+impl Started {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("a child that was not waited for is there");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// Waits for its end and reads its answer.
+    pub fn end(mut self) -> Answer {
+        let status = wait_for(&mut self.child);
+        let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
+        let (stdout, stderr, said) = (read(self.stdout), read(self.stderr), self.said);
+        let Some(status) = status else {
+            panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+        };
+        Answer::read(&self.command, said, status, stdout, stderr)
+    }
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

@@ -1,4 +1,4 @@
-//! A TCP proxy before a server, that can delay, cut, or swallow what passes through it.
+//! A TCP proxy before a server, that can delay and cut what passes through it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,17 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::port::Port;
 
-/// How often a pump that is to hold something back looks whether it still has to.
-const GLANCE: Duration = Duration::from_millis(5);
-
 #[derive(Default)]
 struct Shared {
     /// Microseconds in each direction.
     delay: AtomicU64,
     /// New connections are closed at once, old ones are.
     cut: AtomicBool,
-    /// Nothing passes, nothing is closed.
-    swallow: AtomicBool,
     /// When a client sends this, it is passed on, and the connection is closed before the answer.
     last_word: Mutex<Option<Vec<u8>>>,
     /// How many connections were closed for their last word.
@@ -74,16 +69,10 @@ impl Proxy {
         }
     }
 
-    /// Lets nothing pass and closes nothing, until [`Self::mend`].
-    pub fn swallow(&self) {
-        self.shared.swallow.store(true, Ordering::SeqCst);
-    }
-
     /// Passes everything again, at once.
     pub fn mend(&self) {
         self.delay(Duration::ZERO);
         self.shared.cut.store(false, Ordering::SeqCst);
-        self.shared.swallow.store(false, Ordering::SeqCst);
         *locked(&self.shared.last_word) = None;
     }
 
@@ -139,12 +128,8 @@ fn pump(shared: &Arc<Shared>, mut from: TcpStream, mut to: TcpStream, is_request
             }
         }
     });
-    let writing = Arc::clone(shared);
     thread::spawn(move || {
         while let Ok((due, bytes)) = passing.recv() {
-            while writing.swallow.load(Ordering::SeqCst) && !writing.ended.load(Ordering::SeqCst) {
-                thread::sleep(GLANCE);
-            }
             thread::sleep(due.saturating_duration_since(Instant::now()));
             if to.write_all(&bytes).is_err() {
                 break;
