@@ -1,5 +1,6 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod capture;
 mod command_line;
 mod fault_matrix;
 mod faults;
@@ -9,7 +10,9 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod modes;
 mod quarantine;
 mod readme;
 mod refusals;
+mod replay;
 mod support;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Doing as _, Error, Result};
-use crate::pg::lock::KEY;
+use crate::pg::lock::{CLASS, Key};
 use crate::pg::{PgLsn, Session};
 use crate::phase::{Phase, Serving, Side};
 use crate::sql::record as sql;
@@ -156,7 +156,10 @@ pub fn decide(
     lock: i32,
 ) -> Result<Option<Value>> {
     let rows = target
-        .change_returning(sql::DECIDE.text, &[&moving.name(), &to.name(), facts, &lock, &KEY.0, &KEY.1])
+        .change_returning(
+            sql::DECIDE.text,
+            &[&moving.name(), &to.name(), facts, &lock, &CLASS, &Key::Run.object()],
+        )
         .doing(|| format!("record the decision for the {to}"))?;
     Ok(rows.first().map(|row| row.get("facts")))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result, human};
 use crate::pg::fence::{self, FenceUndo};
-use crate::pg::lock::Lock;
+use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
 use crate::phase::Side;
 use crate::steps::Run;
@@ -128,8 +128,9 @@ impl Run {
         self.target = Some(target);
         // Whoever has taken the lock meanwhile takes back himself.
         self.locks.clear();
-        self.locks.push(Lock::acquire(&self.target_server)?);
-        if let Ok(lock) = Lock::acquire(&self.source_server) {
+        self.flow_lock = None;
+        self.locks.push(Lock::acquire(&self.target_server, Key::Run)?);
+        if let Ok(lock) = Lock::acquire(&self.source_server, Key::Run) {
             self.locks.push(lock);
         }
         self.detour = record::read_detour(self.target())?;

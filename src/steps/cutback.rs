@@ -7,7 +7,7 @@ use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::switch::{Bounds, HOME, Rehearsal};
-use crate::steps::{Needs, Run, capture, names, preconditions, replay};
+use crate::steps::{Needs, Run, capture, preconditions, replay};
 
 /// Runs the command; its report.
 /// Exactly `accept_quarantined` changes may be in quarantine.
@@ -33,12 +33,9 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
     run.step("resume clients", |run| run.resume_clients(HOME))?;
-    run.step("end the replay", |run| {
-        run.end_replay();
-        Ok(())
-    })?;
     run.step("count late writes", |run| {
-        run.count_late_writes(HOME, names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION)
+        let source = capture::source(run);
+        run.count_late_writes(HOME, &source)
     })?;
     run.step("drop capture", capture::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(HOME))
@@ -82,15 +79,13 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("write marker", |run| run.write_marker(HOME, &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
-        run.drain(HOME, &mut plan, |source| flow.wait_for_marker(source, &id, left))?;
+        let changes = capture::source(run);
+        run.drain(HOME, &changes, &mut plan, |source| flow.wait_for_marker(source, &id, left))?;
         run.refuse_quarantined()
     })?;
-    if bounds.rehearsal.is_some() {
-        run.require_pause_left(bounds)?;
-        run.replaying = Some(flow);
-        return Ok(());
-    }
-    run.step("decide", |run| run.decide(HOME, bounds))?;
     run.replaying = Some(flow);
-    Ok(())
+    if bounds.rehearsal.is_some() {
+        return run.require_pause_left(bounds);
+    }
+    run.step("decide", |run| run.decide(HOME, bounds))
 }

@@ -21,6 +21,7 @@ pub const MIRROR: &[Check] = &[
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::trigger_cost,
     servers::target_workers,
     servers::pg_dump,
     privileges::source,
@@ -31,6 +32,9 @@ pub const MIRROR: &[Check] = &[
     tables::target_is_empty,
     tables::existing_schema_fits,
 ];
+
+/// What our own runs need to keep a mirror current.
+pub const FOLLOW: &[Check] = &[servers::mirror_is_running, tables::schema_unchanged];
 
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Check] = &[

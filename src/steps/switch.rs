@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::sequences::{self, Carried, SequencePlan};
-use crate::flow::{FlowName, lag, late, marker, slot, subscription};
+use crate::flow::{ChangeSource, FlowName, marker, subscription};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::Run;
+use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
+use crate::steps::{Run, capture};
 
 /// The bounds of a switch.
 #[derive(Debug, Clone)]
@@ -119,7 +120,7 @@ impl Run {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
         self.note_undo(Undo::Resume)?;
-        if switch.from == Side::Source {
+        if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
             self.note_undo(Undo::EnableSubscription)?;
         }
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
@@ -212,10 +213,11 @@ impl Run {
     pub fn drain(
         &mut self,
         switch: Switch,
+        changes: &ChangeSource,
         plan: &mut SequencePlan,
         wait: impl FnOnce(&mut Session) -> Result<()>,
     ) -> Result<()> {
-        let locks = &mut self.locks;
+        let locks = self.locks.iter_mut().chain(self.flow_lock.as_mut());
         let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
             unreachable!("open() connected to both sides, which this command needs")
         };
@@ -224,13 +226,13 @@ impl Run {
             Side::Target => (target, source),
         };
         let (waited, position, carried) = if self.plan.is_dry() {
-            (wait(to), lag::wal_position(from), plan.carry())
+            (wait(to), changes.end(from), plan.carry())
         } else {
             thread::scope(|scope| {
                 let carrying = scope.spawn(|| plan.carry());
                 let looking = scope.spawn(|| {
-                    locks.iter_mut().try_for_each(Lock::assert_held)?;
-                    lag::wal_position(from)
+                    locks.into_iter().try_for_each(Lock::assert_held)?;
+                    changes.end(from)
                 });
                 (wait(to), ended(looking), ended(carrying))
             })
@@ -250,6 +252,13 @@ impl Run {
     pub fn decide(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         self.heed_signals()?;
         self.require_pause_left(bounds)?;
+        if switch.to() == Side::Target {
+            // In the WAL the decision itself can tell where it is.
+            if let ChangeSource::Triggers = capture::source(self) {
+                let start = ChangeSource::Triggers.end(self.target())?;
+                self.pending.capture_start = Some(start.to_string());
+            }
+        }
         self.deciding = true;
         let facts = json!(std::mem::take(&mut self.pending));
         let lock = self.locks.iter().find(|lock| lock.side() == Side::Target).map_or(0, Lock::backend);
@@ -318,19 +327,20 @@ impl Run {
     }
 
     /// Row changes that were committed on the side left behind after the marker. Admins' own work is seen too.
-    pub fn count_late_writes(&mut self, switch: Switch, slot: &str, publication: &str) -> Result<()> {
+    pub fn count_late_writes(&mut self, switch: Switch, source: &ChangeSource) -> Result<()> {
+        self.end_replay();
         if self.plan.is_dry() {
             return Ok(());
         }
         let facts = self.facts()?;
         let Some(position) = facts.switch_position else { return Ok(()) };
-        if slot::find_slot(self.session(switch.from), slot)?.is_none() {
-            // A run that died had counted them, and dropped the slot.
+        if !source.exists(self.session(switch.from))? {
+            // A run that died had counted them, and dropped what recorded them.
             self.late_writes = facts.late_writes.unwrap_or(0);
             return Ok(());
         }
         let position = parse_lsn(&position)?;
-        let late = late::count_changes(self.session(switch.from), slot, publication, position)?;
+        let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
             self.warn(format!(
                 "{late} row changes were committed on the {} after its last change had been carried over: \

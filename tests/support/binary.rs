@@ -15,17 +15,8 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
     start(arguments, environment).end()
 }
 
-/// A run that is not waited for yet.
-pub struct Started {
-    child: Child,
-    stdout: std::thread::JoinHandle<String>,
-    stderr: std::thread::JoinHandle<String>,
-    command: String,
-    said: String,
-}
-
 /// Starts the binary, its first argument a command.
-pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Started {
+pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Running {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
@@ -41,14 +32,24 @@ pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Started {
     for (name, value) in environment {
         said = format!("{said} [{name}={value}]");
     }
-    Started { child, stdout, stderr, command: arguments[0].clone(), said }
+    Running { child, command: arguments[0].clone(), said, pipes: Some((stdout, stderr)) }
 }
 
-impl Started {
-    /// Sends it a signal.
+type Pipe = std::thread::JoinHandle<String>;
+
+/// A run of the binary that goes on beside the test.
+pub struct Running {
+    child: Child,
+    command: String,
+    said: String,
+    pipes: Option<(Pipe, Pipe)>,
+}
+
+impl Running {
+    /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("a child that was not waited for is there");
+        rustix::process::kill_process(pid, signal).expect("the run can be signalled");
     }
 
     /// Whether it has ended.
@@ -56,15 +57,27 @@ impl Started {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
-    /// Waits for its end and reads its answer.
+    /// Waits for its end; its answer.
     pub fn end(mut self) -> Answer {
         let status = wait_for(&mut self.child);
-        let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
-        let (stdout, stderr, said) = (read(self.stdout), read(self.stderr), self.said);
+        let read = |pipe: Pipe| pipe.join().expect("a pipe can be read");
+        let (stdout, stderr) = self.pipes.take().expect("only the end takes them");
+        let (stdout, stderr) = (read(stdout), read(stderr));
+        let said = std::mem::take(&mut self.said);
         let Some(status) = status else {
             panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
         };
         Answer::read(&self.command, said, status, stdout, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // The test has failed for another reason, which is the one to tell.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -170,6 +170,13 @@ impl Detour {
         self
     }
 
+    /// How the target's server reaches the source.
+    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
+        self.sections.target = format!("{}\nsource_conninfo = \"{conninfo}\"", self.sections.target);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the target is reached.
     pub fn target_is(mut self, conninfo: &str) -> Detour {
         self.sections.target = format!("conninfo = \"{conninfo}\"");
@@ -210,7 +217,7 @@ impl Detour {
         let _ = std::fs::remove_file(&file);
         let path = file.to_str().expect("temporary paths are UTF-8").to_owned();
         let environment = [("PGDETOUR_FAULT", fault), ("PGDETOUR_FAULT_FILE", &path)];
-        let mut run = binary::start(&self.all_arguments(command, arguments), &environment);
+        let mut run = binary::start(&self.arguments(command, arguments), &environment);
         until(&format!("{command} is at {fault}"), Duration::from_secs(90), || {
             (file.exists() || run.has_ended()).then_some(())
         });
@@ -253,6 +260,20 @@ impl Detour {
             arguments: vec!["--yes".into()],
             environment: Vec::new(),
         }
+    }
+
+    /// Starts a command that goes on beside the test.
+    pub fn start(&self, command: &str, arguments: &[&str]) -> binary::Running {
+        let all = self.arguments(command, arguments);
+        binary::start(&all, &[])
+    }
+
+    /// Keeps the answer of a command that was started, as if it had just been run.
+    pub fn ended(mut self, running: binary::Running, code: i32) -> Detour {
+        let answer = running.end();
+        assert_eq!(answer.code(), Some(code), "{}", answer.describe());
+        self.answers.push(answer);
+        self
     }
 
     /// Runs a command, and keeps and returns its answer whatever it is.
@@ -502,10 +523,10 @@ impl Detour {
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
-        binary::run(&self.all_arguments(command, arguments), environment)
+        binary::run(&self.arguments(command, arguments), environment)
     }
 
-    fn all_arguments(&self, command: &str, arguments: &[&str]) -> Vec<String> {
+    fn arguments(&self, command: &str, arguments: &[&str]) -> Vec<String> {
         let mut all = vec![command.to_owned(), "--json".into(), "--config".into()];
         all.push(self.configuration().display().to_string());
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -536,7 +557,7 @@ impl Drop for Detour {
 
 /// A run that waits at a step.
 pub struct Waiting {
-    run: binary::Started,
+    run: binary::Running,
     file: PathBuf,
 }
 
