@@ -375,12 +375,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__status)
-            opts="-c -y -q -v -h -V --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-w -c -y -q -v -h -V --watch --interval --check --format --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text prometheus" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -142,9 +142,14 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s q -l quiet 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l interval -d 'How long to wait between two looks' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l format -d 'How to write it' -r -f -a "text\t'For people'
+prometheus\t'Metrics for a textfile collector'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s w -l watch -d 'Show it again and again until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l check -d 'Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s y -l yes -d 'Answer the confirmation with yes'

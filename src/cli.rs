@@ -165,10 +165,17 @@ pub enum Commands {
     /// Show where the detour is, who serves, and what may be run next
     #[command(
         long_about = "Shows where the detour is, who serves, how far each flow is, and what may be run next. It takes \
-            no lock and works with either side down.",
-        after_long_help = examples("  pgdetour status\n  pgdetour status --json | jq -r .phase")
+            no lock and works with either side down.\n\n\
+            With --check the exit code is for monitoring: 0 when all is well, 3 when somebody should act before it is \
+            not, 8 when clients are not served as they should be or changes are lost; what it is, is told on standard \
+            error. With --watch a signal is the normal end, with exit code 0.",
+        after_long_help = examples(
+            "  pgdetour status\n  pgdetour status --json | jq -r .phase\n  pgdetour status --watch --interval 5s\n  \
+             pgdetour status --check --quiet\n  \
+             pgdetour status --format prometheus > pgdetour.prom.new && mv pgdetour.prom.new pgdetour.prom"
+        )
     )]
-    Status,
+    Status(StatusOptions),
     /// Remove every object that pgdetour made
     #[command(
         long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort: the \
@@ -259,6 +266,32 @@ pub struct VerifyOptions {
     /// Compare only tables that match, as psql's \d takes it; may be given more than once
     #[arg(short, long = "table", value_name = "PATTERN")]
     pub tables: Vec<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusOptions {
+    /// Show it again and again until interrupted
+    #[arg(short, long, conflicts_with_all = ["json", "check", "format"])]
+    pub watch: bool,
+    /// How long to wait between two looks
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_duration)]
+    pub interval: Duration,
+    /// Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost
+    #[arg(long)]
+    pub check: bool,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: StatusFormat,
+}
+
+/// How `status` writes what it has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatusFormat {
+    /// For people
+    Text,
+    /// Metrics for a textfile collector
+    Prometheus,
 }
 
 /// Options of `clean`.

@@ -19,7 +19,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SwitchOptions};
+use cli::{
+    Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, StatusFormat, StatusOptions, SwitchOptions,
+};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
@@ -27,6 +29,7 @@ use phase::Command;
 use plan::Plan;
 use serde_json::Value;
 use steps::replay::Task;
+use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Run, Signals};
 
 fn main() -> ExitCode {
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
 /// Runs the command and prints what it came to; the exit code.
 fn run(cli: &Cli) -> i32 {
     let command = command_of(&cli.command);
-    let output = Output::new(mode(&cli.global));
+    let output = Output::new(mode(cli));
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
     let begun = configure(&cli.global).and_then(|config| {
         let signals = Signals::install()?;
@@ -69,7 +72,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
         }
         Commands::Verify(options) => steps::verify::run(run, &options.tables),
-        Commands::Status => steps::status::run(run),
+        Commands::Status(options) => steps::status::run(run, telling(options)),
         Commands::Clean(options) => {
             let copies = match (options.drop_data, options.keep_data) {
                 (true, _) => Copies::Drop,
@@ -93,6 +96,14 @@ fn replay_task(options: &ReplayOptions) -> Task {
     }
 }
 
+fn telling(options: &StatusOptions) -> Telling {
+    Telling {
+        watch: options.watch.then_some(options.interval),
+        check: options.check,
+        always: options.format == StatusFormat::Prometheus,
+    }
+}
+
 fn bounds(options: &SwitchOptions) -> Bounds {
     Bounds {
         max_pause: options.max_pause,
@@ -107,8 +118,11 @@ fn configure(options: &GlobalOptions) -> Result<Config> {
     Config::resolve(options.config.as_deref(), options.source.as_deref(), options.target.as_deref())
 }
 
-fn mode(options: &GlobalOptions) -> Mode {
-    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes }
+fn mode(cli: &Cli) -> Mode {
+    let options = &cli.global;
+    let metrics =
+        matches!(&cli.command, Commands::Status(status) if status.format == StatusFormat::Prometheus);
+    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes, metrics }
 }
 
 fn command_of(command: &Commands) -> Command {
@@ -121,7 +135,7 @@ fn command_of(command: &Commands) -> Command {
         Commands::Replay(_) => Command::Replay,
         Commands::Cutback(_) => Command::Cutback,
         Commands::Verify(_) => Command::Verify,
-        Commands::Status => Command::Status,
+        Commands::Status(_) => Command::Status,
         Commands::Clean(_) => Command::Clean,
     }
 }

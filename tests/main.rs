@@ -11,4 +11,5 @@ mod layers;
 mod quarantine;
 mod readme;
 mod refusals;
+mod status;
 mod support;

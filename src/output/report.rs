@@ -20,7 +20,9 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     let mut told = vec!["steps"];
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
-    if !failed && (asked_for || !quiet) {
+    // The state is the answer, also when it is a bad one.
+    let is_answer = !failed || (outcome.command == Some(Command::Status) && !report.is_empty());
+    if is_answer && (asked_for || !quiet) {
         text = sentence(outcome, report);
         text.push('\n');
         told.extend(told_by_sentence(outcome));

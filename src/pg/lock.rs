@@ -40,17 +40,22 @@ impl Lock {
     }
 }
 
-fn busy(session: &mut Session) -> Result<Error> {
-    let holder = match session.query_opt(&sql::LOCK_HOLDER, &[&KEY.0, &KEY.1])? {
-        Some(row) => format!(
+/// Who holds the lock in the session's database; none when nobody does. Takes nothing.
+pub fn find_holder(session: &mut Session) -> Result<Option<String>> {
+    let row = session.query_opt(&sql::LOCK_HOLDER, &[&KEY.0, &KEY.1])?;
+    Ok(row.map(|row| {
+        format!(
             "process {} \"{}\" of role \"{}\" from {}, connected since {}",
             row.get::<_, i32>("pid"),
             row.get::<_, &str>("application_name"),
             row.get::<_, &str>("role"),
             row.get::<_, &str>("address"),
             row.get::<_, &str>("since"),
-        ),
-        None => "a session that has just ended".to_owned(),
-    };
+        )
+    }))
+}
+
+fn busy(session: &mut Session) -> Result<Error> {
+    let holder = find_holder(session)?.unwrap_or_else(|| "a session that has just ended".to_owned());
     Ok(Error::Busy { on: session.side.name().to_owned(), holder })
 }

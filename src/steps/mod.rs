@@ -84,6 +84,8 @@ pub struct Run {
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
+    /// The result was shown already, and is not to be shown at the end.
+    shown: bool,
 }
 
 /// How long one named step took.
@@ -147,6 +149,7 @@ impl Run {
             report: None,
             record_read: false,
             reported: None,
+            shown: false,
         })
     }
 

@@ -431,6 +431,13 @@ impl Detour {
         )
     }
 
+    /// Runs a command as a person does, for text instead of a document.
+    pub fn as_text(&self, command: &str, arguments: &[&str]) -> std::process::Output {
+        let mut process = binary::command(env!("CARGO_BIN_EXE_pgdetour"));
+        process.arg(command).arg("--config").arg(self.configuration()).args(arguments);
+        process.output().expect("the binary can be started")
+    }
+
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
         let mut all = vec![command.to_owned(), "--json".into(), "--config".into()];
         all.push(self.configuration().display().to_string());
