@@ -44,9 +44,13 @@ complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "cutback" -d 'Move
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "verify" -d 'Compare both sides'
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "status" -d 'Show where the detour is, who serves, and what may be run next'
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "clean" -d 'Remove every object that pgdetour made'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l role -d 'The role, when it is not the one that connects; it need not exist yet' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l side -d 'Only for one side' -r -f -a "source\t'The database that is to be maintained'
+target\t'The one that serves meanwhile'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l grants -d 'Write the SQL that gives a role what the trip needs, instead of checking'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s y -l yes -d 'Answer the confirmation with yes'

@@ -100,10 +100,15 @@ pub enum Commands {
     /// Check every precondition of every later step; changes nothing
     #[command(
         long_about = "Checks every precondition of every later step, on both servers and the router, and shows \
-            all findings of one run. It changes nothing.",
-        after_long_help = examples("  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'")
+            all findings of one run, each with what mends it. It changes nothing.\n\n\
+            With --grants it checks nothing, and writes the SQL that gives a role of its own, which is no superuser, \
+            what the configured trip needs on each side.",
+        after_long_help = examples(
+            "  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'\n  \
+             pgdetour check --grants --role detour --side source | psql -h db1 -d shop -U postgres"
+        )
     )]
-    Check,
+    Check(CheckOptions),
     /// Copy the source to the target and keep the copy current
     #[command(
         long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
@@ -186,6 +191,29 @@ pub enum Commands {
         )
     )]
     Clean(CleanOptions),
+}
+
+/// Options of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckOptions {
+    /// Write the SQL that gives a role what the trip needs, instead of checking
+    #[arg(long)]
+    pub grants: bool,
+    /// The role, when it is not the one that connects; it need not exist yet
+    #[arg(long, value_name = "NAME", requires = "grants")]
+    pub role: Option<String>,
+    /// Only for one side
+    #[arg(long, value_name = "SIDE", requires = "grants")]
+    pub side: Option<SideName>,
+}
+
+/// A side, as an option names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SideName {
+    /// The database that is to be maintained
+    Source,
+    /// The one that serves meanwhile
+    Target,
 }
 
 /// Options of `mirror`.

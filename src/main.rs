@@ -20,14 +20,16 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{
-    Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, StatusFormat, StatusOptions, SwitchOptions,
+    CheckOptions, Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SideName, StatusFormat,
+    StatusOptions, SwitchOptions,
 };
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
-use phase::Command;
+use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
+use steps::check::Question;
 use steps::replay::Task;
 use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Run, Signals};
@@ -62,7 +64,7 @@ fn run(cli: &Cli) -> i32 {
 /// The one step that the command is; its report.
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
-        Commands::Check => steps::check::run(run),
+        Commands::Check(options) => steps::check::run(run, &question(options)),
         Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
         Commands::Capture => steps::capture::run(run),
@@ -96,6 +98,17 @@ fn replay_task(options: &ReplayOptions) -> Task {
     }
 }
 
+fn question(options: &CheckOptions) -> Question {
+    if !options.grants {
+        return Question::Preconditions;
+    }
+    let side = options.side.map(|side| match side {
+        SideName::Source => Side::Source,
+        SideName::Target => Side::Target,
+    });
+    Question::Grants { role: options.role.clone(), side }
+}
+
 fn telling(options: &StatusOptions) -> Telling {
     Telling {
         watch: options.watch.then_some(options.interval),
@@ -127,7 +140,7 @@ fn mode(cli: &Cli) -> Mode {
 
 fn command_of(command: &Commands) -> Command {
     match command {
-        Commands::Check => Command::Check,
+        Commands::Check(_) => Command::Check,
         Commands::Mirror(_) => Command::Mirror,
         Commands::Restrict(_) => Command::Restrict,
         Commands::Capture => Command::Capture,

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+pub mod behind;
 pub mod bound;
 pub mod change;
 pub mod compare;

@@ -17,6 +17,11 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     if let Some(planned) = steps.filter(|steps| steps.iter().any(|step| step.get("actions").is_some())) {
         return plan_text(planned);
     }
+    // SQL for psql: nothing but it.
+    if let Some(grants) = report.get("grants").and_then(Value::as_array) {
+        let texts: Vec<&str> = grants.iter().filter_map(|grants| grants.get("sql")?.as_str()).collect();
+        return texts.join("\n");
+    }
     let mut told = vec!["steps"];
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
@@ -106,6 +111,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
 fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
     match outcome.command {
         Some(Command::Status) => &["phase", "serving", "next"],
+        Some(Command::Check) => &["phase", "next"],
         Some(Command::Verify) => &["equal"],
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],
         Some(Command::Replay) => &["transactions", "changes", "caught_up"],

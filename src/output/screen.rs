@@ -9,7 +9,7 @@ pub fn redraw(text: &str) -> io::Result<()> {
     let terminal = Term::stdout();
     let mut stdout = io::stdout().lock();
     if !terminal.is_term() {
-        write!(stdout, "{text}\n")?;
+        writeln!(stdout, "{text}")?;
         return stdout.flush();
     }
     let (rows, columns) = terminal.size();

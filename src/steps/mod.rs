@@ -7,6 +7,7 @@ pub mod cutback;
 pub mod cutover;
 mod facts;
 mod fault;
+mod grants;
 pub mod mirror;
 mod names;
 mod open;
@@ -45,6 +46,7 @@ pub use signals::Signals;
 pub use switch::Bounds;
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
