@@ -71,6 +71,10 @@ pub struct Mirror {
     pub exclude: Vec<String>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// How changes are recorded on the source while and after it is copied.
+    pub method: CaptureMethod,
+    /// Who keeps it current.
+    pub carrier: Carrier,
     /// Connections that copy at the same time; 4 by default.
     pub jobs: usize,
     /// Where the target's tables come from.
@@ -83,6 +87,8 @@ impl Default for Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
             mode: MirrorMode::Continuous,
+            method: CaptureMethod::Wal,
+            carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
         }
@@ -103,6 +109,17 @@ pub enum MirrorMode {
     Continuous,
     /// One copy, no flow after it.
     Batch,
+}
+
+/// `mirror.carrier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A subscription where the target can have one, else runs of pgdetour.
+    Auto,
+    /// A subscription of PostgreSQL's own.
+    Subscription,
+    /// Runs of pgdetour.
+    Pgdetour,
 }
 
 /// `mirror.schema`.
@@ -184,7 +201,7 @@ impl Default for Capture {
     }
 }
 
-/// `capture.method`.
+/// `capture.method` and `mirror.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {
     /// A replication slot.
@@ -365,34 +382,6 @@ impl Config {
             message: format!("no connection string for the {side} is given"),
             hint: format!("Give --{side}, set {variable}, or write conninfo under [{side}]."),
         })
-    }
-
-    /// Values that are understood but cannot be acted on, so that commands refuse them by name instead of ignoring them.
-    pub fn unsupported(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut refuse = |refused: bool, key: &str, value: &str, hint: &str| {
-            if refused {
-                findings.push(Finding {
-                    check: "unsupported",
-                    object: key.to_owned(),
-                    message: format!("{key} = {value} is not supported by this version"),
-                    hint: hint.to_owned(),
-                });
-            }
-        };
-        refuse(
-            self.mirror.mode == MirrorMode::Batch,
-            "mirror.mode",
-            "\"batch\"",
-            "Use \"continuous\", and clean when the copy is not wanted any more.",
-        );
-        refuse(
-            self.capture.method == CaptureMethod::Trigger,
-            "capture.method",
-            "\"trigger\"",
-            "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        findings
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {

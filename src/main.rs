@@ -20,8 +20,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{
-    CheckOptions, Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SideName, StatusFormat,
-    StatusOptions, SwitchOptions,
+    CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SideName,
+    StatusFormat, StatusOptions, SwitchOptions,
 };
 use config::Config;
 use error::{Error, Result};
@@ -30,6 +30,7 @@ use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
 use steps::check::Question;
+use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Run, Signals};
@@ -65,7 +66,8 @@ fn run(cli: &Cli) -> i32 {
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
         Commands::Check(options) => steps::check::run(run, &question(options)),
-        Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
+        Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
+        Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
         Commands::Capture => steps::capture::run(run),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
@@ -86,6 +88,10 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     }
 }
 
+fn wishes(options: &MirrorOptions) -> Wishes {
+    Wishes { jobs: options.jobs, follow: options.follow }
+}
+
 fn replay_task(options: &ReplayOptions) -> Task {
     let id = options.id.map(i64::from);
     match options.quarantine {
@@ -94,6 +100,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
         None if options.follow => Task::Follow,
+        None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
     }
 }

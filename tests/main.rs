@@ -1,5 +1,7 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod automation;
+mod capture;
 mod clean;
 mod command_line;
 mod faults;
@@ -10,9 +12,11 @@ mod injection;
 mod journey;
 mod json;
 mod layers;
+mod modes;
 mod privileges;
 mod quarantine;
 mod readme;
 mod refusals;
+mod replay;
 mod status;
 mod support;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::{
-    Capture, CaptureMethod, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
+    Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
     OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode, SourceConfig,
     TargetConfig, Traffic,
 };
@@ -70,11 +70,15 @@ fn read_traffic(section: &Section) -> Traffic {
 fn read_mirror(section: &Section) -> Mirror {
     let default = Mirror::default();
     let modes = [("continuous", MirrorMode::Continuous), ("batch", MirrorMode::Batch)];
+    let carriers =
+        [("auto", Carrier::Auto), ("subscription", Carrier::Subscription), ("pgdetour", Carrier::Pgdetour)];
     let schemas = [("dump", SchemaMode::Dump), ("existing", SchemaMode::Existing)];
     let mirror = Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        method: read_method(section).unwrap_or(default.method),
+        carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
     };
@@ -83,6 +87,20 @@ fn read_mirror(section: &Section) -> Mirror {
             "tables",
             "mirror.tables is empty",
             "Leave it out to mirror all tables, or give patterns such as [\"public.*\"].",
+        );
+    }
+    if mirror.mode == MirrorMode::Batch && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
+        );
+    }
+    if mirror.method == CaptureMethod::Trigger && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour",
+            "Keep one of the two.",
         );
     }
     section.end();
@@ -233,9 +251,13 @@ fn read_columns(list: &str) -> Option<Vec<String>> {
     }
 }
 
-fn read_capture(section: &Section) -> Capture {
+fn read_method(section: &Section) -> Option<CaptureMethod> {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
-    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.word("method", &methods)
+}
+
+fn read_capture(section: &Section) -> Capture {
+    let method = read_method(section).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }

@@ -1,12 +1,18 @@
 //! From one server to the other: copy, changes, mapping, apply.
 
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
 pub mod behind;
 pub mod bound;
 pub mod change;
+mod change_reader;
+pub mod change_table;
+#[cfg(test)]
+mod change_tests;
 pub mod compare;
 pub mod conflict;
 pub mod copy;
@@ -21,15 +27,20 @@ pub mod lint;
 mod lint_tests;
 pub mod mapping;
 pub mod marker;
+pub mod pace;
 pub mod pgoutput;
 pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+mod reader;
+mod record_text;
 pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;
+pub mod source;
+mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;
@@ -37,6 +48,7 @@ pub mod subscription;
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;
 pub use snapshot::Snapshot;
+pub use source::ChangeSource;
 
 /// Which way changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

@@ -46,6 +46,15 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
     match command {
         Command::Check => "All preconditions hold.".into(),
         Command::Mirror if !outcome.changed => "The mirror is up to date; nothing was changed.".into(),
+        Command::Mirror if report.contains_key("stopped") => {
+            format!("The mirror was stopped: {}.", field("stopped"))
+        }
+        Command::Mirror if report.contains_key("transactions") => format!(
+            "Applied {} with {}; the target is {} behind.",
+            plural(number("transactions"), "transaction"),
+            plural(number("changes"), "change"),
+            field("lag_bytes")
+        ),
         Command::Mirror => format!(
             "Mirrored {}: {}, {} in {}.",
             plural(number("tables"), "table"),
@@ -302,7 +311,8 @@ fn count(value: Option<&Value>) -> u64 {
     }
 }
 
-fn plural(number: u64, noun: &str) -> String {
+/// `1 change`, `2 changes`.
+pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 

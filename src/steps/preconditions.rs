@@ -28,6 +28,7 @@ pub const MIRROR: &[Precondition] = group![
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::trigger_cost,
     servers::target_workers,
     servers::source_conninfo,
     servers::pg_dump,
@@ -39,6 +40,9 @@ pub const MIRROR: &[Precondition] = group![
     tables::target_is_empty,
     tables::existing_schema_fits,
 ];
+
+/// What our own runs need to keep a mirror current.
+pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::schema_unchanged];
 
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Precondition] = group![

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::look::Seen;
 use crate::error::Finding;
 use crate::phase::{Phase, Serving, Side};
+use crate::steps::carrier::Carrier;
 use crate::steps::names;
 
 /// Below this much time until the recording's limit is reached, somebody has to know.
@@ -143,11 +144,16 @@ fn flows(seen: &Seen, list: &mut List) {
     let reachable = |side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
         let again = "Run pgdetour clean, then mirror again.";
-        if mirror.slot_lost == Some(true) || (mirror.slot.is_none() && reachable(Side::Source)) {
+        // What our own runs carry may be recorded by triggers, or come once only, and they need not run all the time.
+        let by_subscription = mirror.carried_by != Some(Carrier::Pgdetour);
+        let has_no_slot = by_subscription && mirror.slot.is_none() && reachable(Side::Source);
+        if mirror.slot_lost == Some(true) || has_no_slot {
             let what = if mirror.slot.is_none() { "missing" } else { "lost" };
             let message =
                 format!("the mirror's slot on the source is {what}: the target falls behind for good");
             list.add(Level::Broken, "mirror", names::MIRROR_SLOT, message, again);
+        } else if !by_subscription {
+            // Nothing more to ask of them.
         } else if mirror.enabled.is_none() && reachable(Side::Target) {
             list.add(
                 Level::Attention,
@@ -166,12 +172,10 @@ fn flows(seen: &Seen, list: &mut List) {
         }
     }
     if let Some(capture) = &seen.capture {
-        if capture.lost || capture.slot.is_none() {
-            let what = if capture.lost { "has lost WAL that was not replayed" } else { "is missing" };
-            let message = format!("the recording of changes on the target {what}");
+        if let Some(fault) = &capture.fault {
             let hint =
                 "What was written since is on the target alone: pgdetour verify tells which rows differ.";
-            list.add(Level::Broken, "capture", names::CAPTURE_SLOT, message, hint);
+            list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
         } else if let Some(left) = capture.left_seconds.filter(|left| *left < LITTLE_TIME) {
             let message =
                 format!("at the present rate the recording is given up in {:.0} minutes", left / 60.0);

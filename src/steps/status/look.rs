@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
 use crate::error::{Error, Finding, Result, ServerError};
-use crate::flow::{lag, slot, subscription};
+use crate::flow::{ChangeSource, change_table, lag, slot, subscription};
 use crate::pg::catalog::facts::read_server;
+use crate::pg::lock::{self, Key};
 use crate::pg::sessions::list_sessions;
-use crate::pg::{Session, fence, lock, record, restriction};
+use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Command, Phase, Serving, Side};
 use crate::routers::RouterState;
+use crate::steps::carrier::Carrier;
 use crate::steps::facts::parse_lsn;
 use crate::steps::orphans::Orphan;
-use crate::steps::{Run, names};
+use crate::steps::{Run, capture, names};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -61,7 +63,7 @@ pub struct ServerSeen {
 /// The flow from the source to the target.
 #[derive(Debug, Serialize)]
 pub struct MirrorSeen {
-    carried_by: Option<&'static str>,
+    pub carried_by: Option<Carrier>,
     pub enabled: Option<bool>,
     pub running: Option<bool>,
     /// Attempts to apply that have failed; a number that grows is a change that does not fit.
@@ -76,16 +78,19 @@ pub struct MirrorSeen {
 #[derive(Debug, Serialize)]
 pub struct CaptureSeen {
     method: &'static str,
-    pub slot: Option<&'static str>,
+    slot: Option<&'static str>,
     start_lsn: Option<String>,
     retained_bytes: Option<i64>,
     /// What may still be written before the server gives the recording up; none without a limit.
     safe_bytes: Option<i64>,
-    /// WAL written a second, on average since cutover.
+    /// WAL, or recorded changes, written a second, on average since cutover.
     growth_bytes: Option<i64>,
     /// Time until the limit is reached at that rate.
     pub left_seconds: Option<f64>,
-    pub lost: bool,
+    /// What was recorded is not, or no longer, complete.
+    lost: bool,
+    /// Why.
+    pub fault: Option<String>,
 }
 
 /// The flow from the target to the source.
@@ -240,7 +245,7 @@ fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Op
 }
 
 fn running(run: &mut Run) -> Option<String> {
-    lock::find_holder(run.answering(Side::Target)?).ok().flatten()
+    lock::find_holder(run.answering(Side::Target)?, Key::Run).ok().flatten()
 }
 
 fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
@@ -255,10 +260,15 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         let slot = slot::find_slot(source, names::MIRROR_SLOT).ok().flatten();
         (slot, lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten())
     });
+    let carrier = if phase == Some(Phase::Mirroring) { None } else { run.carrier().ok() };
+    let follows = run.answering(Side::Target).and_then(|target| lock::is_held(target, Key::Flow).ok());
     Some(MirrorSeen {
-        carried_by: found.as_ref().map(|_| "subscription"),
+        carried_by: carrier,
         enabled: found.as_ref().map(|found| found.enabled),
-        running: found.as_ref().map(|found| found.worker_pid.is_some()),
+        running: match carrier {
+            Some(Carrier::Pgdetour) => follows,
+            _ => found.as_ref().map(|found| found.worker_pid.is_some()),
+        },
         apply_errors: found.as_ref().and_then(|found| found.apply_errors),
         slot: slot.as_ref().map(|_| names::MIRROR_SLOT),
         slot_lost: slot.as_ref().map(slot::Slot::is_lost),
@@ -275,28 +285,39 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     }
     let method = run.config.capture.method.name();
     let facts = run.facts().ok()?;
+    let source = capture::source(run);
     let target = run.answering(Side::Target)?;
-    let slot = slot::find_slot(target, names::CAPTURE_SLOT).ok()?;
-    if slot.is_none() && !is_due {
+    if !source.exists(target).ok()? && !is_due {
         return None;
     }
+    let slot = match &source {
+        ChangeSource::Slot { slot, .. } => slot::find_slot(target, slot).ok()?,
+        ChangeSource::Triggers => None,
+    };
+    let retained = match &source {
+        ChangeSource::Slot { .. } => slot.as_ref().and_then(|slot| slot.retained_bytes),
+        ChangeSource::Triggers => change_table::retained_bytes(target).ok().flatten(),
+    };
     let began = facts.held_at.filter(|_| phase == Some(Detoured)).map(Duration::from_millis);
     let growth = facts.capture_start.as_deref().and_then(|start| {
-        let written = lag::bytes_behind(target, parse_lsn(start).ok()?).ok()?;
+        let written = source.bytes_behind(target, parse_lsn(start).ok()?).ok()?;
         let took = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(began?)?;
         Some(written as f64 / took.as_secs_f64().max(1.0))
     });
+    // Before cutover nothing depends on it yet.
+    let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
     let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes);
     let left = growth.zip(safe).filter(|(growth, _)| *growth > 0.0);
     Some(CaptureSeen {
         method,
         slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),
         start_lsn: facts.capture_start,
-        retained_bytes: slot.as_ref().and_then(|slot| slot.retained_bytes),
+        retained_bytes: retained,
         safe_bytes: safe,
         growth_bytes: growth.map(|growth| growth as i64),
         left_seconds: left.map(|(growth, safe)| (safe.max(0) as f64 / growth).round()),
-        lost: slot.as_ref().is_some_and(slot::Slot::is_lost),
+        lost: fault.is_some(),
+        fault,
     })
 }
 
@@ -307,13 +328,14 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
     let source = run.answering(Side::Source)?;
     let progress = record::read_progress(source, "replay").ok().flatten()?;
     let quarantined = record::count_quarantined(source).ok();
+    let recording = capture::source(run);
     let target = run.answering(Side::Target);
     Some(ReplaySeen {
         applied_lsn: progress.lsn.to_string(),
         transactions: progress.transactions,
         changes: progress.changes,
         changed_at: progress.changed_at,
-        lag_bytes: target.and_then(|target| lag::bytes_behind(target, progress.lsn).ok()),
+        lag_bytes: target.and_then(|target| recording.bytes_behind(target, progress.lsn).ok()),
         quarantined,
     })
 }
