@@ -2,6 +2,7 @@
 
 mod automation;
 mod capture;
+mod cases;
 mod clean;
 mod command_line;
 mod faults;
@@ -15,6 +16,7 @@ mod layers;
 mod modes;
 mod privileges;
 mod quarantine;
+mod random;
 mod readme;
 mod refusals;
 mod replay;
