@@ -9,6 +9,7 @@ pub mod cutback;
 pub mod cutover;
 mod facts;
 mod fault;
+mod grants;
 mod mapping_rehearsal;
 pub mod mirror;
 mod names;
@@ -52,7 +53,7 @@ pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
-#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
@@ -108,6 +109,8 @@ pub struct Run {
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
+    /// The result was shown already, and is not to be shown at the end.
+    shown: bool,
 }
 
 /// How long one named step took.
@@ -176,6 +179,7 @@ impl Run {
             report: None,
             record_read: false,
             reported: None,
+            shown: false,
         })
     }
 
