@@ -51,6 +51,8 @@ pub struct TargetConfig {
     pub conninfo: Option<String>,
     /// How the target's server reaches the source, when that differs from `[source]`.
     pub source_conninfo: Option<String>,
+    /// A database between both, through which the copy goes.
+    pub backup_conninfo: Option<String>,
 }
 
 /// `[traffic]`.
@@ -390,6 +392,12 @@ impl Config {
                 });
             }
         };
+        refuse(
+            self.target.backup_conninfo.is_some(),
+            "target.backup_conninfo",
+            "…",
+            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
+        );
         refuse(
             self.capture.method == CaptureMethod::Trigger,
             "capture.method",

@@ -26,7 +26,7 @@ use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
-use steps::mirror::Wishes;
+use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
 use steps::{Bounds, Copies, Extent, Run, Signals};
 
@@ -84,7 +84,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
 }
 
 fn wishes(options: &MirrorOptions) -> Wishes {
-    Wishes { jobs: options.jobs, follow: options.follow }
+    Wishes {
+        jobs: options.jobs,
+        follow: options.follow,
+        again: options.tables.clone(),
+        limits: Limits { rate: options.max_rate, load: options.max_load.unwrap_or_default() },
+    }
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {

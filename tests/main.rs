@@ -7,6 +7,7 @@ mod haproxy;
 mod harness;
 mod journey;
 mod json;
+mod kills;
 mod layers;
 mod modes;
 mod quarantine;

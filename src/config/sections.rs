@@ -45,6 +45,7 @@ fn read_target(section: &Section) -> TargetConfig {
     let target = TargetConfig {
         conninfo: filled(section, "conninfo"),
         source_conninfo: filled(section, "source_conninfo"),
+        backup_conninfo: filled(section, "backup_conninfo"),
     };
     section.end();
     target

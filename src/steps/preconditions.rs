@@ -21,6 +21,7 @@ pub const MIRROR: &[Check] = &[
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::source_keeps_wal,
     servers::target_workers,
     servers::pg_dump,
     privileges::source,
@@ -33,7 +34,10 @@ pub const MIRROR: &[Check] = &[
 ];
 
 /// What our own runs need to keep a mirror current.
-pub const FOLLOW: &[Check] = &[servers::mirror_is_running, tables::schema_unchanged];
+pub const FOLLOW: &[Check] = &[servers::mirror_is_running, tables::schema_as_mirrored];
+
+/// What a copy needs that goes on, or has been made.
+pub const UNCHANGED: &[Check] = &[tables::schema_as_mirrored];
 
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Check] = &[

@@ -1,5 +1,7 @@
 //! Where the detour is, who serves, what may be run next. Takes no lock, and works with either side down.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -11,6 +13,8 @@ use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
 use crate::steps::{Run, names};
 
+/// A slot that is lost sooner than this is warned of.
+const SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
 
@@ -112,6 +116,14 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
         Phase::Mirroring => None,
         _ => run.carrier().ok(),
     };
+    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes).map(i64::cast_unsigned);
+    let left = safe.and_then(|safe| lag::time_to_loss(run.source.as_mut()?, safe).ok().flatten());
+    if let Some(left) = left.filter(|left| *left < SOON) {
+        run.warn(format!(
+            "in about {} s the source removes WAL that the mirror still needs (max_slot_wal_keep_size)",
+            left.as_secs()
+        ));
+    }
     let follows = run.target.as_mut().and_then(|target| lock::is_held(target, Key::Flow).ok());
     Some(json!({
         "carried_by": carrier,
@@ -123,6 +135,8 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
         "slot": slot.as_ref().map(|_| names::MIRROR_SLOT),
         "slot_lost": slot.as_ref().map(slot::Slot::is_lost),
         "retained_bytes": slot.as_ref().and_then(|slot| slot.retained_bytes),
+        "safe_bytes": safe,
+        "seconds_to_loss": left.map(|left| left.as_secs()),
         "lag_bytes": lag,
     }))
 }
