@@ -51,8 +51,6 @@ pub struct TargetConfig {
     pub conninfo: Option<String>,
     /// How the target's server reaches the source, when that differs from `[source]`.
     pub source_conninfo: Option<String>,
-    /// A database between both, through which the copy goes.
-    pub backup_conninfo: Option<String>,
 }
 
 /// `[traffic]`.
@@ -73,6 +71,8 @@ pub struct Mirror {
     pub exclude: Vec<String>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// How changes are recorded on the source while and after it is copied.
+    pub method: CaptureMethod,
     /// Who keeps it current.
     pub carrier: Carrier,
     /// Connections that copy at the same time; 4 by default.
@@ -87,6 +87,7 @@ impl Default for Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
             mode: MirrorMode::Continuous,
+            method: CaptureMethod::Wal,
             carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
@@ -200,7 +201,7 @@ impl Default for Capture {
     }
 }
 
-/// `capture.method`.
+/// `capture.method` and `mirror.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {
     /// A replication slot.
@@ -377,34 +378,6 @@ impl Config {
             message: format!("no connection string for the {side} is given"),
             hint: format!("Give --{side}, set {variable}, or write conninfo under [{side}]."),
         })
-    }
-
-    /// Values that are understood but cannot be acted on, so that commands refuse them by name instead of ignoring them.
-    pub fn unsupported(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut refuse = |refused: bool, key: &str, value: &str, hint: &str| {
-            if refused {
-                findings.push(Finding {
-                    check: "unsupported",
-                    object: key.to_owned(),
-                    message: format!("{key} = {value} is not supported by this version"),
-                    hint: hint.to_owned(),
-                });
-            }
-        };
-        refuse(
-            self.target.backup_conninfo.is_some(),
-            "target.backup_conninfo",
-            "…",
-            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
-        );
-        refuse(
-            self.capture.method == CaptureMethod::Trigger,
-            "capture.method",
-            "\"trigger\"",
-            "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        findings
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {

@@ -17,8 +17,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
-pub use progress::{Bar, Line, rate_line};
+pub use progress::{Bar, Gauge, Line, rate_line};
 pub use redact::redact;
+pub use report::{bytes, duration, plural};
 
 /// Version of the JSON document. Part of the interface.
 const FORMAT: u32 = 1;
@@ -98,6 +99,11 @@ impl Output {
     /// A bar for a part of such work; on a terminal only.
     pub fn bar_of(&self, part: &str, total: u64) -> Bar {
         Bar::new(self, part, total, false)
+    }
+
+    /// What work without a known end is at: drawn on a terminal, a line now and then elsewhere.
+    pub fn gauge(&self) -> Gauge {
+        Gauge::new(self)
     }
 
     /// A line of progress.

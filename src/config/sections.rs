@@ -45,8 +45,14 @@ fn read_target(section: &Section) -> TargetConfig {
     let target = TargetConfig {
         conninfo: filled(section, "conninfo"),
         source_conninfo: filled(section, "source_conninfo"),
-        backup_conninfo: filled(section, "backup_conninfo"),
     };
+    if filled(section, "backup_conninfo").is_some() {
+        section.mistake(
+            "backup_conninfo",
+            "target.backup_conninfo is not supported by this version",
+            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
+        );
+    }
     section.end();
     target
 }
@@ -77,6 +83,7 @@ fn read_mirror(section: &Section) -> Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        method: read_method(section).unwrap_or(default.method),
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
@@ -92,6 +99,13 @@ fn read_mirror(section: &Section) -> Mirror {
         section.mistake(
             "carrier",
             "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
+        );
+    }
+    if mirror.method == CaptureMethod::Trigger && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour",
             "Keep one of the two.",
         );
     }
@@ -243,9 +257,13 @@ fn read_columns(list: &str) -> Option<Vec<String>> {
     }
 }
 
-fn read_capture(section: &Section) -> Capture {
+fn read_method(section: &Section) -> Option<CaptureMethod> {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
-    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.word("method", &methods)
+}
+
+fn read_capture(section: &Section) -> Capture {
+    let method = read_method(section).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }

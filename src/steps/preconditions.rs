@@ -22,6 +22,7 @@ pub const MIRROR: &[Check] = &[
     servers::source_wal_level,
     servers::source_slots,
     servers::source_keeps_wal,
+    servers::trigger_cost,
     servers::target_workers,
     servers::pg_dump,
     privileges::source,
