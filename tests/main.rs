@@ -13,6 +13,7 @@ mod harness;
 mod injection;
 mod journey;
 mod json;
+mod kills;
 mod layers;
 mod modes;
 mod privileges;

@@ -74,6 +74,8 @@ pub struct Run {
     flow_lock: Option<Lock>,
     /// Who is to carry the mirror.
     choice: Choice,
+    /// How fast a copy may read the source.
+    copy_limits: mirror::Limits,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -157,6 +159,7 @@ impl Run {
             locks: Vec::new(),
             flow_lock: None,
             choice,
+            copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
             warnings: Vec::new(),

@@ -152,6 +152,7 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 /// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.
 fn describe(progress: &Progress) -> String {
     let mut text = format!("{} applied", plural(progress.changes, "change"));
+    // Writing to a string cannot fail.
     if let Some(rates) = progress.rates {
         let _ = write!(text, ", {}/s", bytes(rates.applied));
     }
