@@ -6,6 +6,7 @@ mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+pub mod behind;
 pub mod bound;
 mod carried;
 pub mod change;
@@ -18,6 +19,7 @@ mod conditional;
 pub mod conflict;
 pub mod copy;
 pub mod doubts;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod reader;
 mod record_text;
 mod references;
 pub mod rehearse;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;
