@@ -16,3 +16,4 @@ mod readme;
 mod refusals;
 mod replay;
 mod support;
+mod switch;

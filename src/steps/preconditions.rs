@@ -56,6 +56,7 @@ pub const CUTOVER: &[Check] = &[
     traffic::router,
     traffic::source_sessions,
     traffic::source_session_state,
+    traffic::source_direct_sessions,
 ];
 
 /// What `replay` needs.
@@ -69,6 +70,7 @@ pub const CUTBACK: &[Check] = &[
     traffic::target_fence,
     traffic::router,
     traffic::target_session_state,
+    traffic::target_direct_sessions,
 ];
 
 impl Run {
