@@ -298,6 +298,20 @@ pub fn read_progress(subscriber: &mut Session, flow: &str) -> Result<Option<Flow
     }))
 }
 
+/// How far a flow of this detour has come, as this side has it; on the publisher, as it was told.
+pub fn read_progress_of(session: &mut Session, flow: &str, detour: &str) -> Result<Option<PgLsn>> {
+    let row = session.query_opt(&crate::sql::flow::READ_PROGRESS, &[&flow, &detour])?;
+    Ok(row.map(|row| row.get("lsn")))
+}
+
+/// Forgets how far a flow has come: what recorded its changes begins anew.
+pub fn forget_progress(session: &mut Session, flow: &str) -> Result<()> {
+    if has_table(session, "progress")? {
+        session.change(sql::DELETE_PROGRESS.text, &[&flow])?;
+    }
+    Ok(())
+}
+
 /// Changes that were set aside on the source, and nobody has looked at yet.
 pub fn count_quarantined(source: &mut Session) -> Result<i64> {
     if !has_table(source, "quarantine")? {

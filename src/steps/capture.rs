@@ -66,6 +66,9 @@ pub fn arm(run: &mut Run) -> Result<()> {
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
     if source(run) == ChangeSource::Triggers {
+        if !change_table::is_present(run.target())? {
+            record::forget_progress(run.target(), FlowName::Replay.name())?;
+        }
         run.changed |= change_table::create_capture(run.target(), &tables)?;
         return Ok(());
     }
@@ -75,6 +78,9 @@ pub fn arm(run: &mut Run) -> Result<()> {
         &selection::published(&tables),
     )?;
     let (_, created) = slot::create_slot(run.target(), names::CAPTURE_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
+    if created {
+        record::forget_progress(run.target(), FlowName::Replay.name())?;
+    }
     run.changed |= published || created;
     Ok(())
 }
@@ -106,7 +112,8 @@ pub fn begin_replay(run: &mut Run) -> Result<()> {
 /// Takes the recording away. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
     drop_slot(run)?;
-    change_table::drop_capture(run.target())
+    change_table::drop_capture(run.target())?;
+    record::forget_progress(run.target(), FlowName::Replay.name())
 }
 
 fn drop_other(run: &mut Run) -> Result<()> {
