@@ -30,6 +30,7 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod mapping;
+mod mapping_checks;
 pub mod marker;
 pub mod pace;
 pub mod pgoutput;
