@@ -127,9 +127,11 @@ pub enum Commands {
     #[command(
         long_about = "Before cutover, arms the recording of changes made on the target; cutover does it by itself \
             when this has not been run. After cutover, proves that the recording is intact.",
-        after_long_help = examples("  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes")
+        after_long_help = examples(
+            "  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes\n  pgdetour capture --export changes.ndjson"
+        )
     )]
-    Capture,
+    Capture(CaptureOptions),
     /// Move general traffic to the target
     #[command(
         long_about = "Holds general traffic, fences the source, proves that every change has arrived, and points the \
@@ -208,6 +210,17 @@ pub struct RestrictOptions {
     /// Remove the limits instead
     #[arg(long)]
     pub lift: bool,
+}
+
+/// Options of `capture`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CaptureOptions {
+    /// Write the changes that are recorded by now as lines of JSON, "-" to standard output; they stay recorded
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<String>,
+    /// Overwrite the file if it exists
+    #[arg(long, requires = "export")]
+    pub force: bool,
 }
 
 /// Options of `cutover` and `cutback`.

@@ -19,13 +19,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SwitchOptions};
+use cli::{
+    CaptureOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions,
+    SwitchOptions,
+};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
+use steps::export::Destination;
 use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::{Bounds, Copies, Extent, Run, Signals};
@@ -41,7 +45,15 @@ fn main() -> ExitCode {
 /// Runs the command and prints what it came to; the exit code.
 fn run(cli: &Cli) -> i32 {
     let command = command_of(&cli.command);
-    let output = Output::new(mode(&cli.global));
+    let exports_to_stdout =
+        matches!(&cli.command, Commands::Capture(options) if options.export.as_deref() == Some("-"));
+    if exports_to_stdout && cli.global.json {
+        let output = Output::new(mode(&cli.global));
+        return output.finish(&Outcome::of(command), Some(&two_documents()));
+    }
+    // Standard output is the changes' own then.
+    let quiet = cli.global.quiet || exports_to_stdout;
+    let output = Output::new(Mode { quiet, ..mode(&cli.global) });
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
     let begun = configure(&cli.global).and_then(|config| {
         let signals = Signals::install()?;
@@ -64,7 +76,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
-        Commands::Capture => steps::capture::run(run),
+        Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
         Commands::Cutback(options) => {
@@ -85,6 +97,11 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
 
 fn wishes(options: &MirrorOptions) -> Wishes {
     Wishes { jobs: options.jobs, follow: options.follow }
+}
+
+fn destination(options: &CaptureOptions) -> Option<Destination> {
+    let file = options.export.clone()?;
+    Some(Destination { file, force: options.force })
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {
@@ -123,7 +140,7 @@ fn command_of(command: &Commands) -> Command {
         Commands::Check => Command::Check,
         Commands::Mirror(_) => Command::Mirror,
         Commands::Restrict(_) => Command::Restrict,
-        Commands::Capture => Command::Capture,
+        Commands::Capture(_) => Command::Capture,
         Commands::Cutover(_) => Command::Cutover,
         Commands::Replay(_) => Command::Replay,
         Commands::Cutback(_) => Command::Cutback,
@@ -152,6 +169,13 @@ fn refuse(error: &clap::Error) -> i32 {
         _ => usage_error(&error.render().to_string(), command),
     };
     output.finish(&Outcome::of(command), Some(&failure))
+}
+
+fn two_documents() -> Error {
+    Error::Usage {
+        message: "--export - and --json both write to standard output".into(),
+        hint: "Give --export the name of a file.".into(),
+    }
 }
 
 fn no_command() -> Error {

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod conflict;
 pub mod copy;
 mod drift;
+pub mod export;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -41,6 +42,7 @@ mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+pub mod space;
 mod stage;
 mod statement;
 pub mod stream;

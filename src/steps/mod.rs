@@ -1,11 +1,13 @@
 //! What each command does, in the order in which it does it.
 
+mod alarm;
 pub mod capture;
 mod carrier;
 pub mod check;
 pub mod clean;
 pub mod cutback;
 pub mod cutover;
+pub mod export;
 mod facts;
 mod fault;
 pub mod mirror;

@@ -1,15 +1,18 @@
 //! Where the detour is, who serves, what may be run next. Takes no lock, and works with either side down.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::flow::{lag, slot, subscription};
+use crate::flow::{ChangeSource, lag, slot, space, subscription};
 use crate::pg::lock::{self, Key};
 use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
-use crate::steps::{Run, names};
+use crate::steps::facts::parse_lsn;
+use crate::steps::{Run, capture, names};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -131,20 +134,39 @@ fn capture_state(run: &mut Run, phase: Phase) -> Option<Value> {
     if !matches!(phase, Phase::Mirrored | Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack) {
         return None;
     }
-    let start = run.facts().ok().and_then(|facts| facts.capture_start);
-    let slot = slot::find_slot(run.target.as_mut()?, names::CAPTURE_SLOT).ok().flatten()?;
-    if slot.is_lost() {
-        run.warn(format!(
-            "slot \"{}\" is lost: changes that were not replayed can no longer be read from it",
-            names::CAPTURE_SLOT
-        ));
+    let facts = run.facts().ok().unwrap_or_default();
+    let source = capture::source(run);
+    let is_due = matches!(phase, Phase::Detoured | Phase::CuttingBack);
+    let target = run.target.as_mut()?;
+    if !is_due && !source.exists(target).ok()? {
+        return None;
+    }
+    let slot = match &source {
+        ChangeSource::Slot { slot, .. } => slot::find_slot(target, slot).ok().flatten(),
+        ChangeSource::Triggers => None,
+    };
+    let fault = source.require_intact(target).err();
+    // Before cutover nothing is recorded that matters: the average begins with the pause.
+    let start = facts.capture_start.as_deref().filter(|_| is_due).and_then(|start| parse_lsn(start).ok());
+    let ago = facts.held_at.and_then(|held_at| {
+        SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(Duration::from_millis(held_at))
+    });
+    let space = space::measure(&source, target, start, ago).unwrap_or_default();
+    let alarm = run.config.capture.alarm(space.retained_bytes, space.left());
+    if let Some(fault) = fault.as_ref().filter(|_| is_due) {
+        run.warn(format!("{fault}. {}", fault.hint().unwrap_or_default()));
+    } else if let Some(alarm) = &alarm {
+        run.warn(alarm);
     }
     Some(json!({
         "method": run.config.capture.method.name(),
-        "slot": names::CAPTURE_SLOT,
-        "start_lsn": start,
-        "retained_bytes": slot.retained_bytes,
-        "lost": slot.is_lost(),
+        "slot": slot.as_ref().map(|_| names::CAPTURE_SLOT),
+        "start_lsn": facts.capture_start,
+        "retained_bytes": space.retained_bytes,
+        "growth_bytes": space.growth.map(|growth| growth as i64),
+        "left_seconds": space.left().map(|left| left.as_secs()),
+        "lost": fault.is_some(),
+        "alarm": alarm,
     }))
 }
 
@@ -153,7 +175,8 @@ fn replay_state(run: &mut Run, phase: Phase) -> Option<Value> {
         return None;
     }
     let progress = record::read_progress(run.source.as_mut()?, "replay").ok().flatten()?;
-    let lag = run.target.as_mut().and_then(|target| lag::bytes_behind(target, progress.lsn).ok());
+    let from = capture::source(run);
+    let lag = run.target.as_mut().and_then(|target| from.bytes_behind(target, progress.lsn).ok());
     Some(json!({
         "applied_lsn": progress.lsn.to_string(),
         "transactions": progress.transactions,
