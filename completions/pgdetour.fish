@@ -102,6 +102,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s q -l quiet
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l sample -d 'Try only so many rows of each table; foreign keys between these tables are not looked at then' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine -d 'Show the changes that were set aside, try them again, or give them up; nothing else is applied' -r -f -a "list\t'Show them, each with why it does not fit'
 retry\t'Apply those that fit by now, in their order'
 skip\t'Give them up: the source never gets them'"
@@ -111,6 +112,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d '
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l follow -d 'Stay in the foreground and apply changes as they come until interrupted'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l lint -d 'Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l rehearse -d 'Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s y -l yes -d 'Answer the confirmation with yes'

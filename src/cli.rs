@@ -152,7 +152,7 @@ pub enum Commands {
             --quarantine shows these changes, tries them again, or gives them up.",
         after_long_help = examples(
             "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --until-caught-up --max-lag 5s\n  \
-             pgdetour replay --quarantine list\n  \
+             pgdetour replay --rehearse\n  pgdetour replay --quarantine list\n  \
              pgdetour replay --quarantine retry --id 7"
         )
     )]
@@ -266,6 +266,15 @@ pub struct ReplayOptions {
     /// Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied
     #[arg(long, conflicts_with_all = ["follow", "quarantine"])]
     pub lint: bool,
+    /// Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept
+    ///
+    /// The rows go into temporary copies of the source's tables, in a transaction that is rolled back. Exits 8 when a
+    /// row would not fit.
+    #[arg(long, conflicts_with_all = ["follow", "quarantine", "lint"])]
+    pub rehearse: bool,
+    /// Try only so many rows of each table; foreign keys between these tables are not looked at then
+    #[arg(long, value_name = "N", requires = "rehearse", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
     /// Show the changes that were set aside, try them again, or give them up; nothing else is applied
     #[arg(long, value_name = "ACTION", conflicts_with = "follow")]
     pub quarantine: Option<QuarantineAction>,

@@ -259,6 +259,8 @@ pub struct Map {
     pub columns: Vec<(String, String)>,
     /// Columns of `from` that go nowhere.
     pub drop: Vec<String>,
+    /// `where`: SQL over the old row; rows for which it is not true do not go to `to`.
+    pub condition: Option<String>,
 }
 
 /// `[router]`.

@@ -1,6 +1,7 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
 mod capture;
+mod cases;
 mod command_line;
 mod faults;
 mod generated;
@@ -11,6 +12,7 @@ mod json;
 mod layers;
 mod modes;
 mod quarantine;
+mod random;
 mod readme;
 mod refusals;
 mod replay;

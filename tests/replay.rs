@@ -1,6 +1,5 @@
 //! `replay` itself: how it ends, what it tells, and how much memory it takes.
 
-use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 

@@ -292,6 +292,7 @@ fn read_maps(root: &Section) -> Vec<Map> {
         let key = section.pairs("key").unwrap_or_default();
         let columns = section.pairs("columns").unwrap_or_default();
         let drop = names(&section, "drop").unwrap_or_default();
+        let condition = filled(&section, "where");
         for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
             for (column, expression) in pairs {
                 if expression.trim().is_empty() {
@@ -313,18 +314,18 @@ fn read_maps(root: &Section) -> Vec<Map> {
                 );
             }
         }
-        if let Some(from) = &from
-            && maps.iter().any(|earlier| earlier.from == *from)
+        if let (Some(from), Some(to)) = (&from, &to)
+            && maps.iter().any(|earlier| earlier.from == *from && earlier.to == *to)
         {
             section.mistake(
                 "from",
-                format!("table \"{from}\" is mapped twice"),
-                "Write one [[map]] for each table.",
+                format!("table \"{from}\" is mapped twice to \"{to}\""),
+                "Write one [[map]] for each pair of tables.",
             );
         }
         section.end();
         if let (Some(from), Some(to)) = (from, to) {
-            maps.push(Map { from, to, key, columns, drop });
+            maps.push(Map { from, to, key, columns, drop, condition });
         }
     }
     maps

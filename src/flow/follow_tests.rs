@@ -147,6 +147,7 @@ pub(super) fn rule(
         key: pairs(key),
         columns: pairs(columns),
         drop: drop.iter().map(|name| (*name).to_owned()).collect(),
+        condition: None,
     }
 }
 
@@ -543,35 +544,35 @@ fn a_conflict_stops_the_flow_and_keeps_what_was_before() {
         "delete from t where id = 3",
         "update t set v = 33 where id = 3",
         "insert into t values (3, 3)",
-        "row_missing",
+        "update_missing",
         "key (id)=(3)",
     );
     stops(
         "delete from t where id = 4",
         "delete from t where id = 4",
         "insert into t values (4, 4)",
-        "row_missing",
+        "delete_missing",
         "key (id)=(4)",
     );
     stops(
         "insert into t values (50, 500)",
         "insert into t values (50, 50)",
         "delete from t where id = 50",
-        "row_exists",
+        "insert_exists",
         "constraint \"t_pkey\"",
     );
     stops(
         "insert into t values (999, 60)",
         "begin; insert into t values (60, 60); insert into t values (61, 61); commit",
         "delete from t where id = 999",
-        "row_exists",
+        "unique",
         "constraint \"t_v_key\"",
     );
     stops(
         "select 1",
         "update t set v = 2000 where id = 1",
         "alter table t drop constraint small",
-        "constraint",
+        "check",
         "constraint \"small\"",
     );
 }

@@ -7,14 +7,17 @@ pub mod batch;
 #[cfg(test)]
 mod batch_tests;
 pub mod bound;
+mod carried;
 pub mod change;
 mod change_reader;
 pub mod change_table;
 #[cfg(test)]
 mod change_tests;
 pub mod compare;
+mod conditional;
 pub mod conflict;
 pub mod copy;
+pub mod doubts;
 mod drift;
 pub mod export;
 mod expression;
@@ -36,6 +39,8 @@ pub mod quarantine;
 mod quarantine_tests;
 mod reader;
 mod record_text;
+mod references;
+pub mod rehearse;
 pub mod resume;
 pub mod sequences;
 mod settle;

@@ -80,6 +80,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
             plural(number("late_writes"), "late write")
         ),
         Command::Replay if report.contains_key("lint") => "This becomes of the captured columns.".into(),
+        Command::Replay if report.contains_key("rehearsed") => {
+            format!("All {} that were tried fit on the source.", plural(number("rows"), "row"))
+        }
         Command::Replay if report.contains_key("skipped") && !report.contains_key("transactions") => {
             format!("Gave up {}; {} left.", plural(number("skipped"), "change"), number("quarantined"))
         }

@@ -17,6 +17,7 @@ mod orphans;
 mod outcome;
 mod preconditions;
 mod quarantine;
+mod rehearsal;
 pub mod replay;
 pub mod restrict;
 mod routing;

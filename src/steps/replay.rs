@@ -17,7 +17,7 @@ use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker}
 use crate::output::{bytes, duration, plural};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, capture, preconditions, quarantine};
+use crate::steps::{Needs, Run, capture, preconditions, quarantine, rehearsal};
 use crate::units::Lag;
 
 /// What the command is to do.
@@ -31,6 +31,11 @@ pub enum Task {
     CatchUpWithin(Lag),
     /// Show what becomes of each captured column.
     Lint,
+    /// Try the mapping on the rows that are there.
+    Rehearse {
+        /// Only so many of each table.
+        sample: Option<u64>,
+    },
     /// Show what was set aside.
     ListQuarantine {
         /// Only this change.
@@ -57,6 +62,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             let lint = run.step("compare the schemas", Run::lint)?;
             return Ok(json!({ "lint": lint }));
         }
+        Task::Rehearse { sample } => return rehearsal::run(run, sample),
         Task::ListQuarantine { id } => return quarantine::list(run, id),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),

@@ -148,6 +148,14 @@ impl Detour {
         self
     }
 
+    /// Replaces a text in the sections that were added.
+    pub fn reconfigured(mut self, from: &str, to: &str) -> Detour {
+        assert!(self.sections.more.contains(from), "the configuration does not have {from}");
+        self.sections.more = self.sections.more.replace(from, to);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the source is reached.
     pub fn source_is(mut self, conninfo: &str) -> Detour {
         self.sections.source = format!("conninfo = \"{conninfo}\"");
@@ -381,6 +389,11 @@ impl Detour {
         let changes: Vec<String> = gone.chain(come).collect();
         assert!(changes.is_empty(), "these changed:\n{}\n{}", changes.join("\n"), self.last().describe());
         self
+    }
+
+    /// How the application connects, for programs.
+    pub fn application_conninfo(&self) -> String {
+        self.entrance()
     }
 
     /// How the application connects.
