@@ -3,6 +3,7 @@
 mod capture;
 mod cases;
 mod command_line;
+mod fault_matrix;
 mod faults;
 mod generated;
 mod haproxy;
