@@ -20,18 +20,20 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{
-    CaptureOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions,
-    SwitchOptions,
+    CaptureOptions, CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction,
+    ReplayOptions, SideName, StatusFormat, StatusOptions, SwitchOptions,
 };
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
-use phase::Command;
+use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
+use steps::check::Question;
 use steps::export::Destination;
-use steps::mirror::Wishes;
+use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
+use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
@@ -48,12 +50,12 @@ fn run(cli: &Cli) -> i32 {
     let exports_to_stdout =
         matches!(&cli.command, Commands::Capture(options) if options.export.as_deref() == Some("-"));
     if exports_to_stdout && cli.global.json {
-        let output = Output::new(mode(&cli.global));
+        let output = Output::new(mode(cli));
         return output.finish(&Outcome::of(command), Some(&two_documents()));
     }
     // Standard output is the changes' own then.
-    let quiet = cli.global.quiet || exports_to_stdout;
-    let output = Output::new(Mode { quiet, ..mode(&cli.global) });
+    let mode = mode(cli);
+    let output = Output::new(Mode { quiet: mode.quiet || exports_to_stdout, ..mode });
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
     let begun = configure(&cli.global).and_then(|config| {
         let signals = Signals::install()?;
@@ -72,7 +74,7 @@ fn run(cli: &Cli) -> i32 {
 /// The one step that the command is; its report.
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
-        Commands::Check => steps::check::run(run),
+        Commands::Check(options) => steps::check::run(run, &question(options)),
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
@@ -83,7 +85,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
         }
         Commands::Verify(options) => steps::verify::run(run, &options.tables),
-        Commands::Status => steps::status::run(run),
+        Commands::Status(options) => steps::status::run(run, telling(options)),
         Commands::Clean(options) => {
             let copies = match (options.drop_data, options.keep_data) {
                 (true, _) => Copies::Drop,
@@ -96,7 +98,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
 }
 
 fn wishes(options: &MirrorOptions) -> Wishes {
-    Wishes { jobs: options.jobs, follow: options.follow }
+    Wishes {
+        jobs: options.jobs,
+        follow: options.follow,
+        again: options.tables.clone(),
+        limits: Limits { rate: options.max_rate, load: options.max_load.unwrap_or_default() },
+    }
 }
 
 fn destination(options: &CaptureOptions) -> Option<Destination> {
@@ -115,6 +122,25 @@ fn replay_task(options: &ReplayOptions) -> Task {
         None if options.follow => Task::Follow,
         None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
+    }
+}
+
+fn question(options: &CheckOptions) -> Question {
+    if !options.grants {
+        return Question::Preconditions;
+    }
+    let side = options.side.map(|side| match side {
+        SideName::Source => Side::Source,
+        SideName::Target => Side::Target,
+    });
+    Question::Grants { role: options.role.clone(), side }
+}
+
+fn telling(options: &StatusOptions) -> Telling {
+    Telling {
+        watch: options.watch.then_some(options.interval),
+        check: options.check,
+        always: options.format == StatusFormat::Prometheus,
     }
 }
 
@@ -139,13 +165,16 @@ fn configure(options: &GlobalOptions) -> Result<Config> {
     Config::resolve(options.config.as_deref(), options.source.as_deref(), options.target.as_deref())
 }
 
-fn mode(options: &GlobalOptions) -> Mode {
-    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes }
+fn mode(cli: &Cli) -> Mode {
+    let options = &cli.global;
+    let metrics =
+        matches!(&cli.command, Commands::Status(status) if status.format == StatusFormat::Prometheus);
+    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes, metrics }
 }
 
 fn command_of(command: &Commands) -> Command {
     match command {
-        Commands::Check => Command::Check,
+        Commands::Check(_) => Command::Check,
         Commands::Mirror(_) => Command::Mirror,
         Commands::Restrict(_) => Command::Restrict,
         Commands::Capture(_) => Command::Capture,
@@ -153,7 +182,7 @@ fn command_of(command: &Commands) -> Command {
         Commands::Replay(_) => Command::Replay,
         Commands::Cutback(_) => Command::Cutback,
         Commands::Verify(_) => Command::Verify,
-        Commands::Status => Command::Status,
+        Commands::Status(_) => Command::Status,
         Commands::Clean(_) => Command::Clean,
     }
 }

@@ -381,7 +381,6 @@ fn capture_goes_on_while_the_source_is_maintained() {
     dump(&detour.source, &path("new.dump"));
     let restored = |name: &str, file: &str| {
         let server = Postgres::start_new(&folder, name, &template::of_source());
-        server.exec("drop schema public");
         let run = std::process::Command::new(server.program("pg_restore"))
             .args(["--dbname", &server.conninfo("dba"), file])
             .output()

@@ -11,14 +11,14 @@ impl Capture {
     pub fn alarm(&self, retained: Option<i64>, left: Option<Duration>) -> Option<String> {
         if let Some(left) = left.filter(|left| *left < self.warn_before) {
             return Some(format!(
-                "what keeps the recorded changes is full in {} at the rate of late; run pgdetour replay, or give it more room",
+                "what keeps the recorded changes is full in {} at the rate of late",
                 human(Duration::from_secs(left.as_secs()))
             ));
         }
         let retained = retained.map(i64::cast_unsigned)?;
         let limit = self.warn_retained.filter(|limit| retained >= *limit)?;
         Some(format!(
-            "{retained} bytes are kept for changes that were not replayed, and {limit} are the limit; run pgdetour replay"
+            "{retained} bytes are kept for changes that were not replayed, and {limit} are the limit"
         ))
     }
 }

@@ -11,6 +11,7 @@ pub mod cutover;
 pub mod export;
 mod facts;
 mod fault;
+mod grants;
 mod mapping_rehearsal;
 pub mod mirror;
 mod names;
@@ -54,7 +55,7 @@ pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
-#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
@@ -75,6 +76,8 @@ pub struct Run {
     flow_lock: Option<Lock>,
     /// Who is to carry the mirror.
     choice: Choice,
+    /// How fast a copy may read the source.
+    copy_limits: mirror::Limits,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -110,6 +113,8 @@ pub struct Run {
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
+    /// The result was shown already, and is not to be shown at the end.
+    shown: bool,
 }
 
 /// How long one named step took.
@@ -156,6 +161,7 @@ impl Run {
             locks: Vec::new(),
             flow_lock: None,
             choice,
+            copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
             warnings: Vec::new(),
@@ -178,6 +184,7 @@ impl Run {
             report: None,
             record_read: false,
             reported: None,
+            shown: false,
         })
     }
 
