@@ -24,3 +24,4 @@ mod refusals;
 mod replay;
 mod status;
 mod support;
+mod switch;
