@@ -20,6 +20,7 @@ pub mod conflict;
 pub mod copy;
 pub mod doubts;
 mod drift;
+pub mod export;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -48,6 +49,7 @@ mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+pub mod space;
 mod stage;
 mod statement;
 pub mod stream;

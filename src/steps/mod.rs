@@ -1,5 +1,6 @@
 //! What each command does, in the order in which it does it.
 
+mod alarm;
 mod attempt;
 pub mod capture;
 mod carrier;
@@ -7,6 +8,7 @@ pub mod check;
 pub mod clean;
 pub mod cutback;
 pub mod cutover;
+pub mod export;
 mod facts;
 mod fault;
 mod grants;
