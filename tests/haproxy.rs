@@ -1,50 +1,12 @@
 //! The trip with HAProxy in front of both servers: general clients move, admins of their own network stay.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-use postgres::{Client, NoTls};
-
+use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving};
 use crate::support::haproxy::{HaProxy, MAP};
 use crate::support::postgres::DBA_PASSWORD;
 
 /// Threads of the harness's writer, each of which has one session.
 const SESSIONS: usize = 2;
-
-/// An administrator who writes to one table of the source all the while, in one session through HAProxy.
-struct Admin {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<i64>,
-}
-
-impl Admin {
-    fn start(detour: &Detour) -> Admin {
-        let conninfo = format!("{} password={DBA_PASSWORD}", detour.balancer().admin_conninfo("dba"));
-        let mut client = Client::connect(&conninfo, NoTls).expect("the admin is let in");
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let insert = "insert into public.maintenance (port) values (inet_server_port())";
-        let thread = std::thread::spawn(move || {
-            let mut written = 0;
-            while !told.load(Ordering::SeqCst) {
-                client.batch_execute(insert).expect("the admin's session is not touched");
-                written += 1;
-                std::thread::sleep(Duration::from_millis(4));
-            }
-            written
-        });
-        Admin { stop, thread }
-    }
-
-    /// How many rows it has written.
-    fn stop(self) -> i64 {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the admin saw no error")
-    }
-}
 
 fn map(detour: &Detour) -> String {
     std::fs::read_to_string(detour.balancer().map_file()).expect("the map can be read")
@@ -68,7 +30,8 @@ fn through_haproxy_the_application_moves_and_the_admin_network_stays() {
         .configured("[mirror]\nexclude = [\"public.maintenance\"]")
         .behind_haproxy()
         .writing();
-    let admin = Admin::start(&detour);
+    let conninfo = format!("{} password={DBA_PASSWORD}", detour.balancer().admin_conninfo("dba"));
+    let admin = Admin::start(&conninfo);
     let detour = detour
         .run("check")
         .exits(0)
