@@ -260,6 +260,18 @@ pub struct SwitchOptions {
     /// End transactions of general traffic that are still open this long after clients are held [default: wait]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub terminate_after: Option<Duration>,
+    /// How often to try again after one of these bounds was exceeded and all was taken back
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub retries: u32,
+    /// Do everything up to the point of no return, then take it back; tells the pause to expect
+    #[arg(long)]
+    pub rehearse: bool,
+    /// Rehearse what can be done without holding clients
+    #[arg(long, requires = "rehearse")]
+    pub no_hold: bool,
+    /// Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`
+    #[arg(long)]
+    pub prewarm: bool,
 }
 
 /// Options of `cutback`.
@@ -275,6 +287,7 @@ pub struct CutbackOptions {
 
 /// Options of `replay`.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]

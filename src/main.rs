@@ -33,7 +33,7 @@ use steps::check::Question;
 use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::status::Telling;
-use steps::{Bounds, Copies, Extent, Run, Signals};
+use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -131,6 +131,13 @@ fn bounds(options: &SwitchOptions) -> Bounds {
         max_lag: options.max_lag,
         drain_timeout: options.drain_timeout,
         terminate_after: options.terminate_after,
+        retries: options.retries,
+        rehearsal: match (options.rehearse, options.no_hold) {
+            (true, false) => Some(Rehearsal::Held),
+            (true, true) => Some(Rehearsal::NotHeld),
+            (false, _) => None,
+        },
+        prewarm: options.prewarm,
     }
 }
 

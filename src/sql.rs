@@ -63,6 +63,12 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// `array['a', 'b']::text[]`.
+pub fn quote_array(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+    format!("array[{}]::text[]", quoted.join(", "))
+}
+
 macro_rules! statements {
     ($($folder:ident { $($name:ident = $file:literal),* $(,)? })*) => {
         $(
@@ -111,6 +117,7 @@ statements! {
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
+        FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
@@ -122,6 +129,8 @@ statements! {
         LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_STALE_TABLES = "list_stale_tables",
+        LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
         LIST_TABLE_OWNERS = "list_table_owners",
@@ -142,6 +151,7 @@ statements! {
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
+        LIST_SESSION_STATE = "list_session_state",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
@@ -152,6 +162,7 @@ statements! {
         DELETE_QUARANTINED = "delete_quarantined",
         DELETE_QUARANTINED_OF_TABLE = "delete_quarantined_of_table",
         DROP_SLOT = "drop_slot",
+        END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
@@ -187,10 +198,12 @@ statements! {
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
+        READ_SEQUENCES = "read_sequences",
         READ_SLOT_USE = "read_slot_use",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
+        SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
         UPDATE_QUARANTINED = "update_quarantined",
@@ -202,6 +215,7 @@ statements! {
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
         DELETE_PROGRESS = "delete_progress",
+        DECIDE = "decide",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
@@ -222,6 +236,8 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        REVOKE_DECISION = "revoke_decision",
+        SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",

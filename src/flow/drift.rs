@@ -76,6 +76,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
                 generated: false,
                 identity: false,
                 toastable: true,
+                labels: Vec::new(),
             },
         });
     }

@@ -15,7 +15,11 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     let report = outcome.report.as_object().unwrap_or(&empty);
     let steps = report.get("steps").and_then(Value::as_array);
     if let Some(planned) = steps.filter(|steps| steps.iter().any(|step| step.get("actions").is_some())) {
-        return plan_text(planned);
+        let expected = report.get("rehearsal").and_then(|rehearsal| rehearsal.get("pause_ms"));
+        let expected = expected.map(|pause| {
+            format!("A pause of {} is to be expected, as in the last rehearsal.\n", cell("pause_ms", pause))
+        });
+        return plan_text(planned) + &expected.unwrap_or_default();
     }
     // SQL for psql: nothing but it.
     if let Some(grants) = report.get("grants").and_then(Value::as_array) {
@@ -78,6 +82,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
                 )
             }
         },
+        Command::Cutover | Command::Cutback if report.contains_key("rehearsal") => {
+            format!("Rehearsed, and taken back: a pause of {} is to be expected.", field("pause_ms"))
+        }
         Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
         Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
         Command::Cutover | Command::Cutback => format!(

@@ -10,6 +10,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{ChangeSource, FlowName, Until, change_table, marker, publication, slot};
 use crate::pg::record;
 use crate::phase::Phase;
+use crate::steps::facts::parse_lsn;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
@@ -100,13 +101,12 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
     marker::remove_marker(target, source, &id)
 }
 
-/// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.
-pub fn confirm(run: &mut Run) -> Result<()> {
-    let start = source(run).end(run.target())?;
+/// Notes on the source where replay begins, which the decision has fixed: the mirror had drained and general traffic was
+/// held, so what comes after is the users'.
+pub fn begin_replay(run: &mut Run) -> Result<()> {
+    let Some(start) = run.facts()?.capture_start else { return Ok(()) };
     let detour = run.detour_id()?;
-    record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
-    run.pending.capture_start = Some(start.to_string());
-    Ok(())
+    record::write_progress(run.source(), FlowName::Replay.name(), &detour, parse_lsn(&start)?)
 }
 
 /// Takes the recording away. Nothing of it need be there.

@@ -63,6 +63,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,
+    traffic::source_session_state,
 ];
 
 /// What `replay` needs.
@@ -76,6 +77,7 @@ pub const CUTBACK: &[Precondition] = group![
     traffic::target_fence,
     traffic::router,
     traffic::target_sessions,
+    traffic::target_session_state,
 ];
 
 impl Run {

@@ -1,60 +1,77 @@
-//! Whether the mapping would take the rows that the target has now: found out, and nothing kept.
+//! Rehearsals: all of a switch up to its point of no return, then taken back, while traffic goes on where it is.
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::TableName;
-use crate::flow::rehearse::{self, Rehearsal, RowFailure};
-use crate::pg::catalog;
+use crate::pg::sessions;
 use crate::phase::Side;
-use crate::steps::{Run, preconditions};
+use crate::steps::Run;
+use crate::steps::facts::Facts;
+use crate::steps::switch::{Bounds, Rehearsal, Switch};
 
-/// How many rows the message names; the report has more.
-const NAMED: usize = 5;
-
-/// Tries all rows, or `sample` of each table; its report. A row that does not fit is [`Error::Conflict`].
-pub fn run(run: &mut Run, sample: Option<u64>) -> Result<Value> {
-    run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
-    let rehearsal = run.step("rehearse the mapping", |run| try_rows(run, sample))?;
-    let (rows, failed) = (rehearsal.rows(), rehearsal.failed());
-    let report = json!({
-        "rows": rows,
-        "failed": failed,
-        "rehearsed": rehearsal.tables,
-        "failures": rehearsal.failures,
-    });
-    if failed == 0 {
-        return Ok(report);
+impl Run {
+    /// A switch that was decided only goes forwards: there is nothing left to rehearse.
+    pub fn refuse_late_rehearsal(&self, switch: Switch, bounds: &Bounds) -> Result<()> {
+        if bounds.rehearsal.is_none() || !(self.is_decided() || self.phase() == switch.arrived) {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            kind: "decided",
+            message: format!("the {} has been decided, and cannot be rehearsed any more", self.command),
+            detail: None,
+            hint: format!("Run pgdetour {} without --rehearse: it goes on where it was.", self.command),
+        })
     }
-    run.report = Some(report);
-    let named: Vec<String> = rehearsal.failures.iter().take(NAMED).map(describe).collect();
-    Err(Error::Conflict {
-        kind: "rehearsal",
-        message: format!("{failed} rows would not fit on the source"),
-        detail: Some(named.join("; ")),
-        hint:
-            "Correct the [[map]], or the source's tables or rows, and run pgdetour replay --rehearse again."
-                .into(),
-    })
-}
 
-fn try_rows(run: &mut Run, sample: Option<u64>) -> Result<Rehearsal> {
-    if run.plan.is_dry() {
-        run.source().note("try the mapping in temporary tables, and roll back");
-        return Ok(Rehearsal::default());
+    /// Sessions of general roles that are left while the router holds its own: the switch itself would end them.
+    pub fn tell_of_direct_sessions(&mut self, side: Side) -> Result<()> {
+        let roles = self.config.traffic.roles.clone();
+        for session in sessions::list_sessions(self.session(side), &roles)? {
+            self.warn(format!("this session does not wait at the router, and will be ended: {session}"));
+        }
+        Ok(())
     }
-    let mapping = run.replay_mapping()?;
-    let tables = catalog::list_tables(run.target())?;
-    let estimates = |name: &TableName| {
-        let is_it = |table: &&catalog::Table| table.schema == name.schema && table.name == name.name;
-        tables.iter().find(is_it).map_or(0.0, |table| table.rows_estimate)
-    };
-    let (mut source, mut target) = (run.server(Side::Source).connect()?, run.server(Side::Target).connect()?);
-    let heed = || run.heed_signals();
-    rehearse::rehearse(&mut target, &mut source, &mapping, sample, &estimates, &heed)
-}
 
-fn describe(failure: &RowFailure) -> String {
-    let RowFailure { table, key, sqlstate, message, .. } = failure;
-    format!("table \"{table}\", key {key}: {message} (SQLSTATE {sqlstate})")
+    /// Takes back what the rehearsal has done; its report, which is kept for the plan of the real switch.
+    pub fn end_rehearsal(&mut self, switch: Switch, rehearsal: Rehearsal) -> Result<Value> {
+        let held = self.held_since;
+        if rehearsal == Rehearsal::Held {
+            self.step("take the rehearsal back", |run| run.take_back(switch.settled, switch.from))?;
+        }
+        self.end_replay();
+        if self.plan.is_dry() {
+            return Ok(Value::Null);
+        }
+        // What was done without a hold is what the hold would last, less the hold itself.
+        let first = self.steps.iter().position(|step| step.name.starts_with("try the fence")).unwrap_or(0);
+        let alone: f64 = self.steps[first..].iter().map(|step| step.ms).sum();
+        let pause = held.map_or(alone, |_| self.rehearsed_pause_ms.unwrap_or(0.0));
+        self.part_way = false;
+        let report = json!({
+            "rehearsal": true,
+            "pause_ms": (pause * 10.0).round() / 10.0,
+            "steps": self.steps_report(),
+            "late_writes": Value::Null,
+            "clients_held": held.map(|_| self.facts().ok().and_then(|facts| facts.clients_held).unwrap_or(0)),
+        });
+        let kept = match switch.to() {
+            Side::Target => Facts { cutover_rehearsal: Some(report.clone()), ..Facts::default() },
+            Side::Source => Facts { cutback_rehearsal: Some(report.clone()), ..Facts::default() },
+        };
+        self.add_facts(&kept)?;
+        self.note_event(&format!("rehearsed: a pause of {pause:.0} ms is to be expected"));
+        Ok(report)
+    }
+
+    /// What the latest rehearsal of this command said, less its steps.
+    pub fn last_rehearsal(&self) -> Option<Value> {
+        let facts = self.facts().ok()?;
+        let mut report = match self.command {
+            crate::phase::Command::Cutover => facts.cutover_rehearsal,
+            crate::phase::Command::Cutback => facts.cutback_rehearsal,
+            _ => None,
+        }?;
+        report.as_object_mut()?.remove("steps");
+        Some(report)
+    }
 }

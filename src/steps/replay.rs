@@ -16,9 +16,9 @@ use crate::flow::mapping::Mapping;
 use crate::flow::pace::Rates;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
-use crate::pg::record;
+use crate::pg::{Session, record};
 use crate::phase::Side;
-use crate::steps::{Needs, Run, capture, preconditions, quarantine, rehearsal};
+use crate::steps::{Needs, Run, capture, mapping_rehearsal, preconditions, quarantine};
 use crate::units::Lag;
 
 /// What the command is to do.
@@ -63,7 +63,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             let lint = run.step("compare the schemas", Run::lint)?;
             return Ok(json!({ "lint": lint }));
         }
-        Task::Rehearse { sample } => return rehearsal::run(run, sample),
+        Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),
         Task::ListQuarantine { id } => return quarantine::list(run, id),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
@@ -237,14 +237,26 @@ impl Running {
         marker::remove_marker(target, source, &id)
     }
 
-    /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
-    pub fn finish(mut self, budget: Duration) -> Result<()> {
+    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed.
+    /// The thread takes leave of the slot later: clients need not wait for that.
+    pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
-        while !thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_micros(200));
+        while !marker::has_marker(source, id)? {
+            if thread.is_finished() || Instant::now() >= deadline {
+                return self.end(budget);
+            }
+            thread::sleep(Duration::from_micros(500));
         }
-        self.end(budget)
+        Ok(())
+    }
+
+    /// Waits until it has ended, its marker applied.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let ended =
+            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })?;
+        ended.map(drop)
     }
 
     /// Stops the replay; an error unless it has come to its marker.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postgres::NoTls;
 use serde_json::Value;
@@ -13,8 +14,10 @@ use super::haproxy::HaProxy;
 use super::pgbouncer::{self, PgBouncer};
 use super::postgres::{DATABASE, Postgres, Template};
 use super::probe;
+use super::proxy::Proxy;
 use super::scratch::Scratch;
 use super::template;
+use super::wait::until;
 use super::writer::{self, ClientError, Writer};
 
 /// The side that general traffic really uses.
@@ -47,9 +50,20 @@ pub struct Detour {
     pub source: Postgres,
     /// Usable from the outside, to break things.
     pub target: Postgres,
+    proxies: Option<Proxies>,
     sections: Sections,
     answers: Vec<Answer>,
     scratch: Scratch,
+}
+
+/// Proxies between pgdetour and what it talks to; the traffic and the mirror do not go through them.
+pub struct Proxies {
+    /// Before the source.
+    pub source: Proxy,
+    /// Before the target.
+    pub target: Proxy,
+    /// Before the pooler's console.
+    pub pooler: Proxy,
 }
 
 #[derive(Clone)]
@@ -58,6 +72,8 @@ struct Sections {
     target: String,
     /// In place of the pooler's or the balancer's.
     router: Option<String>,
+    /// How the application connects, when it goes through none of them.
+    entrance: Option<String>,
     more: String,
 }
 
@@ -80,6 +96,7 @@ impl Detour {
             source: format!("conninfo = {}", quoted(&source.conninfo("dba"))),
             target: format!("conninfo = {}", quoted(&target.conninfo("dba"))),
             router: None,
+            entrance: None,
             more: String::new(),
         };
         let detour = Detour {
@@ -88,6 +105,7 @@ impl Detour {
             balancer: None,
             source,
             target,
+            proxies: None,
             sections,
             answers: Vec::new(),
             scratch,
@@ -97,9 +115,15 @@ impl Detour {
     }
 
     /// Puts a HAProxy in front of both servers, which the application goes through instead of the pooler.
-    pub fn behind_haproxy(mut self) -> Detour {
+    pub fn behind_haproxy(self) -> Detour {
         let ports = [self.source.port(), self.target.port()];
-        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports));
+        self.behind_haproxy_with(ports)
+    }
+
+    /// The same, and in front of two groups of application servers, of one each.
+    pub fn behind_haproxy_with(mut self, applications: [u16; 2]) -> Detour {
+        let ports = [self.source.port(), self.target.port()];
+        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports, applications));
         self.write_configuration();
         self
     }
@@ -186,6 +210,61 @@ impl Detour {
         self.sections.router = Some(section.to_owned());
         self.write_configuration();
         self
+    }
+
+    /// Puts a proxy between pgdetour and each of source, target and pooler, to break the network there.
+    pub fn through_proxies(mut self) -> Detour {
+        let proxies = Proxies {
+            source: Proxy::start(self.source.port()),
+            target: Proxy::start(self.target.port()),
+            pooler: Proxy::start(self.pooler.port()),
+        };
+        let through = |server: &Postgres, proxy: &Proxy| {
+            let port = format!("port={}", server.port());
+            server.conninfo("dba").replace(&port, &format!("port={}", proxy.port()))
+        };
+        self.sections.source = format!("conninfo = \"{}\"", through(&self.source, &proxies.source));
+        self.sections.target = format!(
+            "conninfo = \"{}\"\nsource_conninfo = \"{}\"",
+            through(&self.target, &proxies.target),
+            self.source.conninfo("dba")
+        );
+        self.proxies = Some(proxies);
+        self.write_configuration();
+        self
+    }
+
+    /// The proxies of [`Self::through_proxies`].
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the detour goes through proxies")
+    }
+
+    /// Starts a command that waits at `fault`, such as `before:hold clients`; returns when it waits there, or has ended.
+    pub fn start_until(&self, command: &str, arguments: &[&str], fault: &str) -> Waiting {
+        let file = self.scratch.path().join("waiting");
+        let _ = std::fs::remove_file(&file);
+        let path = file.to_str().expect("temporary paths are UTF-8").to_owned();
+        let environment = [("PGDETOUR_FAULT", fault), ("PGDETOUR_FAULT_FILE", &path)];
+        let mut run = binary::start(&self.arguments(command, arguments), &environment);
+        until(&format!("{command} is at {fault}"), Duration::from_secs(90), || {
+            (file.exists() || run.has_ended()).then_some(())
+        });
+        Waiting { run, file }
+    }
+
+    /// Keeps the answer of a run that was started.
+    pub fn keep(&mut self, answer: Answer) -> &Answer {
+        self.answers.push(answer);
+        self.last()
+    }
+
+    /// The application goes through no pooler, and knows both servers.
+    pub fn without_router(mut self) -> Detour {
+        let [source, target] = [self.source.port(), self.target.port()];
+        self.sections.entrance = Some(format!(
+            "host=127.0.0.1,127.0.0.1 port={source},{target} dbname={DATABASE} user=shop_app target_session_attrs=read-write"
+        ));
+        self.routed("[router]\nkind = \"none\"")
     }
 
     /// Starts the application.
@@ -413,16 +492,22 @@ impl Detour {
     }
 
     /// How the application connects.
-    fn entrance(&self) -> String {
-        match &self.balancer {
-            Some(balancer) => balancer.conninfo("shop_app"),
-            None => self.pooler.conninfo("shop_app"),
+    pub fn entrance(&self) -> String {
+        match (&self.sections.entrance, &self.balancer) {
+            (Some(entrance), _) => entrance.clone(),
+            (None, Some(balancer)) => balancer.conninfo("shop_app"),
+            (None, None) => self.pooler.conninfo("shop_app"),
         }
     }
 
     /// The HAProxy of [`Self::behind_haproxy`].
     pub fn balancer(&self) -> &HaProxy {
         self.balancer.as_ref().expect("the detour is behind HAProxy")
+    }
+
+    /// The HAProxy, to break.
+    pub fn balancer_to_break(&mut self) -> &mut HaProxy {
+        self.balancer.as_mut().expect("the detour is behind HAProxy")
     }
 
     /// The pooler, to look at or to break.
@@ -457,7 +542,7 @@ impl Detour {
     }
 
     fn write_configuration(&self) {
-        let Sections { source, target, router, more } = &self.sections;
+        let Sections { source, target, router, more, .. } = &self.sections;
         let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
                 (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
@@ -472,11 +557,20 @@ impl Detour {
         std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
     }
 
+    fn console_conninfo(&self) -> String {
+        let direct = self.pooler.console_conninfo();
+        match &self.proxies {
+            Some(proxies) => direct
+                .replace(&format!("port={}", self.pooler.port()), &format!("port={}", proxies.pooler.port())),
+            None => direct,
+        }
+    }
+
     fn pooler_section(&self) -> String {
         format!(
             "[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"{}\"\n\
              database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
-            self.pooler.console_conninfo(),
+            self.console_conninfo(),
             self.pooler.databases_file().display(),
             pgbouncer::entry(self.target.port()),
         )
@@ -519,6 +613,30 @@ impl Drop for Detour {
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();
         let _ = std::fs::write(kept.join("runs.txt"), runs.join("\n\n"));
         eprintln!("logs and all runs are kept in {}", kept.display());
+    }
+}
+
+/// A run that waits at a step.
+pub struct Waiting {
+    run: binary::Running,
+    file: PathBuf,
+}
+
+impl Waiting {
+    /// Whether it waits; if not, it has ended by itself.
+    pub fn is_there(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.run.signal(signal);
+    }
+
+    /// Lets it go on to its end.
+    pub fn go_on(self) -> Answer {
+        let _ = std::fs::remove_file(&self.file);
+        self.run.end()
     }
 }
 

@@ -45,7 +45,7 @@ impl PgBouncer {
              admin_users = pgbouncer\n\
              pool_mode = transaction\n\
              default_pool_size = 20\n\
-             max_client_conn = 200\n\
+             max_client_conn = 1000\n\
              server_login_retry = 1\n\
              query_wait_timeout = 60\n\
              ignore_startup_parameters = extra_float_digits\n\
@@ -86,11 +86,13 @@ impl PgBouncer {
         let directory = self.directory.with_file_name("pgbouncer2");
         std::fs::create_dir(&directory).expect("the scratch directory can be written");
         super::scratch::give_to_server_user(&directory);
-        let main = std::fs::read_to_string(self.directory.join("pgbouncer.ini")).expect("its settings can be read");
+        let main =
+            std::fs::read_to_string(self.directory.join("pgbouncer.ini")).expect("its settings can be read");
         let here = format!("unix_socket_dir = {}", directory.display());
-        let main = main
-            .replace(&format!("unix_socket_dir = {}", self.directory.display()), &here)
-            .replace(&format!("{}/pgbouncer.pid", self.directory.display()), &format!("{}/pgbouncer.pid", directory.display()));
+        let main = main.replace(&format!("unix_socket_dir = {}", self.directory.display()), &here).replace(
+            &format!("{}/pgbouncer.pid", self.directory.display()),
+            &format!("{}/pgbouncer.pid", directory.display()),
+        );
         write_as_server_user(&directory.join("pgbouncer.ini"), &main);
         let (port, password) = (self.port.clone(), self.password.clone());
         let mut peer = PgBouncer { directory, port, password, process: None };
@@ -173,10 +175,7 @@ impl PgBouncer {
     }
 
     fn try_console(&self) -> Result<Client, postgres::Error> {
-        self.own_console()
-            .parse::<postgres::Config>()?
-            .connect_timeout(Duration::from_secs(5))
-            .connect(NoTls)
+        self.own_console().parse::<postgres::Config>()?.connect_timeout(Duration::from_secs(5)).connect(NoTls)
     }
 
     fn log_path(&self) -> PathBuf {

@@ -6,6 +6,7 @@ use crate::config::RouterKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
+use crate::phase::Side;
 use crate::steps::Run;
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
@@ -75,6 +76,27 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let message =
             "admin_networks has no effect: this kind of router cannot tell clients by their network";
         checked.warn("admin_networks", "traffic.admin_networks", message, hint);
+    }
+    Ok(())
+}
+
+/// What sessions on the source hold that does not move with them.
+pub fn source_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Source)
+}
+
+/// What sessions on the target hold that does not move with them.
+pub fn target_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Target)
+}
+
+fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    for (kind, holders, example) in sessions::list_state(run.session(side), &roles)? {
+        let message =
+            format!("general roles hold {kind} there ({holders}, such as {example}), which do not move");
+        let hint = "See that the application takes them anew on its next connection.";
+        checked.warn("session_state", side.name(), message, hint);
     }
     Ok(())
 }
