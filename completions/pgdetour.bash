@@ -285,7 +285,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__mirror)
-            opts="-j -c -y -q -v -h -V --jobs --follow --stop --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-j -t -c -y -q -v -h -V --jobs --follow --stop --table --again --max-rate --max-load --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,6 +296,22 @@ _pgdetour() {
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-load)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

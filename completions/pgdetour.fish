@@ -59,11 +59,15 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s v -l verbose
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s V -l version -d 'Print version'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s j -l jobs -d 'Connections that copy at the same time, instead of mirror.jobs' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s t -l table -d 'With --again: copy only tables that match, as psql\'s \\d takes it; may be given more than once' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l max-rate -d 'Read the source no faster than this while copying, such as 50MB/s' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l max-load -d 'Pause the copy while the source is busier than this: active=N sessions that run something, standby-lag=DURATION of any of its standbys, or both with a comma between them' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l follow -d 'Stay in the foreground and keep the target current, without a subscription, until interrupted'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l stop -d 'End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l again -d 'Copy the tables of --table anew, in a mirror that stands'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s y -l yes -d 'Answer the confirmation with yes'

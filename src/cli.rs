@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{Lag, parse_duration, parse_lag, parse_size};
+use super::units::{Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_size};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -117,7 +117,8 @@ pub enum Commands {
             or run it again now and then, which catches up and ends. Interrupted, it goes on where it was when it is \
             run again.",
         after_long_help = examples(
-            "  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow\n  pgdetour mirror --stop"
+            "  pgdetour mirror\n  pgdetour mirror --jobs 8 --max-rate 50MB/s --max-load active=40,standby-lag=10s\n  \
+             pgdetour mirror --follow\n  pgdetour mirror --stop\n  pgdetour mirror --table public.orders --again"
         )
     )]
     Mirror(MirrorOptions),
@@ -233,8 +234,21 @@ pub struct MirrorOptions {
     #[arg(long)]
     pub follow: bool,
     /// End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there
-    #[arg(long, conflicts_with_all = ["follow", "jobs"])]
+    #[arg(long, conflicts_with_all = ["follow", "jobs", "tables", "max_rate", "max_load"])]
     pub stop: bool,
+    /// With --again: copy only tables that match, as psql's \d takes it; may be given more than once
+    #[arg(short, long = "table", value_name = "PATTERN", requires = "again")]
+    pub tables: Vec<String>,
+    /// Copy the tables of --table anew, in a mirror that stands
+    #[arg(long, requires = "tables")]
+    pub again: bool,
+    /// Read the source no faster than this while copying, such as 50MB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub max_rate: Option<u64>,
+    /// Pause the copy while the source is busier than this: active=N sessions that run something, standby-lag=DURATION of
+    /// any of its standbys, or both with a comma between them
+    #[arg(long, value_name = "LOAD", value_parser = parse_load)]
+    pub max_load: Option<MaxLoad>,
 }
 
 /// Options of `restrict`.

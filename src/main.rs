@@ -30,7 +30,7 @@ use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
 use steps::check::Question;
-use steps::mirror::Wishes;
+use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
 use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
@@ -89,7 +89,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
 }
 
 fn wishes(options: &MirrorOptions) -> Wishes {
-    Wishes { jobs: options.jobs, follow: options.follow }
+    Wishes {
+        jobs: options.jobs,
+        follow: options.follow,
+        again: options.tables.clone(),
+        limits: Limits { rate: options.max_rate, load: options.max_load.unwrap_or_default() },
+    }
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {

@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
-pub use progress::{Bar, Gauge, Line};
+pub use progress::{Bar, Gauge, Line, rate_line};
 pub use redact::redact;
 pub use report::{bytes, duration, plural};
 
@@ -100,7 +100,12 @@ impl Output {
 
     /// A bar for work of `total` bytes that takes long: a bar on a terminal, a line now and then elsewhere.
     pub fn bar(&self, what: &str, total: u64) -> Bar {
-        Bar::new(self, what, total)
+        Bar::new(self, what, total, true)
+    }
+
+    /// A bar for a part of such work; on a terminal only.
+    pub fn bar_of(&self, part: &str, total: u64) -> Bar {
+        Bar::new(self, part, total, false)
     }
 
     /// What work without a known end is at: drawn on a terminal, a line now and then elsewhere.

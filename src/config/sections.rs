@@ -47,6 +47,13 @@ fn read_target(section: &Section) -> TargetConfig {
         conninfo: filled(section, "conninfo"),
         source_conninfo: filled(section, "source_conninfo"),
     };
+    if filled(section, "backup_conninfo").is_some() {
+        section.mistake(
+            "backup_conninfo",
+            "target.backup_conninfo is not supported by this version",
+            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
+        );
+    }
     section.end();
     target
 }

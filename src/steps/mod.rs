@@ -74,6 +74,8 @@ pub struct Run {
     flow_lock: Option<Lock>,
     /// Who is to carry the mirror.
     choice: Choice,
+    /// How fast a copy may read the source.
+    copy_limits: mirror::Limits,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -97,6 +99,8 @@ pub struct Run {
     late_writes: i64,
     /// Attempts of a switch, this one included.
     attempts: u32,
+    /// Open transactions that were ended so that clients could be held.
+    ended_transactions: u64,
     /// How long clients were held in a rehearsal, in milliseconds.
     rehearsed_pause_ms: Option<f64>,
     /// The deciding statement was sent: whether it took effect is known from the record alone.
@@ -157,6 +161,7 @@ impl Run {
             locks: Vec::new(),
             flow_lock: None,
             choice,
+            copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
             warnings: Vec::new(),
@@ -173,6 +178,7 @@ impl Run {
             pause_ms: None,
             late_writes: 0,
             attempts: 0,
+            ended_transactions: 0,
             rehearsed_pause_ms: None,
             deciding: false,
             undos: Vec::new(),

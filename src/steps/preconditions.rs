@@ -28,6 +28,7 @@ pub const MIRROR: &[Precondition] = group![
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::source_keeps_wal,
     servers::trigger_cost,
     servers::target_workers,
     servers::source_conninfo,
@@ -42,7 +43,10 @@ pub const MIRROR: &[Precondition] = group![
 ];
 
 /// What our own runs need to keep a mirror current.
-pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::schema_unchanged];
+pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::schema_as_mirrored];
+
+/// What a copy needs that goes on, or has been made.
+pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Precondition] = group![
@@ -64,6 +68,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::router,
     traffic::source_sessions,
     traffic::source_session_state,
+    traffic::source_direct_sessions,
 ];
 
 /// What `replay` needs.
@@ -78,6 +83,7 @@ pub const CUTBACK: &[Precondition] = group![
     traffic::router,
     traffic::target_sessions,
     traffic::target_session_state,
+    traffic::target_direct_sessions,
 ];
 
 impl Run {

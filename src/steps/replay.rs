@@ -102,7 +102,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
-        "lag_seconds": round(applied.lag_time),
+        "lag_seconds": applied.lag_time.map(round),
         "caught_up": applied.reached,
         "seconds": round(applied.time),
         "changes_per_second": per_second(applied.changes),
@@ -152,10 +152,15 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 /// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.
 fn describe(progress: &Progress) -> String {
     let mut text = format!("{} applied", plural(progress.changes, "change"));
+    // Writing to a string cannot fail.
     if let Some(rates) = progress.rates {
         let _ = write!(text, ", {}/s", bytes(rates.applied));
     }
-    let _ = write!(text, "; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time));
+    let _ = write!(text, "; {}", bytes(progress.lag_bytes));
+    if let Some(time) = progress.lag_time {
+        let _ = write!(text, " and {}", duration(time));
+    }
+    text.push_str(" behind");
     match progress.rates {
         Some(Rates { catches_up_in: None, .. }) => {
             text.push_str(", and falling behind: more is written than is applied");

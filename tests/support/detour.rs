@@ -183,6 +183,13 @@ impl Detour {
         self
     }
 
+    /// Replaces the sections that were added to the configuration file.
+    pub fn configured_anew(mut self, sections: &str) -> Detour {
+        sections.clone_into(&mut self.sections.more);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the source is reached.
     pub fn source_is(mut self, conninfo: &str) -> Detour {
         self.sections.source = format!("conninfo = {}", quoted(conninfo));

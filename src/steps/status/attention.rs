@@ -10,6 +10,8 @@ use crate::steps::names;
 
 /// Below this much time until the recording's limit is reached, somebody has to know.
 const LITTLE_TIME: f64 = 3600.0;
+/// The same for the mirror's slot, in seconds: nobody looks at a mirror every hour.
+const A_DAY: u64 = 86_400;
 
 /// How bad it is; the order is that of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -142,6 +144,16 @@ fn routers(seen: &Seen, list: &mut List) {
 
 fn flows(seen: &Seen, list: &mut List) {
     let reachable = |side| seen.servers.iter().any(|server| server.side == side && server.reachable);
+    if let Some(left) =
+        seen.mirror.as_ref().and_then(|mirror| mirror.seconds_to_loss).filter(|left| *left < A_DAY)
+    {
+        let message = format!(
+            "in about {} minutes the source removes WAL that the mirror still needs (max_slot_wal_keep_size)",
+            left / 60
+        );
+        let hint = "Run pgdetour mirror, or raise max_slot_wal_keep_size on the source.";
+        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, message, hint);
+    }
     if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
         let again = "Run pgdetour clean, then mirror again.";
         // What our own runs carry may be recorded by triggers, or come once only, and they need not run all the time.

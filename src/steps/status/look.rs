@@ -71,6 +71,10 @@ pub struct MirrorSeen {
     pub slot: Option<&'static str>,
     pub slot_lost: Option<bool>,
     retained_bytes: Option<i64>,
+    /// WAL that the source may still write before it gives the slot up; none without a limit.
+    safe_bytes: Option<u64>,
+    /// Time until then at the source's pace so far.
+    pub seconds_to_loss: Option<u64>,
     lag_bytes: Option<u64>,
 }
 
@@ -260,6 +264,8 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         let slot = slot::find_slot(source, names::MIRROR_SLOT).ok().flatten();
         (slot, lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten())
     });
+    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes).map(i64::cast_unsigned);
+    let left = safe.and_then(|safe| lag::time_to_loss(run.answering(Side::Source)?, safe).ok().flatten());
     let carrier = if phase == Some(Phase::Mirroring) { None } else { run.carrier().ok() };
     let follows = run.answering(Side::Target).and_then(|target| lock::is_held(target, Key::Flow).ok());
     Some(MirrorSeen {
@@ -273,6 +279,8 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         slot: slot.as_ref().map(|_| names::MIRROR_SLOT),
         slot_lost: slot.as_ref().map(slot::Slot::is_lost),
         retained_bytes: slot.as_ref().and_then(|slot| slot.retained_bytes),
+        safe_bytes: safe,
+        seconds_to_loss: left.map(|left| left.as_secs()),
         lag_bytes: lag,
     })
 }
