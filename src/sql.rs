@@ -23,8 +23,13 @@ impl Sql {
                 ]
             })
             .collect();
+        // A name with a line feed in it would end the comment on top, which speaks of the variables, too.
+        let mut rest = self.text;
+        while rest.starts_with("--") {
+            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+        }
         // In one pass, so that a value that looks like a variable stays as it is.
-        let (mut filled, mut rest) = (String::new(), self.text);
+        let mut filled = String::new();
         while let Some(at) = rest.find(':') {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
@@ -56,6 +61,12 @@ pub fn quote_literal(text: &str) -> String {
     } else {
         format!("'{doubled}'")
     }
+}
+
+/// `array['a', 'b']::text[]`.
+pub fn quote_array(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+    format!("array[{}]::text[]", quoted.join(", "))
 }
 
 macro_rules! statements {
@@ -106,20 +117,27 @@ statements! {
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
+        FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
+        LIST_EXTENSIONS = "list_extensions",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NOT_OWNED = "list_not_owned",
+        LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_STALE_TABLES = "list_stale_tables",
+        LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
+        LIST_TABLE_OWNERS = "list_table_owners",
         LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
         READ_DATABASE = "read_database",
+        READ_DATABASE_OWNER = "read_database_owner",
         READ_EMPTINESS = "read_emptiness",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
@@ -131,8 +149,10 @@ statements! {
         LIST_ADMITTED_ROLES = "list_admitted_roles",
         LIST_BEREFT_ROLES = "list_bereft_roles",
         LIST_CONNECT_GRANTS = "list_connect_grants",
+        LIST_PORTS = "list_ports",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
+        LIST_SESSION_STATE = "list_session_state",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
@@ -143,6 +163,7 @@ statements! {
         DELETE_QUARANTINED = "delete_quarantined",
         DELETE_QUARANTINED_OF_TABLE = "delete_quarantined_of_table",
         DROP_SLOT = "drop_slot",
+        END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
@@ -161,15 +182,20 @@ statements! {
         LIST_COLUMNS_READ = "list_columns_read",
         LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",
+        LIST_INDEX_COLUMNS = "list_index_columns",
         LIST_KNOWN_TYPES = "list_known_types",
+        LIST_PARTITION_CONSTRAINTS = "list_partition_constraints",
         LIST_POST_DATA = "list_post_data",
         LIST_REFERENCED_TABLES = "list_referenced_tables",
         LIST_PUBLICATION_TABLES = "list_publication_tables",
         LIST_QUARANTINED = "list_quarantined",
+        LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
         LIST_TABLE_COPIES = "list_table_copies",
+        LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
+        LOCK_APPLIER = "lock_applier",
         READ_APPLIED_ORIGIN = "read_applied_origin",
         READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
@@ -177,12 +203,14 @@ statements! {
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
+        READ_SEQUENCES = "read_sequences",
         READ_SLOT_USE = "read_slot_use",
         READ_WAL_RATE = "read_wal_rate",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
         REPEAT_TABLE_COPIES = "repeat_table_copies",
+        SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
         UPDATE_FINGERPRINTS = "update_fingerprints",
@@ -194,6 +222,8 @@ statements! {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
+        DELETE_PROGRESS = "delete_progress",
+        DECIDE = "decide",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
@@ -214,6 +244,8 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        REVOKE_DECISION = "revoke_decision",
+        SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",

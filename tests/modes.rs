@@ -266,13 +266,17 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
         .changed(true)
         .phase("mirrored")
         .at_rest(is_equal);
-    let detour =
-        detour.run("mirror").exits(0).changed(false).reconfigured("[mirror]\nexclude = [\"public.parts\"]");
+    let detour = detour
+        .run("mirror")
+        .exits(0)
+        .changed(false)
+        .configured_anew("[mirror]\nexclude = [\"public.parts\"]");
     detour.source.exec("insert into public.users (note) values ('before it was added')");
     let detour = detour.run("mirror").exits(0).changed(true).phase("mirrored");
     assert_eq!(subscriptions(&detour), 1);
     detour.source.exec("insert into public.users (note) values ('after it was added')");
-    let detour = detour.reconfigured("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    let detour =
+        detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
     let count: i64 = detour.target.value("select count(*) from public.users");
     assert_eq!(count, 1002);
     detour.application_goes_on().no_client_error().no_row_lost();

@@ -6,15 +6,20 @@ mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+pub mod behind;
 pub mod bound;
+mod carried;
 pub mod change;
 mod change_reader;
 pub mod change_table;
 #[cfg(test)]
 mod change_tests;
 pub mod compare;
+mod conditional;
 pub mod conflict;
 pub mod copy;
+pub mod doubts;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -34,6 +39,9 @@ pub mod quarantine;
 mod quarantine_tests;
 mod reader;
 mod record_text;
+mod references;
+pub mod rehearse;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;

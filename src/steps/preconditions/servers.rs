@@ -3,6 +3,7 @@
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::{ChangeSource, slot, subscription};
+use crate::pg::Conninfo;
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
@@ -186,6 +187,16 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "all replication origins of the target are in use",
             hint,
         );
+    }
+    Ok(())
+}
+
+/// How the target's server reaches the source is a connection string; a mistake in it would show only after the copy.
+pub fn source_conninfo(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let parsed = run.config.target.source_conninfo.as_deref().map(Conninfo::parse);
+    if let Some(Err(error)) = parsed {
+        let hint = error.hint().unwrap_or_else(|| "Write it as for psql.".into());
+        checked.fail("source_conninfo", "target.source_conninfo", error.to_string(), hint);
     }
     Ok(())
 }
