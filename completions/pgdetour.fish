@@ -86,9 +86,11 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s q -l quie
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l export -d 'Write the changes that are recorded by now as lines of JSON, "-" to standard output; they stay recorded' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l force -d 'Overwrite the file if it exists'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -s y -l yes -d 'Answer the confirmation with yes'

@@ -133,9 +133,11 @@ pub enum Commands {
     #[command(
         long_about = "Before cutover, arms the recording of changes made on the target; cutover does it by itself \
             when this has not been run. After cutover, proves that the recording is intact.",
-        after_long_help = examples("  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes")
+        after_long_help = examples(
+            "  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes\n  pgdetour capture --export changes.ndjson"
+        )
     )]
-    Capture,
+    Capture(CaptureOptions),
     /// Move general traffic to the target
     #[command(
         long_about = "Holds general traffic, fences the source, proves that every change has arrived, and points the \
@@ -259,6 +261,17 @@ pub struct RestrictOptions {
     pub lift: bool,
 }
 
+/// Options of `capture`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CaptureOptions {
+    /// Write the changes that are recorded by now as lines of JSON, "-" to standard output; they stay recorded
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<String>,
+    /// Overwrite the file if it exists
+    #[arg(long, requires = "export")]
+    pub force: bool,
+}
+
 /// Options of `cutover` and `cutback`.
 #[derive(Debug, Clone, Args)]
 pub struct SwitchOptions {
@@ -300,6 +313,7 @@ pub struct CutbackOptions {
 }
 
 /// Options of `replay`.
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 #[derive(Debug, Clone, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 pub struct ReplayOptions {

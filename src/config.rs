@@ -193,11 +193,15 @@ impl Deny {
 pub struct Capture {
     /// Where changes are read from.
     pub method: CaptureMethod,
+    /// From this many bytes kept for changes on, `status` asks for attention; never when absent.
+    pub warn_retained: Option<u64>,
+    /// When less than this is left until what keeps changes is full, `status` asks for attention; an hour by default.
+    pub warn_before: Duration,
 }
 
 impl Default for Capture {
     fn default() -> Self {
-        Capture { method: CaptureMethod::Wal }
+        Capture { method: CaptureMethod::Wal, warn_retained: None, warn_before: Duration::from_secs(3600) }
     }
 }
 

@@ -20,8 +20,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{
-    CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SideName,
-    StatusFormat, StatusOptions, SwitchOptions,
+    CaptureOptions, CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction,
+    ReplayOptions, SideName, StatusFormat, StatusOptions, SwitchOptions,
 };
 use config::Config;
 use error::{Error, Result};
@@ -30,6 +30,7 @@ use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
 use steps::check::Question;
+use steps::export::Destination;
 use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
 use steps::status::Telling;
@@ -46,7 +47,15 @@ fn main() -> ExitCode {
 /// Runs the command and prints what it came to; the exit code.
 fn run(cli: &Cli) -> i32 {
     let command = command_of(&cli.command);
-    let output = Output::new(mode(cli));
+    let exports_to_stdout =
+        matches!(&cli.command, Commands::Capture(options) if options.export.as_deref() == Some("-"));
+    if exports_to_stdout && cli.global.json {
+        let output = Output::new(mode(cli));
+        return output.finish(&Outcome::of(command), Some(&two_documents()));
+    }
+    // Standard output is the changes' own then.
+    let mode = mode(cli);
+    let output = Output::new(Mode { quiet: mode.quiet || exports_to_stdout, ..mode });
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
     let begun = configure(&cli.global).and_then(|config| {
         let signals = Signals::install()?;
@@ -69,7 +78,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
-        Commands::Capture => steps::capture::run(run),
+        Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
         Commands::Cutback(options) => {
@@ -95,6 +104,11 @@ fn wishes(options: &MirrorOptions) -> Wishes {
         again: options.tables.clone(),
         limits: Limits { rate: options.max_rate, load: options.max_load.unwrap_or_default() },
     }
+}
+
+fn destination(options: &CaptureOptions) -> Option<Destination> {
+    let file = options.export.clone()?;
+    Some(Destination { file, force: options.force })
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {
@@ -163,7 +177,7 @@ fn command_of(command: &Commands) -> Command {
         Commands::Check(_) => Command::Check,
         Commands::Mirror(_) => Command::Mirror,
         Commands::Restrict(_) => Command::Restrict,
-        Commands::Capture => Command::Capture,
+        Commands::Capture(_) => Command::Capture,
         Commands::Cutover(_) => Command::Cutover,
         Commands::Replay(_) => Command::Replay,
         Commands::Cutback(_) => Command::Cutback,
@@ -192,6 +206,13 @@ fn refuse(error: &clap::Error) -> i32 {
         _ => usage_error(&error.render().to_string(), command),
     };
     output.finish(&Outcome::of(command), Some(&failure))
+}
+
+fn two_documents() -> Error {
+    Error::Usage {
+        message: "--export - and --json both write to standard output".into(),
+        hint: "Give --export the name of a file.".into(),
+    }
 }
 
 fn no_command() -> Error {

@@ -1,7 +1,14 @@
 //! Changes recorded on the serving side, by its WAL and by triggers: hard histories, and servers that come and go.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use crate::support::detour::{Detour, Serving};
-use crate::support::postgres::Shutdown;
+use crate::support::extent;
+use crate::support::postgres::{DBA_PASSWORD, Postgres, Shutdown};
+use crate::support::template;
+use crate::support::wait::until;
 
 const BY_TRIGGERS: &str = "[capture]\nmethod = \"trigger\"";
 
@@ -10,7 +17,6 @@ const BY_TRIGGERS: &str = "[capture]\nmethod = \"trigger\"";
 fn triggers_bring_every_change_home_from_a_server_without_logical_wal() {
     let mut detour = Detour::new().table("orders").configured(BY_TRIGGERS);
     detour.target.set("wal_level", "replica");
-    detour.target.restart(Shutdown::Fast);
     let detour = detour
         .writing()
         .run("check")
@@ -51,7 +57,6 @@ fn triggers_carry_the_mirror_from_a_server_without_logical_wal() {
         Detour::new().table("orders").configured("[mirror]\nmethod = \"trigger\"").configured(BY_TRIGGERS);
     for server in [&mut detour.source, &mut detour.target] {
         server.set("wal_level", "replica");
-        server.restart(Shutdown::Fast);
     }
     detour
         .writing()
@@ -77,4 +82,319 @@ fn triggers_carry_the_mirror_from_a_server_without_logical_wal() {
         .run("clean")
         .exits(0)
         .no_row_lost();
+}
+
+/// One table for each way to tell rows apart, and for each kind of column that is special.
+const TABLES: &str = "
+create table public.plain (id int primary key, v text, n numeric, f float8, t timestamptz, i interval, b bytea, a text[]);
+create table public.wide (id int primary key, doc text, note text);
+alter table public.wide alter column doc set storage external;
+create table public.whole (a int, j jsonb, note text);
+alter table public.whole replica identity full;
+create table public.by_index (id int primary key, code text not null, v int);
+create unique index by_index_code on public.by_index (code);
+alter table public.by_index replica identity using index by_index_code;
+create table public.filled (id int generated always as identity primary key, v int, twice int generated always as (v * 2) stored);
+create table public.parted (id int, k int, v text, primary key (id, k)) partition by list (k);
+create table public.parted_1 partition of public.parted for values in (1);
+create table public.parted_2 (v text, k int not null, id int not null, primary key (id, k));
+alter table public.parted attach partition public.parted_2 for values in (2);
+create table public.parent (id int primary key, v text);
+create table public.child (id int primary key, parent int references public.parent on update cascade on delete cascade);
+create table public.bulk (id int primary key, v int);
+insert into public.plain select n, 'old ' || n from generate_series(1, 100) as n;
+insert into public.wide select n, repeat(md5(n::text), 200), 'n' from generate_series(1, 20) as n;
+insert into public.by_index select n, 'code ' || n, n from generate_series(1, 20) as n;
+insert into public.parent select n, 'p' from generate_series(1, 20) as n;
+insert into public.child select n, n from generate_series(1, 20) as n;";
+
+const COPIED: [&str; 9] =
+    ["plain", "wide", "whole", "by_index", "filled", "parted", "parent", "child", "bulk"];
+
+/// Statements that are hard to record; those between two empty lines are one transaction.
+const HISTORY: &str = "
+update public.plain set n = 'NaN', f = '-0', t = 'infinity', i = '1 year -3 days', b = '\\x00ff', a = '{{\"a,b\",NULL},{\"\",\"\\\"\"}}' where id < 10;
+
+update public.plain set v = E'tab\\t \\\\ \"quoted\", (row)\\n' where id = 11; update public.plain set v = '' where id = 12; update public.plain set v = null where id = 13;
+
+savepoint a; delete from public.plain; rollback to a; insert into public.plain values (1001, 'kept');
+savepoint b; insert into public.plain values (1002, 'kept too'); release b; savepoint c; truncate public.plain; rollback to c;
+
+update public.plain set id = -id where id in (20, 21); update public.plain set id = 41 + id where id in (-20, -21);
+
+delete from public.plain where id = 30; insert into public.plain values (30, 'again'); update public.plain set id = 3000 where id = 30;
+
+update public.wide set note = 'changed'; update public.wide set id = id + 100 where id < 5;
+
+update public.wide set doc = repeat('x', 5000) where id = 10; update public.wide set note = 'twice' where id = 10;
+
+insert into public.whole select n % 3, jsonb_build_object('n', n % 2), 'x' from generate_series(1, 30) as n;
+
+delete from public.whole where ctid in (select min(ctid) from public.whole group by a); update public.whole set a = null where a = 1;
+
+update public.by_index set code = 'new ' || code where id < 5; update public.by_index set v = v + 1; delete from public.by_index where id = 20;
+
+insert into public.filled (v) select n from generate_series(1, 10) as n; update public.filled set v = v + 1; update public.filled set id = default where v = 5;
+
+insert into public.parted select n, 1 + n % 2, 'x' from generate_series(1, 40) as n; update public.parted set k = 3 - k where id < 10; update public.parted_2 set v = 'leaf';
+
+insert into public.parted_1 values (1001, 1, 'into the leaf'); delete from public.parted_2 where id = 20;
+
+update public.parent set id = id + 1000 where id < 5; delete from public.parent where id = 10;
+
+merge into public.plain as p using (values (50, 'merged'), (5000, 'merged in'), (51, null)) as m (id, v) on p.id = m.id
+when matched and m.v is null then delete when matched then update set v = m.v when not matched then insert (id, v) values (m.id, m.v);
+
+insert into public.plain (id, v) values (52, 'upserted'), (5001, 'upserted') on conflict (id) do update set v = excluded.v;
+
+select pgdetour.scratch(); delete from public.parent;
+
+truncate public.parted_2; insert into public.parted values (2001, 2, 'after');
+
+truncate public.filled, public.whole restart identity; insert into public.filled (v) values (7);
+
+truncate public.parent cascade; insert into public.parent values (1, 'after'); insert into public.child values (1, 1);
+
+truncate public.parted; insert into public.parted values (3001, 1, 'the last');
+
+insert into public.parent values (2, 'gone'); truncate public.child, public.parent; insert into public.parent values (3, 'the last')
+";
+
+/// The history, some of it larger than memory should be, on the server that serves.
+fn write_history(target: &Postgres) {
+    let mut client = target.client("dba");
+    for transaction in HISTORY.split("\n\n") {
+        let done = client.batch_execute(&format!("begin; {transaction}; commit"));
+        done.unwrap_or_else(|error| panic!("{error:?}\n{transaction}"));
+    }
+    let subtransactions = extent::pick(2_000, 100_000);
+    client
+        .batch_execute(&format!(
+            "do $$ begin for i in 1..{subtransactions} loop begin insert into public.bulk values (-i, i);
+             if i % 3 = 0 then raise exception 'back'; end if; exception when raise_exception then null; end; end loop; end $$"
+        ))
+        .expect("a transaction of many subtransactions");
+    client
+        .batch_execute("begin; insert into public.plain values (7001, 'prepared'); prepare transaction 'two'")
+        .expect("it is prepared");
+    client.batch_execute("insert into public.plain values (7002, 'meanwhile')").expect("a row");
+    client.batch_execute("commit prepared 'two'").expect("it is committed");
+    client
+        .batch_execute("begin; update public.plain set v = 'never'; prepare transaction 'none'")
+        .expect("it is prepared");
+    client.batch_execute("rollback prepared 'none'").expect("it is rolled back");
+    let rows = extent::pick(50_000, 5_000_000);
+    client
+        .batch_execute(&format!("insert into public.bulk select n, n from generate_series(1, {rows}) as n; update public.bulk set v = v + 1"))
+        .expect("large transactions");
+    let mut copy = client.copy_in("copy public.bulk from stdin").expect("rows can be sent");
+    std::io::Write::write_all(&mut copy, b"-200001\t1\n-200002\t2\n").expect("rows can be sent");
+    copy.finish().expect("rows were sent");
+}
+
+/// The same rows on both sides, asked of the servers themselves.
+fn assert_same_rows(detour: &Detour) {
+    for table in COPIED {
+        let query = format!(
+            "select count(*) || ' ' || coalesce(md5(string_agg(r.t, ',' order by r.t collate \"C\")), '')
+             from (select x::text as t from public.{table} as x) as r"
+        );
+        let query = match table {
+            // Its partitions have their columns in another order; rows are compared as the root has them.
+            "parted" => query.replace("x::text", "row(x.id, x.k, x.v)::text"),
+            _ => query,
+        };
+        let (source, target) = (detour.source.value::<String>(&query), detour.target.value::<String>(&query));
+        assert_eq!(source, target, "table {table}");
+    }
+}
+
+/// Waits until a run of replay has something open on the source.
+fn replay_has_begun(detour: &Detour) {
+    let query = "select count(*) from pg_stat_activity where application_name = 'pgdetour replay' and xact_start is not null";
+    until("replay applies something", Duration::from_secs(60), || {
+        (detour.source.value::<i64>(query) > 0).then_some(())
+    });
+}
+
+/// The history comes home while everything breaks: our process, both servers, connections.
+fn bring_home_a_hard_history(method: &str) {
+    let mut detour =
+        Detour::new().on_source(TABLES).configured(&format!("[capture]\nmethod = \"{method}\"")).detoured();
+    write_history(&detour.target);
+    let running = detour.start("replay", &["--yes"]);
+    replay_has_begun(&detour);
+    // Which is kill -9.
+    drop(running);
+    detour.target.restart(Shutdown::Immediate);
+    let running = detour.start("replay", &["--yes"]);
+    replay_has_begun(&detour);
+    detour.source.restart(Shutdown::Immediate);
+    // It goes on by itself, or says that it was stopped and goes on when it is run again.
+    let answer = running.end();
+    assert!(matches!(answer.code(), Some(0 | 5 | 7)), "{}", answer.describe());
+    let running = detour.start("replay", &["--yes"]);
+    let end =
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgdetour replay'";
+    let _ = detour.target.client("dba").query(end, &[]);
+    let answer = running.end();
+    assert!(matches!(answer.code(), Some(0 | 5 | 7)), "{}", answer.describe());
+    detour.target.restart(Shutdown::Fast);
+    let detour = detour.run("replay").exits(0).reports("/caught_up", true).reports("/conflicts", 0);
+    assert_same_rows(&detour);
+    assert_eq!(
+        detour.source.value::<i64>("select count(*) from public.parent"),
+        1,
+        "what was scratch is not there"
+    );
+    detour.run("cutback").exits(0).phase("returned");
+}
+
+#[test]
+fn a_hard_history_comes_home_from_wal_whatever_breaks() {
+    bring_home_a_hard_history("wal");
+}
+
+#[test]
+fn a_hard_history_comes_home_from_triggers_whatever_breaks() {
+    bring_home_a_hard_history("trigger");
+}
+
+/// Lines of an export.
+fn exported(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).expect("the file is there");
+    assert!(!text.contains(DBA_PASSWORD), "no secret is in {file}");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[test]
+fn recorded_changes_are_exported_and_stay_recorded() {
+    for method in ["wal", "trigger"] {
+        let mut detour = Detour::new()
+            .on_source(TABLES)
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .detoured()
+            .on_target(
+                "update public.plain set v = 'x' where id = 1; insert into public.by_index values (99, 'c', 1);
+                 truncate public.whole, public.filled; delete from public.plain where id = 2",
+            );
+        let file = detour.configuration().with_file_name("changes.ndjson");
+        let file = file.to_str().expect("temporary paths are UTF-8").to_owned();
+        detour = detour.run("capture").with(&["--export", &file]).exits(0).reports("/exported/changes", 4);
+        let lines = exported(&file);
+        let of = |operation: &str| {
+            lines
+                .iter()
+                .find(|line| line["operation"] == operation)
+                .unwrap_or_else(|| panic!("{operation} in {lines:?}"))
+        };
+        assert_eq!(of("insert")["new"]["code"], "c");
+        assert_eq!(of("update")["new"]["v"], "x");
+        assert_eq!(of("delete")["old"]["id"], "2");
+        let mut tables: Vec<&str> =
+            of("truncate")["tables"].as_array().expect("tables").iter().filter_map(Value::as_str).collect();
+        tables.sort_unstable();
+        assert_eq!(tables, ["public.filled", "public.whole"]);
+        assert_eq!(of("commit")["scratch"], false);
+        let detour = detour
+            .run("capture")
+            .with(&["--export", &file])
+            .exits(3)
+            .kind("file_exists")
+            .run("capture")
+            .with(&["--export", &file, "--force"])
+            .exits(0)
+            .reports("/exported/changes", 4)
+            .run("capture")
+            .with(&["--export", "-"])
+            .exits(2)
+            .run("replay")
+            .exits(0)
+            .reports("/changes", 4);
+        assert_same_rows(&detour);
+    }
+}
+
+#[test]
+fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
+    for method in ["wal", "trigger"] {
+        let detour = Detour::new()
+            .on_source("create type public.mood as enum ('good'); create table public.m (id int primary key, m public.mood)")
+            .on_source(TABLES)
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .detoured()
+            .on_target("insert into public.plain (id, v) values (501, 'before')")
+            .on_target("alter table public.plain add column more int")
+            .on_target("insert into public.plain (id, v, more) values (502, 'after', 1)")
+            .run("replay")
+            .ends();
+        assert!(matches!(detour.last().code(), Some(3 | 8)), "{}", detour.last().describe());
+        assert!(detour.last().describe().contains("more"), "{}", detour.last().describe());
+        let detour = detour
+            .configured("[[map]]\nfrom = \"public.plain\"\nto = \"public.plain\"\ndrop = [\"more\"]")
+            .run("replay")
+            .exits(0);
+        assert_eq!(detour.source.value::<i64>("select count(*) from public.plain where id in (501, 502)"), 2);
+        // An enum value that the source does not know.
+        let detour = detour
+            .on_target("alter type public.mood add value 'bad'")
+            .on_target("insert into public.m values (1, 'bad'); insert into public.m values (2, 'good')")
+            .run("replay")
+            .exits(8)
+            .on_source("alter type public.mood add value 'bad'")
+            .run("replay")
+            .exits(0);
+        assert_eq!(detour.source.value::<i64>("select count(*) from public.m"), 2);
+        // A table that is gone on the source comes back.
+        let detour = detour
+            .on_target("insert into public.bulk values (1, 1)")
+            .on_source("alter table public.bulk rename to was_bulk")
+            .run("replay")
+            .ends();
+        assert!(matches!(detour.last().code(), Some(3 | 8)), "{}", detour.last().describe());
+        assert!(detour.last().describe().contains("bulk"), "{}", detour.last().describe());
+        let detour = detour.on_source("alter table public.was_bulk rename to bulk").run("replay").exits(0);
+        assert_eq!(detour.source.value::<i64>("select count(*) from public.bulk"), 1);
+    }
+}
+
+/// The source is down, is dumped into another cluster at another place, and goes back in time.
+#[test]
+fn capture_goes_on_while_the_source_is_maintained() {
+    let mut detour = Detour::new().on_source(TABLES).writing().detoured().run("replay").exits(0);
+    let dump = |server: &Postgres, file: &str| {
+        let run = std::process::Command::new(server.program("pg_dump"))
+            .args(["--format=custom", "--file", file, "--dbname", &server.conninfo("dba")])
+            .output()
+            .expect("pg_dump runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    };
+    let folder = detour.configuration().parent().expect("it is in a folder").to_owned();
+    let path = |name: &str| folder.join(name).to_str().expect("temporary paths are UTF-8").to_owned();
+    dump(&detour.source, &path("old.dump"));
+    detour = detour.application_goes_on().run("replay").exits(0);
+    detour.source.stop(Shutdown::Fast);
+    detour =
+        detour.application_goes_on().run("capture").exits(0).run("status").exits(0).run("replay").exits(5);
+    detour.source.start();
+    detour = detour.run("replay").exits(0);
+    dump(&detour.source, &path("new.dump"));
+    let restored = |name: &str, file: &str| {
+        let server = Postgres::start_new(&folder, name, &template::of_source());
+        let run = std::process::Command::new(server.program("pg_restore"))
+            .args(["--dbname", &server.conninfo("dba"), file])
+            .output()
+            .expect("pg_restore runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        server
+    };
+    let old = restored("old", &path("old.dump"));
+    detour = detour.source_is(&old.conninfo("dba")).run("replay").exits(8).kind("progress_behind");
+    let new = restored("new", &path("new.dump"));
+    detour = detour.source_is(&new.conninfo("dba")).application_goes_on().run("replay").exits(0);
+    detour =
+        detour.at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true));
+    new.exec("delete from pgdetour.progress");
+    detour = detour.run("replay").exits(8).kind("progress_missing");
+    detour.no_client_error().no_row_lost();
 }

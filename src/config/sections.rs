@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_size};
 
 /// The whole document. Mistakes are noted in the reader, with the defaults in their places.
 pub fn read(root: &Section, folder: &Path) -> Config {
@@ -265,8 +265,20 @@ fn read_method(section: &Section) -> Option<CaptureMethod> {
 
 fn read_capture(section: &Section) -> Capture {
     let method = read_method(section).unwrap_or(CaptureMethod::Wal);
+    let size = |text: &str| {
+        parse_size(text).map_err(|error| {
+            (format!("capture.warn_retained: {error}"), "Give a size such as \"20GB\".".to_owned())
+        })
+    };
+    let warn_retained = section.parsed("warn_retained", size);
+    let time = |text: &str| {
+        parse_duration(text).map_err(|error| {
+            (format!("capture.warn_before: {error}"), "Give a duration such as \"2h\".".to_owned())
+        })
+    };
+    let warn_before = section.parsed("warn_before", time).unwrap_or(Capture::default().warn_before);
     section.end();
-    Capture { method }
+    Capture { method, warn_retained, warn_before }
 }
 
 fn read_replay(section: &Section) -> Replay {

@@ -35,9 +35,9 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
     describe(session, marker[0].get(0))?;
     let present = list_captured(session)?;
     let mut changed = false;
-    for (name, _) in present.iter().filter(|(name, _)| name.schema != "pgdetour") {
+    for (name, names) in present.iter().filter(|(name, _)| name.schema != "pgdetour") {
         if tables.iter().all(|table| TableName::of(table) != *name) {
-            drop_triggers(session, name)?;
+            drop_triggers(session, name, names)?;
             changed = true;
         }
     }
@@ -55,7 +55,7 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
             (None, true) => WHOLE_ROW_TRIGGERS,
             (None, false) => TRIGGERS,
         };
-        let is_known = present.iter().any(|(other, count)| *other == name && *count == wanted);
+        let is_known = present.iter().any(|(other, names)| *other == name && names.len() == wanted);
         let quoted = table.quoted();
         let mut script = String::new();
         if table.root.is_none() {
@@ -117,8 +117,8 @@ pub fn describe(session: &mut Session, oid: u32) -> Result<bool> {
 
 /// Removes triggers and table. Nothing of it need be there.
 pub fn drop_capture(session: &mut Session) -> Result<()> {
-    for (table, _) in list_captured(session)? {
-        drop_triggers(session, &table)?;
+    for (table, names) in list_captured(session)? {
+        drop_triggers(session, &table, &names)?;
     }
     if is_present(session)? {
         session.change_script(sql::capture::DROP_CHANGE.text).doing(|| "drop the change table".into())?;
@@ -126,20 +126,19 @@ pub fn drop_capture(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-fn drop_triggers(session: &mut Session, table: &TableName) -> Result<()> {
+fn drop_triggers(session: &mut Session, table: &TableName, names: &[String]) -> Result<()> {
     let quoted = sql::quote_qualified(&table.schema, &table.name);
-    let names = ["insert", "delete", "update", "move", "truncate"];
-    let drop = |name: &&str| format!("drop trigger if exists \"!pgdetour_capture_{name}\" on {quoted}");
+    let drop = |name: &String| format!("drop trigger if exists {} on {quoted}", sql::quote_identifier(name));
     let script = names.iter().map(drop).collect::<Vec<_>>().join(";\n");
     when_unlocked(|| session.change_script(&script)).doing(|| format!("drop our triggers on table {quoted}"))
 }
 
-/// Tables that have triggers of ours, and how many.
-fn list_captured(session: &mut Session) -> Result<Vec<(TableName, usize)>> {
+/// Tables that have triggers of ours, and their names; those that partitions have from their parent left out.
+fn list_captured(session: &mut Session) -> Result<Vec<(TableName, Vec<String>)>> {
     let rows = session.query(&sql::capture::LIST_CAPTURED, &[])?;
     let table = |row: &postgres::Row| {
         let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
-        (name, row.get::<_, Vec<String>>("triggers").len())
+        (name, row.get("triggers"))
     };
     Ok(rows.iter().map(table).collect())
 }

@@ -20,6 +20,7 @@ pub mod conflict;
 pub mod copy;
 pub mod doubts;
 mod drift;
+pub mod export;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod mapping;
+mod mapping_checks;
 pub mod marker;
 pub mod pace;
 pub mod pgoutput;
@@ -47,6 +49,7 @@ mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+pub mod space;
 mod stage;
 mod statement;
 pub mod stream;

@@ -99,6 +99,30 @@ impl ChangeSource {
         }
     }
 
+    /// Begins to read all that is recorded, and lets go of nothing.
+    pub fn open_copy(&self, publisher: &Server) -> Result<Reader> {
+        let on = publisher.side.name();
+        match self {
+            ChangeSource::Slot { slot, publication } => {
+                let mut client =
+                    Client::connect(&publisher.conninfo, &publisher.application_name, Purpose::Replication)
+                        .map_err(|cause| Error::Unreachable { what: on.to_owned(), cause })?;
+                let failed = |cause| Error::Sql {
+                    action: format!("read a copy of replication slot \"{slot}\""),
+                    on: on.to_owned(),
+                    cause,
+                };
+                // Others may export at the same time; a slot of the session's own goes with it.
+                let copy = format!("pgdetour_export_{}", std::process::id());
+                let statement = sql::flow::COPY_SLOT.with(&[("slot", slot), ("copy", &copy)]);
+                client.simple_query(&statement).map_err(failed)?;
+                let stream = client.start_replication(&copy, PgLsn::from(0), publication).map_err(failed)?;
+                stream::start(stream, &copy, on)
+            }
+            ChangeSource::Triggers => change_reader::start(publisher, PgLsn::from(0)),
+        }
+    }
+
     /// A position that is behind everything committed by now and before everything that commits later.
     pub fn end(&self, publisher: &mut Session) -> Result<PgLsn> {
         match self {

@@ -30,7 +30,9 @@ const SCRIPTS: [&str; 15] = [
 const CREATING: usize = 11;
 
 /// A value for every psql variable, of the type that its column has.
-const VARIABLES: [(&str, &str); 14] = [
+const VARIABLES: [(&str, &str); 16] = [
+    ("slot", "pgdetour_capture"),
+    ("copy", "pgdetour_export"),
     ("bytes", "0"),
     ("changes", "0"),
     ("detour", "00000000-0000-0000-0000-000000000000"),

@@ -10,6 +10,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{ChangeSource, FlowName, Until, change_table, marker, publication, slot};
 use crate::pg::record;
 use crate::phase::Phase;
+use crate::steps::export::{self, Destination};
 use crate::steps::facts::parse_lsn;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
@@ -21,7 +22,14 @@ const SLOT_BUDGET: Duration = Duration::from_secs(30);
 const PROOF_BUDGET: Duration = Duration::from_secs(60);
 
 /// Runs the command; its report. The source may be down for maintenance once the target serves.
-pub fn run(run: &mut Run) -> Result<Value> {
+pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
+    if let Some(to) = export {
+        run.connect(Needs::Target)?;
+        let exported = run.step("export recorded changes", |run| export::export(run, to))?;
+        let retained = retained_bytes(run)?;
+        let method = run.config.capture.method.name();
+        return Ok(json!({ "method": method, "retained_bytes": retained, "exported": exported }));
+    }
     run.open(Needs::Target)?;
     let source = source(run);
     if run.phase() == Phase::Detoured {
@@ -37,16 +45,23 @@ pub fn run(run: &mut Run) -> Result<Value> {
         ChangeSource::Triggers => None,
     };
     let position = slot.as_ref().and_then(|slot| slot.confirmed_flush).map(|lsn| lsn.to_string());
-    let retained = match &source {
-        ChangeSource::Slot { .. } => slot.as_ref().and_then(|slot| slot.retained_bytes),
-        ChangeSource::Triggers => change_table::retained_bytes(run.target())?,
-    };
+    let retained = retained_bytes(run)?;
     Ok(json!({
         "method": run.config.capture.method.name(),
         "slot": slot.map(|_| names::CAPTURE_SLOT),
         "start_lsn": start.or(position),
         "retained_bytes": retained,
     }))
+}
+
+/// Bytes that are kept on the target for changes that were not replayed; none where nothing records them.
+fn retained_bytes(run: &mut Run) -> Result<Option<i64>> {
+    match source(run) {
+        ChangeSource::Slot { slot, .. } => {
+            Ok(slot::find_slot(run.target(), &slot)?.and_then(|slot| slot.retained_bytes))
+        }
+        ChangeSource::Triggers => change_table::retained_bytes(run.target()),
+    }
 }
 
 /// Where replay's changes come from.

@@ -1,5 +1,6 @@
 //! What each command does, in the order in which it does it.
 
+mod alarm;
 mod attempt;
 pub mod capture;
 mod carrier;
@@ -7,6 +8,7 @@ pub mod check;
 pub mod clean;
 pub mod cutback;
 pub mod cutover;
+pub mod export;
 mod facts;
 mod fault;
 mod grants;
@@ -53,7 +55,7 @@ pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,

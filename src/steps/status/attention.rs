@@ -8,8 +8,6 @@ use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
 
-/// Below this much time until the recording's limit is reached, somebody has to know.
-const LITTLE_TIME: f64 = 3600.0;
 /// The same for the mirror's slot, in seconds: nobody looks at a mirror every hour.
 const A_DAY: u64 = 86_400;
 
@@ -188,11 +186,9 @@ fn flows(seen: &Seen, list: &mut List) {
             let hint =
                 "What was written since is on the target alone: pgdetour verify tells which rows differ.";
             list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
-        } else if let Some(left) = capture.left_seconds.filter(|left| *left < LITTLE_TIME) {
-            let message =
-                format!("at the present rate the recording is given up in {:.0} minutes", left / 60.0);
-            let hint = "Run pgdetour replay, or raise max_slot_wal_keep_size on the target.";
-            list.add(Level::Attention, "capture", names::CAPTURE_SLOT, message, hint);
+        } else if let Some(alarm) = &capture.alarm {
+            let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";
+            list.add(Level::Attention, "capture", names::CAPTURE_SLOT, alarm, hint);
         }
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {

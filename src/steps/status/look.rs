@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
 use crate::error::{Error, Finding, Result, ServerError};
-use crate::flow::{ChangeSource, change_table, lag, slot, subscription};
+use crate::flow::{ChangeSource, lag, slot, space, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Key};
 use crate::pg::sessions::list_sessions;
@@ -85,16 +85,18 @@ pub struct CaptureSeen {
     slot: Option<&'static str>,
     start_lsn: Option<String>,
     retained_bytes: Option<i64>,
-    /// What may still be written before the server gives the recording up; none without a limit.
+    /// What may still be written before the server gives the recording up or its disk is full; none where that cannot be told.
     safe_bytes: Option<i64>,
     /// WAL, or recorded changes, written a second, on average since cutover.
     growth_bytes: Option<i64>,
     /// Time until the limit is reached at that rate.
-    pub left_seconds: Option<f64>,
+    left_seconds: Option<f64>,
     /// What was recorded is not, or no longer, complete.
     lost: bool,
     /// Why.
     pub fault: Option<String>,
+    /// What of it somebody has to look at, by the limits of the configuration.
+    pub alarm: Option<String>,
 }
 
 /// The flow from the target to the source.
@@ -302,30 +304,24 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
         ChangeSource::Slot { slot, .. } => slot::find_slot(target, slot).ok()?,
         ChangeSource::Triggers => None,
     };
-    let retained = match &source {
-        ChangeSource::Slot { .. } => slot.as_ref().and_then(|slot| slot.retained_bytes),
-        ChangeSource::Triggers => change_table::retained_bytes(target).ok().flatten(),
-    };
+    let start = facts.capture_start.as_deref().and_then(|start| parse_lsn(start).ok());
     let began = facts.held_at.filter(|_| phase == Some(Detoured)).map(Duration::from_millis);
-    let growth = facts.capture_start.as_deref().and_then(|start| {
-        let written = source.bytes_behind(target, parse_lsn(start).ok()?).ok()?;
-        let took = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(began?)?;
-        Some(written as f64 / took.as_secs_f64().max(1.0))
-    });
+    let ago = began.and_then(|began| SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(began));
+    let space = space::measure(&source, target, start.filter(|_| ago.is_some()), ago).ok()?;
     // Before cutover nothing depends on it yet.
     let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
-    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes);
-    let left = growth.zip(safe).filter(|(growth, _)| *growth > 0.0);
+    let alarm = run.config.capture.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
     Some(CaptureSeen {
         method,
         slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),
         start_lsn: facts.capture_start,
-        retained_bytes: retained,
-        safe_bytes: safe,
-        growth_bytes: growth.map(|growth| growth as i64),
-        left_seconds: left.map(|(growth, safe)| (safe.max(0) as f64 / growth).round()),
+        retained_bytes: space.retained_bytes,
+        safe_bytes: space.room_bytes,
+        growth_bytes: space.growth.map(|growth| growth as i64),
+        left_seconds: space.left().map(|left| left.as_secs_f64().round()),
         lost: fault.is_some(),
         fault,
+        alarm,
     })
 }
 
