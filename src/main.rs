@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SwitchOptions};
+use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, RestrictOptions, SwitchOptions};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
@@ -27,6 +27,7 @@ use phase::Command;
 use plan::Plan;
 use serde_json::Value;
 use steps::replay::Task;
+use steps::restrict::Act;
 use steps::{Bounds, Copies, Extent, Run, Signals};
 
 fn main() -> ExitCode {
@@ -61,7 +62,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
         Commands::Check => steps::check::run(run),
         Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
-        Commands::Restrict(options) => steps::restrict::run(run, options.lift),
+        Commands::Restrict(options) => steps::restrict::run(run, restrict_act(options)),
         Commands::Capture => steps::capture::run(run),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
@@ -78,6 +79,16 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             };
             steps::clean::run(run, Extent { stay: options.stay, copies })
         }
+    }
+}
+
+fn restrict_act(options: &RestrictOptions) -> Act {
+    match (options.report, options.observe, options.lift) {
+        (true, ..) => Act::Report,
+        (_, true, false) => Act::Observe,
+        (_, true, true) => Act::StopObserving,
+        (_, false, true) => Act::Lift,
+        (_, false, false) => Act::Restrict,
     }
 }
 

@@ -11,4 +11,6 @@ mod layers;
 mod quarantine;
 mod readme;
 mod refusals;
+mod restrict;
+mod restrict_paths;
 mod support;

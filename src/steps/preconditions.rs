@@ -53,6 +53,9 @@ pub const CUTOVER: &[Check] = &[
     traffic::source_sessions,
 ];
 
+/// What `restrict` needs.
+const RESTRICT: &[Check] = &[traffic::restrictions];
+
 /// What `replay` needs.
 pub const REPLAY: &[Check] =
     &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
@@ -87,9 +90,9 @@ impl Run {
 /// The groups that still matter in a phase, for `check`.
 pub fn ahead_of(phase: Phase) -> &'static [&'static [Check]] {
     match phase {
-        Phase::Absent | Phase::Mirroring => &[MIRROR, CAPTURE, &CUTOVER_AHEAD],
-        Phase::Mirrored | Phase::CuttingOver => &[CAPTURE, CUTOVER],
-        Phase::Detoured | Phase::CuttingBack => &[REPLAY, CUTBACK],
+        Phase::Absent | Phase::Mirroring => &[MIRROR, CAPTURE, &CUTOVER_AHEAD, RESTRICT],
+        Phase::Mirrored | Phase::CuttingOver => &[CAPTURE, CUTOVER, RESTRICT],
+        Phase::Detoured | Phase::CuttingBack => &[REPLAY, CUTBACK, RESTRICT],
         Phase::Returned => &[],
     }
 }

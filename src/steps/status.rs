@@ -160,7 +160,7 @@ fn wrong_side(run: &mut Run, serving: Serving) -> Vec<Value> {
         Serving::Target => Side::Source,
         Serving::Nobody => return Vec::new(),
     };
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(side);
     let session = match side {
         Side::Source => run.source.as_mut(),
         Side::Target => run.target.as_mut(),
@@ -190,14 +190,15 @@ fn restricted(run: &mut Run) -> Value {
 
 /// On which side general roles are kept out.
 fn fenced(run: &mut Run) -> Value {
-    let roles = run.config.traffic.roles.clone();
-    let is_fenced = |session: &mut Option<Session>| {
+    let (on_source, on_target) =
+        (run.config.general_roles(Side::Source), run.config.general_roles(Side::Target));
+    let is_fenced = |session: &mut Option<Session>, roles: &[String]| {
         session
             .as_mut()
             .filter(|_| !roles.is_empty())
-            .and_then(|session| fence::is_raised(session, &roles).ok())
+            .and_then(|session| fence::is_raised(session, roles).ok())
     };
-    json!({ "source": is_fenced(&mut run.source), "target": is_fenced(&mut run.target) })
+    json!({ "source": is_fenced(&mut run.source, &on_source), "target": is_fenced(&mut run.target, &on_target) })
 }
 
 /// The latest lines of the detour's history, last first.

@@ -124,7 +124,7 @@ impl Run {
 
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         let fence = fence::plan_fence(self.session(side), &roles)?;
         let facts = match side {
             Side::Source => Facts { source_fence: Some(fence.clone()), ..Facts::default() },
@@ -169,7 +169,7 @@ impl Run {
     /// transactions when they finish by themselves, or after `terminate_after`.
     pub fn end_general_sessions(&mut self, side: Side, bounds: &Bounds) -> Result<()> {
         let deadline = self.pause_deadline(bounds);
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         let ended = sessions::end_sessions(self.session(side), &roles, deadline, bounds.terminate_after)?;
         if ended.in_transaction > 0 {
             self.warn(format!("{} open transactions of general roles were ended", ended.in_transaction));

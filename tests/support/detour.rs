@@ -49,6 +49,8 @@ pub struct Detour {
     pub target: Postgres,
     sections: Sections,
     answers: Vec<Answer>,
+    /// As whom the pooler logs in on the target; its clients' own role when there is none.
+    forced_role: Option<String>,
     scratch: Scratch,
 }
 
@@ -87,6 +89,7 @@ impl Detour {
             target,
             sections,
             answers: Vec::new(),
+            forced_role: None,
             scratch,
         };
         detour.write_configuration();
@@ -144,6 +147,14 @@ impl Detour {
     pub fn configured(mut self, sections: &str) -> Detour {
         self.sections.more.push_str(sections);
         self.sections.more.push('\n');
+        self.write_configuration();
+        self
+    }
+
+    /// Has the pooler log in as one role on the source and as another on the target.
+    pub fn logging_in_as(mut self, on_source: &str, on_target: &str) -> Detour {
+        self.pooler.log_in_as(self.source.port(), on_source);
+        self.forced_role = Some(on_target.to_owned());
         self.write_configuration();
         self
     }
@@ -427,7 +438,9 @@ impl Detour {
              database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
             self.pooler.console_conninfo(),
             self.pooler.databases_file().display(),
-            pgbouncer::entry(self.target.port()),
+            self.forced_role
+                .iter()
+                .fold(pgbouncer::entry(self.target.port()), |entry, role| format!("{entry} user={role}")),
         )
     }
 
@@ -479,6 +492,12 @@ impl Run {
     /// Nobody answers the confirmation.
     pub fn unconfirmed(mut self) -> Run {
         self.arguments.retain(|argument| argument != "--yes");
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn with_environment(mut self, name: &str, value: &str) -> Run {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
