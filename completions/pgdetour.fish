@@ -58,6 +58,8 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s j -l jobs -
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l follow -d 'Stay in the foreground and keep the target current, without a subscription, until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l stop -d 'End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s y -l yes -d 'Answer the confirmation with yes'

@@ -19,13 +19,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, RestrictOptions, SwitchOptions};
+use cli::{
+    Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, RestrictOptions,
+    SwitchOptions,
+};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
+use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::restrict::Act;
 use steps::{Bounds, Copies, Extent, Run, Signals};
@@ -61,7 +65,8 @@ fn run(cli: &Cli) -> i32 {
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
         Commands::Check => steps::check::run(run),
-        Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
+        Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
+        Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, restrict_act(options)),
         Commands::Capture => steps::capture::run(run),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
@@ -90,6 +95,10 @@ fn restrict_act(options: &RestrictOptions) -> Act {
         (_, false, true) => Act::Lift,
         (_, false, false) => Act::Restrict,
     }
+}
+
+fn wishes(options: &MirrorOptions) -> Wishes {
+    Wishes { jobs: options.jobs, follow: options.follow }
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {

@@ -1,5 +1,6 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod banner;
 mod command_line;
 mod faults;
 mod generated;
@@ -8,6 +9,7 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod modes;
 mod quarantine;
 mod readme;
 mod refusals;

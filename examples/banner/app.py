@@ -26,7 +26,14 @@ SITE = os.environ.get("BANNER_SITE", "shop")
 # What each page edits.
 PAGES = {"settings": "public.settings", "orders": "public.orders"}
 
-# Empty where the database knows nothing of pgdetour: nothing is restricted there.
+# No row where nothing is restricted.
+MAY_ASK = """
+select true
+from pg_catalog.pg_class as c
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = 'pgdetour' and c.relname = 'restriction'
+"""
+
 RESTRICTED = """
 select r.message
 from pgdetour.restriction as r
@@ -56,9 +63,9 @@ class Restrictions:
             if table in known:
                 return known[table]
         with connection.cursor() as cursor:
-            cursor.execute("select pg_catalog.to_regclass('pgdetour.restriction') is not null")
+            cursor.execute(MAY_ASK)
             message = None
-            if cursor.fetchone()[0]:
+            if cursor.fetchone():
                 cursor.execute(RESTRICTED, (table,))
                 row = cursor.fetchone()
                 message = row and row[0]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::Section;
 use super::restrict_role;
 use super::{
-    Capture, CaptureMethod, Config, Deny, HaProxy, Map, Mirror, MirrorMode, OnConflict, PgBouncer, Replay,
-    Restrict, Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic,
+    Capture, CaptureMethod, Carrier, Config, Deny, HaProxy, Map, Mirror, MirrorMode, OnConflict, PgBouncer,
+    Replay, Restrict, Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic,
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
@@ -72,11 +72,14 @@ fn read_traffic(section: &Section) -> Traffic {
 fn read_mirror(section: &Section) -> Mirror {
     let default = Mirror::default();
     let modes = [("continuous", MirrorMode::Continuous), ("batch", MirrorMode::Batch)];
+    let carriers =
+        [("auto", Carrier::Auto), ("subscription", Carrier::Subscription), ("pgdetour", Carrier::Pgdetour)];
     let schemas = [("dump", SchemaMode::Dump), ("existing", SchemaMode::Existing)];
     let mirror = Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
     };
@@ -85,6 +88,13 @@ fn read_mirror(section: &Section) -> Mirror {
             "tables",
             "mirror.tables is empty",
             "Leave it out to mirror all tables, or give patterns such as [\"public.*\"].",
+        );
+    }
+    if mirror.mode == MirrorMode::Batch && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
         );
     }
     section.end();

@@ -25,10 +25,12 @@ pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+mod reader;
 pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;
+pub mod source;
 mod statement;
 pub mod stream;
 pub mod subscription;
@@ -36,6 +38,7 @@ pub mod subscription;
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;
 pub use snapshot::Snapshot;
+pub use source::ChangeSource;
 
 /// Which way changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

@@ -99,9 +99,23 @@ impl Detour {
     /// Puts a HAProxy in front of both servers, which the application goes through instead of the pooler.
     pub fn behind_haproxy(mut self) -> Detour {
         let ports = [self.source.port(), self.target.port()];
-        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports));
+        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports, ports));
         self.write_configuration();
         self
+    }
+
+    /// The same, in front of two application servers too, whose requests move with the rest.
+    pub fn behind_haproxy_with_web(mut self, applications: [u16; 2]) -> Detour {
+        let ports = [self.source.port(), self.target.port()];
+        let balancer = HaProxy::start_new(self.scratch.path(), ports, applications);
+        let web = balancer.web_section();
+        self.balancer = Some(balancer);
+        self.configured(&web)
+    }
+
+    /// Where this detour keeps its files.
+    pub fn directory(&self) -> &std::path::Path {
+        self.scratch.path()
     }
 
     /// A table of a thousand rows on the source that `shop_app` may write.
@@ -166,6 +180,13 @@ impl Detour {
         self
     }
 
+    /// How the target's server reaches the source.
+    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
+        self.sections.target = format!("{}\nsource_conninfo = \"{conninfo}\"", self.sections.target);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the target is reached.
     pub fn target_is(mut self, conninfo: &str) -> Detour {
         self.sections.target = format!("conninfo = \"{conninfo}\"");
@@ -203,6 +224,20 @@ impl Detour {
             arguments: vec!["--yes".into()],
             environment: Vec::new(),
         }
+    }
+
+    /// Starts a command that goes on beside the test.
+    pub fn start(&self, command: &str, arguments: &[&str]) -> binary::Running {
+        let all = self.arguments(command, arguments);
+        binary::start(&all, &[])
+    }
+
+    /// Keeps the answer of a command that was started, as if it had just been run.
+    pub fn ended(mut self, running: binary::Running, code: i32) -> Detour {
+        let answer = running.end();
+        assert_eq!(answer.code(), Some(code), "{}", answer.describe());
+        self.answers.push(answer);
+        self
     }
 
     /// Runs a command, and keeps and returns its answer whatever it is.
@@ -445,10 +480,14 @@ impl Detour {
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
+        binary::run(&self.arguments(command, arguments), environment)
+    }
+
+    fn arguments(&self, command: &str, arguments: &[&str]) -> Vec<String> {
         let mut all = vec![command.to_owned(), "--json".into(), "--config".into()];
         all.push(self.configuration().display().to_string());
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        binary::run(&all, environment)
+        all
     }
 }
 

@@ -16,8 +16,7 @@ pub struct HaProxy {
     directory: PathBuf,
     frontend: Port,
     relay: Port,
-    /// The frontend of HTTP, which the tests of the whole binary do not use.
-    _http: Port,
+    http: Port,
     _process: Kept,
 }
 
@@ -25,8 +24,8 @@ impl HaProxy {
     /// Where the relay's connections come from.
     pub const ADMIN_NETWORK: &str = "127.0.0.2/32";
 
-    /// Starts one under `parent`, in front of the source and the target.
-    pub fn start_new(parent: &Path, [source, target]: [u16; 2]) -> HaProxy {
+    /// Starts one under `parent`, in front of the source and the target, and of two application servers.
+    pub fn start_new(parent: &Path, [source, target]: [u16; 2], [app1, app2]: [u16; 2]) -> HaProxy {
         let directory = parent.join("haproxy");
         std::fs::create_dir(&directory).expect("the scratch directory can be written");
         super::scratch::give_to_server_user(&directory);
@@ -43,8 +42,8 @@ impl HaProxy {
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", http.number()))
             .replace("db1:5432", &format!("127.0.0.1:{source}"))
             .replace("db2:5432", &format!("127.0.0.1:{target}"))
-            .replace("app1:8000", &format!("127.0.0.1:{source}"))
-            .replace("app2:8000", &format!("127.0.0.1:{target}"));
+            .replace("app1:8000", &format!("127.0.0.1:{app1}"))
+            .replace("app2:8000", &format!("127.0.0.1:{app2}"));
         let relayed = format!(
             "\nlisten admin_clients\n    bind 127.0.0.1:{}\n    server frontend 127.0.0.1:{} source 127.0.0.2\n",
             relay.number(),
@@ -61,7 +60,7 @@ impl HaProxy {
         });
         let said = std::fs::read(&log).unwrap_or_default();
         assert!(is_listening, "HAProxy did not start:\n{}", last_lines(&String::from_utf8_lossy(&said)));
-        HaProxy { directory, frontend, relay, _http: http, _process: process }
+        HaProxy { directory, frontend, relay, http, _process: process }
     }
 
     /// How an application reaches the database through it.
@@ -82,6 +81,20 @@ impl HaProxy {
              map = \"{at}/pgdetour.map\"\nsource = \"source\"\ntarget = \"target\"\n\
              admin_acl = \"{at}/admin_networks.acl\""
         )
+    }
+
+    /// The map's key of HTTP requests, as a further router.
+    pub fn web_section(&self) -> String {
+        let at = self.directory.display();
+        format!(
+            "[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\nmap = \"{at}/pgdetour.map\"\nkey = \"web\"\n\
+             source = \"web_source\"\ntarget = \"web_target\"\nadmin_acl = \"{at}/admin_networks.acl\""
+        )
+    }
+
+    /// The port of its HTTP frontend.
+    pub fn http_port(&self) -> u16 {
+        self.http.number()
     }
 
     /// The map's file.

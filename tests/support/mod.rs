@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod binary;
+pub mod browser;
 pub mod detour;
 pub mod extent;
 pub mod fingerprint;
