@@ -46,7 +46,7 @@ impl Browser {
         let mut browser = Browser { port, session: String::new(), _driver: driver };
         let capabilities = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let answer = browser.ask("POST", "/session", &capabilities);
-        browser.session = answer["sessionId"].as_str().expect("a session has an id").to_owned();
+        answer["sessionId"].as_str().expect("a session has an id").clone_into(&mut browser.session);
         browser
     }
 
