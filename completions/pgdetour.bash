@@ -173,7 +173,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__cutback)
-            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --accept-quarantined --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --retries --rehearse --no-hold --prewarm --accept-quarantined --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -192,6 +192,10 @@ _pgdetour() {
                     return 0
                     ;;
                 --terminate-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -223,7 +227,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__cutover)
-            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --retries --rehearse --no-hold --prewarm --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -242,6 +246,10 @@ _pgdetour() {
                     return 0
                     ;;
                 --terminate-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -307,12 +315,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__replay)
-            opts="-c -y -q -v -h -V --follow --lint --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --rehearse --sample --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --max-lag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sample)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --quarantine)
                     COMPREPLY=($(compgen -W "list retry skip" -- "${cur}"))
                     return 0

@@ -94,9 +94,13 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l max-pause 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l max-lag -d 'How far behind the flow may be when clients are held' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l drain-timeout -d 'How long to wait, with clients still served, until the flow is no further behind than that' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l terminate-after -d 'End transactions of general traffic that are still open this long after clients are held [default: wait]' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l retries -d 'How often to try again after one of these bounds was exceeded and all was taken back' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l rehearse -d 'Do everything up to the point of no return, then take it back; tells the pause to expect'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l no-hold -d 'Rehearse what can be done without holding clients'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l prewarm -d 'Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s y -l yes -d 'Answer the confirmation with yes'
@@ -104,6 +108,8 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s q -l quiet
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l max-lag -d 'How far behind that may be: WAL in bytes, or the age of the oldest change that is not applied' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l sample -d 'Try only so many rows of each table; foreign keys between these tables are not looked at then' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine -d 'Show the changes that were set aside, try them again, or give them up; nothing else is applied' -r -f -a "list\t'Show them, each with why it does not fit'
 retry\t'Apply those that fit by now, in their order'
 skip\t'Give them up: the source never gets them'"
@@ -112,7 +118,9 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s c -l config
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l follow -d 'Stay in the foreground and apply changes as they come until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l until-caught-up -d 'Apply changes as they come until the source is no further behind than --max-lag, then end'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l lint -d 'Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l rehearse -d 'Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s y -l yes -d 'Answer the confirmation with yes'
@@ -124,10 +132,14 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-pause 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-lag -d 'How far behind the flow may be when clients are held' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l drain-timeout -d 'How long to wait, with clients still served, until the flow is no further behind than that' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l terminate-after -d 'End transactions of general traffic that are still open this long after clients are held [default: wait]' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l retries -d 'How often to try again after one of these bounds was exceeded and all was taken back' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l accept-quarantined -d 'Go home although exactly this many changes are in quarantine, which are then lost to the source' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l rehearse -d 'Do everything up to the point of no return, then take it back; tells the pause to expect'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l no-hold -d 'Rehearse what can be done without holding clients'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l prewarm -d 'Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s y -l yes -d 'Answer the confirmation with yes'

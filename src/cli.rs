@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{parse_duration, parse_size};
+use super::units::{Lag, parse_duration, parse_lag, parse_size};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -146,11 +146,14 @@ pub enum Commands {
     /// Apply the changes made on the target to the source
     #[command(
         long_about = "Applies captured changes to the source, through [[map]] where the schema has changed, each \
-            exactly once. It may be run as often as wanted while the target serves. With replay.on_conflict = \
+            exactly once. It ends when everything is applied that was captured before the call, and may be run as \
+            often as wanted while the target serves, from cron for example. With --follow it goes on until SIGINT or SIGTERM, \
+            which end it well between two transactions; with --until-caught-up until the source is hardly behind. With replay.on_conflict = \
             \"quarantine\", a change that does not fit is set aside, and so is what comes later for the same row; \
             --quarantine shows these changes, tries them again, or gives them up.",
         after_long_help = examples(
-            "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --quarantine list\n  \
+            "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --until-caught-up --max-lag 5s\n  \
+             pgdetour replay --rehearse\n  pgdetour replay --quarantine list\n  \
              pgdetour replay --quarantine retry --id 7"
         )
     )]
@@ -231,6 +234,18 @@ pub struct SwitchOptions {
     /// End transactions of general traffic that are still open this long after clients are held [default: wait]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub terminate_after: Option<Duration>,
+    /// How often to try again after one of these bounds was exceeded and all was taken back
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub retries: u32,
+    /// Do everything up to the point of no return, then take it back; tells the pause to expect
+    #[arg(long)]
+    pub rehearse: bool,
+    /// Rehearse what can be done without holding clients
+    #[arg(long, requires = "rehearse")]
+    pub no_hold: bool,
+    /// Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`
+    #[arg(long)]
+    pub prewarm: bool,
 }
 
 /// Options of `cutback`.
@@ -245,14 +260,29 @@ pub struct CutbackOptions {
 }
 
 /// Options of `replay`.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
     pub follow: bool,
+    /// Apply changes as they come until the source is no further behind than --max-lag, then end
+    #[arg(long, conflicts_with_all = ["follow", "lint", "quarantine"])]
+    pub until_caught_up: bool,
+    /// How far behind that may be: WAL in bytes, or the age of the oldest change that is not applied
+    #[arg(long, value_name = "BYTES|DURATION", default_value = "16MB", value_parser = parse_lag, requires = "until_caught_up")]
+    pub max_lag: Lag,
     /// Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied
     #[arg(long, conflicts_with_all = ["follow", "quarantine"])]
     pub lint: bool,
+    /// Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept
+    ///
+    /// The rows go into temporary copies of the source's tables, in a transaction that is rolled back. Exits 8 when a
+    /// row would not fit.
+    #[arg(long, conflicts_with_all = ["follow", "quarantine", "lint"])]
+    pub rehearse: bool,
+    /// Try only so many rows of each table; foreign keys between these tables are not looked at then
+    #[arg(long, value_name = "N", requires = "rehearse", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
     /// Show the changes that were set aside, try them again, or give them up; nothing else is applied
     #[arg(long, value_name = "ACTION", conflicts_with = "follow")]
     pub quarantine: Option<QuarantineAction>,

@@ -75,6 +75,8 @@ pub struct Mirror {
     pub exclude: Vec<String>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// How changes are recorded on the source while and after it is copied.
+    pub method: CaptureMethod,
     /// Who keeps it current.
     pub carrier: Carrier,
     /// Connections that copy at the same time; 4 by default.
@@ -89,6 +91,7 @@ impl Default for Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
             mode: MirrorMode::Continuous,
+            method: CaptureMethod::Wal,
             carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
@@ -206,7 +209,7 @@ impl Default for Capture {
     }
 }
 
-/// `capture.method`.
+/// `capture.method` and `mirror.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {
     /// A replication slot.
@@ -260,6 +263,8 @@ pub struct Map {
     pub columns: Vec<(String, String)>,
     /// Columns of `from` that go nowhere.
     pub drop: Vec<String>,
+    /// `where`: SQL over the old row; rows for which it is not true do not go to `to`.
+    pub condition: Option<String>,
 }
 
 /// `[router]`.
@@ -383,28 +388,6 @@ impl Config {
             message: format!("no connection string for the {side} is given"),
             hint: format!("Give --{side}, set {variable}, or write conninfo under [{side}]."),
         })
-    }
-
-    /// Values that are understood but cannot be acted on, so that commands refuse them by name instead of ignoring them.
-    pub fn unsupported(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut refuse = |refused: bool, key: &str, value: &str, hint: &str| {
-            if refused {
-                findings.push(Finding {
-                    check: "unsupported",
-                    object: key.to_owned(),
-                    message: format!("{key} = {value} is not supported by this version"),
-                    hint: hint.to_owned(),
-                });
-            }
-        };
-        refuse(
-            self.capture.method == CaptureMethod::Trigger,
-            "capture.method",
-            "\"trigger\"",
-            "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        findings
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {

@@ -205,7 +205,7 @@ pub enum Error {
     /// Data differ, or a change does not fit: a person has to decide.
     #[error("{message}")]
     Conflict {
-        /// Machine-readable kind, such as `row_missing` or `differs`.
+        /// Machine-readable kind, such as `update_missing` or `differs`.
         kind: &'static str,
         /// What does not fit.
         message: String,

@@ -32,7 +32,7 @@ use serde_json::Value;
 use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::restrict::Act;
-use steps::{Bounds, Copies, Extent, Run, Signals};
+use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -108,7 +108,9 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
+        None if options.rehearse => Task::Rehearse { sample: options.sample },
         None if options.follow => Task::Follow,
+        None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
     }
 }
@@ -119,6 +121,13 @@ fn bounds(options: &SwitchOptions) -> Bounds {
         max_lag: options.max_lag,
         drain_timeout: options.drain_timeout,
         terminate_after: options.terminate_after,
+        retries: options.retries,
+        rehearsal: match (options.rehearse, options.no_hold) {
+            (true, false) => Some(Rehearsal::Held),
+            (true, true) => Some(Rehearsal::NotHeld),
+            (false, _) => None,
+        },
+        prewarm: options.prewarm,
     }
 }
 

@@ -58,6 +58,12 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// `array['a', 'b']::text[]`.
+pub fn quote_array(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+    format!("array[{}]::text[]", quoted.join(", "))
+}
+
 macro_rules! statements {
     ($($folder:ident { $($name:ident = $file:literal),* $(,)? })*) => {
         $(
@@ -80,9 +86,33 @@ macro_rules! statements {
 }
 
 statements! {
+    capture {
+        COUNT_LATER_CHANGES = "count_later_changes",
+        CREATE_CHANGE = "create_change",
+        CREATE_EVENT_TRIGGER = "create_event_trigger",
+        CREATE_MARKER_TRIGGER = "create_marker_trigger",
+        CREATE_TRIGGERS = "create_triggers",
+        CREATE_TRUNCATE_TRIGGER = "create_truncate_trigger",
+        CREATE_WHOLE_ROW_TRIGGERS = "create_whole_row_triggers",
+        DESCRIBE_TABLE = "describe_table",
+        DROP_CHANGE = "drop_change",
+        HAS_CHANGE_TABLE = "has_change_table",
+        LIST_ALTERED = "list_altered",
+        LIST_CAPTURED = "list_captured",
+        LIST_DESCRIPTIONS = "list_descriptions",
+        LIST_NESTING = "list_nesting",
+        LIST_UNCAPTURED = "list_uncaptured",
+        ORDER_CHANGES = "order_changes",
+        PURGE_CHANGES = "purge_changes",
+        PURGE_ORDER = "purge_order",
+        READ_BACKLOG = "read_backlog",
+        READ_CHANGES = "read_changes",
+        READ_POSITION = "read_position",
+    }
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
+        FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
@@ -92,6 +122,8 @@ statements! {
         LIST_NOT_OWNED = "list_not_owned",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_STALE_TABLES = "list_stale_tables",
+        LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
         LIST_USER_OBJECTS = "list_user_objects",
@@ -110,6 +142,7 @@ statements! {
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
+        LIST_SESSION_STATE = "list_session_state",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
@@ -120,6 +153,7 @@ statements! {
         DELETE_QUARANTINED = "delete_quarantined",
         DELETE_QUARANTINED_OF_TABLE = "delete_quarantined_of_table",
         DROP_SLOT = "drop_slot",
+        END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
@@ -135,22 +169,32 @@ statements! {
         INSERT_QUARANTINED = "insert_quarantined",
         INSERT_TABLE_COPIES = "insert_table_copies",
         LIST_COLUMNS_READ = "list_columns_read",
+        LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",
+        LIST_INDEX_COLUMNS = "list_index_columns",
         LIST_KNOWN_TYPES = "list_known_types",
+        LIST_PARTITION_CONSTRAINTS = "list_partition_constraints",
         LIST_POST_DATA = "list_post_data",
         LIST_PUBLICATION_TABLES = "list_publication_tables",
         LIST_QUARANTINED = "list_quarantined",
+        LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
         LIST_TABLE_COPIES = "list_table_copies",
+        LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
+        MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
+        LOCK_APPLIER = "lock_applier",
+        READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
+        READ_SEQUENCES = "read_sequences",
         READ_SLOT_USE = "read_slot_use",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
+        SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
         UPDATE_QUARANTINED = "update_quarantined",
@@ -161,6 +205,8 @@ statements! {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
+        DELETE_PROGRESS = "delete_progress",
+        DECIDE = "decide",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
@@ -181,6 +227,8 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        REVOKE_DECISION = "revoke_decision",
+        SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",

@@ -110,6 +110,11 @@ declare
     command record;
     restricted record;
     member pg_catalog.oid;
+    is_ours boolean := current_user = (
+        select pg_catalog.pg_get_userbyid(p.proowner)
+        from pg_catalog.pg_proc as p
+        where p.oid = 'pgdetour.refuse()'::pg_catalog.regprocedure
+    );
     refusing boolean := tg_tag not in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA');
 begin
     -- A run of ours knows better than the rules that it is about to replace.
@@ -119,11 +124,7 @@ begin
         return;
     end if;
     -- What restrict_table does in the name of a limited role is ours; nobody else can say so of himself.
-    if refusing and current_user = (
-        select pg_catalog.pg_get_userbyid(p.proowner)
-        from pg_catalog.pg_proc as p
-        where p.oid = 'pgdetour.refuse()'::pg_catalog.regprocedure
-    ) then
+    if refusing and is_ours then
         refusing := not exists (select from pgdetour.restricting);
     end if;
     for command in
@@ -146,6 +147,13 @@ begin
             end as relation
         from pg_catalog.pg_event_trigger_ddl_commands() as c
     loop
+        -- Neither is a trigger of capture on a table that has just come.
+        continue when is_ours and command.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and exists (
+            select
+            from pg_catalog.pg_trigger as t
+            join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+            where t.oid = command.objid and p.pronamespace = 'pgdetour'::pg_catalog.regnamespace
+        );
         -- DDL on a table reaches those below it, and so does what it lets be attached.
         for member in
             with recursive below as (

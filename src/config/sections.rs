@@ -79,6 +79,7 @@ fn read_mirror(section: &Section) -> Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        method: read_method(section).unwrap_or(default.method),
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
@@ -94,6 +95,13 @@ fn read_mirror(section: &Section) -> Mirror {
         section.mistake(
             "carrier",
             "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
+        );
+    }
+    if mirror.method == CaptureMethod::Trigger && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour",
             "Keep one of the two.",
         );
     }
@@ -247,9 +255,13 @@ fn read_columns(list: &str) -> Option<Vec<String>> {
     }
 }
 
-fn read_capture(section: &Section) -> Capture {
+fn read_method(section: &Section) -> Option<CaptureMethod> {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
-    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.word("method", &methods)
+}
+
+fn read_capture(section: &Section) -> Capture {
+    let method = read_method(section).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }
@@ -273,6 +285,7 @@ fn read_maps(root: &Section) -> Vec<Map> {
         let key = section.pairs("key").unwrap_or_default();
         let columns = section.pairs("columns").unwrap_or_default();
         let drop = names(&section, "drop").unwrap_or_default();
+        let condition = filled(&section, "where");
         for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
             for (column, expression) in pairs {
                 if expression.trim().is_empty() {
@@ -294,18 +307,18 @@ fn read_maps(root: &Section) -> Vec<Map> {
                 );
             }
         }
-        if let Some(from) = &from
-            && maps.iter().any(|earlier| earlier.from == *from)
+        if let (Some(from), Some(to)) = (&from, &to)
+            && maps.iter().any(|earlier| earlier.from == *from && earlier.to == *to)
         {
             section.mistake(
                 "from",
-                format!("table \"{from}\" is mapped twice"),
-                "Write one [[map]] for each table.",
+                format!("table \"{from}\" is mapped twice to \"{to}\""),
+                "Write one [[map]] for each pair of tables.",
             );
         }
         section.end();
         if let (Some(from), Some(to)) = (from, to) {
-            maps.push(Map { from, to, key, columns, drop });
+            maps.push(Map { from, to, key, columns, drop, condition });
         }
     }
     maps

@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
 use postgres::error::SqlState;
 use postgres::types::{IsNull, PgLsn, ToSql, Type};
 
-use super::batch::{self, Planned, Step, Transaction};
+use super::batch::{self, Irregular, Planned, Ranks, Shape, Step, Transaction, Work};
 use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
-use super::mapping::{Mapping, TableName};
+use super::mapping::{Mapping, TableName, TableRule};
 use super::quarantine::Quarantine;
+use super::references::{References, list_foreign_keys};
+use super::stage::Stages;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
@@ -32,13 +35,22 @@ pub struct Applier {
     lookup: Option<Session>,
     flow: &'static str,
     detour: String,
-    sources: HashMap<TableName, Vec<TableName>>,
+    sources: HashMap<TableName, Vec<Arc<TableRule>>>,
     statements: HashMap<String, postgres::Statement>,
+    pub(super) stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
     pub(super) replica_role: bool,
+    /// The subscriber's tables by its foreign keys, where these fire.
+    ranks: Ranks,
+    /// The shortest time that a round trip took.
+    round_trip: Duration,
+    /// How many there were.
+    pub(super) round_trips: u64,
     /// Where changes go that do not fit; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
+    /// What nothing else looks after where triggers do not fire.
+    pub(super) references: References,
     open: bool,
     /// End of the last transaction that is committed.
     applied: Option<PgLsn>,
@@ -124,7 +136,15 @@ impl Applier {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
+        let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
+        let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        // The mirror's tables are copied one after the other, and fit each other at its end only.
+        let references = if replica_role && flow == super::FlowName::Replay.name() {
+            References::read(&mut session, mapping)?
+        } else {
+            References::default()
+        };
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
             .doing(|| format!("read the progress of the {flow} flow"))?;
@@ -136,9 +156,14 @@ impl Applier {
             detour: detour.to_owned(),
             sources: sources(mapping),
             statements: HashMap::new(),
+            stages,
             replica_role,
+            ranks,
+            round_trip: Duration::MAX,
+            round_trips: 0,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
+            references,
             open: false,
             applied: row.map(|row| row.get("lsn")),
             open_changes: 0,
@@ -181,6 +206,24 @@ impl Applier {
         self.replica_role
     }
 
+    /// A row that is to be deleted may be gone already, by a foreign key of the subscriber.
+    pub(super) fn tolerates_missing_deletes(&self) -> bool {
+        self.tolerate_missing_deletes
+    }
+
+    /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
+    pub fn waited(&self) -> Duration {
+        match self.round_trip {
+            Duration::MAX => Duration::ZERO,
+            trip => trip.mul_f64(self.round_trips as f64),
+        }
+    }
+
+    /// The shortest time that a round trip took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
     /// The subscriber's session; not to be used for changes while a transaction is open.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
@@ -193,7 +236,11 @@ impl Applier {
             self.save()?;
         }
         self.begin()?;
-        match self.apply_range(transactions) {
+        let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
+        let applied = self
+            .apply_range(transactions)
+            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
                 // A lost connection has rolled back by itself; there is nothing to save then.
@@ -214,7 +261,10 @@ impl Applier {
         }
         self.begin()?;
         self.open_changes += part.work.len() as u64;
-        self.apply_range(std::slice::from_ref(part)).map_err(|Stopped { error, .. }| {
+        self.references.is_part = true;
+        let applied = self.apply_range(std::slice::from_ref(part));
+        self.references.is_part = false;
+        applied.map_err(|Stopped { error, .. }| {
             self.roll_back();
             error
         })
@@ -227,6 +277,8 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.forget_references();
+            self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();
             }
@@ -235,13 +287,16 @@ impl Applier {
 
     fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
         let on = self.session.side.name();
+        self.round_trips += 1;
         self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
     }
 
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.open {
             let text = "begin; set constraints all deferred; savepoint pgdetour";
+            let began = Instant::now();
             self.batch_execute(text, "begin to apply changes")?;
+            self.round_trip = self.round_trip.min(began.elapsed());
             self.open = true;
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.load(&mut self.session)?;
@@ -289,6 +344,7 @@ impl Applier {
         committed?;
         self.open = false;
         self.open_changes = 0;
+        self.stages.commit();
         if let Some(quarantine) = &mut self.quarantine {
             quarantine.keep();
         }
@@ -304,20 +360,9 @@ impl Applier {
         if self.quarantine.is_some() {
             return self.settle(&super::settle::items_of(transactions)).map_err(fatal);
         }
-        let work = || transactions.iter().flat_map(|transaction| &transaction.work);
-        let plan = if self.replica_role {
-            batch::coalesce(work()).ok()
-        } else {
-            Some(batch::in_order(work(), LONGEST_RUN))
-        };
-        if let Some(plan) = plan {
-            match self.run(&plan) {
-                Ok(()) => return Ok(()),
-                Err((_, failure)) if failure.is_fatal() => {
-                    return Err(fatal(failure.into_error(self.session.side.name())));
-                }
-                Err(_) => self.undo().map_err(fatal)?,
-            }
+        let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
+        if self.run_sets(&work).map_err(fatal)? {
+            return Ok(());
         }
         if let [transaction] = transactions {
             return self.apply_one_by_one(transaction);
@@ -326,6 +371,46 @@ impl Applier {
         self.apply_range(first)?;
         self.save().map_err(|error| Stopped { good: 0, error })?;
         self.apply_range(second).map_err(|stopped| Stopped { good: first.len() + stopped.good, ..stopped })
+    }
+
+    /// Applies changes in as large sets as can be; false when they do not fit that way: then they are undone.
+    fn run_sets(&mut self, work: &[&Work]) -> Result<bool> {
+        let plan = self.plan(work).ok();
+        let mut failed = None;
+        if let Some(plan) = plan {
+            let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+            if failure.is_fatal() {
+                return Err(failure.into_error(self.session.side.name()));
+            }
+            self.undo()?;
+            failed = Some(failure);
+        }
+        self.run_otherwise(work, failed.as_ref())
+    }
+
+    /// The steps that are most likely to do it at once.
+    pub(super) fn plan(&self, work: &[&Work]) -> std::result::Result<Vec<Planned>, Irregular> {
+        let shape = if self.replica_role { Shape::Plain } else { Shape::Referential(&self.ranks) };
+        batch::coalesce(work.iter().copied(), shape)
+    }
+
+    /// Applies changes that could not be applied by [`Applier::plan`], and are undone, by other steps of large sets; false as there.
+    pub(super) fn run_otherwise(&mut self, work: &[&Work], failed: Option<&Failure>) -> Result<bool> {
+        let plan = if !self.replica_role {
+            batch::in_order(work.iter().copied(), LONGEST_RUN)
+        } else if failed.is_some_and(Failure::is_of_uniqueness)
+            && let Ok(plan) = batch::coalesce(work.iter().copied(), Shape::Rewritten)
+        {
+            plan
+        } else {
+            return Ok(false);
+        };
+        let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+        if failure.is_fatal() {
+            return Err(failure.into_error(self.session.side.name()));
+        }
+        self.undo()?;
+        Ok(false)
     }
 
     /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
@@ -337,16 +422,26 @@ impl Applier {
             failure.into_error(on)
         } else {
             let planned = plan.get(at);
-            let undone = self.undo();
+            let undone = self.undo().and_then(|()| self.violated_columns(&failure));
             match undone {
-                Ok(()) => conflict::decide(planned, failure, transaction.end_lsn, on),
+                Ok(violated) => {
+                    conflict::decide(planned, failure, violated.as_deref(), transaction.end_lsn, on)
+                }
                 Err(error) => error,
             }
         };
         Err(Stopped { good: 0, error })
     }
 
+    /// Columns of the unique index that a row ran into.
+    pub(super) fn violated_columns(&mut self, failure: &Failure) -> Result<Option<Vec<String>>> {
+        let Some((schema, index)) = failure.violated_index() else { return Ok(None) };
+        let rows = self.session.query(&sql::flow::LIST_INDEX_COLUMNS, &[&schema, &index])?;
+        Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
+    }
+
     pub(super) fn undo(&mut self) -> Result<()> {
+        self.stages.undo();
         self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
     }
 
@@ -374,7 +469,9 @@ impl Applier {
                 Planned::Truncate { tables } => self.truncate(tables).map_err(|failure| (at, failure))?,
             }
         }
-        if !self.replica_role {
+        if self.replica_role {
+            self.check_references(plan)?;
+        } else {
             let checked = self
                 .session
                 .client()
@@ -390,15 +487,21 @@ impl Applier {
         rule: &BoundRule,
         step: &Step,
     ) -> std::result::Result<(), Failure> {
+        if rule.rule.condition.is_some() {
+            return self.apply_conditionally(table, rule, step);
+        }
         let keyless = rule.rule.key.is_empty();
         match step {
-            Step::Insert(rows) => self.execute(rule, &statement::insert(&rule.rule), rows, None),
+            Step::Insert(rows) => self.insert(rule, rows),
+            Step::Delete(rows) if keyless && rows.len() > 1 => {
+                self.execute_set(rule, rows, statement::delete_wholes)
+            }
             Step::Delete(rows) if keyless => {
                 let text = statement::delete_whole(&rule.rule);
                 rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
             }
             Step::Delete(rows) => {
-                let done = self.execute(rule, &statement::delete(&rule.rule), rows, None);
+                let done = self.execute_set(rule, rows, statement::delete);
                 match done {
                     // A foreign key of the subscriber was faster.
                     Err(Failure::Rows { found, expected })
@@ -419,14 +522,16 @@ impl Applier {
         let Some(first) = rows.first() else { return Ok(()) };
         let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
         if missing.is_empty() {
-            let text = statement::update(&rule.rule, |column| is_present(first, column));
-            return self.execute(rule, &text, rows, None);
+            return self.execute_set(rule, rows, |rule, from| {
+                statement::update(rule, from, |column| is_present(first, column))
+            });
         }
         let (found, gone) = self.fetch(table, rule, &missing, rows)?;
         for rows in [found, gone] {
             if let Some(first) = rows.first() {
-                let text = statement::update(&rule.rule, |column| is_present(first, column));
-                self.execute(rule, &text, &rows, None)?;
+                self.execute_set(rule, &rows, |rule, from| {
+                    statement::update(rule, from, |column| is_present(first, column))
+                })?;
             }
         }
         Ok(())
@@ -454,15 +559,15 @@ impl Applier {
         }
         let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
         if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
-            self.execute(rule, &statement::delete(&rule.rule), std::slice::from_ref(old), None)?;
-            return self.execute(rule, &statement::insert(&rule.rule), std::slice::from_ref(&new), None);
+            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
+            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
         }
         let text = statement::change_key(&rule.rule, |column| present(&new, column));
         self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
     }
 
     /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
@@ -470,6 +575,18 @@ impl Applier {
         old: Option<&Row>,
     ) -> std::result::Result<(), Failure> {
         let expected = rows.len().max(1) as u64;
+        let found = self.affect(rule, statement, rows, old)?;
+        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// The same, however many rows are affected; how many.
+    pub(super) fn affect(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<u64, Failure> {
         let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
         for column in &statement.columns {
             arrays.push(TextArray::gather(rows, rule.positions[*column])?);
@@ -478,25 +595,44 @@ impl Applier {
             let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
             arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
         }
-        let count = expected as i64;
+        let count = rows.len().max(1) as i64;
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
         if statement.takes_count {
             params.insert(0, &count);
         }
         let prepared = self.prepare(&statement.text)?;
-        let found = self.session.client().execute(&prepared, &params)?;
-        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+        self.round_trips += 1;
+        Ok(self.session.client().execute(&prepared, &params)?)
     }
 
-    /// The JSON value that a statement gives for one row.
+    /// The JSON value that a statement gives for one row, if it gives one.
     pub(super) fn query_value(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
         row: &Row,
-    ) -> std::result::Result<serde_json::Value, Failure> {
-        let rows = std::slice::from_ref(row);
+    ) -> std::result::Result<Option<serde_json::Value>, Failure> {
+        let found = self.query_rows(rule, statement, std::slice::from_ref(row))?;
+        Ok(found.first().map(|row| row.get(0)))
+    }
+
+    /// The number that a statement gives for these rows.
+    pub(super) fn query_number(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<i64, Failure> {
+        Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
+    }
+
+    fn query_rows(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<postgres::Row>, Failure> {
         let arrays = statement
             .columns
             .iter()
@@ -504,25 +640,30 @@ impl Applier {
             .collect::<Result<Vec<TextArray>>>()?;
         let mut params: Vec<&(dyn ToSql + Sync)> =
             arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let count = rows.len() as i64;
         if statement.takes_count {
-            params.push(&1_i64);
+            params.push(&count);
         }
         let prepared = self.prepare(&statement.text)?;
-        Ok(self.session.client().query_one(&prepared, &params)?.get(0))
+        Ok(self.session.client().query(&prepared, &params)?)
     }
 
     /// Each statement is prepared once.
-    fn prepare(&mut self, text: &str) -> std::result::Result<postgres::Statement, postgres::Error> {
+    pub(super) fn prepare(
+        &mut self,
+        text: &str,
+    ) -> std::result::Result<postgres::Statement, postgres::Error> {
         if let Some(prepared) = self.statements.get(text) {
             return Ok(prepared.clone());
         }
+        self.round_trips += 1;
         let prepared = self.session.client().prepare(text)?;
         self.statements.insert(text.to_owned(), prepared.clone());
         Ok(prepared)
     }
 
     /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
-    fn fetch(
+    pub(super) fn fetch(
         &mut self,
         table: &Bound,
         rule: &BoundRule,
@@ -551,13 +692,13 @@ impl Applier {
         let mut found: HashMap<usize, Row> = HashMap::new();
         for answer in &answers {
             let at = answer.get::<_, i64>(0) as usize - 1;
-            let mut row = rows[at].clone();
+            let mut row = rows[at].to_vec();
             for (column, wanted) in missing.iter().enumerate() {
                 let value: Option<String> = answer.get(column + 1);
                 row[rule.positions[*wanted]] =
                     value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
             }
-            found.insert(at, row);
+            found.insert(at, row.into());
         }
         let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
         Ok((found.into_values().collect(), gone))
@@ -572,12 +713,17 @@ impl Applier {
         let mut targets: Vec<String> = Vec::new();
         for rule in tables.iter().flat_map(|table| &table.rules) {
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
-            if let Some(other) = others.iter().find(|name| !emptied(name)) {
+            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
                 return Err(Failure::PartialTruncate {
                     from: rule.rule.from.to_string(),
                     to: rule.rule.to.to_string(),
-                    other: other.to_string(),
+                    other: other.from.to_string(),
                 });
+            }
+            if !kept.is_empty() {
+                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
+                continue;
             }
             let target = rule.rule.target();
             if !targets.contains(&target) {
@@ -606,12 +752,19 @@ impl Applier {
 }
 
 /// Which tables of the publisher have their rows in each of the subscriber's.
-fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
-    let mut sources: HashMap<TableName, Vec<TableName>> = HashMap::new();
+fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<Arc<TableRule>>> {
+    let mut sources: HashMap<TableName, Vec<Arc<TableRule>>> = HashMap::new();
     for rule in mapping.pairs().filter(|rule| !rule.from_partitioned) {
-        sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
+        sources.entry(rule.to.clone()).or_default().push(Arc::clone(rule));
     }
     sources
+}
+
+fn read_ranks(session: &mut Session) -> Result<Ranks> {
+    let keys = list_foreign_keys(session)?;
+    let references: Vec<(TableName, TableName)> =
+        keys.into_iter().map(|key| (key.table, key.referenced)).collect();
+    Ok(batch::rank(&references))
 }
 
 /// A wait that grows with each attempt, between half and all of 20 ms · 2^attempt, so that two that met do not meet again.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::error::{Doing as _, Result};
-use crate::flow::mapping::{MappedColumn, TableName, TableRule};
+use crate::error::{Doing as _, Error, Result};
+use crate::flow::carried::Carried;
+use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier};
 
@@ -39,29 +40,31 @@ pub struct Comparison {
     pub changing: usize,
 }
 
-/// Compares a table of the target with its image on the source; `rule` maps in the direction of replay, target to
-/// source. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
+/// Compares a table of the source with what it is the image of on the target; `rules` are all that lead there, in the
+/// direction of replay, target to source. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
 /// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
 pub fn compare_table(
     source: &mut Session,
     target: &mut Session,
-    rule: &TableRule,
+    rules: &[&TableRule],
     rows_estimate: f64,
     settle: &mut dyn FnMut(&mut Session, &mut Session) -> Result<()>,
 ) -> Result<Comparison> {
     let buckets = (rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
-    let new_side = HashedSide::new(rule, buckets);
-    let old_side = HashedSide::old(target, rule, buckets)?;
-    let (on_source, on_target) = at_once(
+    let shape = Shape::of(rules);
+    let new_side = HashedSide::new(rules[0], &shape, buckets);
+    let old_side = OldSide::new(target, rules, &shape, buckets)?;
+    let (on_source, mut on_target) = at_once(
         source,
         target,
         |source| new_side.hash_buckets(source),
         |target| old_side.hash_buckets(target),
     )?;
+    old_side.carry_buckets(source, target, &mut on_target)?;
     let mut result = Comparison {
-        table: rule.to.to_string(),
-        rows_source: on_source.values().map(|bucket| bucket.0).sum(),
-        rows_target: on_target.values().map(|bucket| bucket.0).sum(),
+        table: rules[0].to.to_string(),
+        rows_source: on_source.values().map(|bucket| bucket.rows).sum(),
+        rows_target: on_target.values().map(|bucket| bucket.rows).sum(),
         equal: true,
         ..Comparison::default()
     };
@@ -76,12 +79,13 @@ pub fn compare_table(
     let mut earlier = Differences::new();
     for round in 0..ROUNDS {
         settle(source, target)?;
-        let (on_source, on_target) = at_once(
+        let (on_source, mut on_target) = at_once(
             source,
             target,
             |source| new_side.hash_rows(source, &suspects),
             |target| old_side.hash_rows(target, &suspects),
         )?;
+        old_side.carry_rows(source, target, &suspects, &mut on_target)?;
         let mut now = differences(on_source, &on_target);
         if round > 0 {
             now.retain(|key, _| earlier.contains_key(key));
@@ -124,90 +128,199 @@ fn at_once<T: Send>(
 }
 
 /// Key → hash on the source and hash on the target, of rows that differ.
-type Differences = BTreeMap<String, (Option<String>, Option<String>)>;
+type Differences = BTreeMap<String, (Option<Hashed>, Option<Hashed>)>;
 
-fn differences(source: HashMap<String, String>, target: &HashMap<String, String>) -> Differences {
+fn differences(source: HashMap<String, Hashed>, target: &HashMap<String, Hashed>) -> Differences {
     let missing_on_source = target.iter().filter(|(key, _)| !source.contains_key(*key));
     let mut found: Differences =
-        missing_on_source.map(|(key, hash)| (key.clone(), (None, Some(hash.clone())))).collect();
+        missing_on_source.map(|(key, hash)| (key.clone(), (None, Some(*hash)))).collect();
     for (key, hash) in source {
-        let other = target.get(&key);
-        if other != Some(&hash) {
-            found.insert(key, (Some(hash), other.cloned()));
+        let other = target.get(&key).copied();
+        if other != Some(hash) {
+            found.insert(key, (Some(hash), other));
         }
     }
     found
 }
 
+/// How many rows there are and the sum of their hashes: the same for the same rows in any order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hashed {
+    /// Rows.
+    pub(super) rows: i64,
+    /// Sum of 64-bit hashes.
+    pub(super) sum: i128,
+}
+
+impl Hashed {
+    /// From a row count and a `numeric`'s text.
+    pub(super) fn read(rows: i64, sum: &str) -> Result<Hashed> {
+        let sum =
+            sum.parse().map_err(|_| Error::Internal { message: format!("\"{sum}\" is no sum of hashes") })?;
+        Ok(Hashed { rows, sum })
+    }
+
+    /// Takes more rows in.
+    pub(super) fn add(&mut self, more: Hashed) {
+        self.rows += more.rows;
+        self.sum += more.sum;
+    }
+}
+
+/// The names of the columns that are compared and of those that a row is told by, the same for all that leads to a table.
+pub(super) struct Shape {
+    columns: Vec<String>,
+    key: Vec<String>,
+}
+
+impl Shape {
+    fn of(rules: &[&TableRule]) -> Shape {
+        let mut columns: Vec<String> = rules[0].columns.iter().map(|column| column.name.clone()).collect();
+        // What one of several tables does not write has a value that the other side does not know.
+        columns
+            .retain(|name| rules.iter().all(|rule| rule.columns.iter().any(|column| column.name == *name)));
+        let key_of = |rule: &TableRule| {
+            let mut key: Vec<String> = rule.key.iter().map(|column| column.name.clone()).collect();
+            key.sort_unstable();
+            key
+        };
+        let mut key = key_of(rules[0]);
+        if key.is_empty() || rules.iter().any(|rule| key_of(rule) != key) {
+            key.clone_from(&columns);
+        }
+        Shape { columns, key }
+    }
+
+    /// `row(…)::text` of the key and of all columns.
+    pub(super) fn texts(&self, rule: &TableRule, text: impl Fn(&MappedColumn) -> String) -> (String, String) {
+        let row = |names: &[String], from: &[MappedColumn]| {
+            let find = |name: &String| {
+                from.iter().chain(&rule.columns).find(|column| column.name == *name).map(&text)
+            };
+            let texts: Vec<String> = names.iter().filter_map(find).collect();
+            format!("row({})::text", texts.join(", "))
+        };
+        (row(&self.key, &rule.key), row(&self.columns, &rule.columns))
+    }
+}
+
 /// How one side of a table is read: key and row as text, hashed by the server.
 struct HashedSide {
-    /// `select … as key, … as row from …`
+    /// `select … as key_text, … as row_text from …`
     rows: String,
     buckets: i32,
     name: String,
 }
 
+/// What leads to a table: what the target can evaluate itself, and what only the source can.
+struct OldSide<'a> {
+    own: Option<HashedSide>,
+    carried: Vec<Carried<'a>>,
+}
+
+impl<'a> OldSide<'a> {
+    fn new(target: &mut Session, rules: &[&'a TableRule], shape: &Shape, buckets: i32) -> Result<Self> {
+        let (mut own, mut carried) = (Vec::new(), Vec::new());
+        for rule in rules {
+            match select_own(target, rule, shape)? {
+                Some(select) => own.push(select),
+                None => carried.push(Carried::new(rule, shape, buckets)),
+            }
+        }
+        let name = rules.iter().map(|rule| rule.from.to_string()).collect::<Vec<_>>().join("\", \"");
+        let own = (!own.is_empty()).then(|| HashedSide { rows: own.join(" union all "), buckets, name });
+        Ok(OldSide { own, carried })
+    }
+
+    fn hash_buckets(&self, session: &mut Session) -> Result<HashMap<i32, Hashed>> {
+        self.own.as_ref().map_or_else(|| Ok(HashMap::new()), |own| own.hash_buckets(session))
+    }
+
+    fn hash_rows(&self, session: &mut Session, buckets: &[i32]) -> Result<HashMap<String, Hashed>> {
+        self.own.as_ref().map_or_else(|| Ok(HashMap::new()), |own| own.hash_rows(session, buckets))
+    }
+
+    fn carry_buckets(
+        &self,
+        source: &mut Session,
+        target: &mut Session,
+        into: &mut HashMap<i32, Hashed>,
+    ) -> Result<()> {
+        self.carried.iter().try_for_each(|carried| carried.hash_buckets(source, target, into))
+    }
+
+    fn carry_rows(
+        &self,
+        source: &mut Session,
+        target: &mut Session,
+        buckets: &[i32],
+        into: &mut HashMap<String, Hashed>,
+    ) -> Result<()> {
+        self.carried.iter().try_for_each(|carried| carried.hash_rows(source, target, buckets, into))
+    }
+}
+
+/// The mapping's expressions over the old table, in the new column's type where the target knows it; `None` where it
+/// might find another value than the source, or none.
+fn select_own(target: &mut Session, rule: &TableRule, shape: &Shape) -> Result<Option<String>> {
+    let condition = rule.condition.as_ref();
+    let is_portable = condition.is_none_or(|condition| condition.portable)
+        && rule.columns.iter().chain(&rule.key).all(|column| column.portable);
+    let is_typed = rule.all_reads().iter().all(|at| {
+        let old = &rule.old_columns[*at];
+        old.stage_type == old.publisher_type
+    });
+    if !is_portable || !is_typed {
+        return Ok(None);
+    }
+    let mut known = HashMap::new();
+    for column in rule.key.iter().chain(&rule.columns) {
+        let row = target.query_one(&sql::flow::HAS_TYPE, &[&column.type_name])?;
+        known.insert(column.type_name.clone(), row.get::<_, bool>(0));
+    }
+    let text = |column: &MappedColumn| match known.get(&column.type_name) {
+        Some(true) => format!("(({}\n)::{})::text", column.expression, column.type_name),
+        _ => format!("({}\n)::text", column.expression),
+    };
+    let (key, all) = shape.texts(rule, text);
+    let filter =
+        condition.map_or_else(String::new, |condition| format!(" where ({}\n)", condition.expression));
+    // Rows of inheriting tables are compared with those tables.
+    let only = if rule.from_partitioned { "" } else { "only " };
+    Ok(Some(format!(
+        "select {key} as key_text, {all} as row_text from (select * from {only}{}) as \"old\"{filter}",
+        rule.from.quoted()
+    )))
+}
+
 impl HashedSide {
     /// The new table: its columns as they are.
-    fn new(rule: &TableRule, buckets: i32) -> HashedSide {
-        let text = |column: &MappedColumn| format!("{}::text", quote_identifier(&column.name));
-        HashedSide::build(rule, &rule.to, rule.to_partitioned, buckets, text)
-    }
-
-    /// The old table: the mapping's expressions, in the new column's type where the target knows it.
-    fn old(target: &mut Session, rule: &TableRule, buckets: i32) -> Result<HashedSide> {
-        let mut known = HashMap::new();
-        for column in rule.key.iter().chain(&rule.columns) {
-            let row = target.query_one(&sql::flow::HAS_TYPE, &[&column.type_name])?;
-            known.insert(column.type_name.clone(), row.get::<_, bool>(0));
-        }
-        let text = |column: &MappedColumn| match known.get(&column.type_name) {
-            Some(true) => format!("(({})::{})::text", column.expression, column.type_name),
-            _ => format!("({})::text", column.expression),
-        };
-        Ok(HashedSide::build(rule, &rule.from, rule.from_partitioned, buckets, text))
-    }
-
-    fn build(
-        rule: &TableRule,
-        table: &TableName,
-        partitioned: bool,
-        buckets: i32,
-        text: impl Fn(&MappedColumn) -> String,
-    ) -> HashedSide {
-        let row = |columns: &[MappedColumn]| {
-            let texts: Vec<String> = columns.iter().map(&text).collect();
-            format!("row({})::text", texts.join(", "))
-        };
-        let all = row(&rule.columns);
-        let key = if rule.key.is_empty() { all.clone() } else { row(&rule.key) };
-        // Rows of inheriting tables are compared with those tables.
-        let only = if partitioned { "" } else { "only " };
-        let from = table.quoted();
+    fn new(rule: &TableRule, shape: &Shape, buckets: i32) -> HashedSide {
+        let text = |column: &MappedColumn| format!("n.{}::text", quote_identifier(&column.name));
+        let (key, all) = shape.texts(rule, text);
+        let only = if rule.to_partitioned { "" } else { "only " };
         HashedSide {
-            rows: format!(
-                "select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"
-            ),
+            rows: format!("select {key} as key_text, {all} as row_text from {only}{} as n", rule.to.quoted()),
             buckets,
-            name: table.to_string(),
+            name: rule.to.to_string(),
         }
     }
 
     /// Rows and hash of each bucket.
-    fn hash_buckets(&self, session: &mut Session) -> Result<HashMap<i32, (i64, String)>> {
+    fn hash_buckets(&self, session: &mut Session) -> Result<HashMap<i32, Hashed>> {
         let text = sql::flow::HASH_BUCKETS.with(&[("rows", &self.rows)]);
         let rows = session
             .query_text(&text, &[&i64::from(self.buckets)])
             .doing(|| format!("compare table \"{}\"", self.name))?;
-        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+        rows.iter().map(|row| Ok((row.get(0), Hashed::read(row.get(1), row.get(2))?))).collect()
     }
 
     /// Key → hash of the rows in these buckets; rows that share a key are hashed together.
-    fn hash_rows(&self, session: &mut Session, buckets: &[i32]) -> Result<HashMap<String, String>> {
+    fn hash_rows(&self, session: &mut Session, buckets: &[i32]) -> Result<HashMap<String, Hashed>> {
         let text = sql::flow::HASH_ROWS.with(&[("rows", &self.rows)]);
         let rows = session
             .query_text(&text, &[&i64::from(self.buckets), &buckets])
             .doing(|| format!("compare table \"{}\"", self.name))?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        rows.iter().map(|row| Ok((row.get(0), Hashed::read(row.get(1), row.get(2))?))).collect()
     }
 }

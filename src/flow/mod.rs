@@ -1,14 +1,24 @@
 //! From one server to the other: copy, changes, mapping, apply.
 
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
 pub mod bound;
+mod carried;
 pub mod change;
+mod change_reader;
+pub mod change_table;
+#[cfg(test)]
+mod change_tests;
 pub mod compare;
+mod conditional;
 pub mod conflict;
 pub mod copy;
+pub mod doubts;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -20,17 +30,23 @@ pub mod lint;
 mod lint_tests;
 pub mod mapping;
 pub mod marker;
+pub mod pace;
 pub mod pgoutput;
 pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
 mod reader;
+mod record_text;
+mod references;
+pub mod rehearse;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;

@@ -53,6 +53,7 @@ impl Applier {
     /// What does not fit is in the quarantine afterwards, in the same transaction. Fails only for what is not about data.
     pub(super) fn settle(&mut self, items: &[Item<'_>]) -> Result<()> {
         let is_truncate = |item: &Item<'_>| matches!(item.work, Work::Truncate { .. });
+        let is_part = self.references.is_part;
         let mut rest = items;
         while let Some(first) = rest.first() {
             let length =
@@ -60,7 +61,12 @@ impl Applier {
             let (run, others) = rest.split_at(length);
             match first.work {
                 Work::Truncate { tables } => self.settle_truncate(first, tables)?,
-                Work::Row { .. } => self.settle_rows(run)?,
+                Work::Row { .. } => {
+                    self.references.is_part = is_part || run.len() < items.len();
+                    let settled = self.settle_rows(run);
+                    self.references.is_part = is_part;
+                    settled?;
+                }
             }
             rest = others;
         }
@@ -84,9 +90,10 @@ impl Applier {
             }
         }
         if !fit.is_empty() {
-            let work = || fit.iter().map(|item| item.work);
-            let plan = if self.replica_role { batch::coalesce(work()).ok() } else { None };
-            let plan = plan.unwrap_or_else(|| batch::in_order(work(), LONGEST_RUN));
+            let work: Vec<&Work> = fit.iter().map(|item| item.work).collect();
+            let in_order = || batch::in_order(work.iter().copied(), LONGEST_RUN);
+            // A single change is to be told as what it was.
+            let plan = if work.len() == 1 { None } else { self.plan(&work).ok() }.unwrap_or_else(in_order);
             let outcome = self.run(&plan);
             if let Err((at, failure)) = outcome {
                 let on = self.session.side.name();
@@ -94,19 +101,29 @@ impl Applier {
                     return Err(failure.into_error(on));
                 }
                 self.undo()?;
-                if items.len() > 1 {
-                    drop((plan, fit, held));
+                let is_done = items.len() > 1 && self.run_otherwise(&work, Some(&failure))?;
+                if items.len() > 1 && !is_done {
+                    drop((plan, work, fit, held));
                     let (first, second) = items.split_at(middle(items));
+                    // Cut within a transaction, neither half is what the foreign keys hold for.
+                    self.references.is_part |= first.last().map(|item| item.transaction)
+                        == second.first().map(|item| item.transaction);
+                    let before = self.references.is_part;
                     self.settle_rows(first)?;
+                    self.references.is_part = before;
                     return self.settle_rows(second);
                 }
-                let item = items[0];
-                let is_of_data = failure.is_of_data();
-                let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
-                if !is_of_data {
-                    return Err(misfit.into_error());
+                if !is_done {
+                    let item = items[0];
+                    let is_of_data = failure.is_of_data();
+                    let violated = self.violated_columns(&failure)?;
+                    let misfit =
+                        conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
+                    if !is_of_data {
+                        return Err(misfit.into_error());
+                    }
+                    return self.set_item_aside(&item, &misfit, plan.get(at));
                 }
-                return self.set_item_aside(&item, &misfit, plan.get(at));
             }
             self.remove_settled(&fit)?;
         }
@@ -135,7 +152,8 @@ impl Applier {
             }
             self.undo()?;
             let is_of_data = failure.is_of_data();
-            let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+            let violated = self.violated_columns(&failure)?;
+            let misfit = conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
             if !is_of_data {
                 return Err(misfit.into_error());
             }
@@ -204,9 +222,10 @@ impl Applier {
             let present = |column: usize| row[rule.positions[column]] != Value::Unchanged;
             let asked = statement::values(&rule.rule, present);
             match self.query_value(rule, &asked, row) {
-                Ok(values) => {
+                Ok(Some(values)) => {
                     mapped.insert(rule.rule.to.to_string(), values);
                 }
+                Ok(None) => {}
                 // An expression that fails has no value to show; that it fails is in the message.
                 Err(failure) if !failure.is_fatal() => self.undo()?,
                 Err(failure) => return Err(failure.into_error(self.session.side.name())),

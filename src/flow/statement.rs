@@ -4,6 +4,15 @@
 use super::mapping::{MappedColumn, TableRule};
 use crate::sql;
 
+/// Where a statement finds its rows.
+#[derive(Debug, Clone, Copy)]
+pub enum From<'a> {
+    /// In its array parameters.
+    Parameters,
+    /// In this temporary table, whose columns are those that the statement reads.
+    Table(&'a str),
+}
+
 /// A statement and which old columns its array parameters hold, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -18,7 +27,7 @@ pub struct Statement {
 }
 
 /// Which of the old columns these expressions read, in order.
-fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
+pub(super) fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
     let mut read: Vec<usize> = columns.flat_map(|column| column.reads.iter().copied()).collect();
     read.sort_unstable();
     read.dedup();
@@ -26,7 +35,15 @@ fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usiz
 }
 
 /// Typed rows of these old columns, named as they are, from parameters numbered on from `first`.
-fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
+pub(super) fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
+    stage_from(rule, columns, first, From::Parameters)
+}
+
+fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from: From<'_>) -> String {
+    if let From::Table(table) = from {
+        let names = columns.iter().map(|column| sql::quote_identifier(&rule.old_columns[*column].name));
+        return format!("select {} from {table}", names.collect::<Vec<_>>().join(", "));
+    }
     if columns.is_empty() {
         return format!("select from pg_catalog.generate_series(1, ${first}::pg_catalog.int8)");
     }
@@ -47,7 +64,7 @@ fn unnest(parameter: usize) -> String {
 }
 
 /// Values of the expressions over staged rows, as `v0`, `v1`, …, and those of the key as `k0`, ….
-fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> String {
+pub(super) fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> String {
     let value = |(at, column): (usize, &&MappedColumn)| format!("({}\n) as v{at}", column.expression);
     let part = |(at, column): (usize, &MappedColumn)| {
         format!("({}\n)::{} as k{at}", column.expression, column.type_name)
@@ -57,14 +74,14 @@ fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> Str
     format!("select {} from ({stage}) as \"old\"", list.join(", "))
 }
 
-fn key_condition(rule: &TableRule, from: &str) -> String {
+pub(super) fn key_condition(rule: &TableRule, from: &str) -> String {
     let equal = |(at, column): (usize, &MappedColumn)| {
         format!("t.{} = {from}.k{at}", sql::quote_identifier(&column.name))
     };
     rule.key.iter().enumerate().map(equal).collect::<Vec<_>>().join(" and ")
 }
 
-fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
+pub(super) fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
     if values.is_empty() {
         // Nothing to change, but that the row is there is still to be seen.
         let column = rule.columns.iter().find(|column| column.updatable).or(rule.columns.first());
@@ -77,11 +94,11 @@ fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
 }
 
 /// Writes new rows.
-pub fn insert(rule: &TableRule) -> Statement {
+pub fn insert(rule: &TableRule, from: From<'_>) -> Statement {
     let columns = columns_read(rule.columns.iter());
     let values: Vec<&MappedColumn> = rule.columns.iter().collect();
     let into = &rule.to.quoted();
-    let staged = stage(rule, &columns, 1);
+    let staged = stage_from(rule, &columns, 1, from);
     let text = if values.is_empty() {
         format!("insert into {into} {staged}")
     } else {
@@ -97,20 +114,52 @@ pub fn insert(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
+/// Whether the old row's values are the new row's, so that their text is all that an INSERT needs.
+pub fn is_plain(rule: &TableRule) -> bool {
+    let is_same = |column: &MappedColumn| match column.reads.as_slice() {
+        [at] => {
+            let old = &rule.old_columns[*at];
+            old.stage_type == column.type_name && column.expression == sql::quote_identifier(&old.name)
+        }
+        _ => false,
+    };
+    !rule.columns.is_empty() && rule.columns.iter().all(is_same)
+}
+
+/// The old columns that a plain rule's columns take, in their order.
+pub fn plain_columns(rule: &TableRule) -> Vec<usize> {
+    rule.columns.iter().flat_map(|column| column.reads.iter().copied()).collect()
+}
+
+/// Takes new rows of a plain rule as text.
+pub fn copy_into(rule: &TableRule) -> String {
+    let names: Vec<String> = rule.columns.iter().map(|column| sql::quote_identifier(&column.name)).collect();
+    format!("copy {} ({}) from stdin", rule.to.quoted(), names.join(", "))
+}
+
 /// Deletes rows by their key.
-pub fn delete(rule: &TableRule) -> Statement {
+pub fn delete(rule: &TableRule, from: From<'_>) -> Statement {
     let columns = columns_read(rule.key.iter());
     let text = format!(
         "delete from {} as t using ({}) as s where {}",
         rule.target(),
-        evaluated(&[], &rule.key, &stage(rule, &columns, 1)),
+        evaluated(&[], &rule.key, &stage_from(rule, &columns, 1, from)),
         key_condition(rule, "s")
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
+/// Deletes all rows of a rule that shares its table with others, by what tells them apart.
+pub fn delete_own(rule: &TableRule) -> String {
+    let equal = |column: &MappedColumn| {
+        format!("t.{} = ({})", sql::quote_identifier(&column.name), column.expression)
+    };
+    let conditions: Vec<String> = rule.constants().map(equal).collect();
+    format!("delete from {} as t where {}", rule.target(), conditions.join(" and "))
+}
+
 /// Columns that an update writes, when those of `rule.old_columns` for which `present` is false are not known.
-fn updated<'a>(
+pub(super) fn updated<'a>(
     rule: &'a TableRule,
     present: &impl Fn(usize) -> bool,
     with_key: bool,
@@ -123,14 +172,14 @@ fn updated<'a>(
 }
 
 /// Updates rows by their key, which does not change; only columns whose inputs are all `present` are written.
-pub fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
+pub fn update(rule: &TableRule, from: From<'_>, present: impl Fn(usize) -> bool) -> Statement {
     let values = updated(rule, &present, false);
     let columns = columns_read(values.iter().copied().chain(&rule.key));
     let text = format!(
         "update {} as t set {} from ({}) as s where {}",
         rule.target(),
         assignments(rule, &values),
-        evaluated(&values, &rule.key, &stage(rule, &columns, 1)),
+        evaluated(&values, &rule.key, &stage_from(rule, &columns, 1, from)),
         key_condition(rule, "s")
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
@@ -184,6 +233,28 @@ pub fn delete_whole(rule: &TableRule) -> Statement {
     Statement { text, takes_count: false, columns: Vec::new(), old_columns }
 }
 
+/// Deletes, for each row that is given, one that equals it as text: as many of equal rows as are given. Reads the table once.
+pub fn delete_wholes(rule: &TableRule, from: From<'_>) -> Statement {
+    let columns = columns_read(rule.columns.iter());
+    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
+    let values: Vec<String> = rule.columns.iter().map(value).collect();
+    let names: Vec<String> =
+        rule.columns.iter().map(|column| format!("x.{}", sql::quote_identifier(&column.name))).collect();
+    let text = format!(
+        "with wanted as materialized (select e.r, pg_catalog.count(*) as n from \
+         (select row({})::text as r from ({}) as \"old\") as e group by e.r), \
+         found as (select x.tableoid as o, x.ctid as c, w.n, pg_catalog.row_number() over (partition by w.r) as k \
+         from wanted as w join {} as x on row({})::text = w.r) \
+         delete from {} as t using found as h where h.k <= h.n and t.tableoid = h.o and t.ctid = h.c",
+        values.join(", "),
+        stage_from(rule, &columns, 1, from),
+        rule.target(),
+        names.join(", "),
+        rule.target()
+    );
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+}
+
 /// Updates one row that equals the old one.
 pub fn update_whole(rule: &TableRule) -> Statement {
     let values = updated(rule, &|_| true, true);
@@ -198,11 +269,20 @@ pub fn update_whole(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns }
 }
 
-/// Reads what would be written, as one JSON object by column, as far as its inputs are `present`.
+/// Reads what would be written, as one JSON object by column, as far as its inputs are `present`; no row where the
+/// condition, as far as it can be told, says that nothing is.
 pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let is_known = |column: &&MappedColumn| column.reads.iter().all(|at| present(*at));
     let values: Vec<&MappedColumn> = rule.columns.iter().filter(is_known).collect();
-    let columns = columns_read(values.iter().copied());
+    let condition = rule.condition.as_ref().filter(|condition| condition.reads.iter().all(|at| present(*at)));
+    let mut columns = columns_read(values.iter().copied());
+    columns.extend(condition.iter().flat_map(|condition| condition.reads.iter().copied()));
+    columns.sort_unstable();
+    columns.dedup();
+    let mut staged = stage(rule, &columns, 1);
+    if let Some(condition) = condition {
+        staged = format!("select * from ({staged}) as \"old\" where ({}\n)", condition.expression);
+    }
     let pair = |(at, column): (usize, &&MappedColumn)| {
         format!("s.v{at}::text as {}", sql::quote_identifier(&column.name))
     };
@@ -210,7 +290,7 @@ pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let text = format!(
         "select pg_catalog.to_jsonb(m.*) from (select {} from ({}) as s) as m",
         list.join(", "),
-        evaluated_or_one(&values, &stage(rule, &columns, 1)),
+        evaluated_or_one(&values, &staged),
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }

@@ -15,7 +15,11 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     let report = outcome.report.as_object().unwrap_or(&empty);
     let steps = report.get("steps").and_then(Value::as_array);
     if let Some(planned) = steps.filter(|steps| steps.iter().any(|step| step.get("actions").is_some())) {
-        return plan_text(planned);
+        let expected = report.get("rehearsal").and_then(|rehearsal| rehearsal.get("pause_ms"));
+        let expected = expected.map(|pause| {
+            format!("A pause of {} is to be expected, as in the last rehearsal.\n", cell("pause_ms", pause))
+        });
+        return plan_text(planned) + &expected.unwrap_or_default();
     }
     let mut told = vec!["steps"];
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
@@ -82,6 +86,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
                 )
             }
         },
+        Command::Cutover | Command::Cutback if report.contains_key("rehearsal") => {
+            format!("Rehearsed, and taken back: a pause of {} is to be expected.", field("pause_ms"))
+        }
         Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
         Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
         Command::Cutover | Command::Cutback => format!(
@@ -91,6 +98,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
             plural(number("late_writes"), "late write")
         ),
         Command::Replay if report.contains_key("lint") => "This becomes of the captured columns.".into(),
+        Command::Replay if report.contains_key("rehearsed") => {
+            format!("All {} that were tried fit on the source.", plural(number("rows"), "row"))
+        }
         Command::Replay if report.contains_key("skipped") && !report.contains_key("transactions") => {
             format!("Gave up {}; {} left.", plural(number("skipped"), "change"), number("quarantined"))
         }
@@ -315,7 +325,8 @@ fn count(value: Option<&Value>) -> u64 {
     }
 }
 
-fn plural(number: u64, noun: &str) -> String {
+/// `1 change`, `2 changes`.
+pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 

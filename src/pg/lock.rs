@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
+use crate::phase::Side;
 use crate::sql::record as sql;
 
 /// First half of the session advisory locks' keys: the letters `pgdt`.
-const CLASS: i32 = 0x7067_6474;
+pub const CLASS: i32 = 0x7067_6474;
 
 /// What a lock is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub enum Key {
 }
 
 impl Key {
-    fn object(self) -> i32 {
+    /// Second half of the lock's key.
+    pub fn object(self) -> i32 {
         self as i32
     }
 }
@@ -32,6 +34,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Held for as long as this lives; the server releases it when the session ends, however it ends.
 pub struct Lock {
     session: Session,
+    backend: i32,
     key: Key,
 }
 
@@ -49,10 +52,11 @@ impl Lock {
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Lock> {
         let mut session = server.connect()?;
+        let backend = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
         let deadline = Instant::now() + budget;
         loop {
             if session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken") {
-                return Ok(Lock { session, key });
+                return Ok(Lock { session, backend, key });
             }
             if Instant::now() >= deadline {
                 return Err(busy(&mut session, key)?);
@@ -62,11 +66,22 @@ impl Lock {
         }
     }
 
+    /// The server process that holds it.
+    pub fn backend(&self) -> i32 {
+        self.backend
+    }
+
+    /// The side on which it is.
+    pub fn side(&self) -> Side {
+        self.session.side
+    }
+
     /// Takes the lock on one side if it is free.
     pub fn try_acquire(server: &Server, key: Key) -> Result<Option<Lock>> {
         let mut session = server.connect()?;
+        let backend = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
         let taken = session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken");
-        Ok(if taken { Some(Lock { session, key }) } else { None })
+        Ok(if taken { Some(Lock { session, backend, key }) } else { None })
     }
 
     /// Fails when the session was lost, and with it the lock.

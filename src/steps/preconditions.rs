@@ -21,6 +21,7 @@ pub const MIRROR: &[Check] = &[
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::trigger_cost,
     servers::target_workers,
     servers::pg_dump,
     privileges::source,
@@ -54,6 +55,7 @@ pub const CUTOVER: &[Check] = &[
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,
+    traffic::source_session_state,
 ];
 
 /// What `restrict` needs.
@@ -64,8 +66,13 @@ pub const REPLAY: &[Check] =
     &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
 /// What `cutback` needs, beside what `replay` does.
-pub const CUTBACK: &[Check] =
-    &[tables::quarantine_is_empty, traffic::roles_named, traffic::target_fence, traffic::router];
+pub const CUTBACK: &[Check] = &[
+    tables::quarantine_is_empty,
+    traffic::roles_named,
+    traffic::target_fence,
+    traffic::router,
+    traffic::target_session_state,
+];
 
 impl Run {
     /// Runs groups of checks; their warnings are told, and any failure refuses the command.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::compare::{self, Comparison};
+use crate::flow::mapping::TableRule;
 use crate::flow::{FlowName, TableName, marker};
 use crate::pattern::Selection;
 use crate::pg::{Session, catalog, record};
@@ -26,21 +27,28 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
     let estimates = catalog::list_tables(run.target())?;
     let live = run.phase() == Phase::Mirrored && !run.plan.is_dry();
     let mut tables = Vec::new();
-    for rule in mapping.pairs() {
+    for rules in mapping.by_target() {
         let chosen =
             |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
-        if !chosen(&rule.from) && !chosen(&rule.to) {
+        if !rules.iter().any(|rule| chosen(&rule.from) || chosen(&rule.to)) {
             continue;
         }
         run.heed_signals()?;
-        let estimate = estimates
-            .iter()
-            .filter(|table| table.schema == rule.from.schema && table.name == rule.from.name)
-            .map(|table| table.rows_estimate)
-            .fold(0.0, f64::max);
+        let rules: Vec<&TableRule> = rules.into_iter().map(AsRef::as_ref).collect();
+        let leads_there = |table: &&catalog::Table| {
+            rules.iter().any(|rule| {
+                let is_it = table.schema == rule.from.schema && table.name == rule.from.name;
+                is_it
+                    || table
+                        .root
+                        .as_ref()
+                        .is_some_and(|(schema, name)| *schema == rule.from.schema && *name == rule.from.name)
+            })
+        };
+        let estimate: f64 = estimates.iter().filter(leads_there).map(|table| table.rows_estimate).sum();
         let (source, target) = run.both();
         let mut settle = |source: &mut _, target: &mut _| settle(live, source, target);
-        tables.push(compare::compare_table(source, target, rule, estimate, &mut settle)?);
+        tables.push(compare::compare_table(source, target, &rules, estimate, &mut settle)?);
     }
     tables.sort_by(|one: &Comparison, other| one.table.cmp(&other.table));
     for table in tables.iter().filter(|table| table.changing > 0) {

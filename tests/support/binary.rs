@@ -52,6 +52,11 @@ impl Running {
         rustix::process::kill_process(pid, signal).expect("the run can be signalled");
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
     /// Waits for its end; its answer.
     pub fn end(mut self) -> Answer {
         let status = wait_for(&mut self.child);

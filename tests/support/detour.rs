@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postgres::NoTls;
 use serde_json::Value;
@@ -13,8 +14,10 @@ use super::haproxy::HaProxy;
 use super::pgbouncer::{self, PgBouncer};
 use super::postgres::{DATABASE, Postgres, Template};
 use super::probe;
+use super::proxy::Proxy;
 use super::scratch::Scratch;
 use super::template;
+use super::wait::until;
 use super::writer::{self, ClientError, Writer};
 
 /// The side that general traffic really uses.
@@ -47,11 +50,22 @@ pub struct Detour {
     pub source: Postgres,
     /// Usable from the outside, to break things.
     pub target: Postgres,
+    proxies: Option<Proxies>,
     sections: Sections,
     answers: Vec<Answer>,
     /// As whom the pooler logs in on the target; its clients' own role when there is none.
     forced_role: Option<String>,
     scratch: Scratch,
+}
+
+/// Proxies between pgdetour and what it talks to; the traffic and the mirror do not go through them.
+pub struct Proxies {
+    /// Before the source.
+    pub source: Proxy,
+    /// Before the target.
+    pub target: Proxy,
+    /// Before the pooler's console.
+    pub pooler: Proxy,
 }
 
 #[derive(Clone)]
@@ -87,6 +101,7 @@ impl Detour {
             balancer: None,
             source,
             target,
+            proxies: None,
             sections,
             answers: Vec::new(),
             forced_role: None,
@@ -173,6 +188,14 @@ impl Detour {
         self
     }
 
+    /// Replaces a text in the sections that were added.
+    pub fn reconfigured(mut self, from: &str, to: &str) -> Detour {
+        assert!(self.sections.more.contains(from), "the configuration does not have {from}");
+        self.sections.more = self.sections.more.replace(from, to);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the source is reached.
     pub fn source_is(mut self, conninfo: &str) -> Detour {
         self.sections.source = format!("conninfo = \"{conninfo}\"");
@@ -192,6 +215,52 @@ impl Detour {
         self.sections.target = format!("conninfo = \"{conninfo}\"");
         self.write_configuration();
         self
+    }
+
+    /// Puts a proxy between pgdetour and each of source, target and pooler, to break the network there.
+    pub fn through_proxies(mut self) -> Detour {
+        let proxies = Proxies {
+            source: Proxy::start(self.source.port()),
+            target: Proxy::start(self.target.port()),
+            pooler: Proxy::start(self.pooler.port()),
+        };
+        let through = |server: &Postgres, proxy: &Proxy| {
+            let port = format!("port={}", server.port());
+            server.conninfo("dba").replace(&port, &format!("port={}", proxy.port()))
+        };
+        self.sections.source = format!("conninfo = \"{}\"", through(&self.source, &proxies.source));
+        self.sections.target = format!(
+            "conninfo = \"{}\"\nsource_conninfo = \"{}\"",
+            through(&self.target, &proxies.target),
+            self.source.conninfo("dba")
+        );
+        self.proxies = Some(proxies);
+        self.write_configuration();
+        self
+    }
+
+    /// The proxies of [`Self::through_proxies`].
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the detour goes through proxies")
+    }
+
+    /// Starts a command that waits at `fault`, such as `before:hold clients`; returns when it waits there, or has ended.
+    pub fn start_until(&self, command: &str, arguments: &[&str], fault: &str) -> Waiting {
+        let file = self.scratch.path().join("waiting");
+        let _ = std::fs::remove_file(&file);
+        let path = file.to_str().expect("temporary paths are UTF-8").to_owned();
+        let environment = [("PGDETOUR_FAULT", fault), ("PGDETOUR_FAULT_FILE", &path)];
+        let mut run = binary::start(&self.arguments(command, arguments), &environment);
+        until(&format!("{command} is at {fault}"), Duration::from_secs(90), || {
+            (file.exists() || run.has_ended()).then_some(())
+        });
+        Waiting { run, file }
+    }
+
+    /// Keeps the answer of a run that was started.
+    pub fn keep(&mut self, answer: Answer) -> &Answer {
+        self.answers.push(answer);
+        self.last()
     }
 
     /// Starts the application.
@@ -408,6 +477,11 @@ impl Detour {
         self
     }
 
+    /// How the application connects, for programs.
+    pub fn application_conninfo(&self) -> String {
+        self.entrance()
+    }
+
     /// How the application connects.
     fn entrance(&self) -> String {
         match &self.balancer {
@@ -467,11 +541,20 @@ impl Detour {
         std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
     }
 
+    fn console_conninfo(&self) -> String {
+        let direct = self.pooler.console_conninfo();
+        match &self.proxies {
+            Some(proxies) => direct
+                .replace(&format!("port={}", self.pooler.port()), &format!("port={}", proxies.pooler.port())),
+            None => direct,
+        }
+    }
+
     fn pooler_section(&self) -> String {
         format!(
             "[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"{}\"\n\
              database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
-            self.pooler.console_conninfo(),
+            self.console_conninfo(),
             self.pooler.databases_file().display(),
             self.forced_role
                 .iter()
@@ -509,6 +592,30 @@ impl Drop for Detour {
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();
         let _ = std::fs::write(kept.join("runs.txt"), runs.join("\n\n"));
         eprintln!("logs and all runs are kept in {}", kept.display());
+    }
+}
+
+/// A run that waits at a step.
+pub struct Waiting {
+    run: binary::Running,
+    file: PathBuf,
+}
+
+impl Waiting {
+    /// Whether it waits; if not, it has ended by itself.
+    pub fn is_there(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.run.signal(signal);
+    }
+
+    /// Lets it go on to its end.
+    pub fn go_on(self) -> Answer {
+        let _ = std::fs::remove_file(&self.file);
+        self.run.end()
     }
 }
 

@@ -108,6 +108,27 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// What sessions on the source hold that does not move with them.
+pub fn source_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Source)
+}
+
+/// What sessions on the target hold that does not move with them.
+pub fn target_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Target)
+}
+
+fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let roles = run.config.general_roles(side);
+    for (kind, holders, example) in sessions::list_state(run.session(side), &roles)? {
+        let message =
+            format!("general roles hold {kind} there ({holders}, such as {example}), which do not move");
+        let hint = "See that the application takes them anew on its next connection.";
+        checked.warn("session_state", side.name(), message, hint);
+    }
+    Ok(())
+}
+
 /// What general roles have open can be ended.
 pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
