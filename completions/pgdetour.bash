@@ -113,12 +113,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__check)
-            opts="-c -y -q -v -h -V --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --grants --role --side --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --role)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --side)
+                    COMPREPLY=($(compgen -W "source target" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -277,7 +285,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__mirror)
-            opts="-j -c -y -q -v -h -V --jobs --follow --stop --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-j -t -c -y -q -v -h -V --jobs --follow --stop --table --again --max-rate --max-load --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -288,6 +296,22 @@ _pgdetour() {
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-load)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -391,12 +415,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__status)
-            opts="-c -y -q -v -h -V --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-w -c -y -q -v -h -V --watch --interval --check --format --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text prometheus" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

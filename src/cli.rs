@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{Lag, parse_duration, parse_lag, parse_size};
+use super::units::{Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_size};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -100,10 +100,15 @@ pub enum Commands {
     /// Check every precondition of every later step; changes nothing
     #[command(
         long_about = "Checks every precondition of every later step, on both servers and the router, and shows \
-            all findings of one run. It changes nothing.",
-        after_long_help = examples("  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'")
+            all findings of one run, each with what mends it. It changes nothing.\n\n\
+            With --grants it checks nothing, and writes the SQL that gives a role of its own, which is no superuser, \
+            what the configured trip needs on each side.",
+        after_long_help = examples(
+            "  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'\n  \
+             pgdetour check --grants --role detour --side source | psql -h db1 -d shop -U postgres"
+        )
     )]
-    Check,
+    Check(CheckOptions),
     /// Copy the source to the target and keep the copy current
     #[command(
         long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
@@ -112,7 +117,8 @@ pub enum Commands {
             or run it again now and then, which catches up and ends. Interrupted, it goes on where it was when it is \
             run again.",
         after_long_help = examples(
-            "  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow\n  pgdetour mirror --stop"
+            "  pgdetour mirror\n  pgdetour mirror --jobs 8 --max-rate 50MB/s --max-load active=40,standby-lag=10s\n  \
+             pgdetour mirror --follow\n  pgdetour mirror --stop\n  pgdetour mirror --table public.orders --again"
         )
     )]
     Mirror(MirrorOptions),
@@ -175,10 +181,17 @@ pub enum Commands {
     /// Show where the detour is, who serves, and what may be run next
     #[command(
         long_about = "Shows where the detour is, who serves, how far each flow is, and what may be run next. It takes \
-            no lock and works with either side down.",
-        after_long_help = examples("  pgdetour status\n  pgdetour status --json | jq -r .phase")
+            no lock and works with either side down.\n\n\
+            With --check the exit code is for monitoring: 0 when all is well, 3 when somebody should act before it is \
+            not, 8 when clients are not served as they should be or changes are lost; what it is, is told on standard \
+            error. With --watch a signal is the normal end, with exit code 0.",
+        after_long_help = examples(
+            "  pgdetour status\n  pgdetour status --json | jq -r .phase\n  pgdetour status --watch --interval 5s\n  \
+             pgdetour status --check --quiet\n  \
+             pgdetour status --format prometheus > pgdetour.prom.new && mv pgdetour.prom.new pgdetour.prom"
+        )
     )]
-    Status,
+    Status(StatusOptions),
     /// Remove every object that pgdetour made
     #[command(
         long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort: the \
@@ -191,6 +204,29 @@ pub enum Commands {
     Clean(CleanOptions),
 }
 
+/// Options of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckOptions {
+    /// Write the SQL that gives a role what the trip needs, instead of checking
+    #[arg(long)]
+    pub grants: bool,
+    /// The role, when it is not the one that connects; it need not exist yet
+    #[arg(long, value_name = "NAME", requires = "grants")]
+    pub role: Option<String>,
+    /// Only for one side
+    #[arg(long, value_name = "SIDE", requires = "grants")]
+    pub side: Option<SideName>,
+}
+
+/// A side, as an option names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SideName {
+    /// The database that is to be maintained
+    Source,
+    /// The one that serves meanwhile
+    Target,
+}
+
 /// Options of `mirror`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MirrorOptions {
@@ -201,8 +237,21 @@ pub struct MirrorOptions {
     #[arg(long)]
     pub follow: bool,
     /// End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there
-    #[arg(long, conflicts_with_all = ["follow", "jobs"])]
+    #[arg(long, conflicts_with_all = ["follow", "jobs", "tables", "max_rate", "max_load"])]
     pub stop: bool,
+    /// With --again: copy only tables that match, as psql's \d takes it; may be given more than once
+    #[arg(short, long = "table", value_name = "PATTERN", requires = "again")]
+    pub tables: Vec<String>,
+    /// Copy the tables of --table anew, in a mirror that stands
+    #[arg(long, requires = "tables")]
+    pub again: bool,
+    /// Read the source no faster than this while copying, such as 50MB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub max_rate: Option<u64>,
+    /// Pause the copy while the source is busier than this: active=N sessions that run something, standby-lag=DURATION of
+    /// any of its standbys, or both with a comma between them
+    #[arg(long, value_name = "LOAD", value_parser = parse_load)]
+    pub max_load: Option<MaxLoad>,
 }
 
 /// Options of `restrict`.
@@ -308,6 +357,32 @@ pub struct VerifyOptions {
     /// Compare only tables that match, as psql's \d takes it; may be given more than once
     #[arg(short, long = "table", value_name = "PATTERN")]
     pub tables: Vec<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusOptions {
+    /// Show it again and again until interrupted
+    #[arg(short, long, conflicts_with_all = ["json", "check", "format"])]
+    pub watch: bool,
+    /// How long to wait between two looks
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_duration)]
+    pub interval: Duration,
+    /// Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost
+    #[arg(long)]
+    pub check: bool,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: StatusFormat,
+}
+
+/// How `status` writes what it has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatusFormat {
+    /// For people
+    Text,
+    /// Metrics for a textfile collector
+    Prometheus,
 }
 
 /// Options of `clean`.

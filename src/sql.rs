@@ -23,8 +23,13 @@ impl Sql {
                 ]
             })
             .collect();
+        // A name with a line feed in it would end the comment on top, which speaks of the variables, too.
+        let mut rest = self.text;
+        while rest.starts_with("--") {
+            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+        }
         // In one pass, so that a value that looks like a variable stays as it is.
-        let (mut filled, mut rest) = (String::new(), self.text);
+        let mut filled = String::new();
         while let Some(at) = rest.find(':') {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
@@ -117,18 +122,22 @@ statements! {
         LIST_ABILITIES = "list_abilities",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
+        LIST_EXTENSIONS = "list_extensions",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NOT_OWNED = "list_not_owned",
+        LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
         LIST_STALE_TABLES = "list_stale_tables",
         LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
+        LIST_TABLE_OWNERS = "list_table_owners",
         LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
         READ_DATABASE = "read_database",
+        READ_DATABASE_OWNER = "read_database_owner",
         READ_EMPTINESS = "read_emptiness",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
@@ -175,6 +184,7 @@ statements! {
         LIST_KNOWN_TYPES = "list_known_types",
         LIST_PARTITION_CONSTRAINTS = "list_partition_constraints",
         LIST_POST_DATA = "list_post_data",
+        LIST_REFERENCED_TABLES = "list_referenced_tables",
         LIST_PUBLICATION_TABLES = "list_publication_tables",
         LIST_QUARANTINED = "list_quarantined",
         LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
@@ -184,19 +194,24 @@ statements! {
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
         LOCK_APPLIER = "lock_applier",
+        READ_APPLIED_ORIGIN = "read_applied_origin",
         READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
+        READ_LOAD = "read_load",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
         READ_SEQUENCES = "read_sequences",
         READ_SLOT_USE = "read_slot_use",
+        READ_WAL_RATE = "read_wal_rate",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
+        REPEAT_TABLE_COPIES = "repeat_table_copies",
         SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
+        UPDATE_FINGERPRINTS = "update_fingerprints",
         UPDATE_QUARANTINED = "update_quarantined",
         WRITE_MARKER = "write_marker",
     }

@@ -6,6 +6,7 @@ mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+pub mod behind;
 pub mod bound;
 mod carried;
 pub mod change;

@@ -122,6 +122,14 @@ pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<
     }))
 }
 
+/// Up to where, on the publisher, it has applied; none when it has applied nothing yet.
+pub fn read_applied(subscriber: &mut Session, name: &str) -> Result<Option<PgLsn>> {
+    let row = subscriber
+        .query_opt(&sql::flow::READ_APPLIED_ORIGIN, &[&name])
+        .doing(|| format!("read how far subscription \"{name}\" is"))?;
+    Ok(row.and_then(|row| row.get("applied")))
+}
+
 /// Lets it apply. Changes nothing if it does already.
 pub fn enable_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
     if find_subscription(subscriber, name)?.is_some_and(|subscription| subscription.enabled) {

@@ -21,10 +21,17 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
         });
         return plan_text(planned) + &expected.unwrap_or_default();
     }
+    // SQL for psql: nothing but it.
+    if let Some(grants) = report.get("grants").and_then(Value::as_array) {
+        let texts: Vec<&str> = grants.iter().filter_map(|grants| grants.get("sql")?.as_str()).collect();
+        return texts.join("\n");
+    }
     let mut told = vec!["steps"];
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
-    if !failed && (asked_for || !quiet) {
+    // The state is the answer, also when it is a bad one.
+    let is_answer = !failed || (outcome.command == Some(Command::Status) && !report.is_empty());
+    if is_answer && (asked_for || !quiet) {
         text = sentence(outcome, report);
         text.push('\n');
         told.extend(told_by_sentence(outcome));
@@ -134,6 +141,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
 fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
     match outcome.command {
         Some(Command::Status) => &["phase", "serving", "next"],
+        Some(Command::Check) => &["phase", "next"],
         Some(Command::Verify) => &["equal"],
         Some(Command::Restrict) => &["side"],
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],

@@ -90,22 +90,27 @@ impl Lock {
     }
 }
 
-/// Whether somebody holds the lock on the session's side.
-pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
-    Ok(session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?.is_some())
-}
-
-fn busy(session: &mut Session, key: Key) -> Result<Error> {
-    let holder = match session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])? {
-        Some(row) => format!(
+/// Who holds the lock in the session's database; none when nobody does. Takes nothing.
+pub fn find_holder(session: &mut Session, key: Key) -> Result<Option<String>> {
+    let row = session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?;
+    Ok(row.map(|row| {
+        format!(
             "process {} \"{}\" of role \"{}\" from {}, connected since {}",
             row.get::<_, i32>("pid"),
             row.get::<_, &str>("application_name"),
             row.get::<_, &str>("role"),
             row.get::<_, &str>("address"),
             row.get::<_, &str>("since"),
-        ),
-        None => "a session that has just ended".to_owned(),
-    };
+        )
+    }))
+}
+
+/// Whether somebody holds the lock on the session's side.
+pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
+    Ok(find_holder(session, key)?.is_some())
+}
+
+fn busy(session: &mut Session, key: Key) -> Result<Error> {
+    let holder = find_holder(session, key)?.unwrap_or_else(|| "a session that has just ended".to_owned());
     Ok(Error::Busy { on: session.side.name().to_owned(), holder })
 }

@@ -9,6 +9,7 @@ pub mod cutback;
 pub mod cutover;
 mod facts;
 mod fault;
+mod grants;
 mod mapping_rehearsal;
 pub mod mirror;
 mod names;
@@ -52,7 +53,7 @@ pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
-#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
@@ -73,6 +74,8 @@ pub struct Run {
     flow_lock: Option<Lock>,
     /// Who is to carry the mirror.
     choice: Choice,
+    /// How fast a copy may read the source.
+    copy_limits: mirror::Limits,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -108,6 +111,8 @@ pub struct Run {
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
+    /// The result was shown already, and is not to be shown at the end.
+    shown: bool,
 }
 
 /// How long one named step took.
@@ -154,6 +159,7 @@ impl Run {
             locks: Vec::new(),
             flow_lock: None,
             choice,
+            copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
             warnings: Vec::new(),
@@ -176,6 +182,7 @@ impl Run {
             report: None,
             record_read: false,
             reported: None,
+            shown: false,
         })
     }
 

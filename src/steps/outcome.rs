@@ -35,6 +35,7 @@ impl Run {
             serving: knows_phase.then_some(serving),
             warnings: self.warnings,
             report,
+            shown: self.shown,
         };
         (outcome, error)
     }

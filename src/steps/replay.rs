@@ -1,6 +1,7 @@
 //! Applies the changes captured on the target to the source, through the mapping.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -151,16 +152,17 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 /// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.
 fn describe(progress: &Progress) -> String {
     let mut text = format!("{} applied", plural(progress.changes, "change"));
+    // Writing to a string cannot fail.
     if let Some(rates) = progress.rates {
-        text.push_str(&format!(", {}/s", bytes(rates.applied)));
+        let _ = write!(text, ", {}/s", bytes(rates.applied));
     }
-    text.push_str(&format!("; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time)));
+    let _ = write!(text, "; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time));
     match progress.rates {
         Some(Rates { catches_up_in: None, .. }) => {
             text.push_str(", and falling behind: more is written than is applied");
         }
         Some(Rates { catches_up_in: Some(time), .. }) if !time.is_zero() => {
-            text.push_str(&format!(", caught up in {}", duration(time)));
+            let _ = write!(text, ", caught up in {}", duration(time));
         }
         _ => {}
     }

@@ -72,6 +72,8 @@ pub struct Proxies {
 struct Sections {
     source: String,
     target: String,
+    /// In place of the pooler's or the balancer's.
+    router: Option<String>,
     more: String,
 }
 
@@ -91,8 +93,9 @@ impl Detour {
              grant select, insert on public.probe to shop_app",
         );
         let sections = Sections {
-            source: format!("conninfo = \"{}\"", source.conninfo("dba")),
-            target: format!("conninfo = \"{}\"", target.conninfo("dba")),
+            source: format!("conninfo = {}", quoted(&source.conninfo("dba"))),
+            target: format!("conninfo = {}", quoted(&target.conninfo("dba"))),
+            router: None,
             more: String::new(),
         };
         let detour = Detour {
@@ -196,23 +199,38 @@ impl Detour {
         self
     }
 
-    /// Replaces how the source is reached.
-    pub fn source_is(mut self, conninfo: &str) -> Detour {
-        self.sections.source = format!("conninfo = \"{conninfo}\"");
+    /// Replaces the sections that were added to the configuration file.
+    pub fn configured_anew(mut self, sections: &str) -> Detour {
+        sections.clone_into(&mut self.sections.more);
         self.write_configuration();
         self
     }
 
-    /// How the target's server reaches the source.
-    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
-        self.sections.target = format!("{}\nsource_conninfo = \"{conninfo}\"", self.sections.target);
+    /// Replaces how the source is reached.
+    pub fn source_is(mut self, conninfo: &str) -> Detour {
+        self.sections.source = format!("conninfo = {}", quoted(conninfo));
         self.write_configuration();
         self
     }
 
     /// Replaces how the target is reached.
     pub fn target_is(mut self, conninfo: &str) -> Detour {
-        self.sections.target = format!("conninfo = \"{conninfo}\"");
+        self.sections.target = format!("conninfo = {}", quoted(conninfo));
+        self.write_configuration();
+        self
+    }
+
+    /// Replaces how the target's server reaches the source.
+    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
+        let before = self.sections.target.lines().next().unwrap_or_default().to_owned();
+        self.sections.target = format!("{before}\nsource_conninfo = {}", quoted(conninfo));
+        self.write_configuration();
+        self
+    }
+
+    /// Replaces `[router]` and what belongs to it.
+    pub fn routed(mut self, section: &str) -> Detour {
+        self.sections.router = Some(section.to_owned());
         self.write_configuration();
         self
     }
@@ -318,6 +336,11 @@ impl Detour {
     /// The latest answer.
     pub fn last(&self) -> &Answer {
         self.answers.last().expect("a command was run")
+    }
+
+    /// Everything that all runs until now have written.
+    pub fn all_said(&self) -> String {
+        self.answers.iter().map(Answer::describe).collect::<Vec<_>>().join("\n")
     }
 
     /// The latest answer to this command.
@@ -527,13 +550,14 @@ impl Detour {
     }
 
     fn write_configuration(&self) {
-        let Sections { source, target, more } = &self.sections;
-        let (traffic, router) = match &self.balancer {
+        let Sections { source, target, router, more } = &self.sections;
+        let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
                 (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
             }
             None => (String::new(), self.pooler_section()),
         };
+        let router = router.as_ref().unwrap_or(&of_program);
         let text = format!(
             "[source]\n{source}\n\n[target]\n{target}\n\n\
              [traffic]\nroles = [\"shop_app\"]\n{traffic}\n\n{router}\n\n{more}"
@@ -560,6 +584,13 @@ impl Detour {
                 .iter()
                 .fold(pgbouncer::entry(self.target.port()), |entry, role| format!("{entry} user={role}")),
         )
+    }
+
+    /// Runs a command as a person does, for text instead of a document.
+    pub fn as_text(&self, command: &str, arguments: &[&str]) -> std::process::Output {
+        let mut process = binary::command(env!("CARGO_BIN_EXE_pgdetour"));
+        process.arg(command).arg("--config").arg(self.configuration()).args(arguments);
+        process.output().expect("the binary can be started")
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
@@ -677,6 +708,11 @@ impl Run {
         detour.answers.push(answer);
         detour
     }
+}
+
+/// A string of the configuration file; JSON's escapes are TOML's, too.
+pub fn quoted(text: &str) -> String {
+    serde_json::json!(text).to_string()
 }
 
 fn logs_directory() -> PathBuf {

@@ -1,6 +1,6 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use super::post_data::{self, PostStatement, Sorter};
@@ -10,6 +10,7 @@ use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, fit};
 use crate::pg::{Server, Session};
+use crate::sql;
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
@@ -24,17 +25,48 @@ pub fn load(
     let mut source = publisher.connect()?;
     let mut abilities = fit::list_abilities(subscriber)?;
     abilities.absent = list_absent(&mut source, tables)?;
+    // Before the dump: a change in between is seen as one, at worst where there is none.
+    let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
     let mut views = objects::list_materialized_views(&mut source)?;
     views.retain(|view| !abilities.absent.contains(view));
-    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, stop)?;
+    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
     subscriber.atomically(|subscriber| {
         run_entries(subscriber, &schema.pre_data)?;
-        record::insert_tables(subscriber, tables)?;
+        record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     })?;
     Ok((statements, schema.warnings))
+}
+
+/// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made.
+pub fn load_added(
+    publisher: &Server,
+    subscriber: &mut Session,
+    tables: &[Table],
+    added: &[Table],
+    stop: &AtomicBool,
+) -> Result<Vec<String>> {
+    let mut source = publisher.connect()?;
+    let mut abilities = fit::list_abilities(subscriber)?;
+    abilities.absent = list_absent(&mut source, tables)?;
+    let fingerprints = objects::fingerprint_tables(&mut source, added)?;
+    let constraints = objects::list_constraint_indexes(&mut source)?;
+    let only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &only, stop)?;
+    let statements = Sorter::new(added, constraints).sort(&schema.post_data, &[]);
+    let schemas: BTreeSet<&String> = added.iter().map(|table| &table.schema).collect();
+    subscriber.atomically(|subscriber| {
+        for schema in schemas {
+            let name = sql::quote_identifier(schema);
+            subscriber.change_script(&format!("create schema if not exists {name}"))?;
+        }
+        run_entries(subscriber, &schema.pre_data)?;
+        record::insert_tables(subscriber, added, &fingerprints)?;
+        post_data::insert(subscriber, &statements)
+    })?;
+    Ok(schema.warnings)
 }
 
 /// Tables that were not selected, and the views that read them.

@@ -2,10 +2,11 @@
 
 use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
+use crate::flow::copy;
 use crate::flow::mapping::Mapping;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
-use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
+use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
@@ -140,6 +141,56 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
             }
             Some(_) => {}
         }
+    }
+    Ok(())
+}
+
+/// The source's tables are still those that were, or are being, copied. A change that was made on the target too is
+/// noted as the new state.
+pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let copies = copy::list_table_copies(run.target())?;
+    let selection = run.config.mirror.selection()?;
+    let known: Vec<(Name, String)> =
+        copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<Name> = known.iter().map(|(name, _)| name.clone()).collect();
+    let found = fingerprint_named(run.source(), &names)?;
+    let differing: Vec<Name> = known
+        .into_iter()
+        .filter(|(name, fingerprint)| found.get(name) != Some(fingerprint))
+        .map(|(name, _)| name)
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let images = fingerprint_named(run.target(), &differing)?;
+    let mut adopted = Vec::new();
+    for name in differing {
+        let table = format!("{}.{}", name.0, name.1);
+        match found.get(&name) {
+            Some(fingerprint) if images.get(&name) == Some(fingerprint) => {
+                adopted.push((name, fingerprint.clone()));
+            }
+            Some(_) => checked.fail(
+                "schema",
+                &table,
+                format!("table \"{table}\" was changed on the source since its copy was made"),
+                "Make the same change on the target, then run the same command again; or run pgdetour clean and \
+                 mirror again.",
+            ),
+            None if selection.matches(&name.0, &name.1) => checked.fail(
+                "schema",
+                &table,
+                format!("table \"{table}\" is not on the source any more"),
+                "Add it to mirror.exclude and run the same command again; its copy stays on the target.",
+            ),
+            None => {}
+        }
+    }
+    if !adopted.is_empty() {
+        copy::update_fingerprints(run.target(), &adopted)?;
     }
     Ok(())
 }

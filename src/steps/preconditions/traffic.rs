@@ -96,15 +96,6 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "admin_networks has no effect: this kind of router cannot tell clients by their network";
         checked.warn("admin_networks", "traffic.admin_networks", message, hint);
     }
-    if run.config.router.kind == RouterKind::None {
-        let hint = "Point your clients at the other side yourself while the command waits for you.";
-        checked.warn(
-            "router",
-            "router.kind",
-            "no router is configured: clients are not moved by pgdetour",
-            hint,
-        );
-    }
     Ok(())
 }
 
@@ -133,5 +124,12 @@ fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()>
 pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
     checked.append(sessions::check(run.source(), &roles)?);
+    Ok(())
+}
+
+/// What general roles have open on the target can be ended.
+pub fn target_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    checked.append(sessions::check(run.target(), &roles)?);
     Ok(())
 }
