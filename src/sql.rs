@@ -149,6 +149,7 @@ statements! {
         LIST_ADMITTED_ROLES = "list_admitted_roles",
         LIST_BEREFT_ROLES = "list_bereft_roles",
         LIST_CONNECT_GRANTS = "list_connect_grants",
+        LIST_PORTS = "list_ports",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
         LIST_SESSION_STATE = "list_session_state",

@@ -27,3 +27,4 @@ mod restrict;
 mod restrict_paths;
 mod status;
 mod support;
+mod switch;

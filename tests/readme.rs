@@ -58,7 +58,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
     }
     let steps = [
         "check", "mirror", "verify", "restrict", "restrict", "restrict", "cutover", "replay", "replay",
-        "replay", "cutback", "clean",
+        "cutback", "clean",
     ];
     let first_words = |command: &String| command.split_whitespace().nth(1).map(str::to_owned);
     assert_eq!(commands.iter().filter_map(first_words).collect::<Vec<_>>(), steps);

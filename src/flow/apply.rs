@@ -127,9 +127,14 @@ impl Applier {
         let mut session = subscriber.connect()?;
         let on = subscriber.side.name();
         // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
+        // Pages of rows that are written now are read anyway, and neighbours change together: else the planner would rather
+        // read all of a table for each batch than some of it by its index.
         session
             .client()
-            .batch_execute("set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'")
+            .batch_execute(
+                "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
+                 set random_page_cost = 1.1",
+            )
             .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
         let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
             Ok(()) => true,

@@ -90,8 +90,9 @@ pub struct Progress {
     pub applied_lsn: u64,
     /// WAL behind it on the publisher, in bytes; that of other databases counts.
     pub lag_bytes: u64,
-    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied.
-    pub lag_time: Duration,
+    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied, none
+    /// before that can be told.
+    pub lag_time: Option<Duration>,
     /// How fast it goes, once that can be told.
     pub rates: Option<Rates>,
 }
@@ -120,8 +121,8 @@ pub struct Applied {
     pub replica_role: bool,
     /// How long the run took.
     pub time: Duration,
-    /// How far behind it was in the end, in time.
-    pub lag_time: Duration,
+    /// How far behind it was in the end, in time, where that can be told.
+    pub lag_time: Option<Duration>,
     /// How fast it went lately; none for a run that was too short to tell.
     pub rates: Option<Rates>,
 }
@@ -140,7 +141,7 @@ impl Applied {
             reached: true,
             replica_role: true,
             time: Duration::ZERO,
-            lag_time: Duration::ZERO,
+            lag_time: Some(Duration::ZERO),
             rates: None,
         }
     }
@@ -364,10 +365,13 @@ impl<'a> Run<'a> {
         self.progress.applied_lsn = position.into();
         self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
         let waiting = !self.batch.is_empty() || self.open.is_some() || !self.drained;
-        let since = if waiting { self.applied_time.or(self.read_time) } else { None };
         let now = self.clock + self.began.elapsed().as_micros() as i64;
-        self.progress.lag_time =
-            since.map_or(Duration::ZERO, |since| Duration::from_micros((now - since).max(0) as u64));
+        self.progress.lag_time = if waiting {
+            let since = self.applied_time.or(self.read_time);
+            since.map(|since| Duration::from_micros((now - since).max(0) as u64))
+        } else {
+            Some(Duration::ZERO)
+        };
         self.pace.note(Sample {
             at: self.began.elapsed(),
             applied: position.into(),
@@ -381,11 +385,7 @@ impl<'a> Run<'a> {
     fn is_within(&self, most: Lag) -> bool {
         match most {
             Lag::Bytes(bytes) => self.progress.lag_bytes <= bytes,
-            // Before the first transaction is read, how old it is can't be told.
-            Lag::Time(time) => {
-                let known = self.drained || self.applied_time.or(self.read_time).is_some();
-                known && self.progress.lag_time <= time
-            }
+            Lag::Time(time) => self.progress.lag_time.is_some_and(|lag| lag <= time),
         }
     }
 

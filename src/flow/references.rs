@@ -1,7 +1,7 @@
 //! Foreign keys of the subscriber, checked set by set: where triggers do not fire, nothing else would see a row whose parent
 //! the maintenance took away.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::types::PgLsn;
 
@@ -52,6 +52,8 @@ pub(super) struct References {
     to: HashMap<TableName, Vec<ForeignKey>>,
     /// What is applied is a part of a transaction: its rest may bring the parent of a row, or take away the rows of a parent.
     pub(super) is_part: bool,
+    /// Tables from which its rest may take rows; `None`: any.
+    pub(super) touched: Option<HashSet<TableName>>,
     /// To be looked at when the transaction is complete.
     pending: BTreeMap<String, ForeignKey>,
 }
@@ -156,7 +158,9 @@ impl Applier {
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
         };
         let target = &rule.rule.to;
-        let References { of, to, is_part, pending } = references;
+        let References { of, to, is_part, touched, pending } = references;
+        let may_follow =
+            |key: &ForeignKey| touched.as_ref().is_none_or(|touched| touched.contains(&key.table));
         let mut postpone = |key: &ForeignKey| {
             pending.entry(format!("{} {}", key.table, key.name)).or_insert_with(|| key.clone());
         };
@@ -168,7 +172,7 @@ impl Applier {
             }
         }
         for key in to.get(target).into_iter().flatten().filter(|_| !removed.is_empty()) {
-            if *is_part {
+            if *is_part && may_follow(key) {
                 postpone(key);
             } else if let Some(question) = key.find_bereft(&rule.rule)
                 && self.finds(rule, &question, removed)?

@@ -1,12 +1,15 @@
 //! Changes applied as far as they fit: what does not is set aside, and so is what comes later for the same row.
 
+use std::collections::HashSet;
+
 use postgres::types::PgLsn;
 
 use super::apply::{Applier, LONGEST_RUN};
 use super::batch::{self, Planned, Step, Transaction, Work};
 use super::bound::Bound;
-use super::change::Value;
+use super::change::{RowChange, Value};
 use super::conflict::{self, Misfit};
+use super::mapping::TableName;
 use super::quarantine::{self, Entry, Quarantine};
 use super::statement;
 use crate::error::Result;
@@ -46,6 +49,15 @@ fn middle(items: &[Item<'_>]) -> usize {
         (None, Some(after)) => after,
         (None, None) => half,
     }
+}
+
+/// Tables of the subscriber whose rows these changes take away, or change.
+fn touched(items: &[Item<'_>]) -> HashSet<TableName> {
+    let tables = items.iter().filter_map(|item| match item.work {
+        Work::Row { change: RowChange::Insert { .. }, .. } | Work::Truncate { .. } => None,
+        Work::Row { table, .. } => Some(table),
+    });
+    tables.flat_map(|table| &table.rules).map(|rule| rule.rule.to.clone()).collect()
 }
 
 impl Applier {
@@ -106,12 +118,18 @@ impl Applier {
                     drop((plan, work, fit, held));
                     let (first, second) = items.split_at(middle(items));
                     // Cut within a transaction, neither half is what the foreign keys hold for.
-                    self.references.is_part |= first.last().map(|item| item.transaction)
+                    let is_cut = first.last().map(|item| item.transaction)
                         == second.first().map(|item| item.transaction);
-                    let before = self.references.is_part;
-                    self.settle_rows(first)?;
-                    self.references.is_part = before;
-                    return self.settle_rows(second);
+                    if !is_cut || self.references.is_part {
+                        self.settle_rows(first)?;
+                        return self.settle_rows(second);
+                    }
+                    self.references.is_part = true;
+                    self.references.touched = Some(touched(items));
+                    let settled = self.settle_rows(first).and_then(|()| self.settle_rows(second));
+                    self.references.is_part = false;
+                    self.references.touched = None;
+                    return settled;
                 }
                 if !is_done {
                     let item = items[0];

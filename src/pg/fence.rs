@@ -233,7 +233,7 @@ pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
             checked.fail("general_role", &object, "it is the role that pgdetour connects as", hint);
         }
         if row.get("owner") {
-            checked.warn(
+            checked.fail(
                 "general_role",
                 &object,
                 format!("it owns database {database}, and could let itself in again from another database"),

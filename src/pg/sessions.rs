@@ -73,6 +73,20 @@ pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<Gene
     Ok(sessions.collect())
 }
 
+/// Ends the sessions of `roles` that have a transaction open; how many there were.
+pub fn end_transactions(session: &mut Session, roles: &[String]) -> Result<u64> {
+    let rows = session
+        .query(&sql::fence::END_SESSIONS, &[&roles, &true])
+        .doing(|| format!("end transactions of {}", roles.join(", ")))?;
+    Ok(rows.iter().filter(|row| !row.get::<_, bool>("idle")).count() as u64)
+}
+
+/// Address and port of the client of each session of `roles` in this database, with its pid; sockets of the host left out.
+pub fn list_ports(session: &mut Session, roles: &[String]) -> Result<Vec<(i32, String, i32)>> {
+    let rows = session.query(&sql::fence::LIST_PORTS, &[&roles])?;
+    Ok(rows.iter().map(|row| (row.get("pid"), row.get("address"), row.get("port"))).collect())
+}
+
 /// What sessions of `roles` hold that is lost when they move: its kind, how many, and one of them.
 pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String, i64, String)>> {
     let rows = session.query(&sql::fence::LIST_SESSION_STATE, &[&roles])?;

@@ -83,6 +83,11 @@ pub trait Router: Send {
 
     /// Number of clients connected through it.
     fn clients(&mut self) -> Result<u64>;
+
+    /// Local port of each of its connections to servers; none when it cannot tell.
+    fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        Ok(None)
+    }
 }
 
 /// All routers that the traffic goes through, moved as one: all of them or none.
@@ -197,6 +202,13 @@ impl Routers {
             })
         });
         states.collect()
+    }
+
+    /// Local port of each connection to a server, when all of them can tell.
+    pub fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        let ports: Option<Vec<Vec<i32>>> =
+            self.list.iter_mut().map(|router| router.server_ports()).collect::<Result<_>>()?;
+        Ok(ports.map(|ports| ports.concat()))
     }
 
     /// Number of clients connected through all of them.

@@ -381,6 +381,11 @@ impl Router for PgBouncer {
         Ok(RouterState { name: self.name.clone(), held, side, detail })
     }
 
+    fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        let servers = self.console.ask("SHOW SERVERS")?;
+        Ok(Some(servers.iter().filter_map(|server| server.text("local_port").parse().ok()).collect()))
+    }
+
     fn clients(&mut self) -> Result<u64> {
         let database = self.settings.database.clone();
         let pools = self.console.ask("SHOW POOLS")?;

@@ -99,6 +99,8 @@ pub struct Run {
     late_writes: i64,
     /// Attempts of a switch, this one included.
     attempts: u32,
+    /// Open transactions that were ended so that clients could be held.
+    ended_transactions: u64,
     /// How long clients were held in a rehearsal, in milliseconds.
     rehearsed_pause_ms: Option<f64>,
     /// The deciding statement was sent: whether it took effect is known from the record alone.
@@ -176,6 +178,7 @@ impl Run {
             pause_ms: None,
             late_writes: 0,
             attempts: 0,
+            ended_transactions: 0,
             rehearsed_pause_ms: None,
             deciding: false,
             undos: Vec::new(),

@@ -68,6 +68,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::router,
     traffic::source_sessions,
     traffic::source_session_state,
+    traffic::source_direct_sessions,
 ];
 
 /// What `replay` needs.
@@ -82,6 +83,7 @@ pub const CUTBACK: &[Precondition] = group![
     traffic::router,
     traffic::target_sessions,
     traffic::target_session_state,
+    traffic::target_direct_sessions,
 ];
 
 impl Run {

@@ -102,7 +102,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
-        "lag_seconds": round(applied.lag_time),
+        "lag_seconds": applied.lag_time.map(round),
         "caught_up": applied.reached,
         "seconds": round(applied.time),
         "changes_per_second": per_second(applied.changes),
@@ -156,7 +156,11 @@ fn describe(progress: &Progress) -> String {
     if let Some(rates) = progress.rates {
         let _ = write!(text, ", {}/s", bytes(rates.applied));
     }
-    let _ = write!(text, "; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time));
+    let _ = write!(text, "; {}", bytes(progress.lag_bytes));
+    if let Some(time) = progress.lag_time {
+        let _ = write!(text, " and {}", duration(time));
+    }
+    text.push_str(" behind");
     match progress.rates {
         Some(Rates { catches_up_in: None, .. }) => {
             text.push_str(", and falling behind: more is written than is applied");

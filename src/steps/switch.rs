@@ -138,8 +138,35 @@ impl Run {
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
-        let held = self.routers()?.hold(deadline);
+        let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
+        let held = match ending {
+            Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
+            _ => self.routers()?.hold(deadline),
+        };
         held.map_err(|error| self.name_blockers(switch.from, error))
+    }
+
+    /// Holds clients at the router; transactions that are open for longer than `after` from now on are ended on the server.
+    fn hold_and_end(&mut self, side: Side, deadline: Instant, after: Duration) -> Result<()> {
+        let roles = self.config.traffic.roles.clone();
+        self.routers()?;
+        let Run { routers: Some(routers), source: Some(source), target: Some(target), .. } = self else {
+            unreachable!("open() connected to both sides, and the line above to the routers")
+        };
+        let session = if side == Side::Source { source } else { target };
+        let due = Instant::now() + after;
+        let (held, ended) = thread::scope(|scope| {
+            let holding = scope.spawn(|| routers.hold(deadline));
+            while !holding.is_finished() && Instant::now() < due {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let ended =
+                if holding.is_finished() { Ok(0) } else { sessions::end_transactions(session, &roles) };
+            (self::ended(holding), ended)
+        });
+        held?;
+        self.ended_transactions += ended?;
+        Ok(())
     }
 
     /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
@@ -192,8 +219,9 @@ impl Run {
         let terminate_after = bounds.terminate_after;
         let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
             .map_err(|error| self.name_blockers(side, error))?;
-        if ended.in_transaction > 0 {
-            self.warn(format!("{} open transactions of general roles were ended", ended.in_transaction));
+        let in_transaction = ended.in_transaction + self.ended_transactions;
+        if in_transaction > 0 {
+            self.warn(format!("{in_transaction} open transactions of general roles were ended"));
         }
         Ok(())
     }

@@ -109,6 +109,36 @@ pub fn target_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> 
     session_state(run, checked, Side::Target)
 }
 
+/// Sessions on the source that do not come through the router.
+pub fn source_direct_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    direct_sessions(run, checked, Side::Source)
+}
+
+/// Sessions on the target that do not come through the router.
+pub fn target_direct_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    direct_sessions(run, checked, Side::Target)
+}
+
+fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    // The router's connections come and go: one that it had before or has after is its own.
+    let Ok(Some(mut routed)) = run.routers()?.server_ports() else { return Ok(()) };
+    let ports = sessions::list_ports(run.session(side), &roles)?;
+    let listed = sessions::list_sessions(run.session(side), &roles)?;
+    routed.extend(run.routers()?.server_ports()?.unwrap_or_default());
+    for (pid, address, port) in ports.iter().filter(|(_, _, port)| !routed.contains(port)) {
+        let Some(session) = listed.iter().find(|session| session.pid == Some(*pid)) else { continue };
+        let message = format!(
+            "role \"{}\" is connected from {address}:{port} (pid {pid}, {}) without the router",
+            session.role, session.state
+        );
+        let hint =
+            "Point that client at the router. The switch ends its session, and the fence keeps it out.";
+        checked.warn("direct_session", side.name(), message, hint);
+    }
+    Ok(())
+}
+
 fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
     let roles = run.config.general_roles(side);
     for (kind, holders, example) in sessions::list_state(run.session(side), &roles)? {
