@@ -389,7 +389,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__restrict)
-            opts="-c -y -q -v -h -V --lift --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --lift --observe --report --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -78,7 +78,9 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s V -l versio
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
-complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l lift -d 'Remove the limits instead'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l lift -d 'Remove the limits instead, the limited role and what --observe has made; with --observe, only the latter'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l observe -d 'Refuse nothing: count on the side that serves what would be refused'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l report -d 'Show what --observe has counted, by table, role and application'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand restrict" -s y -l yes -d 'Answer the confirmation with yes'

@@ -125,8 +125,11 @@ pub enum Commands {
     /// Limit access to designated tables on the target
     #[command(
         long_about = "Installs the limits of every [[restrict]] on the target, and removes those that the \
-            configuration no longer names. The application gets SQLSTATE 25006 and the configured message.",
-        after_long_help = examples("  pgdetour restrict\n  pgdetour restrict --dry-run\n  pgdetour restrict --lift")
+            configuration no longer names. The application gets SQLSTATE 25006 and the configured message. Before that, \
+            --observe counts what would be refused where the application works now, and --report shows it.",
+        after_long_help = examples(
+            "  pgdetour restrict --observe\n  pgdetour restrict --report\n  pgdetour restrict\n  pgdetour restrict --lift"
+        )
     )]
     Restrict(RestrictOptions),
     /// Arm the recording of changes made on the target
@@ -256,9 +259,15 @@ pub struct MirrorOptions {
 /// Options of `restrict`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RestrictOptions {
-    /// Remove the limits instead
+    /// Remove the limits instead, the limited role and what --observe has made; with --observe, only the latter
     #[arg(long)]
     pub lift: bool,
+    /// Refuse nothing: count on the side that serves what would be refused
+    #[arg(long)]
+    pub observe: bool,
+    /// Show what --observe has counted, by table, role and application
+    #[arg(long, conflicts_with_all = ["observe", "lift"])]
+    pub report: bool,
 }
 
 /// Options of `capture`.

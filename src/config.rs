@@ -1,6 +1,7 @@
 //! `pgdetour.toml`: what it may say, and every mistake in it named with its line.
 
 mod reader;
+mod restrict_role;
 mod sections;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use crate::error::{Error, Finding, Result};
 use crate::pattern::{Selection, TableName};
 use crate::phase::Side;
 use reader::{Mistake, Reader, Section};
+pub use restrict_role::RestrictRole;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "pgdetour.toml";
@@ -27,6 +29,8 @@ pub struct Config {
     pub mirror: Mirror,
     /// Limits on tables of the target.
     pub restrict: Vec<Restrict>,
+    /// The role that general traffic uses on the target, where it is another one than on the source.
+    pub restrict_role: Option<RestrictRole>,
     /// How changes on the target are recorded.
     pub capture: Capture,
     /// How changes are applied to the source.
@@ -144,10 +148,14 @@ pub struct Restrict {
     pub columns: Vec<String>,
     /// SQL over a row's columns: only rows for which it is true are protected.
     pub condition: Option<String>,
-    /// Whom; `traffic.roles` when absent.
+    /// Whom; `traffic.roles` and the limited role when absent.
     pub roles: Option<Vec<String>>,
     /// What the application reads.
     pub message: Option<String>,
+    /// SQLSTATE that it gets; 25006 when absent.
+    pub sqlstate: Option<String>,
+    /// What the error calls the rule.
+    pub name: Option<String>,
     /// Writes pass and are never replayed.
     pub scratch: bool,
 }

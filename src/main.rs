@@ -21,7 +21,7 @@ use clap::error::ErrorKind;
 
 use cli::{
     CaptureOptions, CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction,
-    ReplayOptions, SideName, StatusFormat, StatusOptions, SwitchOptions,
+    ReplayOptions, RestrictOptions, SideName, StatusFormat, StatusOptions, SwitchOptions,
 };
 use config::Config;
 use error::{Error, Result};
@@ -33,6 +33,7 @@ use steps::check::Question;
 use steps::export::Destination;
 use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
+use steps::restrict::Act;
 use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
@@ -77,7 +78,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Check(options) => steps::check::run(run, &question(options)),
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
-        Commands::Restrict(options) => steps::restrict::run(run, options.lift),
+        Commands::Restrict(options) => steps::restrict::run(run, restrict_act(options)),
         Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
@@ -94,6 +95,16 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             };
             steps::clean::run(run, Extent { stay: options.stay, copies })
         }
+    }
+}
+
+fn restrict_act(options: &RestrictOptions) -> Act {
+    match (options.report, options.observe, options.lift) {
+        (true, ..) => Act::Report,
+        (_, true, false) => Act::Observe,
+        (_, true, true) => Act::StopObserving,
+        (_, false, true) => Act::Lift,
+        (_, false, false) => Act::Restrict,
     }
 }
 

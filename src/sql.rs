@@ -255,16 +255,28 @@ statements! {
     }
     restrict {
         CREATE_GUARD = "create_guard",
+        CREATE_OBSERVATION = "create_observation",
         CREATE_REFUSAL = "create_refusal",
         CREATE_VIEW = "create_view",
         DROP_ALL = "drop_all",
         DROP_GUARD = "drop_guard",
+        DROP_OBSERVATION = "drop_observation",
+        FIND_LIMITED_ROLE = "find_limited_role",
         HAS_OBJECTS = "has_objects",
+        HAS_OBSERVATION = "has_observation",
         INSERT_RULE = "insert_rule",
+        IS_SCHEMA_IDLE = "is_schema_idle",
         LIST_BLOCKERS = "list_blockers",
+        LIST_MARKED_ROLES = "list_marked_roles",
         LIST_MEMBERS = "list_members",
+        LIST_OBSERVED = "list_observed",
         LIST_POWERS = "list_powers",
+        LIST_ROLE_CHANGES = "list_role_changes",
         LIST_TRIGGERS = "list_triggers",
+        NOTIFY_RESTRICTED = "notify_restricted",
         READ_GUARD = "read_guard",
+        READ_LIMITED_ROLE = "read_limited_role",
+        READ_STORED_PASSWORD = "read_stored_password",
+        SUM_OBSERVATIONS = "sum_observations",
     }
 }

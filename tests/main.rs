@@ -1,6 +1,7 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
 mod automation;
+mod banner;
 mod capture;
 mod cases;
 mod clean;
@@ -23,6 +24,8 @@ mod random;
 mod readme;
 mod refusals;
 mod replay;
+mod restrict;
+mod restrict_paths;
 mod routers;
 mod status;
 mod support;

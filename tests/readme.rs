@@ -38,6 +38,9 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             "sh" => {
                 output = shell(&detour, text);
                 commands.push(text.trim().to_owned());
+                if text.contains("--observe") {
+                    use_the_settings(&detour);
+                }
                 if text.contains("cutover") {
                     detour = use_the_target(detour);
                 }
@@ -53,12 +56,24 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             other => panic!("the README has a block of {other}, which nobody tries"),
         }
     }
-    let steps = ["check", "mirror", "verify", "restrict", "cutover", "replay", "replay", "cutback", "clean"];
+    let steps = [
+        "check", "mirror", "verify", "restrict", "restrict", "restrict", "cutover", "replay", "replay",
+        "cutback", "clean",
+    ];
     let first_words = |command: &String| command.split_whitespace().nth(1).map(str::to_owned);
     assert_eq!(commands.iter().filter_map(first_words).collect::<Vec<_>>(), steps);
     let renamed = "select count(*) from public.customers where full_name = 'Ada Last7'";
     assert_eq!(detour.source.value::<i64>(renamed), 1, "what was written on the target came home");
     detour.no_client_error().no_row_lost();
+}
+
+/// What is counted before it is refused.
+fn use_the_settings(detour: &Detour) {
+    let mut shop = detour.source.client("shop_app");
+    for _ in 0..2 {
+        shop.batch_execute("update public.user_settings set newsletter = true where customer_id = 1")
+            .expect("nothing is refused yet");
+    }
 }
 
 /// While detoured: the restriction is there, and a customer is renamed.

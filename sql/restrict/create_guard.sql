@@ -6,41 +6,63 @@ create table if not exists pgdetour.rule (
     excluded jsonb not null,
     roles text[] not null,
     message text not null,
+    sqlstate text not null,
     kind integer not null,
+    from_above boolean not null,
     argument text not null,
     statement text not null
 );
 comment on table pgdetour.rule is
 'Triggers that a table gets whose name, or that of one it inherits from, matches: statement takes a name and a table.';
+comment on column pgdetour.rule.from_above is
+'Only for a table that can be written to through one above it that does not match.';
+
+create table if not exists pgdetour.restricting (table_oid oid not null);
+comment on table pgdetour.restricting is
+'The table that restrict_table is at work on in this transaction; empty for everybody else.';
 
 create or replace function pgdetour.restrict_table(relation pg_catalog.oid) returns void
 language plpgsql security definer set search_path = '' as $function$
 declare
-    rule pgdetour.rule;
+    rule record;
     trigger_name text;
 begin
+    insert into pgdetour.restricting values (relation);
     for rule in
         select r.*
         from pgdetour.rule as r
-        where exists (
+        cross join lateral (
             with recursive line as (
                 select relation as oid
                 union
                 select i.inhparent from line join pg_catalog.pg_inherits as i on i.inhrelid = line.oid
+            ),
+            covered as (
+                select c.oid
+                from line
+                join pg_catalog.pg_class as c on c.oid = line.oid
+                join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+                where exists (
+                    select from pg_catalog.jsonb_to_recordset(r.included) as p (schema text, name text)
+                    where n.nspname operator(pg_catalog.~) p.schema and c.relname operator(pg_catalog.~) p.name
+                )
+                and not exists (
+                    select from pg_catalog.jsonb_to_recordset(r.excluded) as p (schema text, name text)
+                    where n.nspname operator(pg_catalog.~) p.schema and c.relname operator(pg_catalog.~) p.name
+                )
+                union
+                select i.inhrelid
+                from covered
+                join pg_catalog.pg_inherits as i on i.inhparent = covered.oid
+                join line on line.oid = i.inhrelid
             )
             select
-            from line
-            join pg_catalog.pg_class as c on c.oid = line.oid
-            join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-            where exists (
-                select from pg_catalog.jsonb_to_recordset(r.included) as p (schema text, name text)
-                where n.nspname operator(pg_catalog.~) p.schema and c.relname operator(pg_catalog.~) p.name
-            )
-            and not exists (
-                select from pg_catalog.jsonb_to_recordset(r.excluded) as p (schema text, name text)
-                where n.nspname operator(pg_catalog.~) p.schema and c.relname operator(pg_catalog.~) p.name
-            )
-        )
+                exists (select from covered) as is_called_for,
+                exists (
+                    select from line where line.oid <> relation and line.oid not in (select covered.oid from covered)
+                ) as is_open_above
+        ) as reach
+        where reach.is_called_for and (reach.is_open_above or not r.from_above)
         order by r.ordinal
     loop
         continue when exists (
@@ -76,6 +98,7 @@ begin
             raise warning 'table % cannot be restricted as configured: %', relation::pg_catalog.regclass, sqlerrm;
         end;
     end loop;
+    delete from pgdetour.restricting where table_oid = relation;
 end
 $function$;
 comment on function pgdetour.restrict_table(pg_catalog.oid) is
@@ -86,19 +109,23 @@ language plpgsql set search_path = '' as $function$
 declare
     command record;
     restricted record;
-    -- As this function's owner act only restrict_table and what was given the owner's rights.
-    refusing boolean := tg_tag not in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA')
-        and current_user <> (
-            select pg_catalog.pg_get_userbyid(p.proowner)
-            from pg_catalog.pg_proc as p
-            where p.oid = 'pgdetour.refuse()'::pg_catalog.regprocedure
-        );
+    member pg_catalog.oid;
+    is_ours boolean := current_user = (
+        select pg_catalog.pg_get_userbyid(p.proowner)
+        from pg_catalog.pg_proc as p
+        where p.oid = 'pgdetour.refuse()'::pg_catalog.regprocedure
+    );
+    refusing boolean := tg_tag not in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA');
 begin
     -- A run of ours knows better than the rules that it is about to replace.
     if pg_catalog.current_setting('application_name') like 'pgdetour %'
-        and not exists (select from pgdetour.restriction as r where r.applies)
+        and (select r.rolsuper from pg_catalog.pg_roles as r where r.rolname = session_user)
     then
         return;
+    end if;
+    -- What restrict_table does in the name of a limited role is ours; nobody else can say so of himself.
+    if refusing and is_ours then
+        refusing := not exists (select from pgdetour.restricting);
     end if;
     for command in
         select
@@ -120,31 +147,49 @@ begin
             end as relation
         from pg_catalog.pg_event_trigger_ddl_commands() as c
     loop
-        if refusing then
-            select r.schema_name, r.table_name, r.message into restricted
-            from pgdetour.restriction as r
-            where r.table_oid = command.relation and r.applies
-            order by r.trigger_name
-            limit 1;
-            if found then
-                raise exception using
-                    errcode = 'read_only_sql_transaction',
-                    message = restricted.message,
-                    detail = pg_catalog.format(
-                        '%s on table %I.%I is refused for role "%s".',
-                        tg_tag, restricted.schema_name, restricted.table_name, session_user
-                    ),
-                    schema = restricted.schema_name,
-                    table = restricted.table_name;
-            end if;
-        end if;
-        if command.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and exists (
+        -- Neither is a trigger of capture on a table that has just come.
+        continue when is_ours and command.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and exists (
             select
-            from pg_catalog.pg_class as c
-            where c.oid = command.objid and c.relkind in ('r', 'p') and c.relpersistence <> 't'
-        ) then
-            perform pgdetour.restrict_table(command.objid);
-        end if;
+            from pg_catalog.pg_trigger as t
+            join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+            where t.oid = command.objid and p.pronamespace = 'pgdetour'::pg_catalog.regnamespace
+        );
+        -- DDL on a table reaches those below it, and so does what it lets be attached.
+        for member in
+            with recursive below as (
+                select command.relation as oid where command.relation is not null
+                union
+                select i.inhrelid from below join pg_catalog.pg_inherits as i on i.inhparent = below.oid
+            )
+            select below.oid from below
+        loop
+            if refusing then
+                select r.schema_name, r.table_name, r.message, r.sqlstate, r.rule into restricted
+                from pgdetour.restriction as r
+                where r.table_oid = member and r.applies
+                order by r.trigger_name
+                limit 1;
+                if found then
+                    raise exception using
+                        errcode = restricted.sqlstate,
+                        message = restricted.message,
+                        detail = pg_catalog.format(
+                            '%s on table %I.%I is refused for role "%s".',
+                            tg_tag, restricted.schema_name, restricted.table_name, session_user
+                        ),
+                        schema = restricted.schema_name,
+                        table = restricted.table_name,
+                        constraint = restricted.rule;
+                end if;
+            end if;
+            if command.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and exists (
+                select
+                from pg_catalog.pg_class as c
+                where c.oid = member and c.relkind in ('r', 'p') and c.relpersistence <> 't'
+            ) then
+                perform pgdetour.restrict_table(member);
+            end if;
+        end loop;
     end loop;
 end
 $function$;
@@ -155,14 +200,19 @@ create or replace function pgdetour.guard_drop() returns event_trigger
 language plpgsql security definer set search_path = '' as $function$
 declare
     gone record;
-    refusal text;
+    restricted record;
 begin
+    if pg_catalog.current_setting('application_name') like 'pgdetour %'
+        and (select r.rolsuper from pg_catalog.pg_roles as r where r.rolname = session_user)
+    then
+        return;
+    end if;
     for gone in
         select d.address_names[1] as schema_name, d.address_names[2] as table_name, d.address_names[3] as name
         from pg_catalog.pg_event_trigger_dropped_objects() as d
         where d.object_type in ('trigger', 'rule', 'policy')
     loop
-        select r.message into refusal
+        select r.message, r.sqlstate, r.rule into restricted
         from pgdetour.restriction as r
         where r.table_oid = pg_catalog.to_regclass(pg_catalog.format('%I.%I', gone.schema_name, gone.table_name))
             and r.applies
@@ -170,7 +220,9 @@ begin
         limit 1;
         -- Our own triggers are gone already, and with them what the view knows.
         if not found and gone.name like 'pgdetour\_restrict%' then
-            select r.message into refusal
+            select
+                r.message, r.sqlstate, coalesce(r.argument::pg_catalog.jsonb ->> 'rule', gone.name) as rule
+            into restricted
             from pgdetour.rule as r
             where session_user = any (r.roles)
             order by exists (
@@ -180,16 +232,17 @@ begin
             ) desc, r.ordinal
             limit 1;
         end if;
-        if refusal is not null then
+        if found then
             raise exception using
-                errcode = 'read_only_sql_transaction',
-                message = refusal,
+                errcode = restricted.sqlstate,
+                message = restricted.message,
                 detail = pg_catalog.format(
                     '%s on table %I.%I is refused for role "%s".',
                     tg_tag, gone.schema_name, gone.table_name, session_user
                 ),
                 schema = gone.schema_name,
-                table = gone.table_name;
+                table = gone.table_name,
+                constraint = restricted.rule;
         end if;
     end loop;
 end

@@ -22,7 +22,9 @@ select
         from pg_catalog.pg_attribute as a
         where a.attrelid = t.tgrelid and a.attnum = any (t.tgattr::int2[])
     ) as columns,
-    definition.document ->> 'where' as condition
+    definition.document ->> 'where' as condition,
+    coalesce(definition.document ->> 'sqlstate', '25006') as sqlstate,
+    coalesce(definition.document ->> 'rule', t.tgname::text) as rule
 from pg_catalog.pg_trigger as t
 join pg_catalog.pg_class as c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

@@ -5,3 +5,4 @@ drop function if exists pgdetour.guard();
 drop function if exists pgdetour.guard_drop();
 drop function if exists pgdetour.restrict_table(pg_catalog.oid);
 drop table if exists pgdetour.rule;
+drop table if exists pgdetour.restricting;

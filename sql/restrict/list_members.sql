@@ -21,6 +21,14 @@ select
     pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE') as we_own,
     (select i.inhparent from pg_catalog.pg_inherits as i where c.relispartition and i.inhrelid = c.oid) as parent_oid,
     array(
+        with recursive above as (
+            select i.inhparent from pg_catalog.pg_inherits as i where i.inhrelid = c.oid
+            union
+            select i.inhparent from above join pg_catalog.pg_inherits as i on i.inhrelid = above.inhparent
+        )
+        select above.inhparent from above
+    ) as ancestor_oids,
+    array(
         select a.attname::text
         from pg_catalog.pg_attribute as a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

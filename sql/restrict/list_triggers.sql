@@ -1,4 +1,5 @@
--- The triggers that refuse, without those that partitions have from their root. No parameters. One row a trigger; definition is the argument as the catalog encodes it.
+-- The triggers that call one function of ours, without those that partitions have from their root.
+-- $1 text: refuse or observe. One row a trigger; definition is the argument as the catalog encodes it.
 select
     t.tgrelid as table_oid,
     n.nspname::text as schema_name,
@@ -17,5 +18,5 @@ join pg_catalog.pg_class as c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_proc as p on p.oid = t.tgfoid
 join pg_catalog.pg_namespace as pn on pn.oid = p.pronamespace
-where pn.nspname = 'pgdetour' and p.proname = 'refuse' and t.tgparentid = 0
+where pn.nspname = 'pgdetour' and p.proname = $1 and t.tgparentid = 0
 order by schema_name, table_name, trigger_name

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Section;
+use super::restrict_role;
 use super::{
     Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
     OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode, SourceConfig,
@@ -21,6 +22,8 @@ pub fn read(root: &Section, folder: &Path) -> Config {
     let traffic = root.section("traffic").map(|section| read_traffic(&section)).unwrap_or_default();
     let mirror = root.section("mirror").map(|section| read_mirror(&section)).unwrap_or_default();
     let restrict = read_restricts(root, &traffic);
+    let restrict_role =
+        root.section("restrict_role").and_then(|section| restrict_role::read(&section, &traffic, folder));
     let capture = root.section("capture").map(|section| read_capture(&section)).unwrap_or_default();
     let replay = root.section("replay").map(|section| read_replay(&section)).unwrap_or_default();
     let map = read_maps(root);
@@ -33,7 +36,7 @@ pub fn read(root: &Section, folder: &Path) -> Config {
         );
     }
     root.end();
-    Config { source, target, traffic, mirror, restrict, capture, replay, map, router }
+    Config { source, target, traffic, mirror, restrict, restrict_role, capture, replay, map, router }
 }
 
 fn read_source(section: &Section) -> SourceConfig {
@@ -132,6 +135,8 @@ fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {
             condition: filled(&section, "where"),
             roles: names(&section, "roles"),
             message: filled(&section, "message"),
+            sqlstate: section.parsed("sqlstate", check_sqlstate),
+            name: filled(&section, "name"),
             scratch,
         };
         if section.has("tables") && restrict.tables.is_empty() {
@@ -499,8 +504,22 @@ fn read_program(section: &Section, key: &'static str, folder: &Path) -> Option<V
     Some(program)
 }
 
+/// An SQLSTATE that a client takes for a failure, and that is no category of others.
+fn check_sqlstate(text: &str) -> Result<String, (String, String)> {
+    let is_code = text.len() == 5 && text.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+    let is_failure = !["00", "01", "02"].iter().any(|class| text.starts_with(class));
+    if is_code && is_failure && !text.ends_with("000") {
+        return Ok(text.to_owned());
+    }
+    Err((
+        format!("restrict.sqlstate cannot be \"{}\"", text.escape_debug()),
+        "Give five digits or capital letters of a failure, such as \"25006\"; not of class 00, 01 or 02, nor ending in 000."
+            .into(),
+    ))
+}
+
 /// A string that may not be empty.
-fn filled(section: &Section, key: &'static str) -> Option<String> {
+pub(super) fn filled(section: &Section, key: &'static str) -> Option<String> {
     section.parsed(key, |text| match text.trim() {
         "" => Err((format!("{} is empty", section.name_of(key)), "Give a value, or remove the key.".into())),
         _ => Ok(text.to_owned()),

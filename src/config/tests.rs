@@ -160,7 +160,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         mistakes("mirrors = 1\nzzz = 2\n"),
         [
             "1: unknown key \"mirrors\" | Did you mean \"mirror\"?",
-            "2: unknown key \"zzz\" | Known here: source, target, traffic, mirror, restrict, capture, replay, map, router."
+            "2: unknown key \"zzz\" | Known here: source, target, traffic, mirror, restrict, restrict_role, capture, replay, map, router."
         ]
     );
 }
@@ -209,6 +209,42 @@ fn a_network_is_an_address_with_bits_and_nothing_right_of_the_mask() {
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with(&format!("2: \"{text}\" is not a network: {why} | ")), "{found:?}");
     }
+}
+
+#[test]
+fn a_restriction_may_have_a_name_and_an_sqlstate() {
+    let text = |code: &str| {
+        format!(
+            "traffic.roles = [\"app\"]\n[[restrict]]\ntables = [\"a\"]\nname = \"closed\"\nsqlstate = \"{code}\"\n"
+        )
+    };
+    let restrict = parsed(&text("PX001")).restrict.remove(0);
+    assert_eq!((restrict.name.as_deref(), restrict.sqlstate.as_deref()), (Some("closed"), Some("PX001")));
+    for wrong in ["00000", "01004", "25000", "px001", "2500", "25 06"] {
+        let found = mistakes(&text(wrong));
+        assert!(
+            found[0].starts_with(&format!("5: restrict.sqlstate cannot be \"{wrong}\" | Give five")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_limited_role_is_like_the_only_role_of_traffic() {
+    let text = |lines: &str| format!("traffic.roles = [\"app\"]\n[restrict_role]\nname = \"guest\"\n{lines}");
+    let config = parsed(&text("password_file = \"guest.password\"\n"));
+    assert_eq!(config.general_roles(crate::phase::Side::Source), ["app"]);
+    assert_eq!(config.general_roles(crate::phase::Side::Target), ["app", "guest"]);
+    assert_eq!(config.restrict_role.map(|role| role.like).as_deref(), Some("app"));
+    assert_eq!(
+        mistakes(&text("like = \"guest\"\npassword_env = \"A\"\npassword_file = \"b\"\n")),
+        [
+            "3: restrict_role.name is the same as restrict_role.like | Give the limited role a name of its own, or leave [restrict_role] out to limit the application's role.",
+            "5: restrict_role.password_env and restrict_role.password_file both say where the password is | Keep one of the two.",
+        ]
+    );
+    let found = mistakes("traffic.roles = [\"a\", \"b\"]\n[restrict_role]\nname = \"guest\"\n");
+    assert!(found[0].contains("restrict_role.like is missing"), "{found:?}");
 }
 
 #[test]

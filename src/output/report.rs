@@ -66,6 +66,17 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
             field("bytes"),
             field("seconds")
         ),
+        Command::Restrict if report.contains_key("observed") => {
+            let observed = report.get("observed").and_then(Value::as_array);
+            let counts = observed.into_iter().flatten().map(|line| count(line.get("count")));
+            format!("{} would have been refused on the {}.", plural(counts.sum(), "statement"), field("side"))
+        }
+        Command::Restrict if report.contains_key("observing") && number("observing") == 0 => {
+            "Nothing is observed.".into()
+        }
+        Command::Restrict if report.contains_key("observing") => {
+            format!("{} observed on the {}.", plural_is(number("observing"), "table"), field("side"))
+        }
         Command::Restrict if !outcome.changed => {
             "The restrictions are as configured; nothing was changed.".into()
         }
@@ -132,6 +143,7 @@ fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
         Some(Command::Status) => &["phase", "serving", "next"],
         Some(Command::Check) => &["phase", "next"],
         Some(Command::Verify) => &["equal"],
+        Some(Command::Restrict) => &["side"],
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],
         Some(Command::Replay) => &["transactions", "changes", "caught_up"],
         Some(Command::Mirror) if outcome.changed => &["tables", "rows", "bytes", "seconds"],

@@ -3,6 +3,8 @@
 mod check;
 mod condition;
 mod guard;
+mod limited_role;
+mod observation;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +17,40 @@ use postgres::error::SqlState;
 use crate::error::{Doing as _, Error, Finding, Result, human};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier, quote_qualified};
-pub use check::check;
+pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
-use rule::{Definition, read_argument, summarize};
+pub use limited_role::{LimitedRole, check_role, make_role, remove_roles};
+pub use observation::{list_observed, observe, stop_observing};
+use rule::{Definition, ROW_BIT, read_argument, summarize};
 pub use rule::{Restricted, Rule, Verb};
 
-/// Every trigger of ours begins so.
-const TRIGGER: &str = "pgdetour_restrict";
+/// What triggers on tables do with a statement that a rule denies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// They refuse it.
+    Refuse,
+    /// They count it.
+    Observe,
+}
+
+impl Purpose {
+    /// Every trigger of this purpose begins so.
+    fn trigger(self) -> &'static str {
+        match self {
+            Purpose::Refuse => "pgdetour_restrict",
+            Purpose::Observe => "pgdetour_observe",
+        }
+    }
+
+    /// What they call, in our schema.
+    fn function(self) -> &'static str {
+        match self {
+            Purpose::Refuse => "refuse",
+            Purpose::Observe => "observe",
+        }
+    }
+}
+
 /// How often a table's lock is tried for.
 const ATTEMPTS: u32 = 12;
 /// How long writers may queue behind one attempt.
@@ -53,6 +82,8 @@ struct Member {
     we_own: bool,
     /// Of what it is a partition.
     parent: Option<u32>,
+    /// All that it inherits from or is a partition of, at any height.
+    ancestors: Vec<u32>,
     columns: Vec<String>,
 }
 
@@ -68,58 +99,89 @@ impl Member {
 /// Makes the restrictions exactly what `rules` say: only differences are changed, each table in a transaction of its
 /// own, so that no statement slips between an old and a new restriction.
 pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
-    let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
-    let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
-    let mut guarded = Vec::new();
-    for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
-        let mut named = BTreeSet::new();
-        for ((schema, name), found) in rule.tables.iter().zip(members) {
-            if found.is_empty() {
-                return Err(Error::Refused {
-                    kind: "no_such_table",
-                    message: format!("table {schema}.{name} does not exist on {}", session.side),
-                    detail: None,
-                    hint: "Correct the tables under [[restrict]].".into(),
-                });
-            }
-            for (oid, member) in found {
-                named.insert(oid);
-                tables.insert(oid, member);
-            }
-        }
-        if let Some(like) = named.iter().next().map(|oid| &tables[oid]) {
-            guarded.extend(guard::guarded(session, rule, like)?);
-        }
-        for oid in &named {
-            // What looks at rows reaches partitions, those made later too, through their parent.
-            let through_parent = tables[oid].parent.is_some_and(|parent| named.contains(&parent));
-            let own = rule.definitions().into_iter().filter(|it| !(through_parent && it.is_by_row()));
-            wanted.entry(*oid).or_default().extend(own);
-        }
-    }
-    let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
-    for (oid, member, trigger) in list_installed(session)? {
-        installed.entry(oid).or_default().push(trigger);
-        tables.entry(oid).or_insert(member);
-    }
-    let mut outcome = RestrictionOutcome::default();
-    if wanted.values().any(|definitions| !definitions.is_empty()) {
+    let plan = TriggerPlan::new(session, rules)?;
+    if !plan.is_empty() {
         create_objects(session)?;
     }
-    for (oid, member) in &tables {
-        let wanted = wanted.remove(oid).unwrap_or_default();
-        let installed = installed.remove(oid).unwrap_or_default();
-        let script = difference(session, member, &wanted, &installed)?;
-        if !script.is_empty() {
-            change_table(session, *oid, member, &script)?;
-            outcome.changed.push(member.display());
-        }
-        outcome.restricted.extend(summarize(&member.display(), wanted));
-    }
+    let guarded = plan.guarded.clone();
+    let mut outcome = plan.carry_out(session, Purpose::Refuse)?;
     outcome.guard_changed = guard::install(session, &guarded)?;
-    outcome.changed.sort();
-    outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
     Ok(outcome)
+}
+
+/// Which triggers which table is to have.
+struct TriggerPlan {
+    wanted: BTreeMap<u32, BTreeSet<Definition>>,
+    tables: BTreeMap<u32, Member>,
+    guarded: Vec<guard::Guarded>,
+}
+
+impl TriggerPlan {
+    fn new(session: &mut Session, rules: &[Rule]) -> Result<TriggerPlan> {
+        let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
+        let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
+        let mut guarded = Vec::new();
+        for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
+            let mut named = BTreeSet::new();
+            for ((schema, name), found) in rule.tables.iter().zip(members) {
+                if found.is_empty() {
+                    return Err(Error::Refused {
+                        kind: "no_such_table",
+                        message: format!("table {schema}.{name} does not exist on {}", session.side),
+                        detail: None,
+                        hint: "Correct the tables under [[restrict]].".into(),
+                    });
+                }
+                for (oid, member) in found {
+                    named.insert(oid);
+                    tables.insert(oid, member);
+                }
+            }
+            if let Some(like) = named.iter().next().map(|oid| &tables[oid]) {
+                guarded.extend(guard::guarded(session, rule, like)?);
+            }
+            for oid in &named {
+                let mut own = rule.definitions();
+                if tables[oid].ancestors.iter().any(|ancestor| !named.contains(ancestor)) {
+                    let beside: Vec<Definition> = own.iter().filter_map(Definition::beside_it).collect();
+                    own.extend(beside);
+                }
+                // What fires for rows reaches partitions, those made later too, through their parent.
+                let through_parent = tables[oid].parent.is_some_and(|parent| named.contains(&parent));
+                own.retain(|it| !(through_parent && it.is_by_row()));
+                wanted.entry(*oid).or_default().extend(own);
+            }
+        }
+        Ok(TriggerPlan { wanted, tables, guarded })
+    }
+
+    /// Whether no table is to have any trigger.
+    fn is_empty(&self) -> bool {
+        self.wanted.values().all(BTreeSet::is_empty)
+    }
+
+    /// Changes what differs, table by table.
+    fn carry_out(mut self, session: &mut Session, purpose: Purpose) -> Result<RestrictionOutcome> {
+        let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
+        for (oid, member, trigger) in list_installed(session, purpose)? {
+            installed.entry(oid).or_default().push(trigger);
+            self.tables.entry(oid).or_insert(member);
+        }
+        let mut outcome = RestrictionOutcome::default();
+        for (oid, member) in &self.tables {
+            let wanted = self.wanted.remove(oid).unwrap_or_default();
+            let installed = installed.remove(oid).unwrap_or_default();
+            let script = difference(session, purpose, member, &wanted, &installed)?;
+            if !script.is_empty() {
+                change_table(session, *oid, member, &script)?;
+                outcome.changed.push(member.display());
+            }
+            outcome.restricted.extend(summarize(&member.display(), wanted));
+        }
+        outcome.changed.sort();
+        outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
+        Ok(outcome)
+    }
 }
 
 /// Removes every restriction and what applications ask about them; the tables that were restricted.
@@ -132,13 +194,22 @@ pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
             .change_script(sql::restrict::DROP_ALL.text)
             .doing(|| "drop function pgdetour.refuse".into())?;
     }
+    drop_idle_schema(session)?;
     Ok(changed)
+}
+
+/// Drops our schema when nothing is in it: without a detour it was made for the restrictions alone.
+fn drop_idle_schema(session: &mut Session) -> Result<()> {
+    if session.query_one(&sql::restrict::IS_SCHEMA_IDLE, &[])?.get("idle") {
+        session.change_script("drop schema pgdetour").doing(|| "drop schema pgdetour".into())?;
+    }
+    Ok(())
 }
 
 /// What is restricted now, by table.
 pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
     let mut tables: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
-    for (_, member, trigger) in list_installed(session)? {
+    for (_, member, trigger) in list_installed(session, Purpose::Refuse)? {
         tables.entry(member.display()).or_default().extend(trigger.definition);
     }
     Ok(tables.into_iter().flat_map(|(table, definitions)| summarize(&table, definitions)).collect())
@@ -147,6 +218,7 @@ pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
 /// Statements that turn what is installed on a table into what is wanted; empty when it is the same.
 fn difference(
     session: &mut Session,
+    purpose: Purpose,
     member: &Member,
     wanted: &BTreeSet<Definition>,
     installed: &[Installed],
@@ -162,11 +234,12 @@ fn difference(
             let _ = writeln!(script, "drop trigger {} on {table};", quote_identifier(&trigger.name));
         }
     }
-    let free = (1..).map(|n| if n == 1 { TRIGGER.to_owned() } else { format!("{TRIGGER}_{n}") });
+    let first = purpose.trigger();
+    let free = (1..).map(|n| if n == 1 { first.to_owned() } else { format!("{first}_{n}") });
     let free = free.filter(|name| !names.contains(name.as_str()));
     for (definition, name) in missing.iter().zip(free) {
         let resolved = resolve_condition(session, member, definition)?;
-        script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref());
+        script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref(), purpose);
     }
     Ok(script)
 }
@@ -272,6 +345,7 @@ fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members
             owner: row.get("owner_name"),
             we_own: row.get("we_own"),
             parent: row.get("parent_oid"),
+            ancestors: row.get("ancestor_oids"),
             columns: row.get("columns"),
         };
         found[row.get::<_, i64>("ordinal") as usize - 1].push((row.get("table_oid"), member));
@@ -280,8 +354,8 @@ fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members
     Ok(rules.iter().map(|rule| found.by_ref().take(rule.tables.len()).collect()).collect())
 }
 
-fn list_installed(session: &mut Session) -> Result<Vec<(u32, Member, Installed)>> {
-    let rows = session.query(&sql::restrict::LIST_TRIGGERS, &[])?;
+fn list_installed(session: &mut Session, purpose: Purpose) -> Result<Vec<(u32, Member, Installed)>> {
+    let rows = session.query(&sql::restrict::LIST_TRIGGERS, &[&purpose.function()])?;
     let installed = rows.iter().map(|row| {
         let member = Member {
             schema: row.get("schema_name"),
@@ -289,6 +363,7 @@ fn list_installed(session: &mut Session) -> Result<Vec<(u32, Member, Installed)>
             owner: String::new(),
             we_own: true,
             parent: None,
+            ancestors: Vec::new(),
             columns: Vec::new(),
         };
         let kind: i32 = row.get("type");
@@ -298,9 +373,12 @@ fn list_installed(session: &mut Session) -> Result<Vec<(u32, Member, Installed)>
             .map(|argument| Definition {
                 deny,
                 columns: columns.into_iter().collect(),
+                from_above: kind & ROW_BIT != 0 && argument.condition.is_none(),
                 condition: argument.condition,
                 roles: argument.roles,
                 message: argument.message,
+                sqlstate: argument.sqlstate,
+                rule: argument.rule,
             })
             .filter(|definition| row.get("always") && definition.kind() == kind);
         (row.get("table_oid"), member, Installed { name: row.get("trigger_name"), definition })

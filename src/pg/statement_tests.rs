@@ -8,26 +8,28 @@ use crate::pg::test_server::TestServer;
 use crate::sql;
 
 /// Files of several statements, in the order in which they build on each other.
-const SCRIPTS: [&str; 15] = [
+const SCRIPTS: [&str; 17] = [
     "record/create_common",
     "record/create_source",
     "record/create_target",
     "restrict/create_refusal",
     "restrict/create_view",
     "restrict/create_guard",
+    "restrict/create_observation",
     "capture/create_change",
     "capture/create_triggers",
     "capture/create_whole_row_triggers",
     "capture/create_event_trigger",
     "capture/order_changes",
     "capture/drop_change",
+    "restrict/drop_observation",
     "restrict/drop_guard",
     "restrict/drop_all",
     "record/drop_record",
 ];
 
 /// How many of them make objects, which the single statements then read and write.
-const CREATING: usize = 11;
+const CREATING: usize = 12;
 
 /// A value for every psql variable, of the type that its column has.
 const VARIABLES: [(&str, &str); 16] = [

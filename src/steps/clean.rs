@@ -7,7 +7,7 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Side};
-use crate::steps::{Needs, Run, capture, mirror};
+use crate::steps::{Needs, Run, capture, mirror, restrict};
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.step("drop the mirror flow", mirror::drop_flow)?;
     }
     run.step("drop capture", capture::drop_flow)?;
-    run.step("lift restrictions", |run| restriction::lift_all(run.target()).map(drop))?;
+    run.step("lift restrictions", lift)?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if let Some(before) = &before {
         run.step("drop the copies", |run| objects::restore_emptiness(run.target(), before))?;
@@ -75,6 +75,24 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.part_way = false;
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// Restrictions, the role that was made for them, and what observed them on either side.
+fn lift(run: &mut Run) -> Result<()> {
+    restriction::lift_all(run.target())?;
+    restriction::stop_observing(run.target())?;
+    if let Some(source) = run.answering(Side::Source) {
+        restriction::stop_observing(source)?;
+    }
+    // With --stay, general traffic goes on to arrive as the limited role.
+    if run.phase() == Phase::Detoured {
+        if let Some(role) = &run.config.restrict_role {
+            let name = role.name.clone();
+            run.warn(format!("role \"{name}\" stays, since general traffic uses it on the target"));
+        }
+        return Ok(());
+    }
+    restrict::remove_roles(run).map(drop)
 }
 
 /// Both sides; but a target that is to stay must not wait for a source that may never come back.

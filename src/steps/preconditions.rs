@@ -113,9 +113,13 @@ impl Run {
 pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {
     use Command::{Capture, Cutback, Cutover, Mirror, Replay, Restrict};
     match phase {
-        Phase::Absent | Phase::Mirroring => {
-            &[(Mirror, MIRROR), (Capture, CAPTURE), (Cutover, CUTOVER_AHEAD), (Cutback, CUTBACK_AHEAD)]
-        }
+        Phase::Absent | Phase::Mirroring => &[
+            (Mirror, MIRROR),
+            (Capture, CAPTURE),
+            (Cutover, CUTOVER_AHEAD),
+            (Restrict, RESTRICT),
+            (Cutback, CUTBACK_AHEAD),
+        ],
         Phase::Mirrored | Phase::CuttingOver => &[
             (Restrict, RESTRICT),
             (Capture, CAPTURE),
@@ -129,7 +133,7 @@ pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {
 }
 
 /// What `restrict` needs.
-const RESTRICT: &[Precondition] = group![tables::restrictions];
+const RESTRICT: &[Precondition] = group![traffic::restrictions];
 
 /// What of cutover's needs can be said before there is a mirror.
 const CUTOVER_AHEAD: &[Precondition] = group![

@@ -25,7 +25,7 @@ impl Run {
 
     /// Sessions of general roles that are left while the router holds its own: the switch itself would end them.
     pub fn tell_of_direct_sessions(&mut self, side: Side) -> Result<()> {
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         for session in sessions::list_sessions(self.session(side), &roles)? {
             self.warn(format!("this session does not wait at the router, and will be ended: {session}"));
         }

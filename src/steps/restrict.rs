@@ -1,4 +1,5 @@
-//! Limits access to designated tables on the target: exactly as the configuration says, no more and no less.
+//! Limits access to designated tables on the target: exactly as the configuration says, no more and no less. Before
+//! that, counts on the side that serves what would be refused.
 
 use serde_json::{Value, json};
 
@@ -7,36 +8,225 @@ use crate::error::{Checked, Error, Result};
 use crate::flow::{change_table, publication};
 use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
-use crate::pg::restriction::{self, Restricted, Rule, Verb};
+use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};
+use crate::phase::{Phase, Serving, Side};
+use crate::sql;
 use crate::steps::selection::is_designated;
 use crate::steps::{Needs, Run, names};
 
 /// What the application reads when the configuration gives no message.
 const MESSAGE: &str = "This table is read-only during maintenance.";
 
+/// What `restrict` is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Restrict as configured.
+    Restrict,
+    /// Take everything away.
+    Lift,
+    /// Count what would be refused.
+    Observe,
+    /// Count no more.
+    StopObserving,
+    /// Show what was counted.
+    Report,
+}
+
 /// Runs the command; its report.
-pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
+pub fn run(run: &mut Run, act: Act) -> Result<Value> {
+    if act == Act::Report {
+        return report(run);
+    }
     run.open(Needs::Target)?;
-    let (rules, scratch) = if lift { (Vec::new(), Vec::new()) } else { rules(run)? };
+    match act {
+        Act::Restrict => restrict(run),
+        Act::Lift => lift(run),
+        Act::Observe => observe(run),
+        Act::StopObserving => {
+            stop_observing(run)?;
+            Ok(json!({ "observing": [] }))
+        }
+        Act::Report => unreachable!("it returned above"),
+    }
+}
+
+fn restrict(run: &mut Run) -> Result<Value> {
+    let (rules, scratch) = rules(run, Side::Target)?;
+    let role = limited_role(run)?;
     run.step("check the limited roles", |run| {
-        let checked = restriction::check(run.target(), &rules)?;
+        let made = role.as_ref().map(|role| role.name.as_str());
+        let mut checked = restriction::check(run.target(), &rules, made)?;
+        if let Some(role) = &role {
+            checked.append(restriction::check_role(run.target(), role)?);
+        }
         refuse(run, checked)
     })?;
-    let name = if lift { "lift restrictions" } else { "restrict tables" };
-    let outcome = run.step(name, |run| restriction::install(run.target(), &rules))?;
-    run.changed = !outcome.changed.is_empty() || outcome.guard_changed;
+    if let Some(role) = &role {
+        run.changed |= run.step("make the limited role", |run| restriction::make_role(run.target(), role))?;
+    }
+    let outcome = run.step("restrict tables", |run| restriction::install(run.target(), &rules))?;
+    run.changed |= !outcome.changed.is_empty() || outcome.guard_changed;
     if run.changed {
-        run.note_event(name);
+        tell(run, "restrict tables")?;
     }
     warn_of_late_scratch(run, &scratch)?;
     let restricted: Vec<Restricted> = outcome.restricted.into_iter().chain(scratch).collect();
-    Ok(json!({ "restricted": restricted }))
+    Ok(json!({ "restricted": restricted, "role": role.map(|role| role.name) }))
 }
 
-/// Every precondition of the configured limits.
-pub fn check(run: &mut Run) -> Result<Checked> {
-    let (rules, _) = rules(run)?;
-    restriction::check(run.target(), &rules)
+fn lift(run: &mut Run) -> Result<Value> {
+    let lifted = run.step("lift restrictions", |run| restriction::lift_all(run.target()))?;
+    run.changed |= !lifted.is_empty();
+    // What the router's entry names has to be there for as long as clients come that way.
+    if matches!(run.phase(), Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack) {
+        if run.config.restrict_role.is_some() {
+            run.warn("the limited role stays while the target serves; pgdetour clean removes it");
+        }
+    } else {
+        let removed = run.step("drop the limited role", remove_roles)?;
+        run.changed |= !removed.is_empty();
+    }
+    stop_observing(run)?;
+    if run.changed {
+        tell(run, "lift restrictions")?;
+    }
+    Ok(json!({ "restricted": [] }))
+}
+
+/// Counts where the application writes now; what is refused there already is counted too.
+fn observe(run: &mut Run) -> Result<Value> {
+    let side = serving_side(run)?;
+    let (rules, _) = rules(run, side)?;
+    run.step("check the tables", |run| {
+        let mut checked = Checked::default();
+        restriction::check_tables(run.session(side), &rules, &mut checked)?;
+        refuse(run, checked)
+    })?;
+    let outcome = run.step("observe tables", |run| restriction::observe(run.session(side), &rules))?;
+    run.changed = !outcome.changed.is_empty();
+    if run.changed {
+        run.note_event("observe tables");
+    }
+    Ok(json!({ "side": side, "observing": outcome.restricted }))
+}
+
+/// On both sides, of which the source may be down.
+fn stop_observing(run: &mut Run) -> Result<()> {
+    if run.source.is_none()
+        && let Err(error) = run.open_source()
+    {
+        if !matches!(error, Error::Unreachable { .. }) {
+            return Err(error);
+        }
+        run.warn(
+            "the source does not answer: if statements are counted there, run the same command again when it does",
+        );
+    }
+    let stopped = run.step("stop observing", |run| {
+        let mut stopped = restriction::stop_observing(run.target())?;
+        if run.source.is_some() {
+            stopped.extend(restriction::stop_observing(run.source())?);
+        }
+        Ok(stopped)
+    })?;
+    run.changed |= !stopped.is_empty();
+    Ok(())
+}
+
+/// Takes no lock, so that it answers while another command is at work.
+fn report(run: &mut Run) -> Result<Value> {
+    run.connect(Needs::Target)?;
+    let mut found = restriction::list_observed(run.target())?;
+    let mut side = Side::Target;
+    if found.is_none() {
+        run.connect(Needs::Both)?;
+        found = restriction::list_observed(run.source())?;
+        side = Side::Source;
+    }
+    let Some(observed) = found else {
+        return Err(Error::Refused {
+            kind: "not_observed",
+            message: "nothing is observed on either side".into(),
+            detail: None,
+            hint: "Run pgdetour restrict --observe first, and let the application work for a while.".into(),
+        });
+    };
+    Ok(json!({ "side": side, "observed": observed }))
+}
+
+fn serving_side(run: &mut Run) -> Result<Side> {
+    match run.serving() {
+        Serving::Target => Ok(Side::Target),
+        Serving::Source => run.open_source().map(|()| Side::Source),
+        Serving::Nobody => Err(Error::WrongPhase { command: run.command.name(), phase: run.phase() }),
+    }
+}
+
+/// Writes it into the history, and tells whoever listens.
+fn tell(run: &mut Run, what: &str) -> Result<()> {
+    run.note_event(what);
+    run.target().change_returning(sql::restrict::NOTIFY_RESTRICTED.text, &[]).map(drop)
+}
+
+/// Removes the role that we have made on the target; the names of the roles.
+pub fn remove_roles(run: &mut Run) -> Result<Vec<String>> {
+    let like = run.config.restrict_role.as_ref().map(|role| role.like.clone());
+    restriction::remove_roles(run.target(), like.as_deref())
+}
+
+/// `[restrict_role]` with its password.
+fn limited_role(run: &mut Run) -> Result<Option<LimitedRole>> {
+    let Some(role) = run.config.restrict_role.clone() else { return Ok(None) };
+    let password = match role.password.map(|place| place.read()).transpose()? {
+        Some((password, remark)) => {
+            if let Some(remark) = remark {
+                run.warn(remark);
+            }
+            Some(password)
+        }
+        None => None,
+    };
+    Ok(Some(LimitedRole { name: role.name, like: role.like, password }))
+}
+
+/// What of the restrictions must hold, said before they are made; in phases before the mirror stands, of the
+/// source's tables.
+pub fn check_ahead(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.restrict.is_empty() && run.config.restrict_role.is_none() {
+        return Ok(());
+    }
+    let ahead = matches!(run.phase(), Phase::Absent | Phase::Mirroring);
+    let side = if ahead { Side::Source } else { Side::Target };
+    let rules = match rules(run, side) {
+        Ok((rules, _)) => rules,
+        Err(Error::ChecksFailed { findings }) => {
+            checked.failures.extend(findings);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let made = run.config.restrict_role.as_ref().map(|role| role.name.clone());
+    let rules = if ahead { on_target(run, rules) } else { rules };
+    if ahead {
+        let (source, target) = run.both();
+        checked.append(restriction::check_ahead(source, target, &rules, made.as_deref())?);
+    } else {
+        checked.append(restriction::check(run.target(), &rules, made.as_deref())?);
+    }
+    if let Some(role) = run.config.restrict_role.clone() {
+        let role = LimitedRole { name: role.name, like: role.like, password: None };
+        checked.append(restriction::check_role(run.target(), &role)?);
+    }
+    Ok(())
+}
+
+/// The rules with the roles that they limit on the target.
+fn on_target(run: &Run, mut rules: Vec<Rule>) -> Vec<Rule> {
+    let restricts = run.config.restrict.iter().filter(|restrict| !restrict.scratch);
+    for (rule, restrict) in rules.iter_mut().zip(restricts) {
+        rule.roles = restrict.roles.clone().unwrap_or_else(|| run.config.general_roles(Side::Target));
+    }
+    rules
 }
 
 /// What is recorded is fixed when capture is armed; a table that becomes scratch later is still skipped by replay.
@@ -72,9 +262,10 @@ fn verb(deny: Deny) -> Verb {
     }
 }
 
-/// One rule for each `[[restrict]]`, its patterns resolved against the tables that there are; and the scratch tables.
-fn rules(run: &mut Run) -> Result<(Vec<Rule>, Vec<Restricted>)> {
-    let tables = catalog::list_tables(run.target())?;
+/// One rule for each `[[restrict]]`, its patterns resolved against the tables of a side; and the scratch tables.
+/// On the source the application still has its own role, which stands for the limited one.
+fn rules(run: &mut Run, side: Side) -> Result<(Vec<Rule>, Vec<Restricted>)> {
+    let tables = catalog::list_tables(run.session(side))?;
     let restrictions = run.config.restrict.clone();
     let mut checked = Checked::default();
     let (mut rules, mut scratch) = (Vec::new(), Vec::new());
@@ -84,12 +275,21 @@ fn rules(run: &mut Run) -> Result<(Vec<Rule>, Vec<Restricted>)> {
             tables.iter().filter(|table| is_designated(&selection, table)).collect();
         if designated.is_empty() {
             let patterns = restrict.tables.join(", ");
-            let message = format!("no table of the target matches {patterns}");
+            let message = format!("no table of the {side} matches {patterns}");
             checked.fail("restrict", &patterns, message, "Correct the tables of this [[restrict]].");
         }
         if restrict.scratch {
             scratch.extend(designated.iter().map(|table| Restricted::scratch(table.display())));
             continue;
+        }
+        let mut limited_roles = restrict.roles.clone().unwrap_or_else(|| run.config.general_roles(side));
+        if let (Side::Source, Some(limited)) = (side, &run.config.restrict_role) {
+            let stands_for = |role: &mut String| {
+                if *role == limited.name {
+                    role.clone_from(&limited.like);
+                }
+            };
+            limited_roles.iter_mut().for_each(stands_for);
         }
         rules.push(Rule {
             tables: designated.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
@@ -98,8 +298,10 @@ fn rules(run: &mut Run) -> Result<(Vec<Rule>, Vec<Restricted>)> {
             deny: restrict.deny.iter().map(|deny| verb(*deny)).collect(),
             columns: restrict.columns.clone(),
             condition: restrict.condition.clone(),
-            roles: restrict.roles.clone().unwrap_or_else(|| run.config.traffic.roles.clone()),
+            roles: limited_roles,
             message: restrict.message.clone().unwrap_or_else(|| MESSAGE.into()),
+            sqlstate: restrict.sqlstate.clone(),
+            name: restrict.name.clone(),
         });
     }
     refuse(run, checked)?;

@@ -85,7 +85,7 @@ impl Switch {
 impl Run {
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         let fence = fence::plan_fence(self.session(side), &roles)?;
         let facts = match side {
             Side::Source => Facts { source_fence: Some(fence.clone()), ..Facts::default() },
@@ -184,7 +184,7 @@ impl Run {
     fn name_blockers(&mut self, side: Side, error: Error) -> Error {
         let Error::TimedOut { what, budget, detail, hint } = error else { return error };
         let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         // Without an answer the error stays as it is.
         let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
         blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
@@ -226,7 +226,7 @@ impl Run {
             return self.tell_of_direct_sessions(side);
         }
         let deadline = self.pause_deadline(bounds);
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         let terminate_after = bounds.terminate_after;
         let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
             .map_err(|error| self.name_blockers(side, error))?;

@@ -53,6 +53,8 @@ pub struct Detour {
     proxies: Option<Proxies>,
     sections: Sections,
     answers: Vec<Answer>,
+    /// As whom the pooler logs in on the target; its clients' own role when there is none.
+    forced_role: Option<String>,
     scratch: Scratch,
 }
 
@@ -108,6 +110,7 @@ impl Detour {
             proxies: None,
             sections,
             answers: Vec::new(),
+            forced_role: None,
             scratch,
         };
         detour.write_configuration();
@@ -126,6 +129,18 @@ impl Detour {
         self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports, applications));
         self.write_configuration();
         self
+    }
+
+    /// The same, and their requests move with the rest.
+    pub fn behind_haproxy_with_web(self, applications: [u16; 2]) -> Detour {
+        let detour = self.behind_haproxy_with(applications);
+        let web = detour.balancer.as_ref().expect("it was just put there").web_section();
+        detour.configured(&web)
+    }
+
+    /// Where this detour keeps its files.
+    pub fn directory(&self) -> &std::path::Path {
+        self.scratch.path()
     }
 
     /// A table of a thousand rows on the source that `shop_app` may write.
@@ -171,6 +186,14 @@ impl Detour {
     pub fn configured(mut self, sections: &str) -> Detour {
         self.sections.more.push_str(sections);
         self.sections.more.push('\n');
+        self.write_configuration();
+        self
+    }
+
+    /// Has the pooler log in as one role on the source and as another on the target.
+    pub fn logging_in_as(mut self, on_source: &str, on_target: &str) -> Detour {
+        self.pooler.log_in_as(self.source.port(), on_source);
+        self.forced_role = Some(on_target.to_owned());
         self.write_configuration();
         self
     }
@@ -579,7 +602,9 @@ impl Detour {
              database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
             self.console_conninfo(),
             self.pooler.databases_file().display(),
-            pgbouncer::entry(self.target.port()),
+            self.forced_role
+                .iter()
+                .fold(pgbouncer::entry(self.target.port()), |entry, role| format!("{entry} user={role}")),
         )
     }
 
@@ -666,6 +691,12 @@ impl Run {
     /// Nobody answers the confirmation.
     pub fn unconfirmed(mut self) -> Run {
         self.arguments.retain(|argument| argument != "--yes");
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn with_environment(mut self, name: &str, value: &str) -> Run {
+        self.environment.push((name.into(), value.into()));
         self
     }
 

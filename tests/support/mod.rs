@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod answer;
 pub mod binary;
+pub mod browser;
 pub mod detour;
 pub mod extent;
 pub mod fingerprint;

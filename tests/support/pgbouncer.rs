@@ -123,6 +123,15 @@ impl PgBouncer {
         self.process.take().expect("PgBouncer runs").end("KILL");
     }
 
+    /// Sends the database to the server on `server_port` as one role, whoever the client is. It starts anew, since a
+    /// running one keeps such a role.
+    pub fn log_in_as(&mut self, server_port: u16, role: &str) {
+        self.kill();
+        let text = format!("[databases]\n{DATABASE} = {} user={role}\n", entry(server_port));
+        write_as_server_user(&self.databases_file(), &text);
+        self.start();
+    }
+
     /// The file that holds the entry of the database.
     pub fn databases_file(&self) -> PathBuf {
         self.directory.join("databases.ini")

@@ -134,6 +134,9 @@ fn fit_statement(
     if statement.starts_with("SELECT pg_catalog.set_config('search_path'") {
         return None;
     }
+    if is_ours(statement, reader) {
+        return None;
+    }
     if reader.begins(&["comment", "on", "extension"]) && !abilities.superuser {
         left_out.add("may not comment on extensions".into(), display);
         return None;
@@ -179,6 +182,13 @@ fn fit_statement(
         return None;
     }
     Some(statement.to_owned())
+}
+
+/// A trigger that we have put on a table for as long as a detour lasts: it calls what is not dumped.
+fn is_ours(statement: &str, reader: &Reader) -> bool {
+    let is_made = reader.begins(&["create", "trigger"])
+        && reader.name_at(2).is_some_and(|name| name.starts_with("pgdetour_"));
+    is_made || (reader.begins(&["alter", "table"]) && statement.contains(" ENABLE ALWAYS TRIGGER pgdetour_"))
 }
 
 fn is_public(role: &str) -> bool {

@@ -5,18 +5,63 @@ use crate::error::{Checked, Result};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier};
 
-/// Every precondition of the rules, and who could undo them.
-pub fn check(session: &mut Session, rules: &[Rule]) -> Result<Checked> {
+/// Every precondition of the rules, and who could undo them. `made` is a role that is about to be made.
+pub fn check(session: &mut Session, rules: &[Rule], made: Option<&str>) -> Result<Checked> {
     let mut checked = Checked::default();
-    let side = session.side.name();
-    if !rules.is_empty() && !guard::is_possible(session)? {
-        checked.warn(
-            "restrict_later",
-            side,
-            "tables and partitions that are made later will not be restricted: only superusers can make event triggers",
-            "Run pgdetour restrict again after such a table was made, or connect as a superuser.",
-        );
+    let holds_owners = guard::is_possible(session)?;
+    if !rules.is_empty() && !holds_owners {
+        warn_of_later(session, &mut checked);
     }
+    let owned = if holds_owners { Owners::AreHeld } else { Owners::CouldUndo };
+    for (rule, oids) in rules.iter().zip(check_tables(session, rules, &mut checked)?) {
+        check_roles(session, &rule.roles, &oids, owned, made, &mut checked)?;
+    }
+    Ok(checked)
+}
+
+/// The same before the target is filled: its tables are still those of the source, its roles are its own.
+pub fn check_ahead(
+    source: &mut Session,
+    target: &mut Session,
+    rules: &[Rule],
+    made: Option<&str>,
+) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let holds_owners = guard::is_possible(target)?;
+    if !rules.is_empty() && !holds_owners {
+        warn_of_later(target, &mut checked);
+    }
+    for (rule, oids) in rules.iter().zip(check_tables(source, rules, &mut checked)?) {
+        check_roles(target, &rule.roles, &[], Owners::AreHeld, made, &mut checked)?;
+        if !holds_owners {
+            check_owners(source, &rule.roles, &oids, &mut checked)?;
+        }
+    }
+    Ok(checked)
+}
+
+/// What the owner of a restricted table can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owners {
+    /// Event triggers refuse it.
+    AreHeld,
+    /// Nothing keeps him from dropping a trigger.
+    CouldUndo,
+}
+
+fn warn_of_later(session: &Session, checked: &mut Checked) {
+    checked.warn(
+        "restrict_later",
+        session.side.name(),
+        "tables and partitions that are made later will not be restricted: only superusers can make event triggers",
+        "Run pgdetour restrict again after such a table was made, or connect as a superuser.",
+    );
+}
+
+/// That every table of the rules is there and can be restricted as they say; each rule's tables, as `pg_class.oid`.
+pub fn check_tables(session: &mut Session, rules: &[Rule], checked: &mut Checked) -> Result<Vec<Vec<u32>>> {
+    let side = session.side.name();
+    let mut tables = Vec::new();
     for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
         let mut oids = Vec::new();
         for ((schema, name), found) in rule.tables.iter().zip(members) {
@@ -41,41 +86,77 @@ pub fn check(session: &mut Session, rules: &[Rule]) -> Result<Checked> {
                         ),
                     );
                 }
-                check_columns(session, rule, &member, &mut checked)?;
+                check_columns(session, rule, &member, checked)?;
                 oids.push(oid);
             }
         }
-        for row in session.query(&sql::restrict::LIST_POWERS, &[&rule.roles, &oids])? {
-            let role = quote_identifier(row.get("role_name"));
-            let object = format!("{side}: role {role}");
-            let owned: Vec<String> = row.get("owned");
-            if !row.get::<_, bool>("present") {
+        tables.push(oids);
+    }
+    Ok(tables)
+}
+
+/// What roles could do against a restriction of these tables.
+fn check_roles(
+    session: &mut Session,
+    roles: &[String],
+    tables: &[u32],
+    owners: Owners,
+    made: Option<&str>,
+    checked: &mut Checked,
+) -> Result<()> {
+    const INSTEAD: &str = "let [restrict_role] make a limited role for general traffic on the target";
+    for row in session.query(&sql::restrict::LIST_POWERS, &[&roles, &tables])? {
+        let name: &str = row.get("role_name");
+        let role = quote_identifier(name);
+        let object = format!("{}: role {role}", session.side);
+        let mighty: Vec<String> = row.get("mighty");
+        let mut fail = |message: String, hint: String| checked.fail("restrict_role", &object, message, hint);
+        if !row.get::<_, bool>("present") {
+            if made != Some(name) {
                 let hint =
                     format!("Create it, or correct the roles under [[restrict]]: CREATE ROLE {role} LOGIN;");
-                checked.fail("restrict_role", &object, "it does not exist", hint);
-            } else if row.get("is_us") {
-                let hint = "Connect as a role that no rule restricts.";
-                checked.fail("restrict_role", &object, "it is the role that pgdetour connects as", hint);
-            } else if row.get("superuser") {
-                let hint = format!("Run ALTER ROLE {role} NOSUPERUSER, if the application can do without.");
-                checked.warn(
-                    "restrict_role",
-                    &object,
-                    "it is a superuser, and could drop the restriction",
-                    hint,
-                );
-            } else if let [first, rest @ ..] = owned.as_slice() {
-                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-                checked.warn(
-                    "restrict_role",
-                    &object,
-                    format!("it may act as the owner of {first}{more}, and could drop the restriction"),
-                    format!("Run ALTER TABLE {first} OWNER TO a role that the application does not use."),
-                );
+                fail("it does not exist".into(), hint);
             }
+        } else if row.get("is_us") {
+            let hint = "Connect as a role that no rule restricts.".into();
+            fail("it is the role that pgdetour connects as".into(), hint);
+        } else if row.get("superuser") {
+            fail(
+                "it is a superuser, and could undo the restriction".into(),
+                format!("Run ALTER ROLE {role} NOSUPERUSER, or {INSTEAD}."),
+            );
+        } else if let [first, ..] = mighty.as_slice() {
+            fail(
+                format!("it may act as {first}, and could undo the restriction"),
+                format!("Run REVOKE {first} FROM {role}, or from the role through which it is a member."),
+            );
         }
     }
-    Ok(checked)
+    if owners == Owners::CouldUndo { check_owners(session, roles, tables, checked) } else { Ok(()) }
+}
+
+/// Owners whom no event trigger keeps from dropping the restriction.
+fn check_owners(
+    session: &mut Session,
+    roles: &[String],
+    tables: &[u32],
+    checked: &mut Checked,
+) -> Result<()> {
+    for row in session.query(&sql::restrict::LIST_POWERS, &[&roles, &tables])? {
+        let owned: Vec<String> = row.get("owned");
+        let ([first, rest @ ..], false) = (owned.as_slice(), row.get("superuser")) else { continue };
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        checked.fail(
+            "restrict_role",
+            &format!("{}: role {}", session.side, quote_identifier(row.get("role_name"))),
+            format!("it may act as the owner of {first}{more}, and could drop the restriction"),
+            format!(
+                "Run ALTER TABLE {first} OWNER TO a role that the application does not use, let [restrict_role] make \
+                 a limited role for general traffic on the target, or connect as a superuser."
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Finds columns that the table does not have, and a condition that cannot be read over its rows.

@@ -3,8 +3,8 @@
 use postgres::types::ToSql;
 use serde_json::{Value, json};
 
-use super::rule::{Definition, Rule};
-use super::{Member, resolve_condition};
+use super::rule::{Definition, Rule, SQLSTATE};
+use super::{Member, Purpose, resolve_condition};
 use crate::error::{Doing as _, Result};
 use crate::pg::Session;
 use crate::sql;
@@ -21,7 +21,9 @@ pub(super) struct Guarded {
     excluded: Value,
     roles: Vec<String>,
     message: String,
+    sqlstate: String,
     kind: i32,
+    from_above: bool,
     argument: String,
     statement: String,
 }
@@ -39,15 +41,19 @@ pub(super) fn guarded(session: &mut Session, rule: &Rule, like: &Member) -> Resu
         rule.tables.iter().map(|(schema, name)| (regex::escape(schema), regex::escape(name))).collect();
     let included = regexes(if rule.patterns.is_empty() { &literal } else { &rule.patterns });
     let mut rows = Vec::new();
-    for definition in rule.definitions() {
+    let definitions = rule.definitions();
+    let from_above: Vec<Definition> = definitions.iter().filter_map(Definition::beside_it).collect();
+    for definition in definitions.into_iter().chain(from_above) {
         let resolved = resolve_condition(session, like, &definition)?;
-        let statement = definition.create_trigger(NAME, TABLE, resolved.as_ref());
+        let statement = definition.create_trigger(NAME, TABLE, resolved.as_ref(), Purpose::Refuse);
         rows.push(Guarded {
             included: included.clone(),
             excluded: regexes(&rule.except),
             roles: definition.roles.iter().cloned().collect(),
             message: definition.message.clone(),
-            kind: Definition::kind(&definition),
+            sqlstate: definition.sqlstate.clone().unwrap_or_else(|| SQLSTATE.into()),
+            kind: definition.kind(),
+            from_above: definition.from_above,
             argument: definition.argument(),
             statement: statement.replace('%', "%%").replace(NAME, "%1$s").replace(TABLE, "%2$s"),
         });
@@ -76,13 +82,15 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
             session.change_script(sql::restrict::CREATE_GUARD.text)?;
             session.change("delete from pgdetour.rule", &[])?;
             for (at, rule) in (1_i32..).zip(wanted) {
-                let values: [&(dyn ToSql + Sync); 8] = [
+                let values: [&(dyn ToSql + Sync); 10] = [
                     &at,
                     &rule.included,
                     &rule.excluded,
                     &rule.roles,
                     &rule.message,
+                    &rule.sqlstate,
                     &rule.kind,
+                    &rule.from_above,
                     &rule.argument,
                     &rule.statement,
                 ];
@@ -111,7 +119,8 @@ pub(super) fn is_possible(session: &mut Session) -> Result<bool> {
 
 fn list(session: &mut Session) -> Result<Vec<Guarded>> {
     let rows = session.query_text(
-        "select included, excluded, roles, message, kind, argument, statement from pgdetour.rule order by ordinal",
+        "select included, excluded, roles, message, sqlstate, kind, from_above, argument, statement
+         from pgdetour.rule order by ordinal",
         &[],
     )?;
     let guarded = rows.iter().map(|row| Guarded {
@@ -119,7 +128,9 @@ fn list(session: &mut Session) -> Result<Vec<Guarded>> {
         excluded: row.get("excluded"),
         roles: row.get("roles"),
         message: row.get("message"),
+        sqlstate: row.get("sqlstate"),
         kind: row.get("kind"),
+        from_above: row.get("from_above"),
         argument: row.get("argument"),
         statement: row.get("statement"),
     });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Purpose;
 use super::condition::Resolved;
 use crate::sql::{quote_identifier, quote_literal};
 
@@ -63,7 +64,17 @@ pub struct Rule {
     pub roles: Vec<String>,
     /// Primary message of the error.
     pub message: String,
+    /// SQLSTATE of the error; 25006 when absent.
+    pub sqlstate: Option<String>,
+    /// What the error's field `constraint` says; the trigger's name when absent.
+    pub name: Option<String>,
 }
+
+/// In `pg_trigger.tgtype`: for each row.
+pub(super) const ROW_BIT: i32 = 1;
+
+/// SQLSTATE of a refusal that is not configured: `read_only_sql_transaction`.
+pub const SQLSTATE: &str = "25006";
 
 /// One restriction of one table, as installed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -77,6 +88,15 @@ pub struct Restricted {
     /// SQL over a row's columns: only these rows are protected.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// The rule's name, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What the application reads; none on scratch tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// SQLSTATE that the application gets; none on scratch tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
     /// Writes pass, and are never replayed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub scratch: bool,
@@ -85,7 +105,16 @@ pub struct Restricted {
 impl Restricted {
     /// A table whose writes pass and are never replayed.
     pub fn scratch(table: String) -> Restricted {
-        Restricted { table, deny: Vec::new(), roles: Vec::new(), condition: None, scratch: true }
+        Restricted {
+            table,
+            deny: Vec::new(),
+            roles: Vec::new(),
+            condition: None,
+            rule: None,
+            message: None,
+            sqlstate: None,
+            scratch: true,
+        }
     }
 }
 
@@ -97,6 +126,10 @@ pub(super) struct Definition {
     pub condition: Option<String>,
     pub roles: BTreeSet<String>,
     pub message: String,
+    pub sqlstate: Option<String>,
+    pub rule: Option<String>,
+    /// Fires for rows, for statements that name a table above this one and so fire none of its statement triggers.
+    pub from_above: bool,
 }
 
 /// The trigger's argument: what `pg_trigger` cannot tell readably by itself.
@@ -108,6 +141,10 @@ pub(super) struct Argument {
     pub columns: BTreeSet<String>,
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 impl Rule {
@@ -132,6 +169,9 @@ impl Rule {
             condition: self.condition.clone(),
             roles: self.roles.iter().cloned().collect(),
             message: self.message.clone(),
+            sqlstate: self.sqlstate.clone().filter(|code| code != SQLSTATE),
+            rule: self.name.clone(),
+            from_above: false,
         };
         kinds.into_iter().map(definition).collect()
     }
@@ -140,7 +180,15 @@ impl Rule {
 impl Definition {
     /// Whether it looks at rows, so that partitions get it from their root.
     pub(super) fn is_by_row(&self) -> bool {
-        self.condition.is_some() && !self.deny.contains(&Verb::Truncate)
+        self.from_above || self.condition.is_some() && !self.deny.contains(&Verb::Truncate)
+    }
+
+    /// The trigger that stands beside this one on a table that can be written to through one above it. TRUNCATE fires
+    /// every table's own triggers, and what looks at rows anyway needs no other.
+    pub(super) fn beside_it(&self) -> Option<Definition> {
+        let deny: BTreeSet<Verb> = self.deny.iter().copied().filter(|verb| *verb != Verb::Truncate).collect();
+        let is_needed = self.condition.is_none() && !deny.is_empty();
+        is_needed.then(|| Definition { deny, from_above: true, ..self.clone() })
     }
 
     /// The trigger's argument, in ASCII.
@@ -150,17 +198,25 @@ impl Definition {
             roles: self.roles.clone(),
             columns: self.columns.clone(),
             condition: self.condition.clone(),
+            sqlstate: self.sqlstate.clone(),
+            rule: self.rule.clone(),
         })
     }
 
     /// The bits of `pg_trigger.tgtype`: before, of what, and whether for each row.
     pub(super) fn kind(&self) -> i32 {
         let verbs: i32 = self.deny.iter().map(|verb| verb.bit()).sum();
-        2 + verbs + i32::from(self.is_by_row())
+        2 + verbs + if self.is_by_row() { ROW_BIT } else { 0 }
     }
 
     /// Statements that put trigger `name` on `table`, both quoted. `resolved` is its condition over the old and the new row.
-    pub(super) fn create_trigger(&self, name: &str, table: &str, resolved: Option<&Resolved>) -> String {
+    pub(super) fn create_trigger(
+        &self,
+        name: &str,
+        table: &str,
+        resolved: Option<&Resolved>,
+        purpose: Purpose,
+    ) -> String {
         let columns: Vec<String> = self.columns.iter().map(|column| quote_identifier(column)).collect();
         let verbs: Vec<String> = self
             .deny
@@ -184,8 +240,9 @@ impl Definition {
         }
         format!(
             "create trigger {name} before {} on {table} for each {each} when ({when}) \
-             execute function pgdetour.refuse({});\nalter table {only}{table} enable always trigger {name};\n",
+             execute function pgdetour.{}({});\nalter table {only}{table} enable always trigger {name};\n",
             verbs.join(" or "),
+            purpose.function(),
             quote_literal(&self.argument()),
         )
     }
@@ -194,10 +251,16 @@ impl Definition {
 /// What triggers on one table refuse, in few words: those that differ in the statement alone are one.
 pub(super) fn summarize(table: &str, definitions: impl IntoIterator<Item = Definition>) -> Vec<Restricted> {
     let mut merged: Vec<Definition> = Vec::new();
-    for definition in definitions {
+    for definition in definitions.into_iter().filter(|definition| !definition.from_above) {
         let same = merged.iter_mut().find(|other| {
-            (&other.roles, &other.message, &other.condition)
-                == (&definition.roles, &definition.message, &definition.condition)
+            (&other.roles, &other.message, &other.condition, &other.sqlstate, &other.rule)
+                == (
+                    &definition.roles,
+                    &definition.message,
+                    &definition.condition,
+                    &definition.sqlstate,
+                    &definition.rule,
+                )
                 && other.deny.is_disjoint(&definition.deny)
         });
         match same {
@@ -220,6 +283,9 @@ pub(super) fn summarize(table: &str, definitions: impl IntoIterator<Item = Defin
             deny: deny.collect(),
             roles: definition.roles.iter().cloned().collect(),
             condition: definition.condition.clone(),
+            rule: definition.rule.clone(),
+            message: Some(definition.message.clone()),
+            sqlstate: Some(definition.sqlstate.clone().unwrap_or_else(|| SQLSTATE.into())),
             scratch: false,
         }
     });

@@ -10,7 +10,7 @@ use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, l
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::{Run, quarantine, restrict};
+use crate::steps::{Run, quarantine};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -215,15 +215,6 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// What `[[restrict]]` asks for can be installed on the tables that there are.
-pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let found = restrict::check(run);
-    if let Ok(found) = &found {
-        checked.append(found.clone());
-    }
-    collect(found, checked)
 }
 
 /// Nothing was set aside that nobody has looked at.

@@ -6,8 +6,8 @@ use crate::config::RouterKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
-use crate::phase::Side;
-use crate::steps::Run;
+use crate::phase::{Phase, Side};
+use crate::steps::{Run, restrict};
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
 const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -23,13 +23,21 @@ pub fn roles_named(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// The roles of general traffic can work on the target.
 pub fn roles_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let wanted = run.config.traffic.roles.clone();
+    let limited = run.config.restrict_role.as_ref().map(|role| role.name.clone());
+    // Before the mirror stands, nobody has been told yet to make the limited role.
+    let ahead = matches!(run.phase(), Phase::Absent | Phase::Mirroring);
+    let mut wanted = run.config.general_roles(Side::Target);
+    wanted.retain(|name| !(ahead && Some(name) == limited.as_ref()));
     let found = list_roles(run.target(), &wanted)?;
     for name in &wanted {
         match found.iter().find(|role| &role.name == name) {
             None => {
                 let message = format!("role \"{name}\" does not exist on the target");
-                let hint = "Create it there with the same password: pg_dumpall --roles-only on the source shows how.";
+                let hint = if Some(name) == limited.as_ref() {
+                    "Run pgdetour restrict, which makes it."
+                } else {
+                    "Create it there with the same password: pg_dumpall --roles-only on the source shows how."
+                };
                 checked.fail("role_missing", name, message, hint);
             }
             Some(role) if !role.may_connect => {
@@ -37,6 +45,27 @@ pub fn roles_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 checked.fail("role_connect", name, message, "Grant it CONNECT on the target's database.");
             }
             Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What `[[restrict]]` and `[restrict_role]` ask for can be done, and nobody who is limited could undo it.
+pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    restrict::check_ahead(run, checked)?;
+    if let (RouterKind::Pgbouncer, Some(limited)) = (run.config.router.kind, &run.config.restrict_role) {
+        let names_it = |word: &str| {
+            word.strip_prefix("user=").is_some_and(|user| user.trim_matches('\'') == limited.name)
+        };
+        for entry in &run.config.router.pgbouncer {
+            if !entry.target.split_whitespace().any(names_it) {
+                checked.warn(
+                    "restrict_role",
+                    &format!("router.pgbouncer.target of {}", entry.database),
+                    format!("it does not name user={}, so clients reach the target as their own role", limited.name),
+                    "Write it into the entry, or leave [restrict_role] out to limit the application's own role.",
+                );
+            }
         }
     }
     Ok(())
@@ -51,7 +80,7 @@ pub fn source_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// General roles can be kept out of the target.
 pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(Side::Target);
     checked.append(fence::check(run.target(), &roles)?);
     Ok(())
 }
@@ -121,7 +150,7 @@ fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<(
 }
 
 fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(side);
     for (kind, holders, example) in sessions::list_state(run.session(side), &roles)? {
         let message =
             format!("general roles hold {kind} there ({holders}, such as {example}), which do not move");

@@ -351,7 +351,7 @@ fn wrong_side(run: &mut Run, serving: Option<Serving>) -> Vec<Value> {
         Some(Serving::Target) => Side::Source,
         Some(Serving::Nobody) | None => return Vec::new(),
     };
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(side);
     let found = run.answering(side).and_then(|session| list_sessions(session, &roles).ok());
     found
         .unwrap_or_default()
@@ -373,8 +373,8 @@ fn restricted(run: &mut Run) -> Value {
 }
 
 fn fenced(run: &mut Run) -> Fenced {
-    let roles = run.config.traffic.roles.clone();
     let mut is_fenced = |side| {
+        let roles = run.config.general_roles(side);
         let session = run.answering(side).filter(|_| !roles.is_empty())?;
         is_fenced(session, &roles).ok()
     };

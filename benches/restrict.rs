@@ -1,0 +1,150 @@
+//! What restrictions cost: TPS of pgbench on tables that are not restricted, as an administrator and as the limited
+//! role, with restricted tables beside them against none; a refused statement; and `restrict --observe` on the tables
+//! that are written. In turn, as ratios of medians.
+//!
+//! `PGDETOUR_BENCH_ROUNDS` is how often each is measured (7 when unset), `PGDETOUR_BENCH_SECONDS` how long (4). Commits
+//! wait for the disk, as they do in production.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+#[path = "../tests/support"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod support {
+    pub mod port;
+    pub mod postgres;
+    pub mod scratch;
+    pub mod template;
+    pub mod wait;
+}
+
+use support::postgres::{DATABASE, DBA_PASSWORD, Postgres};
+use support::scratch::Scratch;
+use support::template;
+
+/// How many tables are restricted beside those that are written.
+const RESTRICTED_TABLES: u32 = 200;
+/// Statements for the cost of one.
+const STATEMENTS: u32 = 2000;
+
+fn main() {
+    let rounds = number("PGDETOUR_BENCH_ROUNDS", 7);
+    let seconds = number("PGDETOUR_BENCH_SECONDS", 4);
+    let scratch = Scratch::new();
+    let mut source = Postgres::start_new(scratch.path(), "source", &template::of_source());
+    let mut target = Postgres::start_new(scratch.path(), "target", &template::of_target());
+    for server in [&mut source, &mut target] {
+        server.set("fsync", "on");
+        run(on(server, "pgbench", "dba").args(["--initialize", "--quiet", "--scale", "5"]));
+        server.exec(&format!(
+            "grant all on all tables in schema public to shop_app;
+             do $$ begin for n in 1..{RESTRICTED_TABLES} loop
+                 execute format('create table frozen_%s (id int primary key, n int)', n);
+                 execute format('insert into frozen_%s values (1, 1)', n);
+                 execute format('grant all on frozen_%s to shop_app, shop_limited', n);
+             end loop; end $$"
+        ));
+    }
+    let ours = |name: &str, rule: &str| {
+        let path = scratch.path().join(name);
+        let text = format!("[traffic]\nroles = [\"shop_app\"]\n[[restrict]]\ntables = [\"{rule}\"]\n");
+        std::fs::write(&path, text).expect("the scratch directory can be written");
+        path
+    };
+    let (frozen, accounts) = (ours("frozen.toml", "frozen_*"), ours("accounts.toml", "pgbench_accounts"));
+
+    let mut tps = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
+    let (mut refused, mut passed) = (Vec::new(), Vec::new());
+    let (mut plain, mut observed) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        for (at, role) in ["dba", "shop_app"].into_iter().enumerate() {
+            tps[at][0].push(bench(&target, role, seconds));
+        }
+        run(&mut pgdetour(&source, &target, &frozen, &[]));
+        for (at, role) in ["dba", "shop_app"].into_iter().enumerate() {
+            tps[at][1].push(bench(&target, role, seconds));
+        }
+        passed.push(microseconds(&target, "shop_limited", true));
+        refused.push(microseconds(&target, "shop_app", false));
+        run(&mut pgdetour(&source, &target, &frozen, &["--lift"]));
+
+        plain.push(bench(&source, "shop_app", seconds));
+        run(&mut pgdetour(&source, &target, &accounts, &["--observe"]));
+        observed.push(bench(&source, "shop_app", seconds));
+        run(&mut pgdetour(&source, &target, &accounts, &["--observe", "--lift"]));
+    }
+    let [[admin, admin_beside], [application, application_beside]] = tps.map(|role| role.map(median));
+    let (plain, observed) = (median(plain), median(observed));
+    println!(
+        "{{\"rounds\": {rounds}, \"restricted_tables\": {RESTRICTED_TABLES}, \"admin_tps\": {admin:.0}, \
+         \"admin_ratio\": {:.3}, \"application_tps\": {application:.0}, \"application_ratio\": {:.3}, \
+         \"passed_statement_us\": {:.0}, \"refused_statement_us\": {:.0}, \"unobserved_tps\": {plain:.0}, \
+         \"observed_ratio\": {:.3}}}",
+        admin_beside / admin,
+        application_beside / application,
+        median(passed),
+        median(refused),
+        observed / plain
+    );
+}
+
+/// Transactions a second of pgbench's "simple update": an update, a select and an insert, by two clients.
+fn bench(server: &Postgres, role: &str, seconds: u32) -> f64 {
+    let mut command = on(server, "pgbench", role);
+    command.args(["--no-vacuum", "--builtin=simple-update", "--client=2", "--time", &seconds.to_string()]);
+    let output = command.output().expect("the program can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    tps.expect("pgbench tells its transactions a second")
+}
+
+/// Time of one update of a restricted table that finds no row, on the client's side.
+fn microseconds(server: &Postgres, role: &str, passes: bool) -> f64 {
+    let mut client = server.client(role);
+    let begun = Instant::now();
+    for _ in 0..STATEMENTS {
+        let outcome = client.batch_execute("update public.frozen_1 set n = 2 where id = 2");
+        assert_eq!(outcome.is_ok(), passes, "{outcome:?}");
+    }
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(STATEMENTS)
+}
+
+fn pgdetour(source: &Postgres, target: &Postgres, configuration: &PathBuf, options: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
+    command
+        .env("PGDETOUR_SOURCE", source.conninfo("dba"))
+        .env("PGDETOUR_TARGET", target.conninfo("dba"))
+        .args(["restrict", "--quiet", "--config"])
+        .arg(configuration)
+        .args(options);
+    command
+}
+
+/// A client program of the server's installation.
+fn on(server: &Postgres, program: &str, role: &str) -> Command {
+    let program: &Path = &server.program(program);
+    let mut command = Command::new(program);
+    command
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", server.port().to_string())
+        .env("PGUSER", role)
+        .env("PGDATABASE", DATABASE)
+        .env("PGPASSWORD", DBA_PASSWORD);
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program can be started");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn number(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}

@@ -1,0 +1,164 @@
+//! The role that general traffic uses on the target: made like the application's, marked as ours, removed with the rest.
+
+use openssl::hash::MessageDigest;
+use openssl::memcmp;
+use openssl::pkcs5::pbkdf2_hmac;
+use openssl::pkey::PKey;
+use openssl::sha::sha256;
+use openssl::sign::Signer;
+use postgres_protocol::password::scram_sha_256;
+
+use crate::error::{Checked, Doing as _, Result};
+use crate::pg::Session;
+use crate::sql::{self, quote_identifier, quote_literal};
+
+/// What the limited role is to be.
+#[derive(Debug, Clone)]
+pub struct LimitedRole {
+    /// Its name.
+    pub name: String,
+    /// Whose privileges, settings and memberships it gets.
+    pub like: String,
+    /// Its password; none leaves it without one.
+    pub password: Option<String>,
+}
+
+/// What keeps the role from being made.
+pub fn check_role(session: &mut Session, role: &LimitedRole) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let side = session.side;
+    let row = session.query_one(&sql::restrict::READ_LIMITED_ROLE, &[&role.name, &role.like])?;
+    if !row.get::<_, bool>("has_model") {
+        let like = quote_identifier(&role.like);
+        checked.fail(
+            "restrict_role",
+            &format!("{side}: role {like}"),
+            "it does not exist, and the limited role is to be like it",
+            format!("Create it, or correct restrict_role.like: CREATE ROLE {like} LOGIN;"),
+        );
+    }
+    if row.get("present") && !row.get::<_, bool>("is_ours") {
+        checked.warn(
+            "restrict_role",
+            &format!("{side}: role {}", quote_identifier(&role.name)),
+            "it was not made by pgdetour, so its password and its privileges stay as they are",
+            "See to it that it may do what the application does.",
+        );
+    }
+    Ok(checked)
+}
+
+/// Makes the role, or brings what we made up to date; whether anything was changed. One that somebody else made
+/// is only marked.
+pub fn make_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
+    let row = session.query_one(&sql::restrict::READ_LIMITED_ROLE, &[&role.name, &role.like])?;
+    let (present, is_ours, is_marked): (bool, bool, bool) =
+        (row.get("present"), row.get("is_ours"), row.get("is_marked"));
+    let (database, remark): (String, String) = (row.get("database_quoted"), row.get("remark"));
+    let name = quote_identifier(&role.name);
+    let mut script = Vec::new();
+    let mut secret = None;
+    if !present {
+        script.push(format!("create role {name}"));
+        script.push(format!("comment on role {name} is {}", quote_literal(&remark)));
+    }
+    if !present || is_ours {
+        let rows = session.query(&sql::restrict::LIST_ROLE_CHANGES, &[&role.name, &role.like])?;
+        script.extend(rows.iter().map(|row| row.get::<_, String>("statement")));
+        if let Some(password) = &role.password
+            && !(present && has_password(session, &role.name, password, row.get("may_read_password"))?)
+        {
+            secret = Some(format!(
+                "alter role {name} password {}",
+                quote_literal(&scram_sha_256(password.as_bytes()))
+            ));
+        }
+    }
+    if !is_marked {
+        script.push(format!("alter role {name} in database {database} set pgdetour.limited to 'on'"));
+    }
+    if script.is_empty() && secret.is_none() {
+        return Ok(false);
+    }
+    session
+        .atomically(|session| {
+            if !script.is_empty() {
+                session.change_script(&(script.join(";\n") + ";"))?;
+            }
+            match &secret {
+                Some(secret) => session.change_secret(secret, &format!("alter role {name} password '***'")),
+                None => Ok(()),
+            }
+        })
+        .doing(|| format!("make role {name}"))?;
+    Ok(true)
+}
+
+/// Removes the role that we have made, with all that was granted to it, and the mark of roles of others; the names of
+/// the roles. What the role owns by now goes to the role that it was made like, or else to us.
+pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for row in session.query(&sql::restrict::FIND_LIMITED_ROLE, &[])? {
+        let name: String = row.get("role_name");
+        let quoted = quote_identifier(&name);
+        let heir = like.filter(|like| *like != name).map_or_else(|| "current_user".into(), quote_identifier);
+        let script =
+            format!("reassign owned by {quoted} to {heir};\ndrop owned by {quoted};\ndrop role {quoted};");
+        session
+            .atomically(|session| session.change_script(&script))
+            .doing(|| format!("drop role {quoted}"))?;
+        removed.push(name);
+    }
+    for row in session.query(&sql::restrict::LIST_MARKED_ROLES, &[])? {
+        let name: String = row.get("role_name");
+        // In a dry run the roles above are still there.
+        if removed.contains(&name) {
+            continue;
+        }
+        let database: String = row.get("database_quoted");
+        let quoted = quote_identifier(&name);
+        session
+            .change_script(&format!("alter role {quoted} in database {database} reset pgdetour.limited"))?;
+        removed.push(name);
+    }
+    Ok(removed)
+}
+
+/// Whether the server keeps this password. Where we may not look, what is there is taken for right.
+fn has_password(session: &mut Session, role: &str, password: &str, may_look: bool) -> Result<bool> {
+    if !may_look {
+        return Ok(true);
+    }
+    let row = session.query_one(&sql::restrict::READ_STORED_PASSWORD, &[&role])?;
+    let stored: Option<String> = row.get("stored_password");
+    Ok(stored.is_some_and(|stored| is_verifier_of(&stored, password).unwrap_or(false)))
+}
+
+/// Whether `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` was made of the password (RFC 5802, 3); none when it
+/// is not of that form.
+fn is_verifier_of(stored: &str, password: &str) -> Option<bool> {
+    let (parameters, keys) = stored.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+    let (iterations, salt) = parameters.split_once(':')?;
+    let salt = openssl::base64::decode_block(salt).ok()?;
+    let stored_key = openssl::base64::decode_block(keys.split_once(':')?.0).ok()?;
+    let mut salted = [0; 32];
+    let rounds = iterations.parse().ok()?;
+    pbkdf2_hmac(password.as_bytes(), &salt, rounds, MessageDigest::sha256(), &mut salted).ok()?;
+    let key = PKey::hmac(&salted).ok()?;
+    let mut signer = Signer::new(MessageDigest::sha256(), &key).ok()?;
+    let client_key = signer.sign_oneshot_to_vec(b"Client Key").ok()?;
+    Some(stored_key.len() == 32 && memcmp::eq(&sha256(&client_key), &stored_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_password_is_told_from_another() {
+        let stored = scram_sha_256(b"open sesame");
+        assert_eq!(is_verifier_of(&stored, "open sesame"), Some(true));
+        assert_eq!(is_verifier_of(&stored, "open sesame "), Some(false));
+        assert_eq!(is_verifier_of("md5d8578edf8458ce06fbc5bb76a58c5ca4", "open sesame"), None);
+    }
+}
