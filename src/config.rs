@@ -69,6 +69,8 @@ pub struct Mirror {
     pub tables: Vec<String>,
     /// Patterns of tables to leave out.
     pub exclude: Vec<String>,
+    /// Tables of which a part is mirrored only.
+    pub parts: Vec<MirrorPart>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
     /// Connections that copy at the same time; 4 by default.
@@ -82,6 +84,7 @@ impl Default for Mirror {
         Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
+            parts: Vec::new(),
             mode: MirrorMode::Continuous,
             jobs: 4,
             schema: SchemaMode::Dump,
@@ -94,6 +97,17 @@ impl Mirror {
     pub fn selection(&self) -> Result<Selection> {
         Selection::parse(&self.tables, &self.exclude)
     }
+}
+
+/// One `[[mirror.table]]`.
+#[derive(Debug, Clone)]
+pub struct MirrorPart {
+    /// The table.
+    pub table: TableName,
+    /// SQL over a row's columns: rows for which it is true are mirrored; all when absent.
+    pub filter: Option<String>,
+    /// The columns that are mirrored; all when absent.
+    pub columns: Option<Vec<String>>,
 }
 
 /// `mirror.mode`.

@@ -23,8 +23,11 @@ impl Sql {
                 ]
             })
             .collect();
+        // The head describes the variables: a value with a line end in it would leave the comment.
+        let is_head = |line: &&str| line.starts_with("--");
+        let head: usize = self.text.split_inclusive('\n').take_while(is_head).map(str::len).sum();
         // In one pass, so that a value that looks like a variable stays as it is.
-        let (mut filled, mut rest) = (String::new(), self.text);
+        let (mut filled, mut rest) = (String::new(), &self.text[head..]);
         while let Some(at) = rest.find(':') {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
@@ -85,6 +88,9 @@ statements! {
         FIND_DROPPABLE = "find_droppable",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
+        LIST_DATABASE_SETTINGS = "list_database_settings",
+        LIST_FILTER_COLUMNS = "list_filter_columns",
+        LIST_OBJECTS = "list_objects",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
         LIST_LOCK_HOLDERS = "list_lock_holders",

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::Phase;
-use crate::steps::{Needs, Run, capture, mirror};
+use crate::steps::{Needs, Run, capture, inventory, mirror};
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     run.step("lift restrictions", |run| restriction::lift_all(run.target()).map(drop))?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if let Some(before) = &before {
-        run.step("drop the copies", |run| objects::restore_emptiness(run.target(), before))?;
+        run.step("drop the copies", |run| {
+            inventory::remove_settings(run)?;
+            objects::restore_emptiness(run.target(), before)
+        })?;
     }
     // The target's record goes last: as long as it is there, the same command goes on.
     run.step("drop the record on the source", |run| record::drop_record(run.source()))?;

@@ -16,7 +16,7 @@ use crate::pg::catalog::{Table, objects};
 use crate::pg::{Conninfo, record};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::facts::Facts;
-use crate::steps::{Needs, Run, names, preconditions, selection};
+use crate::steps::{Needs, Run, inventory, names, preconditions, selection};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
@@ -53,6 +53,7 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
     run.step("catch up", catch_up)?;
     run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
+    run.step("copy the database's settings", inventory::copy_settings)?;
     run.step("hand over to a subscription", hand_over)?;
     run.step("finish the mirror", |run| finish(run, copied, begun.elapsed()))
 }
@@ -62,7 +63,8 @@ fn begin_record(run: &mut Run) -> Result<()> {
         (config::SchemaMode::Dump, Phase::Absent) => Some(objects::read_emptiness(run.target())?),
         _ => None,
     };
-    let facts = json!(Facts { target_before: before, ..Facts::default() });
+    let parts = Some(run.parts());
+    let facts = json!(Facts { target_before: before, parts, ..Facts::default() });
     let (source, target) = run.both();
     record::create(source, target, &facts)?;
     if run.plan.is_dry() {
@@ -99,12 +101,14 @@ fn with_job<T>(
     work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
 ) -> Result<T> {
     let total = tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
+    let left_empty = run.unlogged_tables()?;
     let progress = CopyProgress { bar: run.output.bar("copied", total) };
     let stop = run.signals.stop_flag();
     let job = CopyJob {
         publisher: run.server(Side::Source),
         subscriber: run.server(Side::Target),
         tables,
+        left_empty: &left_empty,
         mode: match run.config.mirror.schema {
             config::SchemaMode::Dump => SchemaMode::Dump,
             config::SchemaMode::Existing => SchemaMode::Existing,
@@ -218,6 +222,7 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
             config::SchemaMode::Dump => "dump",
             config::SchemaMode::Existing => "existing",
         },
+        "objects": inventory::count_objects(run)?,
     });
     let facts = Facts { mirror: Some(report.clone()), ..Facts::default() };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;

@@ -7,6 +7,7 @@ pub mod cutback;
 pub mod cutover;
 mod facts;
 mod fault;
+mod inventory;
 pub mod mirror;
 mod names;
 mod open;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
+mod parts;
 mod privileges;
 mod servers;
 mod tables;
@@ -9,7 +10,7 @@ mod traffic;
 
 use crate::error::{Checked, Error, Result};
 use crate::phase::Phase;
-use crate::steps::Run;
+use crate::steps::{Run, inventory};
 
 /// One group of preconditions.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
@@ -26,10 +27,12 @@ pub const MIRROR: &[Check] = &[
     privileges::source,
     privileges::target,
     tables::selected,
-    tables::logged,
     tables::replica_identity,
     tables::target_is_empty,
     tables::existing_schema_fits,
+    parts::fit,
+    parts::unchanged,
+    inventory::check,
 ];
 
 /// What `capture` needs before cutover.
@@ -45,6 +48,7 @@ pub const CAPTURE: &[Check] = &[
 pub const CUTOVER: &[Check] = &[
     servers::mirror_is_running,
     tables::schema_unchanged,
+    parts::unchanged,
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,

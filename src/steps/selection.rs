@@ -1,18 +1,53 @@
 //! The tables that the configuration selects, and how they map.
 
-use crate::config::Restrict;
+use std::collections::BTreeMap;
+
+use crate::config::{MirrorPart, Restrict};
 use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::lint::{self, TableLint};
 use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
+use crate::flow::publication::Published;
 use crate::pattern::Selection;
-use crate::pg::catalog::{self, Column, Table};
+use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::Side;
 use crate::steps::Run;
 
 impl Run {
-    /// Tables of one side that `[mirror]` selects; a partition goes with its root.
+    /// Tables of one side that `[mirror]` selects, each with the part that it selects; a partition goes with its root.
+    /// UNLOGGED ones are left out: their changes are in no WAL.
     pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
+        let mut tables = self.matching_tables(side)?;
+        tables.retain(|table| !table.unlogged);
+        for part in &self.config.mirror.parts {
+            let named =
+                |table: &&mut Table| table.schema == part.table.schema && table.name == part.table.name;
+            for table in tables.iter_mut().filter(named) {
+                table.part = Part { filter: part.filter.clone(), columns: part.columns.clone() };
+                if let Some(columns) = &part.columns {
+                    table.columns.retain(|column| columns.contains(&column.name));
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    /// `[[mirror.table]]` by table, for the record.
+    pub fn parts(&self) -> BTreeMap<String, Part> {
+        let part = |part: &MirrorPart| {
+            (part.table.to_string(), Part { filter: part.filter.clone(), columns: part.columns.clone() })
+        };
+        self.config.mirror.parts.iter().map(part).collect()
+    }
+
+    /// UNLOGGED tables of the source that `[mirror]` selects: made on the target, and left empty.
+    pub fn unlogged_tables(&mut self) -> Result<Vec<Table>> {
+        let mut tables = self.matching_tables(Side::Source)?;
+        tables.retain(|table| table.unlogged);
+        Ok(tables)
+    }
+
+    fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
         let all = catalog::list_tables(self.session(side))?;
         let mut tables = all.clone();
@@ -23,7 +58,10 @@ impl Run {
         let names: Vec<(&str, &str)> =
             all.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
         for pattern in selection.idle(&names) {
-            self.warn(format!("no table matches \"{pattern}\" of [mirror]"));
+            let message = format!("no table matches \"{pattern}\" of [mirror]");
+            if !self.warnings.contains(&message) {
+                self.warn(message);
+            }
         }
         Ok(tables)
     }
@@ -94,9 +132,18 @@ impl Run {
     }
 }
 
-/// Roots stand for their partitions, later ones included.
-pub fn published(tables: &[Table]) -> Vec<TableName> {
-    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
+/// What a publication of the mirror names. Roots stand for their partitions, later ones included.
+pub fn published(tables: &[Table]) -> Vec<Published> {
+    let roots = tables.iter().filter(|table| table.root.is_none());
+    roots.map(|table| Published { table: TableName::of(table), part: table.part.clone() }).collect()
+}
+
+/// What the recording of changes on the target names: every row of the mirrored tables, also one that the mirror's
+/// filter would leave out, since it may have been inside before; of their columns those that are mirrored.
+pub fn captured(tables: &[Table]) -> Vec<Published> {
+    let mut published = published(tables);
+    published.iter_mut().for_each(|published| published.part.filter = None);
+    published
 }
 
 /// Whether `[[restrict]]` designates the table, by its own name or as a partition of one that it names.

@@ -54,6 +54,8 @@ pub struct CopyJob<'a> {
     pub subscriber: &'a Server,
     /// The selected tables, partitions and partitioned ones alike.
     pub tables: &'a [Table],
+    /// Tables whose definition goes over and whose rows do not.
+    pub left_empty: &'a [Table],
     /// Whose the tables on the subscriber are.
     pub mode: SchemaMode,
     /// Workers at a time.
@@ -113,8 +115,7 @@ impl CopyJob<'_> {
         }
         match self.mode {
             SchemaMode::Dump => {
-                let (post_data, warnings) =
-                    schema::load(self.publisher, &mut session, self.tables, self.stop)?;
+                let (post_data, warnings) = schema::load(self, &mut session)?;
                 Ok(Prepared { post_data, warnings })
             }
             SchemaMode::Existing => {

@@ -1,29 +1,24 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
 
 use super::post_data::{self, PostStatement, Sorter};
-use super::record;
+use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result};
+use crate::pg::Session;
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, fit};
-use crate::pg::{Server, Session};
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
 
 /// Makes the tables and what they need on the subscriber, and notes the rest: all in one transaction.
-pub fn load(
-    publisher: &Server,
-    subscriber: &mut Session,
-    tables: &[Table],
-    stop: &AtomicBool,
-) -> Result<(Vec<PostStatement>, Vec<String>)> {
+pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatement>, Vec<String>)> {
+    let CopyJob { publisher, tables, stop, .. } = *job;
     let mut source = publisher.connect()?;
     let mut abilities = fit::list_abilities(subscriber)?;
-    abilities.absent = list_absent(&mut source, tables)?;
+    abilities.absent = list_absent(&mut source, tables.iter().chain(job.left_empty))?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
     let mut views = objects::list_materialized_views(&mut source)?;
     views.retain(|view| !abilities.absent.contains(view));
@@ -38,9 +33,9 @@ pub fn load(
 }
 
 /// Tables that were not selected, and the views that read them.
-fn list_absent(source: &mut Session, selected: &[Table]) -> Result<HashSet<Name>> {
+fn list_absent<'a>(source: &mut Session, selected: impl Iterator<Item = &'a Table>) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
-    let selected: HashSet<Name> = selected.iter().map(name).collect();
+    let selected: HashSet<Name> = selected.map(name).collect();
     let mut tables = catalog::list_tables(source)?;
     tables.retain(|table| !selected.contains(&name(table)));
     let mut absent: HashSet<Name> = tables.iter().map(name).collect();

@@ -66,6 +66,7 @@ impl Pair {
             publisher: &self.source,
             subscriber: &self.target,
             tables,
+            left_empty: &[],
             mode: SchemaMode::Dump,
             jobs: 3,
             stop,

@@ -72,14 +72,19 @@ impl Transfer<'_> {
     /// `COPY … TO STDOUT` of the whole table or of a range.
     pub fn out_statement(&self, range: Option<Range>) -> String {
         let (table, format) = (self.table.quoted(), self.format());
-        let Some(Range { from, to }) = range else {
-            return format!("copy {table}{} to stdout (format {format})", self.column_list());
+        let filter = self.table.part.filter.as_ref().map(|filter| format!("({filter})"));
+        let (from, to) = match range {
+            None if filter.is_none() => {
+                return format!("copy {table}{} to stdout (format {format})", self.column_list());
+            }
+            None => (None, None),
+            Some(Range { from, to }) => (Some(from), to),
         };
-        let end = to.map(|to| format!(" and ctid < '({to},0)'")).unwrap_or_default();
-        let columns = self.columns();
-        format!(
-            "copy (select {columns} from only {table} where ctid >= '({from},0)'{end}) to stdout (format {format})"
-        )
+        let from = from.map(|from| format!("ctid >= '({from},0)'"));
+        let to = to.map(|to| format!("ctid < '({to},0)'"));
+        let conditions: Vec<String> = from.into_iter().chain(to).chain(filter).collect();
+        let (columns, conditions) = (self.columns(), conditions.join(" and "));
+        format!("copy (select {columns} from only {table} where {conditions}) to stdout (format {format})")
     }
 
     /// `COPY … FROM STDIN`; `freeze` needs a table truncated in the same transaction.

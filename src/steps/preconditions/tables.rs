@@ -4,8 +4,8 @@ use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::pg::Session;
-use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
+use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
@@ -20,24 +20,6 @@ pub fn selected(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let patterns = run.config.mirror.tables.join(", ");
         let message = format!("no table of the source matches {patterns}");
         checked.fail("tables", "source", message, "Correct mirror.tables and mirror.exclude.");
-    }
-    Ok(())
-}
-
-/// None is UNLOGGED: its changes are in no WAL.
-pub fn logged(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for table in run.selected_tables(Side::Source)?.iter().filter(|table| table.unlogged) {
-        let name = table.display();
-        let hint = format!(
-            "Add \"{name}\" to mirror.exclude, or run ALTER TABLE {} SET LOGGED; which rewrites it.",
-            table.quoted()
-        );
-        checked.fail(
-            "unlogged",
-            &name,
-            format!("table \"{name}\" is unlogged, so its changes cannot be followed"),
-            hint,
-        );
     }
     Ok(())
 }
@@ -61,7 +43,8 @@ pub fn captured_identity(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn identity(tables: &[Table], checked: &mut Checked) {
-    for table in tables.iter().filter(|table| !table.partitioned && table.key.is_empty()) {
+    let identified = |table: &&Table| !table.key.is_empty() || table.identity == Identity::Full;
+    for table in tables.iter().filter(|table| !table.partitioned && !identified(table)) {
         let name = table.display();
         // Publishing it anyway would make the application's own UPDATE fail at once.
         let message = format!(
