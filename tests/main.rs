@@ -13,3 +13,4 @@ mod quarantine;
 mod readme;
 mod refusals;
 mod support;
+mod verify;

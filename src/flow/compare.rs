@@ -1,29 +1,36 @@
-//! Compares a table with its image on the other side, through the mapping, row by row where hashes differ.
+//! Compares tables with their images on the other side, through the mapping: hashed by the servers in ranges of pages,
+//! several at once, and row by row where hashes differ.
+
+mod rows;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Doing as _, Result};
-use crate::flow::mapping::{MappedColumn, TableName, TableRule};
-use crate::pg::Session;
-use crate::sql::{self, quote_identifier};
+pub use rows::{Range, Rows, Sample};
+
+use super::copy::pool::Pool;
+use crate::error::Result;
+use crate::flow::mapping::TableRule;
+use crate::pg::{Server, Session};
 
 /// Rows that share a bucket are hashed together; a bucket whose hashes differ is read row by row.
 const ROWS_PER_BUCKET: f64 = 4000.0;
-
+/// Buckets that are read row by row at the same time: what bounds memory where much differs.
+const SUSPECTS_AT_ONCE: usize = 64;
 /// How often rows that differ are read again before they count as still changing.
 const ROUNDS: usize = 10;
-
 /// How many differing rows are listed by their key.
 const LISTED: usize = 20;
 
 /// What was found out about one table.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Comparison {
     /// `schema.table` on the source.
     pub table: String,
-    /// Rows counted on the source.
+    /// Rows counted on the source; of a sample, those in it.
     pub rows_source: i64,
-    /// Rows counted on the target.
+    /// Rows counted on the target; of a sample, those in it.
     pub rows_target: i64,
     /// No row differs.
     pub equal: bool,
@@ -35,179 +42,301 @@ pub struct Comparison {
     pub different: usize,
     /// Keys of the first differing rows.
     pub keys: Vec<String>,
+    /// The first differing rows, and where each differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<DifferentRow>,
     /// Rows that kept changing while they were compared: neither equal nor different can be said of them.
     pub changing: usize,
+    /// Rows that were made equal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repaired: usize,
 }
 
-/// Compares a table of the target with its image on the source; `rule` maps in the direction of replay, target to
-/// source. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
-/// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
-pub fn compare_table(
-    source: &mut Session,
-    target: &mut Session,
-    rule: &TableRule,
-    rows_estimate: f64,
-    settle: &mut dyn FnMut(&mut Session, &mut Session) -> Result<()>,
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A row that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DifferentRow {
+    /// The columns of its key, as text; empty for a table without one.
+    pub key: BTreeMap<String, Option<String>>,
+    /// `different`, `missing_on_source` or `missing_on_target`.
+    pub state: String,
+    /// Columns whose values differ, by their names on the source.
+    pub columns: Vec<String>,
+}
+
+/// One table and its image, and how each is read.
+pub struct Pair {
+    /// In the direction of replay, target to source.
+    pub rule: Arc<TableRule>,
+    /// How the source's table is read.
+    pub new: Rows,
+    /// How the target's table is read, through the mapping.
+    pub old: Rows,
+    /// Rows of the larger one, as the planner estimates.
+    pub rows_estimate: f64,
+}
+
+impl Pair {
+    /// How many buckets its rows are sorted into.
+    pub fn buckets(&self) -> i32 {
+        (self.rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32
+    }
+}
+
+/// How tables are compared.
+pub struct Job<'a> {
+    /// The source.
+    pub source: &'a Server,
+    /// The target.
+    pub target: &'a Server,
+    /// The tables.
+    pub pairs: &'a [Pair],
+    /// Sessions on each side that read at the same time.
+    pub jobs: usize,
+    /// Ends the work early.
+    pub stop: &'a AtomicBool,
+    /// Makes sure that what was written before is on both sides (a marker that has arrived), or does nothing where no flow runs.
+    pub settle: &'a (dyn Fn(&mut Session, &mut Session) -> Result<()> + Sync),
+    /// Told of each table as it is done.
+    pub done: &'a (dyn Fn(&Comparison) -> Result<()> + Sync),
+}
+
+/// Key → its parts, and the hashes of the row on the source and on the target, of rows that differ.
+pub type Differences = BTreeMap<String, Difference>;
+
+/// One row that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The columns of its key as text.
+    pub key: Vec<Option<String>>,
+    /// Hash of the row on the source, if it is there.
+    pub source: Option<String>,
+    /// Hash of the row on the target, if it is there.
+    pub target: Option<String>,
+}
+
+enum Task {
+    /// Hash a range of a table: on the source, or on the target.
+    Hash { pair: usize, on_source: bool, range: Option<Range> },
+    /// Read the buckets whose hashes differ.
+    Suspects(usize),
+}
+
+/// Bucket → rows and sum of their hashes.
+type Buckets = HashMap<i32, (i64, i128)>;
+
+#[derive(Default)]
+struct Progress {
+    left: usize,
+    source: Buckets,
+    target: Buckets,
+}
+
+#[derive(Default)]
+struct Worker {
+    source: Option<Session>,
+    target: Option<Session>,
+}
+
+impl Worker {
+    fn session<'w>(slot: &'w mut Option<Session>, server: &Server) -> Result<&'w mut Session> {
+        match slot {
+            Some(session) => Ok(session),
+            None => Ok(slot.insert(server.connect()?)),
+        }
+    }
+
+    fn both(&mut self, job: &Job) -> Result<(&mut Session, &mut Session)> {
+        let source = Worker::session(&mut self.source, job.source)?;
+        let target = Worker::session(&mut self.target, job.target)?;
+        Ok((source, target))
+    }
+}
+
+/// Compares all pairs; what is found about each, in their order.
+pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
+    let pool = Pool::new(job.stop);
+    let mut states = Vec::new();
+    for (index, pair) in job.pairs.iter().enumerate() {
+        let mut progress = Progress::default();
+        // Both sides of a range one after the other, so that little is written between.
+        let sides = [(true, &pair.new), (false, &pair.old)];
+        let ranges: Vec<(bool, Option<Range>)> = sides
+            .iter()
+            .flat_map(|(on_source, rows)| rows.ranges(job.jobs).into_iter().map(|range| (*on_source, range)))
+            .collect();
+        progress.left = ranges.len();
+        states.push(Mutex::new(progress));
+        for (on_source, range) in ranges {
+            pool.push(pair.new.bytes.max(pair.old.bytes), Task::Hash { pair: index, on_source, range });
+        }
+    }
+    let results: Vec<Mutex<Comparison>> = job.pairs.iter().map(|_| Mutex::default()).collect();
+    pool.run(job.target, job.jobs, Worker::default, |worker, task| match task {
+        Task::Hash { pair: index, on_source, range } => {
+            let pair = &job.pairs[index];
+            let found = if on_source {
+                let session = Worker::session(&mut worker.source, job.source)?;
+                pair.new.hash_buckets(session, pair.buckets(), range)?
+            } else {
+                let session = Worker::session(&mut worker.target, job.target)?;
+                pair.old.hash_buckets(session, pair.buckets(), range)?
+            };
+            let mut progress = states[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let progress = &mut *progress;
+            let side = if on_source { &mut progress.source } else { &mut progress.target };
+            for (bucket, (rows, hash)) in found {
+                let sum = side.entry(bucket).or_default();
+                sum.0 += rows;
+                sum.1 += hash;
+            }
+            progress.left -= 1;
+            if progress.left == 0 {
+                pool.push(u64::MAX, Task::Suspects(index));
+            }
+            Ok(())
+        }
+        Task::Suspects(index) => {
+            let progress = std::mem::take(&mut *states[index].lock().unwrap_or_else(PoisonError::into_inner));
+            let (source, target) = worker.both(job)?;
+            let mut go_on = || pool.go_on();
+            let result = finish(job, &job.pairs[index], &progress, (source, target), &mut go_on)?;
+            (job.done)(&result)?;
+            *results[index].lock().unwrap_or_else(PoisonError::into_inner) = result;
+            Ok(())
+        }
+    })?;
+    Ok(results
+        .into_iter()
+        .map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect())
+}
+
+/// Reads the rows of the buckets that differ, and tells which of them do.
+fn finish(
+    job: &Job,
+    pair: &Pair,
+    progress: &Progress,
+    (source, target): (&mut Session, &mut Session),
+    go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Comparison> {
-    let buckets = (rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
-    let new_side = HashedSide::new(rule, buckets);
-    let old_side = HashedSide::old(target, rule, buckets)?;
-    let (on_source, on_target) = at_once(
-        source,
-        target,
-        |source| new_side.hash_buckets(source),
-        |target| old_side.hash_buckets(target),
-    )?;
     let mut result = Comparison {
-        table: rule.to.to_string(),
-        rows_source: on_source.values().map(|bucket| bucket.0).sum(),
-        rows_target: on_target.values().map(|bucket| bucket.0).sum(),
+        table: pair.rule.to.to_string(),
+        rows_source: progress.source.values().map(|bucket| bucket.0).sum(),
+        rows_target: progress.target.values().map(|bucket| bucket.0).sum(),
         equal: true,
         ..Comparison::default()
     };
-    let suspects: Vec<i32> =
-        (0..buckets).filter(|bucket| on_source.get(bucket) != on_target.get(bucket)).collect();
-    if suspects.is_empty() {
-        return Ok(result);
-    }
-
-    // A difference counts when two readings, with a settled flow between them, show the same two rows.
-    // What was equal once is done with: rows that begin to change later must not keep the comparison going.
-    let mut earlier = Differences::new();
-    for round in 0..ROUNDS {
-        settle(source, target)?;
-        let (on_source, on_target) = at_once(
-            source,
-            target,
-            |source| new_side.hash_rows(source, &suspects),
-            |target| old_side.hash_rows(target, &suspects),
-        )?;
-        let mut now = differences(on_source, &on_target);
-        if round > 0 {
-            now.retain(|key, _| earlier.contains_key(key));
+    let differs = |bucket: &i32| progress.source.get(bucket) != progress.target.get(bucket);
+    let suspects: Vec<i32> = (0..pair.buckets()).filter(differs).collect();
+    for suspects in suspects.chunks(SUSPECTS_AT_ONCE) {
+        go_on()?;
+        let (lasting, changing) = confirm(job, pair, suspects, source, target)?;
+        result.changing += changing;
+        result.add(&lasting);
+        let room = LISTED.saturating_sub(result.rows.len());
+        for difference in lasting.values().take(room) {
+            result.rows.push(describe(pair, difference, source, target)?);
         }
-        result.changing = now.iter().filter(|(key, pair)| earlier.get(*key) != Some(pair)).count();
-        result.count(&now, &earlier);
-        if result.changing == 0 {
-            break;
-        }
-        earlier = now;
     }
     Ok(result)
 }
 
+/// The rows in these buckets that two readings, with a settled flow between them, show as the same two rows, and how many
+/// kept changing. What was equal once is done with: rows that begin to change later must not keep the comparison going.
+pub fn confirm(
+    job: &Job,
+    pair: &Pair,
+    suspects: &[i32],
+    source: &mut Session,
+    target: &mut Session,
+) -> Result<(Differences, usize)> {
+    let mut earlier = Differences::new();
+    let mut lasting = Differences::new();
+    let mut changing = 0;
+    for round in 0..ROUNDS {
+        (job.settle)(source, target)?;
+        let mut now = differences(pair, suspects, source, target)?;
+        if round > 0 {
+            now.retain(|key, _| earlier.contains_key(key));
+        }
+        lasting = now.clone();
+        lasting.retain(|key, difference| earlier.get(key) == Some(difference));
+        changing = now.len() - lasting.len();
+        if changing == 0 {
+            break;
+        }
+        earlier = now;
+    }
+    Ok((lasting, changing))
+}
+
 impl Comparison {
-    /// Takes over the differences that an earlier reading showed as well.
-    fn count(&mut self, now: &Differences, earlier: &Differences) {
-        let lasting = || now.iter().filter(|(key, pair)| earlier.get(*key) == Some(pair));
-        self.missing_on_source = lasting().filter(|(_, pair)| pair.0.is_none()).count();
-        self.missing_on_target = lasting().filter(|(_, pair)| pair.1.is_none()).count();
-        self.different = lasting().count() - self.missing_on_source - self.missing_on_target;
-        self.keys = lasting().take(LISTED).map(|(key, _)| key.clone()).collect();
-        self.equal = lasting().next().is_none();
+    /// Counts further differences.
+    fn add(&mut self, lasting: &Differences) {
+        let missing_on_source = lasting.values().filter(|row| row.source.is_none()).count();
+        let missing_on_target = lasting.values().filter(|row| row.target.is_none()).count();
+        self.missing_on_source += missing_on_source;
+        self.missing_on_target += missing_on_target;
+        self.different += lasting.len() - missing_on_source - missing_on_target;
+        let room = LISTED.saturating_sub(self.keys.len());
+        self.keys.extend(lasting.keys().take(room).cloned());
+        self.equal &= lasting.is_empty();
     }
 }
 
 /// Reads both sides at the same time, so that little is written between the two snapshots.
-fn at_once<T: Send>(
+fn differences(
+    pair: &Pair,
+    suspects: &[i32],
     source: &mut Session,
     target: &mut Session,
-    on_source: impl FnOnce(&mut Session) -> Result<T> + Send,
-    on_target: impl FnOnce(&mut Session) -> Result<T>,
-) -> Result<(T, T)> {
-    std::thread::scope(|scope| {
-        let source = scope.spawn(|| on_source(source));
-        let target = on_target(target);
+) -> Result<Differences> {
+    let (on_source, mut on_target) = std::thread::scope(|scope| {
+        let source = scope.spawn(|| pair.new.hash_rows(source, pair.buckets(), suspects));
+        let target = pair.old.hash_rows(target, pair.buckets(), suspects);
         let source = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((source?, target?))
-    })
-}
-
-/// Key → hash on the source and hash on the target, of rows that differ.
-type Differences = BTreeMap<String, (Option<String>, Option<String>)>;
-
-fn differences(source: HashMap<String, String>, target: &HashMap<String, String>) -> Differences {
-    let missing_on_source = target.iter().filter(|(key, _)| !source.contains_key(*key));
-    let mut found: Differences =
-        missing_on_source.map(|(key, hash)| (key.clone(), (None, Some(hash.clone())))).collect();
-    for (key, hash) in source {
-        let other = target.get(&key);
-        if other != Some(&hash) {
-            found.insert(key, (Some(hash), other.cloned()));
+        Ok::<_, crate::error::Error>((source?, target?))
+    })?;
+    let mut found = Differences::new();
+    for (text, (key, hash)) in on_source {
+        let other = on_target.remove(&text).map(|(_, hash)| hash);
+        if other.as_ref() != Some(&hash) {
+            found.insert(text, Difference { key, source: Some(hash), target: other });
         }
     }
-    found
+    for (text, (key, hash)) in on_target {
+        found.insert(text, Difference { key, source: None, target: Some(hash) });
+    }
+    Ok(found)
 }
 
-/// How one side of a table is read: key and row as text, hashed by the server.
-struct HashedSide {
-    /// `select … as key, … as row from …`
-    rows: String,
-    buckets: i32,
-    name: String,
-}
-
-impl HashedSide {
-    /// The new table: its columns as they are.
-    fn new(rule: &TableRule, buckets: i32) -> HashedSide {
-        let text = |column: &MappedColumn| format!("{}::text", quote_identifier(&column.name));
-        HashedSide::build(rule, &rule.to, rule.to_partitioned, buckets, text)
-    }
-
-    /// The old table: the mapping's expressions, in the new column's type where the target knows it.
-    fn old(target: &mut Session, rule: &TableRule, buckets: i32) -> Result<HashedSide> {
-        let mut known = HashMap::new();
-        for column in rule.key.iter().chain(&rule.columns) {
-            let row = target.query_one(&sql::flow::HAS_TYPE, &[&column.type_name])?;
-            known.insert(column.type_name.clone(), row.get::<_, bool>(0));
-        }
-        let text = |column: &MappedColumn| match known.get(&column.type_name) {
-            Some(true) => format!("(({})::{})::text", column.expression, column.type_name),
-            _ => format!("({})::text", column.expression),
-        };
-        Ok(HashedSide::build(rule, &rule.from, rule.from_partitioned, buckets, text))
-    }
-
-    fn build(
-        rule: &TableRule,
-        table: &TableName,
-        partitioned: bool,
-        buckets: i32,
-        text: impl Fn(&MappedColumn) -> String,
-    ) -> HashedSide {
-        let row = |columns: &[MappedColumn]| {
-            let texts: Vec<String> = columns.iter().map(&text).collect();
-            format!("row({})::text", texts.join(", "))
-        };
-        let all = row(&rule.columns);
-        let key = if rule.key.is_empty() { all.clone() } else { row(&rule.key) };
-        // Rows of inheriting tables are compared with those tables.
-        let only = if partitioned { "" } else { "only " };
-        let from = table.quoted();
-        HashedSide {
-            rows: format!(
-                "select {key} as key_text, {all} as row_text from (select * from {only}{from}) as old"
-            ),
-            buckets,
-            name: table.to_string(),
+/// The row by its key, and which of its columns differ.
+fn describe(
+    pair: &Pair,
+    difference: &Difference,
+    source: &mut Session,
+    target: &mut Session,
+) -> Result<DifferentRow> {
+    let names = pair.rule.key.iter().map(|column| column.name.clone());
+    let key: BTreeMap<_, _> = names.zip(difference.key.iter().cloned()).collect();
+    let state = match (&difference.source, &difference.target) {
+        (None, _) => "missing_on_source",
+        (_, None) => "missing_on_target",
+        _ => "different",
+    };
+    let mut columns = Vec::new();
+    if state == "different" && !pair.rule.key.is_empty() {
+        let new = pair.new.hash_columns(source, &difference.key)?;
+        let old = pair.old.hash_columns(target, &difference.key)?;
+        if let (Some(new), Some(old)) = (new, old) {
+            let unequal = new.iter().zip(&old).zip(&pair.rule.columns).filter(|((new, old), _)| new != old);
+            columns.extend(unequal.map(|(_, column)| column.name.clone()));
         }
     }
-
-    /// Rows and hash of each bucket.
-    fn hash_buckets(&self, session: &mut Session) -> Result<HashMap<i32, (i64, String)>> {
-        let text = sql::flow::HASH_BUCKETS.with(&[("rows", &self.rows)]);
-        let rows = session
-            .query_text(&text, &[&i64::from(self.buckets)])
-            .doing(|| format!("compare table \"{}\"", self.name))?;
-        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
-    }
-
-    /// Key → hash of the rows in these buckets; rows that share a key are hashed together.
-    fn hash_rows(&self, session: &mut Session, buckets: &[i32]) -> Result<HashMap<String, String>> {
-        let text = sql::flow::HASH_ROWS.with(&[("rows", &self.rows)]);
-        let rows = session
-            .query_text(&text, &[&i64::from(self.buckets), &buckets])
-            .doing(|| format!("compare table \"{}\"", self.name))?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
+    Ok(DifferentRow { key, state: state.to_owned(), columns })
 }

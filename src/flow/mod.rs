@@ -25,6 +25,7 @@ pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+pub mod repair;
 pub mod sequences;
 mod settle;
 pub mod slot;

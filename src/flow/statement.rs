@@ -44,7 +44,7 @@ fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
 }
 
 /// `text` read as a value of `type_name`, as that type's own input does.
-fn read_text(text: &str, type_name: &str) -> String {
+pub(super) fn read_text(text: &str, type_name: &str) -> String {
     match type_name {
         // The cast from text looks for a relation of that name, and refuses "-", which no relation at all is written as.
         "regclass" => format!("pg_catalog.regclassin(pg_catalog.textout({text}))::regclass"),
