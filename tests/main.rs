@@ -12,5 +12,6 @@ mod objects;
 mod quarantine;
 mod readme;
 mod refusals;
+mod selection;
 mod support;
 mod verify;

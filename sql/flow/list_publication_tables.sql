@@ -6,8 +6,8 @@ select
     pg_catalog.to_jsonb(pr) ->> 'prqual' is not null as filtered,
     (
         select array_agg(a.attname::text order by a.attname::text collate "C")
-        from pg_catalog.unnest((pg_catalog.to_jsonb(pr) ->> 'prattrs')::int2vector::int2[]) as k (attnum)
-        join pg_catalog.pg_attribute as a on a.attrelid = pr.prrelid and a.attnum = k.attnum
+        from pg_catalog.jsonb_array_elements_text(nullif(pg_catalog.to_jsonb(pr) -> 'prattrs', 'null')) as k (attnum)
+        join pg_catalog.pg_attribute as a on a.attrelid = pr.prrelid and a.attnum = k.attnum::int2
     ) as columns
 from pg_catalog.pg_publication_rel as pr
 join pg_catalog.pg_publication as p on p.oid = pr.prpubid

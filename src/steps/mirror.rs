@@ -102,6 +102,7 @@ fn with_job<T>(
 ) -> Result<T> {
     let total = tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
     let left_empty = run.unlogged_tables()?;
+    let before = run.facts()?.target_before;
     let progress = CopyProgress { bar: run.output.bar("copied", total) };
     let stop = run.signals.stop_flag();
     let job = CopyJob {
@@ -109,6 +110,7 @@ fn with_job<T>(
         subscriber: run.server(Side::Target),
         tables,
         left_empty: &left_empty,
+        before: before.as_ref(),
         mode: match run.config.mirror.schema {
             config::SchemaMode::Dump => SchemaMode::Dump,
             config::SchemaMode::Existing => SchemaMode::Existing,

@@ -21,7 +21,7 @@ use self::completion::Builder;
 use self::pool::Pool;
 use self::transfer::{Emptying, Pipe, Range, SharedRead, Transfer};
 use crate::error::{Error, Result};
-use crate::pg::catalog::objects::{self, Name};
+use crate::pg::catalog::objects::{self, Emptiness, Name};
 use crate::pg::catalog::{self, Table, facts};
 use crate::pg::{Server, Session};
 
@@ -56,6 +56,8 @@ pub struct CopyJob<'a> {
     pub tables: &'a [Table],
     /// Tables whose definition goes over and whose rows do not.
     pub left_empty: &'a [Table],
+    /// What the subscriber held before it was filled, where its schema is made from a dump.
+    pub before: Option<&'a Emptiness>,
     /// Whose the tables on the subscriber are.
     pub mode: SchemaMode,
     /// Workers at a time.
@@ -196,6 +198,12 @@ impl CopyJob<'_> {
             .filter(|copy| copy.state == State::Copying)
             .map(|copy| copy.name)
             .collect();
+        let mut statements: HashMap<&Name, Vec<&PostStatement>> = HashMap::new();
+        for statement in post_data.iter().filter(|statement| !statement.done) {
+            if let Some(table) = &statement.table {
+                statements.entry(table).or_default().push(statement);
+            }
+        }
         let all_bytes: u64 = self.tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
         let work = |table| {
             let key = name(table);
@@ -212,10 +220,8 @@ impl CopyJob<'_> {
                 SchemaMode::Existing => Emptying::Nothing,
             };
             let of_kind = |kind| {
-                let mine = |statement: &&PostStatement| {
-                    statement.kind == kind && !statement.done && statement.table.as_ref() == Some(&key)
-                };
-                post_data.iter().filter(mine).cloned().collect::<Vec<_>>()
+                let mine = statements.get(&key).into_iter().flatten();
+                mine.filter(|statement| statement.kind == kind).map(|it| (*it).clone()).collect::<Vec<_>>()
             };
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
             let weight = table.bytes.cast_unsigned();

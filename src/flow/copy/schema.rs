@@ -1,6 +1,6 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::post_data::{self, PostStatement, Sorter};
 use super::{CopyJob, record};
@@ -13,7 +13,13 @@ use crate::pg::dump::{self, Entry, fit};
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
 
-/// Makes the tables and what they need on the subscriber, and notes the rest: all in one transaction.
+/// More entries than this are not made in one transaction: each takes some of the server's lock table, which has room
+/// for a few thousand.
+const MOST_IN_ONE_TRANSACTION: usize = 1000;
+
+/// Makes the tables and what they need on the subscriber, and notes the rest: in one transaction, or, where that would
+/// hold too many locks, in several, of which the last makes the note. What a run that was interrupted between them has
+/// left is removed first.
 pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatement>, Vec<String>)> {
     let CopyJob { publisher, tables, stop, .. } = *job;
     let mut source = publisher.connect()?;
@@ -24,12 +30,39 @@ pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatemen
     views.retain(|view| !abilities.absent.contains(view));
     let schema = dump::dump_schema(publisher, subscriber.version, &abilities, stop)?;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
+    if let Some(before) = job.before
+        && !subscriber.is_dry()
+        && !objects::list_user_objects(subscriber)?.is_empty()
+    {
+        objects::restore_emptiness(subscriber, before)?;
+    }
+    let mut parts: Vec<&[Entry]> = schema.pre_data.chunks(MOST_IN_ONE_TRANSACTION).collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut settings = BTreeMap::new();
+    for part in parts {
+        subscriber.atomically(|subscriber| run_part(subscriber, part, &mut settings))?;
+    }
     subscriber.atomically(|subscriber| {
-        run_entries(subscriber, &schema.pre_data)?;
+        run_part(subscriber, last, &mut settings)?;
         record::insert_tables(subscriber, tables)?;
         post_data::insert(subscriber, &statements)
     })?;
     Ok((statements, schema.warnings))
+}
+
+/// Runs entries in the transaction that is open, under the settings of the dump as they are at this place of it.
+fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<String, String>) -> Result<()> {
+    for statement in settings.values() {
+        session.change_script(statement)?;
+    }
+    run_entries(session, entries)?;
+    // `SET LOCAL name = value` ends with its transaction.
+    for statement in entries.iter().flat_map(|entry| &entry.statements) {
+        if let Some((name, _)) = statement.strip_prefix("SET LOCAL ").and_then(|rest| rest.split_once(' ')) {
+            settings.insert(name.to_owned(), statement.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Tables that were not selected, and the views that read them.

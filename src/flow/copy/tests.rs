@@ -67,6 +67,7 @@ impl Pair {
             subscriber: &self.target,
             tables,
             left_empty: &[],
+            before: None,
             mode: SchemaMode::Dump,
             jobs: 3,
             stop,
