@@ -107,9 +107,13 @@ pub enum Commands {
     /// Copy the source to the target and keep the copy current
     #[command(
         long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
-            keeps the target up to date with no process of pgdetour running. The target's server must be able to \
-            reach the source. Interrupted, it goes on where it was when it is run again.",
-        after_long_help = examples("  pgdetour mirror\n  pgdetour mirror --jobs 8")
+            keeps the target up to date with no process of pgdetour running. Where the target's server cannot reach \
+            the source, or may not subscribe, run it with --follow, which keeps the target current in the foreground, \
+            or run it again now and then, which catches up and ends. Interrupted, it goes on where it was when it is \
+            run again.",
+        after_long_help = examples(
+            "  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow\n  pgdetour mirror --stop"
+        )
     )]
     Mirror(MirrorOptions),
     /// Limit access to designated tables on the target
@@ -192,6 +196,12 @@ pub struct MirrorOptions {
     /// Connections that copy at the same time, instead of mirror.jobs
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
+    /// Stay in the foreground and keep the target current, without a subscription, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there
+    #[arg(long, conflicts_with_all = ["follow", "jobs"])]
+    pub stop: bool,
 }
 
 /// Options of `restrict`.

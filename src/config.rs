@@ -73,6 +73,8 @@ pub struct Mirror {
     pub parts: Vec<MirrorPart>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// Who keeps it current.
+    pub carrier: Carrier,
     /// Connections that copy at the same time; 4 by default.
     pub jobs: usize,
     /// Where the target's tables come from.
@@ -86,6 +88,7 @@ impl Default for Mirror {
             exclude: Vec::new(),
             parts: Vec::new(),
             mode: MirrorMode::Continuous,
+            carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
         }
@@ -117,6 +120,17 @@ pub enum MirrorMode {
     Continuous,
     /// One copy, no flow after it.
     Batch,
+}
+
+/// `mirror.carrier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A subscription where the target can have one, else runs of pgdetour.
+    Auto,
+    /// A subscription of PostgreSQL's own.
+    Subscription,
+    /// Runs of pgdetour.
+    Pgdetour,
 }
 
 /// `mirror.schema`.
@@ -390,12 +404,6 @@ impl Config {
                 });
             }
         };
-        refuse(
-            self.mirror.mode == MirrorMode::Batch,
-            "mirror.mode",
-            "\"batch\"",
-            "Use \"continuous\", and clean when the copy is not wanted any more.",
-        );
         refuse(
             self.capture.method == CaptureMethod::Trigger,
             "capture.method",

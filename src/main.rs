@@ -19,13 +19,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, QuarantineAction, ReplayOptions, SwitchOptions};
+use cli::{Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SwitchOptions};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
 use phase::Command;
 use plan::Plan;
 use serde_json::Value;
+use steps::mirror::Wishes;
 use steps::replay::Task;
 use steps::{Bounds, Copies, Extent, Run, Signals};
 
@@ -60,7 +61,8 @@ fn run(cli: &Cli) -> i32 {
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
         Commands::Check => steps::check::run(run),
-        Commands::Mirror(options) => steps::mirror::run(run, options.jobs),
+        Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
+        Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
         Commands::Capture => steps::capture::run(run),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
@@ -87,6 +89,10 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             steps::clean::run(run, Extent { stay: options.stay, copies })
         }
     }
+}
+
+fn wishes(options: &MirrorOptions) -> Wishes {
+    Wishes { jobs: options.jobs, follow: options.follow }
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {

@@ -8,6 +8,7 @@ mod harness;
 mod journey;
 mod json;
 mod layers;
+mod modes;
 mod objects;
 mod quarantine;
 mod readme;

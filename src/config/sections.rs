@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::{
-    Capture, CaptureMethod, Config, Deny, HaProxy, Map, Mirror, MirrorMode, MirrorPart, OnConflict,
+    Capture, CaptureMethod, Carrier, Config, Deny, HaProxy, Map, Mirror, MirrorMode, MirrorPart, OnConflict,
     PgBouncer, Replay, Restrict, Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig,
     Traffic,
 };
@@ -70,12 +70,15 @@ fn read_traffic(section: &Section) -> Traffic {
 fn read_mirror(section: &Section) -> Mirror {
     let default = Mirror::default();
     let modes = [("continuous", MirrorMode::Continuous), ("batch", MirrorMode::Batch)];
+    let carriers =
+        [("auto", Carrier::Auto), ("subscription", Carrier::Subscription), ("pgdetour", Carrier::Pgdetour)];
     let schemas = [("dump", SchemaMode::Dump), ("existing", SchemaMode::Existing)];
     let mirror = Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
         parts: read_parts(section),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
     };
@@ -84,6 +87,13 @@ fn read_mirror(section: &Section) -> Mirror {
             "tables",
             "mirror.tables is empty",
             "Leave it out to mirror all tables, or give patterns such as [\"public.*\"].",
+        );
+    }
+    if mirror.mode == MirrorMode::Batch && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
         );
     }
     section.end();

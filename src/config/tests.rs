@@ -337,11 +337,11 @@ fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
 
 #[test]
 fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\nmirror.mode = \"batch\"\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n";
+    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n";
     let findings = parsed(text).unsupported();
     let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["mirror.mode", "capture.method"]);
-    assert_eq!(findings[1].message, "capture.method = \"trigger\" is not supported by this version");
+    assert_eq!(objects, ["capture.method"]);
+    assert_eq!(findings[0].message, "capture.method = \"trigger\" is not supported by this version");
 }
 
 #[test]
@@ -382,6 +382,7 @@ fn the_example_is_read_and_the_defaults_it_shows_are_the_defaults() {
     let shown = [
         "tables = [\"*.*\"]",
         "mode = \"continuous\"",
+        "carrier = \"auto\"",
         "jobs = 4",
         "schema = \"dump\"",
         "deny = [\"insert\", \"update\", \"delete\", \"truncate\"]",

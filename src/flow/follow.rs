@@ -13,10 +13,10 @@ use super::bound::Bound;
 use super::change::{Change, Relation, RowChange};
 use super::mapping::Mapping;
 use super::quarantine::Quarantine;
-use super::stream::{Chunk, Item, Reader};
-use super::{FlowName, Snapshot, lag, marker, slot};
+use super::reader::{Chunk, Item, Reader};
+use super::source::ChangeSource;
+use super::{FlowName, Snapshot, marker};
 use crate::error::{Error, Result};
-use crate::pg::wire::{Client, Purpose};
 use crate::pg::{Server, Session, catalog};
 
 /// Changes in bytes that are applied at once, unless told otherwise.
@@ -27,8 +27,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How often the stop flag and the deadline are looked at while nothing comes.
 const GLANCE: Duration = Duration::from_millis(10);
-/// How long a walsender may take to leave the slot at the end.
-const LEAVE_BUDGET: Duration = Duration::from_secs(10);
 
 /// Everything that a flow is.
 #[derive(Clone)]
@@ -41,10 +39,8 @@ pub struct Flow {
     pub publisher: Server,
     /// Where they go.
     pub subscriber: Server,
-    /// Replication slot on the publisher.
-    pub slot: String,
-    /// Publication on the publisher.
-    pub publication: String,
+    /// What records them there.
+    pub source: ChangeSource,
     /// Where each table's rows go.
     pub mapping: Mapping,
     /// By schema and table of the publisher: what the copy of a table holds already, so that it is not applied again.
@@ -105,6 +101,23 @@ pub struct Applied {
     pub replica_role: bool,
 }
 
+impl Applied {
+    /// Nothing, and nothing was to be done.
+    pub fn nothing() -> Applied {
+        Applied {
+            transactions: 0,
+            changes: 0,
+            conflicts: 0,
+            skipped: 0,
+            bytes: 0,
+            applied_lsn: PgLsn::from(0),
+            lag_bytes: 0,
+            reached: true,
+            replica_role: true,
+        }
+    }
+}
+
 /// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
 /// Can be called again after any failure, and goes on where the last commit was: each transaction is applied exactly once.
 /// When it returns well, the slot is at the applied position and free.
@@ -117,20 +130,9 @@ pub fn apply_until(
 ) -> Result<Applied> {
     let mut publisher = flow.publisher.connect()?;
     if publisher.is_dry() {
-        let (name, slot, subscriber) = (flow.name, &flow.slot, flow.subscriber.side);
-        publisher
-            .note(format!("apply the changes of the {name} flow, from slot \"{slot}\", to {subscriber}"));
-        return Ok(Applied {
-            transactions: 0,
-            changes: 0,
-            conflicts: 0,
-            skipped: 0,
-            bytes: 0,
-            applied_lsn: PgLsn::from(0),
-            lag_bytes: 0,
-            reached: true,
-            replica_role: true,
-        });
+        let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.side);
+        publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
+        return Ok(Applied::nothing());
     }
     let mut run = Run::begin(flow, &mut publisher)?;
     let reached = run.go_on(until, stop, budget, report)?;
@@ -186,20 +188,9 @@ impl<'a> Run<'a> {
         if flow.quarantine {
             applier.set_aside(Quarantine::default());
         }
-        let found = slot::find_slot(publisher, &flow.slot)?;
-        let Some(found) = found else {
-            return Err(Error::Conflict {
-                kind: "slot_missing",
-                message: format!("replication slot \"{}\" does not exist on {on}", flow.slot),
-                detail: Some("Changes since it was removed are not recorded.".to_owned()),
-                hint: "See \"pgdetour status\" for what can be run.".to_owned(),
-            });
-        };
-        if found.is_lost() {
-            return Err(slot::lost(&flow.slot));
-        }
+        let released = flow.source.released(publisher)?;
         let start = applier.applied().unwrap_or(PgLsn::from(0));
-        let end = lag::wal_position(publisher)?;
+        let end = flow.source.end(publisher)?;
         if start > end {
             return Err(Error::Conflict {
                 kind: "progress_ahead",
@@ -216,15 +207,7 @@ impl<'a> Run<'a> {
                         .to_owned(),
             });
         }
-        let failed = |action: String, cause| Error::Sql { action, on: on.to_owned(), cause };
-        let client =
-            Client::connect(&flow.publisher.conninfo, &flow.publisher.application_name, Purpose::Replication)
-                .map_err(|cause| Error::Unreachable { what: on.to_owned(), cause })?;
-        let stream = client.start_replication(&flow.slot, start, &flow.publication).map_err(|cause| {
-            failed(format!("read changes from replication slot \"{}\"", flow.slot), cause)
-        })?;
-        let reader = Reader::start(stream, &flow.slot, on)?;
-        let confirmed = found.confirmed_flush.unwrap_or(start);
+        let reader = flow.source.open(&flow.publisher, start)?;
         Ok(Run {
             flow,
             publisher,
@@ -236,7 +219,7 @@ impl<'a> Run<'a> {
             batch_bytes: 0,
             batch_began: None,
             open: None,
-            last_end: start.max(confirmed),
+            last_end: start.max(released),
             quiet_until: 0,
             progress: Progress::default(),
             skipped: 0,
@@ -274,7 +257,7 @@ impl<'a> Run<'a> {
             }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
-                self.progress.lag_bytes = lag::bytes_behind(self.publisher, self.position())?;
+                self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, self.position())?;
                 report(&self.progress);
             }
             if let Some(budget) = budget
@@ -290,7 +273,7 @@ impl<'a> Run<'a> {
     }
 
     fn timed_out(&mut self, budget: Duration) -> Error {
-        let behind = lag::bytes_behind(self.publisher, self.position());
+        let behind = self.flow.source.bytes_behind(self.publisher, self.position());
         Error::TimedOut {
             what: format!("applying the changes of the {} flow", self.flow.name),
             budget,
@@ -482,15 +465,8 @@ impl<'a> Run<'a> {
             return Err(Error::Conflict {
                 kind: "table_unknown",
                 message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
-                detail: Some(format!(
-                    "Publication \"{}\" was altered, or the table is new.",
-                    self.flow.publication
-                )),
-                hint: format!(
-                    "Take it out: ALTER PUBLICATION {} DROP TABLE {};",
-                    crate::sql::quote_identifier(&self.flow.publication),
-                    crate::sql::quote_qualified(&relation.schema, &relation.name)
-                ),
+                detail: Some("What is recorded was altered, or the table is new.".to_owned()),
+                hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
             });
         }
         let table = Some(Arc::new(Bound::new(Arc::clone(relation), rules)?));
@@ -523,7 +499,7 @@ impl<'a> Run<'a> {
         let Run { flow, publisher, applier, reader, progress, skipped, .. } = self;
         reader.finish();
         if position > PgLsn::from(0) {
-            slot::advance_slot(publisher, &flow.slot, position, LEAVE_BUDGET)?;
+            flow.source.release(publisher, position)?;
         }
         Ok(Applied {
             transactions: progress.transactions,
@@ -532,7 +508,7 @@ impl<'a> Run<'a> {
             skipped,
             bytes: progress.bytes,
             applied_lsn: position,
-            lag_bytes: lag::bytes_behind(publisher, position)?,
+            lag_bytes: flow.source.bytes_behind(publisher, position)?,
             reached,
             replica_role: applier.replica_role(),
         })

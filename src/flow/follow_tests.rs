@@ -9,7 +9,9 @@ use postgres::types::PgLsn;
 use super::follow::BATCH_BYTES;
 use super::mapping::{MapRule, Mapping};
 use super::publication::Published;
-use super::{Applied, Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot};
+use super::{
+    Applied, ChangeSource, Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot,
+};
 use crate::error::{Error, Result};
 use crate::pg::test_server::TestServer;
 use crate::pg::{Conninfo, Server, Session, catalog, record};
@@ -88,8 +90,10 @@ impl Pair {
             detour: DETOUR.to_owned(),
             publisher: self.on(Side::Source),
             subscriber: self.on(Side::Target),
-            slot: "pgdetour_mirror".to_owned(),
-            publication: "pgdetour_mirror".to_owned(),
+            source: ChangeSource::Slot {
+                slot: "pgdetour_mirror".to_owned(),
+                publication: "pgdetour_mirror".to_owned(),
+            },
             mapping: self.mapping(rules).unwrap(),
             snapshots: HashMap::new(),
             skip_origins: false,

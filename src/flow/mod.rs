@@ -25,11 +25,13 @@ pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
+mod reader;
 pub mod repair;
 pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;
+pub mod source;
 mod statement;
 pub mod stream;
 pub mod subscription;
@@ -37,6 +39,7 @@ pub mod subscription;
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;
 pub use snapshot::Snapshot;
+pub use source::ChangeSource;
 
 /// Which way changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

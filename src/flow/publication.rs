@@ -76,7 +76,9 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
         .filter(|row| {
             wanted.get(&table_in(row)).is_some_and(|published| {
                 let mut columns = published.part.columns.clone();
-                columns.iter_mut().for_each(|columns| columns.sort());
+                if let Some(columns) = &mut columns {
+                    columns.sort();
+                }
                 row.get::<_, bool>("filtered") == published.part.filter.is_some()
                     && row.get::<_, Option<Vec<String>>>("columns") == columns
             })

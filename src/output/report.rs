@@ -39,6 +39,15 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
     match command {
         Command::Check => "All preconditions hold.".into(),
         Command::Mirror if !outcome.changed => "The mirror is up to date; nothing was changed.".into(),
+        Command::Mirror if report.contains_key("stopped") => {
+            format!("The mirror was stopped: {}.", field("stopped"))
+        }
+        Command::Mirror if report.contains_key("transactions") => format!(
+            "Applied {} with {}; the target is {} behind.",
+            plural(number("transactions"), "transaction"),
+            plural(number("changes"), "change"),
+            field("lag_bytes")
+        ),
         Command::Mirror => format!(
             "Mirrored {}: {}, {} in {}.",
             plural(number("tables"), "table"),

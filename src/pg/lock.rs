@@ -7,8 +7,24 @@ use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
 use crate::sql::record as sql;
 
-/// Key of the session advisory lock: the letters `pgdt`, and 1 for runs.
-const KEY: (i32, i32) = (0x7067_6474, 1);
+/// First half of the session advisory locks' keys: the letters `pgdt`.
+const CLASS: i32 = 0x7067_6474;
+
+/// What a lock is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A run that changes something; on both sides.
+    Run = 1,
+    /// Applying the changes of the mirror flow; on the target. A run that follows holds only this one, so that other
+    /// commands can run beside it.
+    Flow = 2,
+}
+
+impl Key {
+    fn object(self) -> i32 {
+        self as i32
+    }
+}
 
 /// How long to wait for the session of a run that was just killed to be noticed as gone.
 const GRACE: Duration = Duration::from_secs(3);
@@ -16,32 +32,56 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Held for as long as this lives; the server releases it when the session ends, however it ends.
 pub struct Lock {
     session: Session,
+    key: Key,
 }
 
 impl Lock {
     /// Takes the lock on one side, or names who holds it.
-    pub fn acquire(server: &Server) -> Result<Lock> {
+    pub fn acquire(server: &Server, key: Key) -> Result<Lock> {
+        Lock::acquire_within(server, key, GRACE, &mut || Ok(()))
+    }
+
+    /// Takes the lock on one side once it is free, for as long as `go_on` allows; after `budget`, names who holds it.
+    pub fn acquire_within(
+        server: &Server,
+        key: Key,
+        budget: Duration,
+        go_on: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Lock> {
         let mut session = server.connect()?;
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + budget;
         loop {
-            if session.query_one(&sql::TRY_LOCK, &[&KEY.0, &KEY.1])?.get("taken") {
-                return Ok(Lock { session });
+            if session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken") {
+                return Ok(Lock { session, key });
             }
             if Instant::now() >= deadline {
-                return Err(busy(&mut session)?);
+                return Err(busy(&mut session, key)?);
             }
+            go_on()?;
             thread::sleep(Duration::from_millis(50));
         }
     }
 
+    /// Takes the lock on one side if it is free.
+    pub fn try_acquire(server: &Server, key: Key) -> Result<Option<Lock>> {
+        let mut session = server.connect()?;
+        let taken = session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken");
+        Ok(if taken { Some(Lock { session, key }) } else { None })
+    }
+
     /// Fails when the session was lost, and with it the lock.
     pub fn assert_held(&mut self) -> Result<()> {
-        self.session.query_one(&sql::LOCK_HELD, &[&KEY.0, &KEY.1]).map(drop)
+        self.session.query_one(&sql::LOCK_HELD, &[&CLASS, &self.key.object()]).map(drop)
     }
 }
 
-fn busy(session: &mut Session) -> Result<Error> {
-    let holder = match session.query_opt(&sql::LOCK_HOLDER, &[&KEY.0, &KEY.1])? {
+/// Whether somebody holds the lock on the session's side.
+pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
+    Ok(session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?.is_some())
+}
+
+fn busy(session: &mut Session, key: Key) -> Result<Error> {
+    let holder = match session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])? {
         Some(row) => format!(
             "process {} \"{}\" of role \"{}\" from {}, connected since {}",
             row.get::<_, i32>("pid"),

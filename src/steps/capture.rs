@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
-use crate::flow::{FlowName, Until, lag, marker, publication, slot};
+use crate::flow::{ChangeSource, FlowName, Until, marker, publication, slot};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
@@ -22,9 +22,7 @@ const PROOF_BUDGET: Duration = Duration::from_secs(60);
 pub fn run(run: &mut Run) -> Result<Value> {
     run.open(Needs::Target)?;
     if run.phase() == Phase::Detoured {
-        run.step("prove that capture is intact", |run| {
-            slot::require_intact(run.target(), names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION)
-        })?;
+        run.step("prove that capture is intact", |run| source().require_intact(run.target()))?;
     } else {
         run.open_source()?;
         run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE]))?;
@@ -39,6 +37,11 @@ pub fn run(run: &mut Run) -> Result<Value> {
         "start_lsn": start.or(position),
         "retained_bytes": slot.and_then(|slot| slot.retained_bytes),
     }))
+}
+
+/// Where replay's changes come from.
+pub fn source() -> ChangeSource {
+    ChangeSource::Slot { slot: names::CAPTURE_SLOT.into(), publication: names::CAPTURE_PUBLICATION.into() }
 }
 
 /// Makes the publication and the slot, so that no change on the target can be missed from here on.
@@ -58,7 +61,7 @@ pub fn arm(run: &mut Run) -> Result<()> {
 pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let id = record::new_id(run.target())?;
     // Only what comes after this matters here; what the mirror has applied is skipped by its origin anyway.
-    let start = lag::wal_position(run.target())?;
+    let start = source().end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
@@ -72,7 +75,7 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
 
 /// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.
 pub fn confirm(run: &mut Run) -> Result<()> {
-    let start = lag::wal_position(run.target())?;
+    let start = source().end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     run.pending.capture_start = Some(start.to_string());

@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::flow::{FlowName, lag, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
+use crate::steps::carrier::Carrier;
 use crate::steps::switch::{Bounds, OUT};
-use crate::steps::{Needs, Run, capture, mirror, names, preconditions};
+use crate::steps::{Needs, Run, capture, mirror, names, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -22,9 +23,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
-    run.step("count late writes", |run| {
-        run.count_late_writes(OUT, names::MIRROR_SLOT, names::MIRROR_PUBLICATION)
-    })?;
+    run.step("count late writes", |run| run.count_late_writes(OUT, &mirror::source()))?;
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(OUT))
 }
@@ -33,6 +32,15 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE, preconditions::CUTOVER]))?;
     run.confirm("move general traffic to the target")?;
+    let carrier = run.carrier()?;
+    if carrier == Carrier::Pgdetour {
+        run.step("take the mirror flow over", |run| {
+            if run.take_flow()? {
+                run.warn("\"mirror --follow\" was ended for the cutover; run it again if the cutover is taken back");
+            }
+            Ok(())
+        })?;
+    }
     run.step("arm capture", capture::arm)?;
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
@@ -40,23 +48,33 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
-    run.step("wait until the lag is small", |run| {
+    let flow = run.step("wait until the lag is small", |run| {
+        if carrier == Carrier::Pgdetour {
+            let flow = run.mirror_flow()?;
+            let mut flow = replay::start_flow(run, flow, &id);
+            flow.catch_up(run, bounds.drain_timeout)?;
+            return Ok(Some(flow));
+        }
         lag::wait_until_below(run.source(), names::MIRROR_SLOT, bounds.max_lag, bounds.drain_timeout)?;
         // A small lag is no proof that the flow moves at all: a marker that arrives is.
         let probe = record::new_id(run.source())?;
         marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
         marker::wait_for_marker(run.target(), &probe, bounds.drain_timeout)?;
         let (source, target) = run.both();
-        marker::remove_marker(source, target, &probe)
+        marker::remove_marker(source, target, &probe)?;
+        Ok(None)
     })?;
 
     run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
     run.step("fence source", |run| fence::raise(run.source(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(OUT, &id))?;
+    run.step("write marker", |run| run.write_marker(OUT, &mirror::source(), &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
+        if let Some(flow) = flow {
+            return flow.finish(left);
+        }
         marker::wait_for_marker(run.target(), &id, left).map(drop)
     })?;
     run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;

@@ -13,6 +13,7 @@ use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};
 use crate::routers::RouterUndo;
+use crate::steps::carrier::Carrier;
 
 /// The keys of `pgdetour.detour.facts`. A key that is absent was not found out yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -20,6 +21,12 @@ pub struct Facts {
     /// `mirror`'s report, for a second run of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Value>,
+    /// Who carries the mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Carrier>,
+    /// Somebody asks the runs of `mirror` to stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_requested: Option<bool>,
     /// What the target held before it was filled, where its schema is of our making.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_before: Option<Emptiness>,

@@ -176,9 +176,9 @@ fn account(
 /// The first few names, and how many there are beside them.
 fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(NAMED);
-    let named: Vec<&str> = names.take(NAMED).collect();
+    let first: Vec<&str> = names.take(NAMED).collect();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", named.join(", "))
+    format!("{}{more}", first.join(", "))
 }
 
 /// Tables and views that the configuration leaves out, or that read such.
@@ -232,8 +232,7 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
             if error.is_connection_lost() {
                 return Err(error);
             }
-            let why =
-                error.server_error().map(|said| said.message.clone()).unwrap_or_else(|| error.to_string());
+            let why = error.server_error().map_or_else(|| error.to_string(), |said| said.message.clone());
             run.warn(format!("setting {} of the database could not be copied: {why}", setting.display()));
         }
     }

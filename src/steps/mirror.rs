@@ -1,20 +1,20 @@
-//! Copies the source to the target and hands over to PostgreSQL's own replication.
+//! Copies the source to the target, and has PostgreSQL's own replication or our own runs keep it current.
 
-use std::collections::HashMap;
+mod carry;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
-use crate::flow::mapping::Mapping;
-use crate::flow::subscription::NewSubscription;
-use crate::flow::{Flow, FlowName, Snapshot, Until, apply_until, marker, publication, slot, subscription};
+use crate::flow::{ChangeSource, publication, slot, subscription};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
-use crate::pg::{Conninfo, record};
+use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
+use crate::steps::carrier::{Carrier, Choice};
 use crate::steps::facts::Facts;
 use crate::steps::{Needs, Run, inventory, names, preconditions, selection};
 
@@ -23,16 +23,30 @@ const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
 /// How long the last reader of the slot may take to leave it.
 const SLOT_BUDGET: Duration = Duration::from_secs(30);
 
+pub use carry::stop;
+
+/// What a call asks for beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Connections that copy at the same time.
+    pub jobs: Option<u16>,
+    /// Keep the target current until told to stop.
+    pub follow: bool,
+}
+
 /// Runs the command; its report.
-pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
+pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
+    refuse_contradiction(run, wishes)?;
+    run.choice = Choice::of(&run.config.mirror, wishes.follow);
     run.open(Needs::Both)?;
     if run.phase() == Phase::Mirrored {
-        return Ok(run.facts()?.mirror.unwrap_or_default());
+        return carry::carry_on(run, wishes.follow);
     }
     let begun = Instant::now();
-    let jobs = jobs.map_or(run.config.mirror.jobs, usize::from);
+    let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
     run.step("check preconditions", |run| run.require(&[preconditions::MIRROR]))?;
     run.step("begin the record", begin_record)?;
+    let watch = run.watch_for_stop()?;
     let tables = run.selected_tables(Side::Source)?;
     run.step("create publication", |run| {
         publication::create_publication(
@@ -51,11 +65,33 @@ pub fn run(run: &mut Run, jobs: Option<u16>) -> Result<Value> {
     let mut prepared = run.step("copy schema", |run| copy_schema(run, &tables, jobs))?;
     let copied = run.step("copy tables", |run| copy_tables(run, &tables, jobs, &prepared))?;
     run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
-    run.step("catch up", catch_up)?;
+    run.step("catch up", |run| carry::catch_up(run).map(drop))?;
     run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
     run.step("copy the database's settings", inventory::copy_settings)?;
-    run.step("hand over to a subscription", hand_over)?;
-    run.step("finish the mirror", |run| finish(run, copied, begun.elapsed()))
+    let carrier = match run.choice {
+        Choice::Only(Carrier::Pgdetour) => Carrier::Pgdetour,
+        _ => run.step("hand over to a subscription", carry::hand_over)?,
+    };
+    let report = run.step("finish the mirror", |run| finish(run, copied, begun.elapsed(), carrier))?;
+    drop(watch);
+    if wishes.follow { carry::follow(run, report) } else { Ok(report) }
+}
+
+fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
+    let mirror = &run.config.mirror;
+    let key = match (mirror.mode, mirror.carrier) {
+        (config::MirrorMode::Batch, _) => "mirror.mode = \"batch\"",
+        (_, config::Carrier::Subscription) => "mirror.carrier = \"subscription\"",
+        _ => return Ok(()),
+    };
+    if !wishes.follow {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("--follow contradicts {key}"),
+        hint: "Leave one of the two out. Without --follow, the command run again brings a batch copy up to date."
+            .into(),
+    })
 }
 
 fn begin_record(run: &mut Run) -> Result<()> {
@@ -152,81 +188,26 @@ fn complete(
     with_job(run, tables, jobs, |job| job.complete_schema(prepared, stage)).map(drop)
 }
 
-/// Applies what was changed since the tables were copied, up to a marker that is younger than every copy.
-/// Each table's snapshot tells which transactions its copy holds already.
-fn catch_up(run: &mut Run) -> Result<()> {
-    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
-        // An earlier run has handed over: the subscription carries the changes.
-        return Ok(());
-    }
-    let mapping = if run.plan.is_dry() { Mapping::default() } else { run.mirror_mapping()? };
-    let mut snapshots = HashMap::new();
-    for copy in copy::list_table_copies(run.target())? {
-        if let Some(snapshot) = &copy.snapshot {
-            snapshots.insert(copy.name.clone(), Snapshot::parse(snapshot)?);
-        }
-    }
-    let flow = Flow {
-        name: FlowName::Mirror,
-        detour: run.detour_id_or_planned()?,
-        publisher: run.server(Side::Source).clone(),
-        subscriber: run.server(Side::Target).clone(),
-        slot: names::MIRROR_SLOT.into(),
-        publication: names::MIRROR_PUBLICATION.into(),
-        mapping,
-        snapshots,
-        skip_origins: false,
-        batch_bytes: crate::flow::follow::BATCH_BYTES,
-        quarantine: false,
-    };
-    let id = record::new_id(run.source())?;
-    marker::write_marker(run.source(), FlowName::Mirror, &id)?;
-    let stop = run.signals.stop_flag();
-    let output = run.output.clone();
-    let applied = apply_until(&flow, &Until::Marker(id.clone()), &stop, None, &mut |progress| {
-        output.elaborate(&format!(
-            "{} transactions applied, {} bytes of WAL behind",
-            progress.transactions, progress.lag_bytes
-        ));
-    })?;
-    run.heed_signals()?;
-    if !applied.replica_role {
-        run.warn("our role may not set session_replication_role on the target: triggers fired for caught up changes");
-    }
-    let (source, target) = run.both();
-    marker::remove_marker(source, target, &id)
+/// Where the mirror's changes come from.
+pub fn source() -> ChangeSource {
+    ChangeSource::Slot { slot: names::MIRROR_SLOT.into(), publication: names::MIRROR_PUBLICATION.into() }
 }
 
-/// From here on PostgreSQL carries the mirror, with no process of ours.
-fn hand_over(run: &mut Run) -> Result<()> {
-    let conninfo = match &run.config.target.source_conninfo {
-        Some(text) => Conninfo::parse(text)?.libpq_text(),
-        None => run.server(Side::Source).conninfo.libpq_text(),
-    };
-    let new = NewSubscription {
-        name: names::MIRROR_SUBSCRIPTION,
-        conninfo: &conninfo,
-        publication: names::MIRROR_PUBLICATION,
-        slot: names::MIRROR_SLOT,
-    };
-    subscription::create_subscription(run.target(), &new)?;
-    subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION).map(drop)
-}
-
-fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
+fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -> Result<Value> {
     let report = json!({
         "tables": copied.tables,
         "rows": copied.rows,
         "bytes": copied.bytes,
         "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
-        "mode": "continuous",
+        "mode": mode_name(run),
+        "carrier": carrier,
         "schema": match run.config.mirror.schema {
             config::SchemaMode::Dump => "dump",
             config::SchemaMode::Existing => "existing",
         },
         "objects": inventory::count_objects(run)?,
     });
-    let facts = Facts { mirror: Some(report.clone()), ..Facts::default() };
+    let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), ..Facts::default() };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;
     run.stamp_phase()?;
     run.note_event("the target is a mirror of the source");
@@ -234,8 +215,18 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration) -> Result<Value> {
     Ok(report)
 }
 
+fn mode_name(run: &Run) -> &'static str {
+    match run.config.mirror.mode {
+        config::MirrorMode::Continuous => "continuous",
+        config::MirrorMode::Batch => "batch",
+    }
+}
+
 /// Takes the mirror flow away: the subscription first, then what it read from. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
+    if run.phase() == Phase::Mirrored && run.carrier()? == Carrier::Pgdetour {
+        run.take_flow()?;
+    }
     let (source, target) = run.both();
     subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
     subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;

@@ -1,6 +1,7 @@
 //! What each command does, in the order in which it does it.
 
 pub mod capture;
+mod carrier;
 pub mod check;
 pub mod clean;
 pub mod cutback;
@@ -39,6 +40,7 @@ use crate::pg::{Conninfo, Server, Session};
 use crate::phase::{Command, Phase, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
+use carrier::Choice;
 pub use clean::{Copies, Extent};
 use facts::Facts;
 pub use open::Needs;
@@ -62,6 +64,10 @@ pub struct Run {
     source: Option<Session>,
     target: Option<Session>,
     locks: Vec<Lock>,
+    /// The right to apply the mirror's changes.
+    flow_lock: Option<Lock>,
+    /// Who is to carry the mirror.
+    choice: Choice,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -116,6 +122,7 @@ impl Run {
         if !unsupported.is_empty() {
             return Err(Error::ChecksFailed { findings: unsupported });
         }
+        let choice = Choice::of(&config.mirror, false);
         let server = |side: Side| {
             let conninfo = Conninfo::parse(config.conninfo(side)?)?;
             conninfo.warnings().iter().for_each(|warning| output.warn(warning));
@@ -132,6 +139,8 @@ impl Run {
             source: None,
             target: None,
             locks: Vec::new(),
+            flow_lock: None,
+            choice,
             routers: None,
             detour: None,
             warnings: Vec::new(),
@@ -193,11 +202,21 @@ impl Run {
         Ok(())
     }
 
-    /// Fails when a signal asked us to end; not past a point of no return, from where a switch only goes forwards.
+    /// Fails when a signal, or another run, asked us to end; not past a point of no return, from where a switch only
+    /// goes forwards.
     fn heed_signals(&self) -> Result<()> {
+        if self.is_decided() {
+            return Ok(());
+        }
         match self.signals.received() {
-            Some(signal) if !self.is_decided() => Err(Error::Interrupted { signal }),
-            _ => Ok(()),
+            Some(signal) => Err(Error::Interrupted { signal }),
+            None if self.signals.is_end_requested() => Err(Error::Refused {
+                kind: "stopped",
+                message: "the mirror was asked to stop by another run".into(),
+                detail: None,
+                hint: "What is copied is kept: run \"pgdetour mirror\" to go on.".into(),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -337,7 +356,7 @@ impl Run {
 
     /// Fails when a lock was lost with its session.
     fn assert_locked(&mut self) -> Result<()> {
-        self.locks.iter_mut().try_for_each(Lock::assert_held)
+        self.locks.iter_mut().chain(self.flow_lock.as_mut()).try_for_each(Lock::assert_held)
     }
 
     /// The steps that a dry run would do, with the actions of each; the real run's steps with their times.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pg::catalog;
-use crate::pg::lock::Lock;
+use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::phase::{Command, Phase, Side};
 use crate::steps::Run;
@@ -22,9 +22,9 @@ impl Run {
     pub fn open(&mut self, needs: Needs) -> Result<()> {
         self.connect(needs)?;
         if !self.plan.is_dry() {
-            self.locks.push(Lock::acquire(&self.target_server)?);
+            self.locks.push(Lock::acquire(&self.target_server, Key::Run)?);
             if needs == Needs::Both {
-                self.locks.push(Lock::acquire(&self.source_server)?);
+                self.locks.push(Lock::acquire(&self.source_server, Key::Run)?);
             }
             // Another run may have ended between our first look and our lock.
             self.detour = record::read_detour(self.target())?;
@@ -56,7 +56,7 @@ impl Run {
         self.refuse_same_database()?;
         self.check_stamps()?;
         if !self.plan.is_dry() {
-            self.locks.push(Lock::acquire(&self.source_server)?);
+            self.locks.push(Lock::acquire(&self.source_server, Key::Run)?);
         }
         Ok(())
     }

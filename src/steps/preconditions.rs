@@ -35,6 +35,9 @@ pub const MIRROR: &[Check] = &[
     inventory::check,
 ];
 
+/// What our own runs need to keep a mirror current.
+pub const FOLLOW: &[Check] = &[servers::mirror_is_running, tables::schema_unchanged];
+
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Check] = &[
     servers::not_in_recovery,

@@ -15,7 +15,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
-use crate::steps::{Needs, Run, names, preconditions, quarantine};
+use crate::steps::{Needs, Run, capture, preconditions, quarantine};
 
 /// What the command is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        slot: names::CAPTURE_SLOT.into(),
-        publication: names::CAPTURE_PUBLICATION.into(),
+        source: capture::source(),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,
@@ -148,20 +147,28 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
 pub struct Running {
     thread: Option<JoinHandle<Result<Applied>>>,
     stop: Arc<AtomicBool>,
+    flow: FlowName,
+    publisher: Side,
 }
 
 /// Starts replay up to the marker `id`, which the caller writes once nobody else can.
 pub fn start(run: &mut Run, id: &str) -> Result<Running> {
-    let stop = Arc::new(AtomicBool::new(false));
-    if run.plan.is_dry() {
-        run.source().note("apply changes up to the marker");
-        return Ok(Running { thread: None, stop });
-    }
     let flow = mapped_flow(run)?;
+    Ok(start_flow(run, flow, id))
+}
+
+/// Starts a flow up to the marker `id`.
+pub fn start_flow(run: &mut Run, flow: Flow, id: &str) -> Running {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (name, publisher) = (flow.name, flow.publisher.side);
+    if run.plan.is_dry() {
+        run.session(publisher.other()).note("apply changes up to the marker");
+        return Running { thread: None, stop, flow: name, publisher };
+    }
     let until = Until::Marker(id.to_owned());
     let flag = Arc::clone(&stop);
     let thread = thread::spawn(move || apply_until(&flow, &until, &flag, None, &mut |_| {}));
-    Ok(Running { thread: Some(thread), stop })
+    Running { thread: Some(thread), stop, flow: name, publisher }
 }
 
 impl Running {
@@ -171,8 +178,8 @@ impl Running {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
         let id = record::new_id(run.target())?;
-        marker::write_marker(run.target(), FlowName::Replay, &id)?;
-        while !marker::has_marker(run.source(), &id)? {
+        marker::write_marker(run.session(self.publisher), self.flow, &id)?;
+        while !marker::has_marker(run.session(self.publisher.other()), &id)? {
             run.heed_signals()?;
             if thread.is_finished() || Instant::now() >= deadline {
                 return self.end(budget);
@@ -204,10 +211,13 @@ impl Running {
             return Ok(());
         }
         Err(Error::TimedOut {
-            what: "replaying the last changes".into(),
+            what: format!("applying the last changes of the {} flow", self.flow),
             budget,
             detail: Some(format!("{} bytes of WAL are still to be applied", applied.lag_bytes)),
-            hint: "Run pgdetour replay, then the same command again, or give a longer --max-pause.".into(),
+            hint: format!(
+                "Run pgdetour {}, then the same command again, or give a longer --max-pause.",
+                self.flow
+            ),
         })
     }
 }

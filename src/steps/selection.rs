@@ -142,7 +142,9 @@ pub fn published(tables: &[Table]) -> Vec<Published> {
 /// filter would leave out, since it may have been inside before; of their columns those that are mirrored.
 pub fn captured(tables: &[Table]) -> Vec<Published> {
     let mut published = published(tables);
-    published.iter_mut().for_each(|published| published.part.filter = None);
+    for published in &mut published {
+        published.part.filter = None;
+    }
     published
 }
 

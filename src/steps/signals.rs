@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub struct Signals {
     number: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    requested: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -34,6 +35,17 @@ impl Signals {
             0 => None,
             number => Some(number as i32),
         }
+    }
+
+    /// Ends the work as a signal does, because another run asks for it.
+    pub fn request_end(&self) {
+        self.requested.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another run asked for the end.
+    pub fn is_end_requested(&self) -> bool {
+        self.requested.load(Ordering::SeqCst)
     }
 
     /// A flag that turns true with the first signal, for work that goes on in threads.

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::flow::{lag, slot, subscription};
+use crate::pg::lock::{self, Key};
 use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Phase, Serving, Side};
 use crate::routers::RouterState;
+use crate::steps::carrier::Carrier;
 use crate::steps::{Run, names};
 
 /// How much of the history is shown.
@@ -106,10 +108,18 @@ fn mirror_state(run: &mut Run, phase: Phase) -> Option<Value> {
         .source
         .as_mut()
         .and_then(|source| lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten());
+    let carrier = match phase {
+        Phase::Mirroring => None,
+        _ => run.carrier().ok(),
+    };
+    let follows = run.target.as_mut().and_then(|target| lock::is_held(target, Key::Flow).ok());
     Some(json!({
-        "carried_by": found.as_ref().map(|_| "subscription"),
+        "carried_by": carrier,
         "enabled": found.as_ref().map(|found| found.enabled),
-        "running": found.as_ref().map(|found| found.worker_pid.is_some()),
+        "running": match carrier {
+            Some(Carrier::Pgdetour) => follows,
+            _ => found.as_ref().map(|found| found.worker_pid.is_some()),
+        },
         "slot": slot.as_ref().map(|_| names::MIRROR_SLOT),
         "slot_lost": slot.as_ref().map(slot::Slot::is_lost),
         "retained_bytes": slot.as_ref().and_then(|slot| slot.retained_bytes),

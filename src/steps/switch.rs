@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::sequences::{self, SequencePlan};
-use crate::flow::{FlowName, lag, late, marker, slot};
+use crate::flow::{ChangeSource, FlowName, marker};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::{record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
+use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::undo::Undo;
 
@@ -139,7 +140,7 @@ impl Run {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
         self.note_undo(&Undo::Resume)?;
-        if switch.from == Side::Source {
+        if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
             self.note_undo(&Undo::EnableSubscription)?;
         }
         self.note_undo(&Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
@@ -178,14 +179,14 @@ impl Run {
     }
 
     /// Writes the marker that proves the drain, and notes where it is.
-    pub fn write_marker(&mut self, switch: Switch, id: &str) -> Result<()> {
+    pub fn write_marker(&mut self, switch: Switch, source: &ChangeSource, id: &str) -> Result<()> {
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,
         };
         let publisher = self.session(switch.from);
         marker::write_marker(publisher, flow, id)?;
-        let position = lag::wal_position(publisher)?;
+        let position = source.end(publisher)?;
         self.pending.switch_position = Some(position.to_string());
         Ok(())
     }
@@ -238,19 +239,19 @@ impl Run {
     }
 
     /// Row changes that were committed on the side left behind after the marker. Admins' own work is seen too.
-    pub fn count_late_writes(&mut self, switch: Switch, slot: &str, publication: &str) -> Result<()> {
+    pub fn count_late_writes(&mut self, switch: Switch, source: &ChangeSource) -> Result<()> {
         if self.plan.is_dry() {
             return Ok(());
         }
         let facts = self.facts()?;
         let Some(position) = facts.switch_position else { return Ok(()) };
-        if slot::find_slot(self.session(switch.from), slot)?.is_none() {
-            // A run that died had counted them, and dropped the slot.
+        if !source.exists(self.session(switch.from))? {
+            // A run that died had counted them, and dropped what recorded them.
             self.late_writes = facts.late_writes.unwrap_or(0);
             return Ok(());
         }
         let position = parse_lsn(&position)?;
-        let late = late::count_changes(self.session(switch.from), slot, publication, position)?;
+        let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
             self.warn(format!(
                 "{late} row changes were committed on the {} after its last change had been carried over: \

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::compare::{self, Comparison, Job, Pair, Rows, Sample};
 use crate::flow::mapping::{Mapping, TableRule};
-use crate::flow::{FlowName, TableName, Until, apply_until, marker, repair};
+use crate::flow::{FlowName, TableName, Until, apply_until, marker, repair, subscription};
 use crate::pattern::Selection;
 use crate::pg::catalog::{self, Part, Table};
+use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::{Needs, Run, preconditions, replay};
+use crate::steps::carrier::Carrier;
+use crate::steps::{Needs, Run, names, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -203,7 +205,7 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Comparison>>
 }
 
 fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
-    let live = run.phase() == Phase::Mirrored && !run.plan.is_dry();
+    let live = is_followed(run)?;
     let stop = run.signals.stop_flag();
     let note = if run.plan.is_dry() { None } else { Some(Mutex::new(run.server(Side::Target).connect()?)) };
     let output = run.output.clone();
@@ -250,19 +252,28 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         }
         return Ok(tables);
     }
-    let flow = match serving {
-        Side::Source => None,
-        Side::Target => Some(replay::mapped_flow(run)?),
+    // Who brings what is written meanwhile: somebody else, or ourselves.
+    let (name, flow) = match serving {
+        Side::Target => (FlowName::Replay, Some(replay::mapped_flow(run)?)),
+        Side::Source if is_followed(run)? => (FlowName::Mirror, None),
+        Side::Source if run.carrier()? == Carrier::Pgdetour => {
+            run.take_free_flow()?;
+            (FlowName::Mirror, Some(run.mirror_flow()?))
+        }
+        Side::Source => return Err(mirror_is_stopped()),
     };
     let stop = run.signals.stop_flag();
     let settle = |source: &mut Session, target: &mut Session| match &flow {
         None => settle(true, source, target),
-        // Nothing carries changes home but replay itself.
         Some(flow) => {
-            let id = record::new_id(target)?;
-            marker::write_marker(target, FlowName::Replay, &id)?;
+            let (from, to) = match serving {
+                Side::Source => (source, target),
+                Side::Target => (target, source),
+            };
+            let id = record::new_id(from)?;
+            marker::write_marker(from, name, &id)?;
             apply_until(flow, &Until::Marker(id.clone()), &stop, Some(MARKER_BUDGET), &mut |_| {})?;
-            marker::remove_marker(target, source, &id)
+            marker::remove_marker(from, to, &id)
         }
     };
     let (source_server, target_server) = (run.server(Side::Source).clone(), run.server(Side::Target).clone());
@@ -288,6 +299,27 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         }
     }
     Ok(tables)
+}
+
+/// Whether a subscription, or a run that follows the source, brings changes to the target while we look.
+fn is_followed(run: &mut Run) -> Result<bool> {
+    if run.phase() != Phase::Mirrored || run.plan.is_dry() {
+        return Ok(false);
+    }
+    if run.carrier()? == Carrier::Pgdetour {
+        return Ok(Lock::try_acquire(run.server(Side::Target), Key::Flow)?.is_none());
+    }
+    let found = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?;
+    Ok(found.is_some_and(|found| found.enabled))
+}
+
+fn mirror_is_stopped() -> Error {
+    Error::Refused {
+        kind: "mirror_stopped",
+        message: "the mirror was stopped, so rows cannot be made equal to the source's".into(),
+        detail: None,
+        hint: "Run pgdetour mirror to let it go on, then repair.".into(),
+    }
 }
 
 /// Waits until what the source has committed up to now is on the target.

@@ -12,6 +12,11 @@ const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs the binary, its first argument a command, and reads its answer.
 pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
+    start(arguments, environment).end()
+}
+
+/// Starts the binary, its first argument a command.
+pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Running {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
@@ -23,17 +28,52 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
     let mut child = process.spawn().expect("the binary can be started");
     let stdout = drain(child.stdout.take().expect("a pipe"));
     let stderr = drain(child.stderr.take().expect("a pipe"));
-    let status = wait_for(&mut child);
-    let read = |pipe: std::thread::JoinHandle<String>| pipe.join().expect("a pipe can be read");
-    let (stdout, stderr) = (read(stdout), read(stderr));
     let mut said = arguments.join(" ");
     for (name, value) in environment {
         said = format!("{said} [{name}={value}]");
     }
-    let Some(status) = status else {
-        panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
-    };
-    Answer::read(&arguments[0], said, status, stdout, stderr)
+    Running { child, command: arguments[0].clone(), said, pipes: Some((stdout, stderr)) }
+}
+
+type Pipe = std::thread::JoinHandle<String>;
+
+/// A run of the binary that goes on beside the test.
+pub struct Running {
+    child: Child,
+    command: String,
+    said: String,
+    pipes: Option<(Pipe, Pipe)>,
+}
+
+impl Running {
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the run can be signalled");
+    }
+
+    /// Waits for its end; its answer.
+    pub fn end(mut self) -> Answer {
+        let status = wait_for(&mut self.child);
+        let read = |pipe: Pipe| pipe.join().expect("a pipe can be read");
+        let (stdout, stderr) = self.pipes.take().expect("only the end takes them");
+        let (stdout, stderr) = (read(stdout), read(stderr));
+        let said = std::mem::take(&mut self.said);
+        let Some(status) = status else {
+            panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+        };
+        Answer::read(&self.command, said, status, stdout, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // The test has failed for another reason, which is the one to tell.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {

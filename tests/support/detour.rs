@@ -155,6 +155,13 @@ impl Detour {
         self
     }
 
+    /// How the target's server reaches the source.
+    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
+        self.sections.target = format!("{}\nsource_conninfo = \"{conninfo}\"", self.sections.target);
+        self.write_configuration();
+        self
+    }
+
     /// Replaces how the target is reached.
     pub fn target_is(mut self, conninfo: &str) -> Detour {
         self.sections.target = format!("conninfo = \"{conninfo}\"");
@@ -192,6 +199,20 @@ impl Detour {
             arguments: vec!["--yes".into()],
             environment: Vec::new(),
         }
+    }
+
+    /// Starts a command that goes on beside the test.
+    pub fn start(&self, command: &str, arguments: &[&str]) -> binary::Running {
+        let all = self.arguments(command, arguments);
+        binary::start(&all, &[])
+    }
+
+    /// Keeps the answer of a command that was started, as if it had just been run.
+    pub fn ended(mut self, running: binary::Running, code: i32) -> Detour {
+        let answer = running.end();
+        assert_eq!(answer.code(), Some(code), "{}", answer.describe());
+        self.answers.push(answer);
+        self
     }
 
     /// Runs a command, and keeps and returns its answer whatever it is.
@@ -432,10 +453,14 @@ impl Detour {
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
+        binary::run(&self.arguments(command, arguments), environment)
+    }
+
+    fn arguments(&self, command: &str, arguments: &[&str]) -> Vec<String> {
         let mut all = vec![command.to_owned(), "--json".into(), "--config".into()];
         all.push(self.configuration().display().to_string());
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        binary::run(&all, environment)
+        all
     }
 }
 

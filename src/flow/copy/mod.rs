@@ -163,18 +163,7 @@ impl CopyJob<'_> {
         let crew = Crew { job: self, pool: &pool, works: &works, raw };
         pool.run(self.subscriber, self.jobs, start, |worker, task| crew.work(worker, task))?;
         builder.analyze_partitioned(self.tables, &states)?;
-        self.report()
-    }
-
-    fn report(&self) -> Result<CopyReport> {
-        let copies = record::list_tables(&mut self.subscriber.connect()?)?;
-        let mut report = CopyReport::default();
-        for copy in copies.iter().filter(|copy| copy.snapshot.is_some()) {
-            report.tables += 1;
-            report.rows += copy.rows;
-            report.bytes += copy.bytes;
-        }
-        Ok(report)
+        report(&mut self.subscriber.connect()?)
     }
 
     /// Neither side knows the encoding of its text, so that none of it is to be looked at.
@@ -256,6 +245,18 @@ impl CopyJob<'_> {
         }
         Ok(())
     }
+}
+
+/// What is copied by now.
+pub fn report(subscriber: &mut Session) -> Result<CopyReport> {
+    let mut report = CopyReport::default();
+    let is_done = |copy: &&TableCopy| copy.state == State::Copied && copy.snapshot.is_some();
+    for copy in record::list_tables(subscriber)?.iter().filter(is_done) {
+        report.tables += 1;
+        report.rows += copy.rows;
+        report.bytes += copy.bytes;
+    }
+    Ok(report)
 }
 
 /// What completes the schema, as far as the record knows now; a dry run has only what it would record.

@@ -6,6 +6,7 @@ use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, re
 use crate::phase::Side;
 use crate::sql::quote_identifier;
 use crate::steps::Run;
+use crate::steps::carrier::{Carrier, Choice};
 
 /// What mirroring needs of our role on the source.
 pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -35,13 +36,18 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Side::Target, &role)?;
-    if !subscription::may_create_subscription(run.target())? {
+    if run.choice != Choice::Only(Carrier::Pgdetour) && !subscription::may_create_subscription(run.target())?
+    {
         let message = format!("role \"{}\" may not create subscriptions on the target", role.name);
         let hint = format!(
-            "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser.",
+            "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser; \
+             or keep the mirror current with pgdetour mirror --follow.",
             quote_identifier(&role.name)
         );
-        checked.fail("privilege", "target", message, hint);
+        match run.choice {
+            Choice::Auto => checked.warn("privilege", "target", message, hint),
+            Choice::Only(_) => checked.fail("privilege", "target", message, hint),
+        }
     }
     Ok(())
 }

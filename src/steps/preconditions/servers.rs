@@ -6,7 +6,8 @@ use crate::flow::{slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
-use crate::steps::{Run, names};
+use crate::steps::carrier::{Carrier, Choice};
+use crate::steps::{Run, capture, names};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -126,7 +127,9 @@ fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result
 
 /// The target has a worker left for the subscription.
 pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
+    if run.choice == Choice::Only(Carrier::Pgdetour)
+        || subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some()
+    {
         return Ok(());
     }
     let server = read_server(run.target())?;
@@ -165,8 +168,15 @@ pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// PostgreSQL's own replication carries the mirror, and is not stuck.
+/// What keeps the mirror current is there, and not stuck.
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.carrier()? == Carrier::Subscription {
+        subscription_is_running(run, checked)?;
+    }
+    mirror_slot_is_intact(run, checked)
+}
+
+fn subscription_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let object = names::MIRROR_SUBSCRIPTION;
     let Some(found) = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)? else {
         checked.fail(
@@ -178,13 +188,17 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     };
     if !found.enabled {
-        let hint = format!("Run ALTER SUBSCRIPTION {object} ENABLE; on the target.");
+        let hint = "Run pgdetour mirror: it lets the subscription go on.";
         checked.fail("mirror", object, "the mirror's subscription is disabled", hint);
     } else if found.worker_pid.is_none() {
         let hint =
             "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
         checked.fail("mirror", object, "the mirror's apply worker does not run", hint);
     }
+    Ok(())
+}
+
+fn mirror_slot_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     match slot::find_slot(run.source(), names::MIRROR_SLOT)? {
         Some(slot) if slot.is_lost() => {
             let hint = "The WAL that it needed is gone. Run pgdetour clean, then mirror again.";
@@ -203,7 +217,7 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// The slot that holds what users have written since cutover is there, with all its WAL.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = slot::require_intact(run.target(), names::CAPTURE_SLOT, names::CAPTURE_PUBLICATION) {
+    if let Err(error) = capture::source().require_intact(run.target()) {
         checked.fail(
             "capture",
             names::CAPTURE_SLOT,

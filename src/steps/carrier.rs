@@ -1,0 +1,187 @@
+//! Who carries the mirror's changes once the copy stands, and how one run takes that over from another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, MirrorMode};
+use crate::error::{Error, Result};
+use crate::flow::mapping::Mapping;
+use crate::flow::{Flow, FlowName, Snapshot, copy};
+use crate::pg::Server;
+use crate::pg::lock::{Key, Lock};
+use crate::pg::record;
+use crate::phase::{Phase, Side};
+use crate::steps::facts::Facts;
+use crate::steps::{Run, Signals, mirror};
+
+/// How often a run looks whether it was asked to stop.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a run elsewhere may take to end what it is in the middle of.
+pub const STOP_BUDGET: Duration = Duration::from_secs(60);
+
+/// Who carries the changes of a mirror that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// PostgreSQL's own replication, with no process of ours.
+    Subscription,
+    /// Our own runs: `mirror --follow`, `mirror` again, and `cutover` for the last changes.
+    Pgdetour,
+}
+
+/// What the configuration and the options leave open, decided as far as it can be before the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// A subscription where the target can have one, else our own runs.
+    #[default]
+    Auto,
+    /// This one.
+    Only(Carrier),
+}
+
+impl Choice {
+    /// A batch mirror has no flow, and one that is followed in the foreground is ours.
+    pub fn of(mirror: &config::Mirror, follow: bool) -> Choice {
+        match (mirror.mode, mirror.carrier) {
+            (MirrorMode::Batch, _) => Choice::Only(Carrier::Pgdetour),
+            _ if follow => Choice::Only(Carrier::Pgdetour),
+            (_, config::Carrier::Auto) => Choice::Auto,
+            (_, config::Carrier::Subscription) => Choice::Only(Carrier::Subscription),
+            (_, config::Carrier::Pgdetour) => Choice::Only(Carrier::Pgdetour),
+        }
+    }
+}
+
+impl Run {
+    /// Who carries the mirror that stands.
+    pub fn carrier(&self) -> Result<Carrier> {
+        Ok(self.facts()?.carrier.unwrap_or(Carrier::Subscription))
+    }
+
+    /// The mirror flow as our own runs apply it. Each table's snapshot tells which transactions its copy holds already.
+    pub fn mirror_flow(&mut self) -> Result<Flow> {
+        let mapping = if self.plan.is_dry() { Mapping::default() } else { self.mirror_mapping()? };
+        let mut snapshots = HashMap::new();
+        for copy in copy::list_table_copies(self.target())? {
+            if let Some(snapshot) = &copy.snapshot {
+                snapshots.insert(copy.name.clone(), Snapshot::parse(snapshot)?);
+            }
+        }
+        Ok(Flow {
+            name: FlowName::Mirror,
+            detour: self.detour_id_or_planned()?,
+            publisher: self.server(Side::Source).clone(),
+            subscriber: self.server(Side::Target).clone(),
+            source: mirror::source(),
+            mapping,
+            snapshots,
+            skip_origins: false,
+            batch_bytes: crate::flow::follow::BATCH_BYTES,
+            quarantine: false,
+        })
+    }
+
+    /// Takes the right to apply the mirror's changes, from a run that follows in the foreground if there is one:
+    /// it is asked to stop, and ends at a transaction's end. Whether there was one.
+    pub fn take_flow(&mut self) -> Result<bool> {
+        if self.flow_lock.is_some() {
+            return Ok(false);
+        }
+        if self.plan.is_dry() {
+            self.target().note("ask a run that follows the source to stop, and wait for its end");
+            return Ok(false);
+        }
+        let server = self.target_server.clone();
+        if let Some(lock) = Lock::try_acquire(&server, Key::Flow)? {
+            self.flow_lock = Some(lock);
+            return Ok(false);
+        }
+        self.request_stop(true)?;
+        let taken = Lock::acquire_within(&server, Key::Flow, STOP_BUDGET, &mut || self.heed_signals());
+        self.request_stop(false)?;
+        self.flow_lock = Some(taken?);
+        Ok(true)
+    }
+
+    /// Takes the right to apply the mirror's changes, unless somebody has it.
+    pub fn take_free_flow(&mut self) -> Result<()> {
+        if self.flow_lock.is_none() && !self.plan.is_dry() {
+            self.flow_lock = Some(Lock::acquire(&self.target_server, Key::Flow)?);
+        }
+        Ok(())
+    }
+
+    /// Asks runs of `mirror` to stop, or takes that back.
+    pub fn request_stop(&mut self, wanted: bool) -> Result<()> {
+        self.add_facts(&Facts { stop_requested: Some(wanted), ..Facts::default() })
+    }
+
+    /// Looks, until it is dropped, whether somebody asks this run to stop.
+    pub fn watch_for_stop(&mut self) -> Result<Watch> {
+        if self.plan.is_dry() {
+            return Ok(Watch { thread: None, over: Arc::default() });
+        }
+        // A request that nobody has heeded is an old one.
+        self.request_stop(false)?;
+        Ok(Watch::start(self.target_server.clone(), self.signals.clone()))
+    }
+}
+
+/// A thread that sees a request to stop.
+pub struct Watch {
+    thread: Option<JoinHandle<()>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn start(target: Server, signals: Signals) -> Watch {
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            let mut session = None;
+            while !ended.load(Ordering::Relaxed) {
+                thread::park_timeout(WATCH_INTERVAL);
+                // A target that does not answer is seen by the work itself.
+                let Some(open) = session.take().or_else(|| target.connect().ok()) else { continue };
+                let mut open = open;
+                let Ok(detour) = record::read_detour(&mut open) else { continue };
+                session = Some(open);
+                let facts = detour.as_ref().and_then(|detour| Facts::of(detour).ok()).unwrap_or_default();
+                if facts.stop_requested == Some(true) {
+                    signals.request_end();
+                    return;
+                }
+            }
+        });
+        Watch { thread: Some(thread), over }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Refuses what does not go with a phase in which there is no mirror to act on.
+pub fn require_mirror(phase: Phase, what: &str) -> Result<()> {
+    if matches!(phase, Phase::Mirroring | Phase::Mirrored) {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        kind: "no_mirror",
+        message: format!("there is no mirror that could be {what} in phase \"{phase}\""),
+        detail: None,
+        hint: "See \"pgdetour status\" for what can be run.".into(),
+    })
+}

@@ -1,0 +1,301 @@
+//! The mirror after its copy: caught up, handed over to a subscription, followed by us, or stopped.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::flow::subscription::NewSubscription;
+use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, copy, marker, slot, subscription};
+use crate::pg::lock::{Key, Lock};
+use crate::pg::{Conninfo, record};
+use crate::phase::{Phase, Side};
+use crate::steps::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
+use crate::steps::facts::Facts;
+use crate::steps::mirror::mode_name;
+use crate::steps::{Needs, Run, names, preconditions};
+
+/// How often a run that follows says how far it is.
+const PACE: Duration = Duration::from_secs(10);
+/// First and longest pause before a lost server is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// `mirror` where the mirror stands already; its report.
+pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
+    let mut report = run.facts()?.mirror.unwrap_or_default();
+    if run.carrier()? == Carrier::Subscription {
+        if wants_to_follow {
+            return Err(carried_by_subscription());
+        }
+        let found = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?;
+        if found.is_some_and(|found| !found.enabled) {
+            run.step("let the subscription go on", |run| {
+                subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION)
+            })?;
+            run.changed = true;
+            run.note_event("the subscription goes on");
+        }
+        return Ok(report);
+    }
+    run.step("check that the mirror can go on", |run| {
+        run.take_free_flow()?;
+        run.require(&[preconditions::FOLLOW])
+    })?;
+    let watch = run.watch_for_stop()?;
+    let applied = run.step("catch up", catch_up)?;
+    drop(watch);
+    run.changed |= applied.changes > 0;
+    if run.choice == Choice::Only(Carrier::Subscription) {
+        let carrier = run.step("hand over to a subscription", hand_over)?;
+        report["carrier"] = json!(carrier);
+        let facts = Facts { carrier: Some(carrier), mirror: Some(report.clone()), ..Facts::default() };
+        run.add_facts(&facts)?;
+        run.changed = true;
+    } else if wants_to_follow {
+        return follow(run, report);
+    }
+    Ok(with_progress(report, &applied))
+}
+
+fn carried_by_subscription() -> Error {
+    Error::Refused {
+        kind: "carried_by_subscription",
+        message: "a subscription on the target carries the mirror".into(),
+        detail: None,
+        hint: "There is nothing to follow: PostgreSQL keeps the target current. See \"pgdetour status\" for its lag."
+            .into(),
+    }
+}
+
+fn with_progress(mut report: Value, applied: &Applied) -> Value {
+    report["transactions"] = json!(applied.transactions);
+    report["changes"] = json!(applied.changes);
+    report["applied_lsn"] = json!(applied.applied_lsn.to_string());
+    report["lag_bytes"] = json!(applied.lag_bytes);
+    report
+}
+
+/// Applies what was changed since the tables were copied, or since an earlier run, up to a marker that is younger.
+pub fn catch_up(run: &mut Run) -> Result<Applied> {
+    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
+        // An earlier run has handed over: the subscription carries the changes.
+        return Ok(Applied::nothing());
+    }
+    let flow = run.mirror_flow()?;
+    let id = record::new_id(run.source())?;
+    marker::write_marker(run.source(), FlowName::Mirror, &id)?;
+    let stop = run.signals.stop_flag();
+    let output = run.output.clone();
+    let applied = apply_until(&flow, &Until::Marker(id.clone()), &stop, None, &mut |progress| {
+        output.elaborate(&told(progress));
+    })?;
+    run.heed_signals()?;
+    warn_of_triggers(run, &applied);
+    let (source, target) = run.both();
+    marker::remove_marker(source, target, &id)?;
+    Ok(applied)
+}
+
+fn warn_of_triggers(run: &mut Run, applied: &Applied) {
+    if !applied.replica_role {
+        run.warn("our role may not set session_replication_role on the target: triggers fired for caught up changes");
+    }
+}
+
+fn told(progress: &Progress) -> String {
+    format!("{} transactions applied, {} bytes of WAL behind", progress.transactions, progress.lag_bytes)
+}
+
+/// From here on PostgreSQL carries the mirror, with no process of ours; or, where it can't, our own runs do.
+pub fn hand_over(run: &mut Run) -> Result<Carrier> {
+    let may_fall_back = run.choice == Choice::Auto;
+    let why = if !may_fall_back || subscription::may_create_subscription(run.target())? {
+        match subscribe(run) {
+            Ok(()) => return Ok(Carrier::Subscription),
+            Err(error) if may_fall_back && cannot_subscribe(&error) => {
+                error.detail().unwrap_or_else(|| error.to_string())
+            }
+            Err(error) => return Err(error),
+        }
+    } else {
+        "our role may not create subscriptions".into()
+    };
+    run.warn(format!(
+        "the target cannot subscribe to the source ({}): keep the mirror current with \"pgdetour mirror --follow\", \
+         or run \"pgdetour mirror\" now and then",
+        why.split_whitespace().collect::<Vec<_>>().join(" ")
+    ));
+    Ok(Carrier::Pgdetour)
+}
+
+fn subscribe(run: &mut Run) -> Result<()> {
+    let conninfo = match &run.config.target.source_conninfo {
+        Some(text) => Conninfo::parse(text)?.libpq_text(),
+        None => run.server(Side::Source).conninfo.libpq_text(),
+    };
+    let new = NewSubscription {
+        name: names::MIRROR_SUBSCRIPTION,
+        conninfo: &conninfo,
+        publication: names::MIRROR_PUBLICATION,
+        slot: names::MIRROR_SLOT,
+    };
+    subscription::create_subscription(run.target(), &new)?;
+    subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION).map(drop)
+}
+
+/// The target's server does not reach the source, or is not let in, or our role may not subscribe.
+fn cannot_subscribe(error: &Error) -> bool {
+    // A role without superuser rights has to give a password: prohibited_sql_statement_attempted.
+    let codes =
+        [SqlState::INSUFFICIENT_PRIVILEGE.code(), SqlState::S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED.code()];
+    let is_cause = |code: &str| code.starts_with("08") || code.starts_with("28") || codes.contains(&code);
+    !error.is_connection_lost() && error.sqlstate().is_some_and(is_cause)
+}
+
+/// Keeps the target current in the foreground until a signal or another run ends it, at a transaction's end.
+/// Other commands can run meanwhile; `cutover` takes the flow over.
+pub fn follow(run: &mut Run, report: Value) -> Result<Value> {
+    run.take_free_flow()?;
+    let watch = run.watch_for_stop()?;
+    run.locks.clear();
+    run.note_event("follows the source");
+    let applied = run.step("follow the source", follow_until_stopped)?;
+    drop(watch);
+    run.note_event("follows the source no more");
+    run.changed |= applied.changes > 0;
+    warn_of_triggers(run, &applied);
+    Ok(with_progress(report, &applied))
+}
+
+fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
+    let flow = run.mirror_flow()?;
+    let stop = run.signals.stop_flag();
+    let mut pause = RETRY.0;
+    loop {
+        let begun = Instant::now();
+        let error = match apply_and_tell(run, &flow) {
+            Ok(applied) => return Ok(applied),
+            Err(error) => error,
+        };
+        let is_lost = error.is_connection_lost() || matches!(error, Error::Unreachable { .. });
+        if !is_lost {
+            return Err(error);
+        }
+        run.output.say(&format!("{}; tries again", describe(&error)));
+        if begun.elapsed() > RETRY.1 {
+            pause = RETRY.0;
+        }
+        let deadline = Instant::now() + pause;
+        while Instant::now() < deadline && !stop.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        if stop.load(Ordering::SeqCst) {
+            return Err(error);
+        }
+        pause = (pause * 2).min(RETRY.1);
+        match regain(run) {
+            Err(error) if !matches!(error, Error::Unreachable { .. }) => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+fn describe(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{error}: {detail}"),
+        None => error.to_string(),
+    }
+}
+
+/// Takes session and lock anew where the target was lost; fails when the mirror is not ours to follow any more.
+fn regain(run: &mut Run) -> Result<()> {
+    let is_held = run.flow_lock.as_mut().is_some_and(|lock| lock.assert_held().is_ok());
+    if !is_held {
+        run.flow_lock = None;
+        run.target = Some(run.target_server.connect()?);
+        run.flow_lock = Some(Lock::acquire(&run.target_server, Key::Flow)?);
+    }
+    run.detour = record::read_detour(run.target())?;
+    if run.phase() == Phase::Mirrored && run.carrier()? == Carrier::Pgdetour {
+        return Ok(());
+    }
+    Err(Error::WrongPhase { command: run.command.name(), phase: run.phase() })
+}
+
+fn apply_and_tell(run: &Run, flow: &Flow) -> Result<Applied> {
+    let stop = run.signals.stop_flag();
+    let output = run.output.clone();
+    let mut told_at = Instant::now();
+    apply_until(flow, &Until::Stopped, &stop, None, &mut |progress| {
+        output.elaborate(&told(progress));
+        if told_at.elapsed() >= PACE {
+            told_at = Instant::now();
+            output.say(&format!("follows: {}", told(progress)));
+        }
+    })
+}
+
+/// `mirror --stop`: ends a copy or a flow of the mirror at a safe place, in another run or on the target; the report.
+pub fn stop(run: &mut Run) -> Result<Value> {
+    run.connect(Needs::Both)?;
+    require_mirror(run.phase(), "stopped")?;
+    let mut stopped = None;
+    if run.step("stop a run of mirror", stop_run)? {
+        stopped = Some(if run.phase() == Phase::Mirrored { "flow" } else { "copy" });
+    }
+    require_mirror(run.phase(), "stopped")?;
+    if run.step("stop a run that follows", Run::take_flow)? {
+        stopped = Some("flow");
+    }
+    let was_enabled = run.step("stop the subscription", |run| {
+        let (source, target) = run.both();
+        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)
+    })?;
+    if was_enabled {
+        stopped = Some("subscription");
+    }
+    if stopped.is_some() {
+        run.changed = true;
+        run.note_event("the mirror was stopped");
+    }
+    let retained = slot::find_slot(run.source(), names::MIRROR_SLOT)?.and_then(|slot| slot.retained_bytes);
+    if retained.is_some() {
+        run.warn(
+            "the source keeps its WAL until the mirror goes on: run \"pgdetour mirror\" again, or clean",
+        );
+    }
+    let copied = copy::report(run.target())?;
+    let mut report = json!(copied);
+    report["seconds"] = json!(0);
+    report["mode"] = json!(mode_name(run));
+    report["stopped"] = json!(stopped);
+    report["retained_bytes"] = json!(retained);
+    Ok(report)
+}
+
+/// Asks the run that holds the lock to stop, and takes the lock when it has; whether there was one.
+fn stop_run(run: &mut Run) -> Result<bool> {
+    if run.plan.is_dry() {
+        run.target().note("ask a run of mirror to stop, and wait for its end");
+        return Ok(false);
+    }
+    let server = run.server(Side::Target).clone();
+    let free = Lock::try_acquire(&server, Key::Run)?;
+    let was_held = free.is_none();
+    let lock = if let Some(lock) = free {
+        lock
+    } else {
+        run.request_stop(true)?;
+        let taken = Lock::acquire_within(&server, Key::Run, STOP_BUDGET, &mut || run.heed_signals());
+        run.request_stop(false)?;
+        taken?
+    };
+    run.locks.push(lock);
+    let source = Lock::acquire(run.server(Side::Source), Key::Run)?;
+    run.locks.push(source);
+    run.detour = record::read_detour(run.target())?;
+    Ok(was_held)
+}
