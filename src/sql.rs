@@ -167,7 +167,6 @@ statements! {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
-        CREATE_VERIFIED = "create_verified",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",

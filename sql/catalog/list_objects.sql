@@ -106,7 +106,7 @@ identified as (
     where i.identity is not null
         and coalesce(i.schema, '') !~ '^(pg_|information_schema$|pgdetour$)'
         and coalesce(i.name, i.identity) !~ '^(pg_|pgdetour)'
-        and i.identity !~ '(^| on | for )pg(detour|_toast|_temp|_catalog)[^ ]*\.'
+        and i.identity !~ '(^|\s)(pgdetour|pg_toast\w*|pg_temp\w*|pg_catalog)\.'
 ),
 
 counted as (

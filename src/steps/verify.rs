@@ -190,7 +190,6 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Comparison>>
     if run.plan.is_dry() {
         return Ok(known);
     }
-    run.target().change_script(sql::record::CREATE_VERIFIED.text)?;
     if !extent.resume {
         run.target().change_script("delete from pgdetour.verified")?;
         return Ok(known);
