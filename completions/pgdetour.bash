@@ -307,12 +307,16 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__replay)
-            opts="-c -y -q -v -h -V --follow --lint --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --max-lag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --quarantine)
                     COMPREPLY=($(compgen -W "list retry skip" -- "${cur}"))
                     return 0

@@ -102,6 +102,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s q -l quiet
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l max-lag -d 'How far behind that may be: WAL in bytes, or the age of the oldest change that is not applied' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine -d 'Show the changes that were set aside, try them again, or give them up; nothing else is applied' -r -f -a "list\t'Show them, each with why it does not fit'
 retry\t'Apply those that fit by now, in their order'
 skip\t'Give them up: the source never gets them'"
@@ -110,6 +111,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s c -l config
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l follow -d 'Stay in the foreground and apply changes as they come until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l until-caught-up -d 'Apply changes as they come until the source is no further behind than --max-lag, then end'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l lint -d 'Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l dry-run -d 'Show every statement and router action in order, and change nothing'

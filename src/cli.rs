@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{parse_duration, parse_share, parse_size};
+use super::units::{Lag, parse_duration, parse_lag, parse_share, parse_size};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -143,11 +143,14 @@ pub enum Commands {
     /// Apply the changes made on the target to the source
     #[command(
         long_about = "Applies captured changes to the source, through [[map]] where the schema has changed, each \
-            exactly once. It may be run as often as wanted while the target serves. With replay.on_conflict = \
+            exactly once. It ends when everything is applied that was captured before the call, and may be run as \
+            often as wanted while the target serves, from cron for example. With --follow it goes on until SIGINT or SIGTERM, \
+            which end it well between two transactions; with --until-caught-up until the source is hardly behind. With replay.on_conflict = \
             \"quarantine\", a change that does not fit is set aside, and so is what comes later for the same row; \
             --quarantine shows these changes, tries them again, or gives them up.",
         after_long_help = examples(
-            "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --quarantine list\n  \
+            "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --until-caught-up --max-lag 5s\n  \
+             pgdetour replay --quarantine list\n  \
              pgdetour replay --quarantine retry --id 7"
         )
     )]
@@ -241,11 +244,17 @@ pub struct CutbackOptions {
 }
 
 /// Options of `replay`.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
     pub follow: bool,
+    /// Apply changes as they come until the source is no further behind than --max-lag, then end
+    #[arg(long, conflicts_with_all = ["follow", "lint", "quarantine"])]
+    pub until_caught_up: bool,
+    /// How far behind that may be: WAL in bytes, or the age of the oldest change that is not applied
+    #[arg(long, value_name = "BYTES|DURATION", default_value = "16MB", value_parser = parse_lag, requires = "until_caught_up")]
+    pub max_lag: Lag,
     /// Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied
     #[arg(long, conflicts_with_all = ["follow", "quarantine"])]
     pub lint: bool,

@@ -73,6 +73,8 @@ pub struct Mirror {
     pub parts: Vec<MirrorPart>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
+    /// How changes are recorded on the source while and after it is copied.
+    pub method: CaptureMethod,
     /// Who keeps it current.
     pub carrier: Carrier,
     /// Connections that copy at the same time; 4 by default.
@@ -88,6 +90,7 @@ impl Default for Mirror {
             exclude: Vec::new(),
             parts: Vec::new(),
             mode: MirrorMode::Continuous,
+            method: CaptureMethod::Wal,
             carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
@@ -212,7 +215,7 @@ impl Default for Capture {
     }
 }
 
-/// `capture.method`.
+/// `capture.method` and `mirror.method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {
     /// A replication slot.
@@ -389,28 +392,6 @@ impl Config {
             message: format!("no connection string for the {side} is given"),
             hint: format!("Give --{side}, set {variable}, or write conninfo under [{side}]."),
         })
-    }
-
-    /// Values that are understood but cannot be acted on, so that commands refuse them by name instead of ignoring them.
-    pub fn unsupported(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut refuse = |refused: bool, key: &str, value: &str, hint: &str| {
-            if refused {
-                findings.push(Finding {
-                    check: "unsupported",
-                    object: key.to_owned(),
-                    message: format!("{key} = {value} is not supported by this version"),
-                    hint: hint.to_owned(),
-                });
-            }
-        };
-        refuse(
-            self.capture.method == CaptureMethod::Trigger,
-            "capture.method",
-            "\"trigger\"",
-            "Use \"wal\"; the target's server needs wal_level = logical.",
-        );
-        findings
     }
 
     fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {

@@ -103,6 +103,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
         None if options.follow => Task::Follow,
+        None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
     }
 }

@@ -17,8 +17,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
-pub use progress::{Bar, Line};
+pub use progress::{Bar, Gauge, Line};
 pub use redact::redact;
+pub use report::{bytes, duration, plural};
 
 /// Version of the JSON document. Part of the interface.
 const FORMAT: u32 = 1;
@@ -93,6 +94,11 @@ impl Output {
     /// A bar for work of `total` bytes that takes long: a bar on a terminal, a line now and then elsewhere.
     pub fn bar(&self, what: &str, total: u64) -> Bar {
         Bar::new(self, what, total)
+    }
+
+    /// What work without a known end is at: drawn on a terminal, a line now and then elsewhere.
+    pub fn gauge(&self) -> Gauge {
+        Gauge::new(self)
     }
 
     /// A line of progress.

@@ -83,6 +83,29 @@ macro_rules! statements {
 }
 
 statements! {
+    capture {
+        COUNT_LATER_CHANGES = "count_later_changes",
+        CREATE_CHANGE = "create_change",
+        CREATE_EVENT_TRIGGER = "create_event_trigger",
+        CREATE_MARKER_TRIGGER = "create_marker_trigger",
+        CREATE_TRIGGERS = "create_triggers",
+        CREATE_TRUNCATE_TRIGGER = "create_truncate_trigger",
+        CREATE_WHOLE_ROW_TRIGGERS = "create_whole_row_triggers",
+        DESCRIBE_TABLE = "describe_table",
+        DROP_CHANGE = "drop_change",
+        HAS_CHANGE_TABLE = "has_change_table",
+        LIST_ALTERED = "list_altered",
+        LIST_CAPTURED = "list_captured",
+        LIST_DESCRIPTIONS = "list_descriptions",
+        LIST_NESTING = "list_nesting",
+        LIST_UNCAPTURED = "list_uncaptured",
+        ORDER_CHANGES = "order_changes",
+        PURGE_CHANGES = "purge_changes",
+        PURGE_ORDER = "purge_order",
+        READ_BACKLOG = "read_backlog",
+        READ_CHANGES = "read_changes",
+        READ_POSITION = "read_position",
+    }
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
@@ -141,6 +164,7 @@ statements! {
         INSERT_QUARANTINED = "insert_quarantined",
         INSERT_TABLE_COPIES = "insert_table_copies",
         LIST_COLUMNS_READ = "list_columns_read",
+        LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",
         LIST_KNOWN_TYPES = "list_known_types",
         LIST_POST_DATA = "list_post_data",
@@ -149,6 +173,8 @@ statements! {
         LIST_TABLE_COPIES = "list_table_copies",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
+        MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
+        READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",

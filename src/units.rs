@@ -2,6 +2,22 @@
 
 use std::time::Duration;
 
+/// How far behind something may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lag {
+    /// WAL in bytes that is not applied yet.
+    Bytes(u64),
+    /// Age of the oldest transaction that is not applied yet.
+    Time(Duration),
+}
+
+/// Reads a size or a duration; a bare `0` is no bytes.
+pub fn parse_lag(text: &str) -> Result<Lag, String> {
+    let size = parse_size(text).map(Lag::Bytes);
+    size.or_else(|_| parse_duration(text).map(Lag::Time))
+        .map_err(|_| "give a size or a duration with a unit, such as 16MB or 5s".into())
+}
+
 /// Reads `800ms`, `5s`, `2min`, `1h`, `1d`; a bare `0` too. The error says what would be right.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
@@ -74,6 +90,16 @@ mod tests {
         assert_eq!(parse_share("100 %"), Ok(1_000_000));
         for wrong in ["", "0", "101%", "-1", "x", "NaN", "0.000001%"] {
             assert!(parse_share(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_lag_is_a_size_or_a_duration() {
+        assert_eq!(parse_lag("16MB"), Ok(Lag::Bytes(16 << 20)));
+        assert_eq!(parse_lag("5s"), Ok(Lag::Time(Duration::from_secs(5))));
+        assert_eq!(parse_lag("0"), Ok(Lag::Bytes(0)));
+        for wrong in ["", "16", "5 minutes", "-1s"] {
+            assert!(parse_lag(wrong).is_err(), "{wrong:?} was taken");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The whole binary against real servers that these tests start and stop themselves.
 
+mod capture;
 mod command_line;
 mod faults;
 mod generated;
@@ -13,6 +14,7 @@ mod objects;
 mod quarantine;
 mod readme;
 mod refusals;
+mod replay;
 mod selection;
 mod support;
 mod verify;

@@ -69,8 +69,14 @@ comment on table pgdetour.post_data is
 'Statements that complete the schema once the data are there, in their order; done_at is set in the statement''s own transaction.';
 
 create or replace function pgdetour.scratch() returns void
-language sql volatile set search_path = '' as $function$
-    select pg_catalog.pg_logical_emit_message(true, 'pgdetour.scratch', '')
+language plpgsql volatile security definer set search_path = '' as $function$
+begin
+    if pg_catalog.to_regclass('pgdetour.change') is null then
+        perform pg_catalog.pg_logical_emit_message(true, 'pgdetour.scratch', '');
+    else
+        insert into pgdetour.change (relation, operation) values (0, 'S');
+    end if;
+end
 $function$;
 comment on function pgdetour.scratch() is
 'Marks the current transaction as temporary: none of its changes is replayed on the source.';

@@ -78,6 +78,7 @@ fn read_mirror(section: &Section) -> Mirror {
         exclude: patterns(section, "exclude").unwrap_or_default(),
         parts: read_parts(section),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
+        method: read_method(section).unwrap_or(default.method),
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
@@ -93,6 +94,13 @@ fn read_mirror(section: &Section) -> Mirror {
         section.mistake(
             "carrier",
             "mirror.carrier = \"subscription\" contradicts mode = \"batch\", which has no flow",
+            "Keep one of the two.",
+        );
+    }
+    if mirror.method == CaptureMethod::Trigger && mirror.carrier == Carrier::Subscription {
+        section.mistake(
+            "carrier",
+            "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour",
             "Keep one of the two.",
         );
     }
@@ -280,9 +288,13 @@ fn read_columns(list: &str) -> Option<Vec<String>> {
     }
 }
 
-fn read_capture(section: &Section) -> Capture {
+fn read_method(section: &Section) -> Option<CaptureMethod> {
     let methods = [CaptureMethod::Wal, CaptureMethod::Trigger].map(|method| (method.name(), method));
-    let method = section.word("method", &methods).unwrap_or(CaptureMethod::Wal);
+    section.word("method", &methods)
+}
+
+fn read_capture(section: &Section) -> Capture {
+    let method = read_method(section).unwrap_or(CaptureMethod::Wal);
     section.end();
     Capture { method }
 }

@@ -94,7 +94,6 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.mirror.tables, ["*.*"]);
     assert_eq!(config.router.kind, RouterKind::None);
     assert_eq!(config.capture.method, CaptureMethod::Wal);
-    assert!(config.unsupported().is_empty());
     assert!(config.mirror.selection().expect("valid").matches("public", "Orders"));
 }
 
@@ -304,7 +303,6 @@ fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
          source = \"s\"\ntarget = \"t\"\nfile = \"a.map\"\nadmin_acl = \"/etc/a.acl\"\n"
     );
     let config = parsed(&text);
-    assert!(config.unsupported().is_empty());
     let [first, second] = config.router.haproxy.as_slice() else { panic!("{:?}", config.router) };
     assert!(
         first.socket.ends_with("/run/admin.sock"),
@@ -336,12 +334,11 @@ fn a_map_of_haproxy_has_words_that_its_runtime_api_takes() {
 }
 
 #[test]
-fn what_cannot_be_done_yet_is_refused_by_name() {
-    let text = "traffic.roles = [\"app\"]\ncapture.method = \"trigger\"\nrouter.kind = \"none\"\n";
-    let findings = parsed(text).unsupported();
-    let objects: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects, ["capture.method"]);
-    assert_eq!(findings[0].message, "capture.method = \"trigger\" is not supported by this version");
+fn a_mirror_by_triggers_has_no_subscription() {
+    let text = "traffic.roles = [\"app\"]\nrouter.kind = \"none\"\n[mirror]\nmethod = \"trigger\"\ncarrier = \"subscription\"\n";
+    let message =
+        "mirror.carrier = \"subscription\" contradicts method = \"trigger\", which needs runs of pgdetour";
+    assert_eq!(mistakes(text), [format!("5: {message} | Keep one of the two.")]);
 }
 
 #[test]
@@ -378,7 +375,7 @@ fn connection_strings_of_the_command_line_come_before_the_files() {
 #[test]
 fn the_example_is_read_and_the_defaults_it_shows_are_the_defaults() {
     let text = include_str!("../../examples/pgdetour.toml");
-    assert!(parsed(text).unsupported().is_empty());
+    parsed(text);
     let shown = [
         "tables = [\"*.*\"]",
         "mode = \"continuous\"",

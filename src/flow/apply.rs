@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
 use postgres::error::SqlState;
 use postgres::types::{IsNull, PgLsn, ToSql, Type};
 
-use super::batch::{self, Planned, Step, Transaction};
+use super::batch::{self, Irregular, Planned, Ranks, Shape, Step, Transaction, Work};
 use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
 use super::mapping::{Mapping, TableName};
 use super::quarantine::Quarantine;
+use super::stage::Stages;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
@@ -34,8 +35,15 @@ pub struct Applier {
     detour: String,
     sources: HashMap<TableName, Vec<TableName>>,
     statements: HashMap<String, postgres::Statement>,
+    pub(super) stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
     pub(super) replica_role: bool,
+    /// The subscriber's tables by its foreign keys, where these fire.
+    ranks: Ranks,
+    /// The shortest time that a round trip took.
+    round_trip: Duration,
+    /// How many there were.
+    pub(super) round_trips: u64,
     /// Where changes go that do not fit; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
@@ -124,6 +132,8 @@ impl Applier {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
+        let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
+        let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
@@ -136,7 +146,11 @@ impl Applier {
             detour: detour.to_owned(),
             sources: sources(mapping),
             statements: HashMap::new(),
+            stages,
             replica_role,
+            ranks,
+            round_trip: Duration::MAX,
+            round_trips: 0,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
             open: false,
@@ -179,6 +193,19 @@ impl Applier {
     /// Whether triggers and foreign keys are passed over; if not, changes keep their order.
     pub fn replica_role(&self) -> bool {
         self.replica_role
+    }
+
+    /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
+    pub fn waited(&self) -> Duration {
+        match self.round_trip {
+            Duration::MAX => Duration::ZERO,
+            trip => trip.mul_f64(self.round_trips as f64),
+        }
+    }
+
+    /// The shortest time that a round trip took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// The subscriber's session; not to be used for changes while a transaction is open.
@@ -227,6 +254,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();
             }
@@ -235,13 +263,16 @@ impl Applier {
 
     fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
         let on = self.session.side.name();
+        self.round_trips += 1;
         self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
     }
 
     pub(super) fn begin(&mut self) -> Result<()> {
         if !self.open {
             let text = "begin; set constraints all deferred; savepoint pgdetour";
+            let began = Instant::now();
             self.batch_execute(text, "begin to apply changes")?;
+            self.round_trip = self.round_trip.min(began.elapsed());
             self.open = true;
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.load(&mut self.session)?;
@@ -289,6 +320,7 @@ impl Applier {
         committed?;
         self.open = false;
         self.open_changes = 0;
+        self.stages.commit();
         if let Some(quarantine) = &mut self.quarantine {
             quarantine.keep();
         }
@@ -304,20 +336,9 @@ impl Applier {
         if self.quarantine.is_some() {
             return self.settle(&super::settle::items_of(transactions)).map_err(fatal);
         }
-        let work = || transactions.iter().flat_map(|transaction| &transaction.work);
-        let plan = if self.replica_role {
-            batch::coalesce(work()).ok()
-        } else {
-            Some(batch::in_order(work(), LONGEST_RUN))
-        };
-        if let Some(plan) = plan {
-            match self.run(&plan) {
-                Ok(()) => return Ok(()),
-                Err((_, failure)) if failure.is_fatal() => {
-                    return Err(fatal(failure.into_error(self.session.side.name())));
-                }
-                Err(_) => self.undo().map_err(fatal)?,
-            }
+        let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
+        if self.run_sets(&work).map_err(fatal)? {
+            return Ok(());
         }
         if let [transaction] = transactions {
             return self.apply_one_by_one(transaction);
@@ -326,6 +347,46 @@ impl Applier {
         self.apply_range(first)?;
         self.save().map_err(|error| Stopped { good: 0, error })?;
         self.apply_range(second).map_err(|stopped| Stopped { good: first.len() + stopped.good, ..stopped })
+    }
+
+    /// Applies changes in as large sets as can be; false when they do not fit that way: then they are undone.
+    fn run_sets(&mut self, work: &[&Work]) -> Result<bool> {
+        let plan = self.plan(work).ok();
+        let mut failed = None;
+        if let Some(plan) = plan {
+            let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+            if failure.is_fatal() {
+                return Err(failure.into_error(self.session.side.name()));
+            }
+            self.undo()?;
+            failed = Some(failure);
+        }
+        self.run_otherwise(work, failed.as_ref())
+    }
+
+    /// The steps that are most likely to do it at once.
+    pub(super) fn plan(&self, work: &[&Work]) -> std::result::Result<Vec<Planned>, Irregular> {
+        let shape = if self.replica_role { Shape::Plain } else { Shape::Referential(&self.ranks) };
+        batch::coalesce(work.iter().copied(), shape)
+    }
+
+    /// Applies changes that could not be applied by [`Applier::plan`], and are undone, by other steps of large sets; false as there.
+    pub(super) fn run_otherwise(&mut self, work: &[&Work], failed: Option<&Failure>) -> Result<bool> {
+        let plan = if !self.replica_role {
+            batch::in_order(work.iter().copied(), LONGEST_RUN)
+        } else if failed.is_some_and(Failure::is_of_uniqueness)
+            && let Ok(plan) = batch::coalesce(work.iter().copied(), Shape::Rewritten)
+        {
+            plan
+        } else {
+            return Ok(false);
+        };
+        let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+        if failure.is_fatal() {
+            return Err(failure.into_error(self.session.side.name()));
+        }
+        self.undo()?;
+        Ok(false)
     }
 
     /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
@@ -347,6 +408,7 @@ impl Applier {
     }
 
     pub(super) fn undo(&mut self) -> Result<()> {
+        self.stages.undo();
         self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
     }
 
@@ -392,13 +454,16 @@ impl Applier {
     ) -> std::result::Result<(), Failure> {
         let keyless = rule.rule.key.is_empty();
         match step {
-            Step::Insert(rows) => self.execute(rule, &statement::insert(&rule.rule), rows, None),
+            Step::Insert(rows) => self.insert(rule, rows),
+            Step::Delete(rows) if keyless && rows.len() > 1 => {
+                self.execute_set(rule, rows, statement::delete_wholes)
+            }
             Step::Delete(rows) if keyless => {
                 let text = statement::delete_whole(&rule.rule);
                 rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
             }
             Step::Delete(rows) => {
-                let done = self.execute(rule, &statement::delete(&rule.rule), rows, None);
+                let done = self.execute_set(rule, rows, statement::delete);
                 match done {
                     // A foreign key of the subscriber was faster.
                     Err(Failure::Rows { found, expected })
@@ -419,14 +484,16 @@ impl Applier {
         let Some(first) = rows.first() else { return Ok(()) };
         let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
         if missing.is_empty() {
-            let text = statement::update(&rule.rule, |column| is_present(first, column));
-            return self.execute(rule, &text, rows, None);
+            return self.execute_set(rule, rows, |rule, from| {
+                statement::update(rule, from, |column| is_present(first, column))
+            });
         }
         let (found, gone) = self.fetch(table, rule, &missing, rows)?;
         for rows in [found, gone] {
             if let Some(first) = rows.first() {
-                let text = statement::update(&rule.rule, |column| is_present(first, column));
-                self.execute(rule, &text, &rows, None)?;
+                self.execute_set(rule, &rows, |rule, from| {
+                    statement::update(rule, from, |column| is_present(first, column))
+                })?;
             }
         }
         Ok(())
@@ -454,15 +521,15 @@ impl Applier {
         }
         let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
         if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
-            self.execute(rule, &statement::delete(&rule.rule), std::slice::from_ref(old), None)?;
-            return self.execute(rule, &statement::insert(&rule.rule), std::slice::from_ref(&new), None);
+            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
+            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
         }
         let text = statement::change_key(&rule.rule, |column| present(&new, column));
         self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
     }
 
     /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
@@ -485,6 +552,7 @@ impl Applier {
             params.insert(0, &count);
         }
         let prepared = self.prepare(&statement.text)?;
+        self.round_trips += 1;
         let found = self.session.client().execute(&prepared, &params)?;
         if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
     }
@@ -512,10 +580,14 @@ impl Applier {
     }
 
     /// Each statement is prepared once.
-    fn prepare(&mut self, text: &str) -> std::result::Result<postgres::Statement, postgres::Error> {
+    pub(super) fn prepare(
+        &mut self,
+        text: &str,
+    ) -> std::result::Result<postgres::Statement, postgres::Error> {
         if let Some(prepared) = self.statements.get(text) {
             return Ok(prepared.clone());
         }
+        self.round_trips += 1;
         let prepared = self.session.client().prepare(text)?;
         self.statements.insert(text.to_owned(), prepared.clone());
         Ok(prepared)
@@ -551,13 +623,13 @@ impl Applier {
         let mut found: HashMap<usize, Row> = HashMap::new();
         for answer in &answers {
             let at = answer.get::<_, i64>(0) as usize - 1;
-            let mut row = rows[at].clone();
+            let mut row = rows[at].to_vec();
             for (column, wanted) in missing.iter().enumerate() {
                 let value: Option<String> = answer.get(column + 1);
                 row[rule.positions[*wanted]] =
                     value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
             }
-            found.insert(at, row);
+            found.insert(at, row.into());
         }
         let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
         Ok((found.into_values().collect(), gone))
@@ -612,6 +684,16 @@ fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
         sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
     }
     sources
+}
+
+fn read_ranks(session: &mut Session) -> Result<Ranks> {
+    let rows = session.query(&sql::flow::LIST_FOREIGN_KEYS, &[])?;
+    let name = |row: &postgres::Row, schema, name| TableName { schema: row.get(schema), name: row.get(name) };
+    let references: Vec<(TableName, TableName)> = rows
+        .iter()
+        .map(|row| (name(row, "child_schema", "child_name"), name(row, "parent_schema", "parent_name")))
+        .collect();
+    Ok(batch::rank(&references))
 }
 
 /// A wait that grows with each attempt, between half and all of 20 ms · 2^attempt, so that two that met do not meet again.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use postgres::types::PgLsn;
 
-use super::bound::Bound;
+use super::bound::{self, Bound};
 use super::change::{Row, RowChange, Value};
+use super::mapping::TableName;
 
 /// One change of a transaction, with where it goes.
 #[derive(Debug)]
@@ -97,6 +98,41 @@ enum Net {
     },
 }
 
+/// For each of the subscriber's tables that a foreign key concerns: a referenced table comes before those that refer to it.
+pub type Ranks = HashMap<TableName, usize>;
+
+/// Ranks from pairs of a referring table and the one it refers to. Tables that refer to each other in a circle get some order.
+pub fn rank(references: &[(TableName, TableName)]) -> Ranks {
+    let mut ranks = Ranks::new();
+    for _ in 0..references.len() {
+        let mut changed = false;
+        for (child, parent) in references.iter().filter(|(child, parent)| child != parent) {
+            let least = ranks.get(parent).map_or(1, |rank| rank + 1);
+            let rank = ranks.entry(child.clone()).or_insert(0);
+            if *rank < least && least <= references.len() {
+                *rank = least;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    ranks
+}
+
+/// By which steps the last states are reached.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape<'a> {
+    /// All deletes before all updates, and these before all inserts, whatever the table: no trigger and no foreign key fires.
+    Plain,
+    /// The same, but rows are deleted and inserted again where that loses nothing: unique values that wander from row to row never meet.
+    Rewritten,
+    /// Inserts first, referenced tables before those that refer to them, then updates, then deletes the other way round. No row that
+    /// something may refer to is deleted that is to stay.
+    Referential(&'a Ranks),
+}
+
 /// The history does not add up by key (a row inserted twice, changed after it was deleted): only its order can tell.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Irregular;
@@ -106,28 +142,33 @@ struct TableNet {
     by_key: HashMap<Box<[u8]>, usize>,
     nets: Vec<Net>,
     keyless_inserts: Vec<Row>,
+    /// Of rows that are known only as a whole: how many more, or fewer, there are of each in the end.
+    counts: HashMap<Box<[u8]>, (Row, i64)>,
 }
 
-#[derive(Default)]
-struct Segment {
+struct Segment<'a> {
+    shape: Shape<'a>,
     tables: Vec<TableNet>,
     index: HashMap<*const Bound, usize>,
 }
 
 /// The fewest steps with the effect of `work`: the last state of each key, between barriers.
-/// Within a stretch, all deletes come before all updates, and these before all inserts, whatever the table.
-pub fn coalesce<'a>(work: impl Iterator<Item = &'a Work>) -> Result<Vec<Planned>, Irregular> {
+pub fn coalesce<'a>(
+    work: impl Iterator<Item = &'a Work>,
+    shape: Shape<'_>,
+) -> Result<Vec<Planned>, Irregular> {
     let mut plan = Vec::new();
-    let mut segment = Segment::default();
+    let fresh = || Segment { shape, tables: Vec::new(), index: HashMap::new() };
+    let mut segment = fresh();
     for item in work {
         match item {
             Work::Truncate { tables } => {
-                std::mem::take(&mut segment).finish(&mut plan);
+                std::mem::replace(&mut segment, fresh()).finish(&mut plan);
                 plan.push(Planned::Truncate { tables: tables.clone() });
             }
             Work::Row { table, change } => {
                 if let Some(alone) = segment.add(table, change)? {
-                    std::mem::take(&mut segment).finish(&mut plan);
+                    std::mem::replace(&mut segment, fresh()).finish(&mut plan);
                     plan.push(Planned::Rows { table: Arc::clone(table), step: alone });
                 }
             }
@@ -150,7 +191,7 @@ fn has_unchanged(row: &Row) -> bool {
     row.contains(&Value::Unchanged)
 }
 
-impl Segment {
+impl Segment<'_> {
     fn table(&mut self, table: &Arc<Bound>) -> &mut TableNet {
         let at = *self.index.entry(Arc::as_ptr(table)).or_insert_with(|| {
             self.tables.push(TableNet {
@@ -158,6 +199,7 @@ impl Segment {
                 by_key: HashMap::new(),
                 nets: Vec::new(),
                 keyless_inserts: Vec::new(),
+                counts: HashMap::new(),
             });
             self.tables.len() - 1
         });
@@ -166,8 +208,12 @@ impl Segment {
 
     /// Takes a change in; returns it as a step when it must stand alone behind all that came before.
     fn add(&mut self, table: &Arc<Bound>, change: &RowChange) -> Result<Option<Step>, Irregular> {
+        let fires = matches!(self.shape, Shape::Referential(_));
         let net = self.table(table);
         if table.key.is_none() {
+            if table.is_countable() && !fires && net.count(change) {
+                return Ok(None);
+            }
             return Ok(match change {
                 RowChange::Insert { new } => {
                     net.keyless_inserts.push(new.clone());
@@ -177,7 +223,7 @@ impl Segment {
             });
         }
         match change {
-            RowChange::Insert { new } => net.put(new.clone())?,
+            RowChange::Insert { new } => net.put(new.clone(), fires)?,
             RowChange::Delete { old } => {
                 let net = net.at(old)?;
                 *net = match std::mem::replace(net, Net::Untouched) {
@@ -188,7 +234,7 @@ impl Segment {
                 };
             }
             RowChange::Update { old: Some(old), new } if table.key_of(old) != table.key_of(new) => {
-                return net.change_key(old, new);
+                return net.change_key(old, new, fires);
             }
             RowChange::Update { new, .. } => {
                 let net = net.at(new)?;
@@ -208,9 +254,22 @@ impl Segment {
         let mut deletes = Vec::new();
         let mut updates = Vec::new();
         let mut inserts = Vec::new();
-        for TableNet { table, nets, keyless_inserts, .. } in self.tables {
+        let rank = |table: &Bound| match self.shape {
+            Shape::Referential(ranks) => {
+                table.rules.iter().filter_map(|rule| ranks.get(&rule.rule.to)).copied().max().unwrap_or(0)
+            }
+            Shape::Plain | Shape::Rewritten => 0,
+        };
+        let rewrites = matches!(self.shape, Shape::Rewritten);
+        let mut tables = self.tables;
+        tables.sort_by_key(|net| rank(&net.table));
+        for TableNet { table, nets, keyless_inserts, counts, .. } in tables {
             let mut delete = Vec::new();
             let mut insert = keyless_inserts;
+            for (row, count) in counts.into_values() {
+                let set = if count < 0 { &mut delete } else { &mut insert };
+                set.extend(std::iter::repeat_n(row, count.unsigned_abs() as usize));
+            }
             let mut update: HashMap<Vec<bool>, Vec<Row>> = HashMap::new();
             for net in nets {
                 match net {
@@ -219,6 +278,10 @@ impl Segment {
                     Net::Delete(old) => delete.push(old),
                     Net::Replace { old, new } => {
                         delete.push(old);
+                        insert.push(new);
+                    }
+                    Net::Update(new) if rewrites && table.complete && !has_unchanged(&new) => {
+                        delete.push(Arc::clone(&new));
                         insert.push(new);
                     }
                     Net::Update(new) => {
@@ -236,7 +299,11 @@ impl Segment {
                 inserts.push(rows(Step::Insert(insert)));
             }
         }
-        plan.extend(deletes.into_iter().chain(updates).chain(inserts));
+        if let Shape::Referential(_) = self.shape {
+            plan.extend(inserts.into_iter().chain(updates).chain(deletes.into_iter().rev()));
+        } else {
+            plan.extend(deletes.into_iter().chain(updates).chain(inserts));
+        }
     }
 }
 
@@ -254,19 +321,41 @@ impl TableNet {
         Ok(&mut self.nets[at])
     }
 
-    fn put(&mut self, new: Row) -> Result<(), Irregular> {
+    /// Takes a change of a row that is known only as a whole into the count; whether it could.
+    fn count(&mut self, change: &RowChange) -> bool {
+        let (old, new) = match change {
+            RowChange::Insert { new } => (None, Some(new)),
+            RowChange::Delete { old } => (Some(old), None),
+            RowChange::Update { old: Some(old), new } => (Some(old), Some(new)),
+            RowChange::Update { old: None, .. } => return false,
+        };
+        if old.into_iter().chain(new).any(has_unchanged) {
+            return false;
+        }
+        for (row, by) in [(old, -1), (new, 1)] {
+            if let Some(row) = row {
+                let (_, count) =
+                    self.counts.entry(bound::bytes_of(row.iter())).or_insert_with(|| (Arc::clone(row), 0));
+                *count += by;
+            }
+        }
+        true
+    }
+
+    /// `fires`: a row that is deleted and inserted again would take others along.
+    fn put(&mut self, new: Row, fires: bool) -> Result<(), Irregular> {
         let net = self.at(&new)?;
         *net = match std::mem::replace(net, Net::Untouched) {
             Net::Untouched | Net::Gone => Net::Insert(new),
-            Net::Delete(old) => Net::Replace { old, new },
-            Net::Insert(_) | Net::Update(_) | Net::Replace { .. } => return Err(Irregular),
+            Net::Delete(old) if !fires => Net::Replace { old, new },
+            Net::Delete(_) | Net::Insert(_) | Net::Update(_) | Net::Replace { .. } => return Err(Irregular),
         };
         Ok(())
     }
 
     /// A key change is a delete and an insert where nothing is lost by that, else a step of its own.
-    fn change_key(&mut self, old: &Row, new: &Row) -> Result<Option<Step>, Irregular> {
-        let complete = self.table.complete;
+    fn change_key(&mut self, old: &Row, new: &Row, fires: bool) -> Result<Option<Step>, Irregular> {
+        let complete = self.table.complete && !fires;
         let net = self.at(old)?;
         let (before, after) = match std::mem::replace(net, Net::Untouched) {
             Net::Insert(older) => (Net::Gone, merge(&older, new)),
@@ -282,7 +371,7 @@ impl TableNet {
             Net::Gone | Net::Delete(_) => return Err(Irregular),
         };
         *net = before;
-        self.put(after)?;
+        self.put(after, fires)?;
         Ok(None)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::{Irregular, Planned, Step, Work, coalesce, in_order};
+use super::batch::{Irregular, Planned, Shape, Step, Work, coalesce, in_order};
 use super::bound::Bound;
 use super::change::{Relation, RelationColumn, Row, RowChange, Value};
 
@@ -61,7 +61,7 @@ fn steps(plan: Vec<Planned>) -> Vec<Step> {
 
 fn net(complete: bool, changes: &[RowChange]) -> Result<Vec<Step>, Irregular> {
     let table = table(Some(vec![0]), complete);
-    coalesce(work(&table, changes).iter()).map(steps)
+    coalesce(work(&table, changes).iter(), Shape::Plain).map(steps)
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn tables_are_emptied_between_what_came_before_and_after() {
     let mut all = work(&table, &[insert("1", "a", "A")]);
     all.push(Work::Truncate { tables: vec![Arc::clone(&table)] });
     all.extend(work(&table, &[insert("1", "b", "B")]));
-    let plan = coalesce(all.iter()).unwrap();
+    let plan = coalesce(all.iter(), Shape::Plain).unwrap();
     assert!(matches!(
         plan.as_slice(),
         [Planned::Rows { .. }, Planned::Truncate { .. }, Planned::Rows { .. }]
@@ -153,7 +153,7 @@ fn rows_that_are_not_told_apart_keep_their_order() {
         Step::Move { old: row("1", "-", "-"), new: row("1", "b", "B") },
         Step::Insert(vec![row("1", "a", "A")]),
     ];
-    assert_eq!(steps(coalesce(work(&table, &changes).iter()).unwrap()), expected);
+    assert_eq!(steps(coalesce(work(&table, &changes).iter(), Shape::Plain).unwrap()), expected);
     assert_eq!(steps(in_order(work(&table, &changes).iter(), 100)), expected);
 }
 

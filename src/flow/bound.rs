@@ -59,29 +59,30 @@ impl Bound {
         Ok(Bound { relation, rules: bound, key, complete })
     }
 
+    /// Whether rows are known only as a whole, and each that is written is written whole: then it is enough how many there are of each.
+    pub fn is_countable(&self) -> bool {
+        self.relation.full && self.complete && self.rules.iter().all(|rule| rule.rule.key.is_empty())
+    }
+
     /// What identifies the row, as one string of bytes; `None` when rows are not told apart or a part is missing.
     pub fn key_of(&self, row: &Row) -> Option<Box<[u8]>> {
-        let mut bytes = Vec::with_capacity(24);
-        for at in self.key.as_ref()? {
-            match &row[*at] {
-                Value::Text(text) => {
-                    bytes.extend((text.len() as u64).to_be_bytes());
-                    bytes.extend_from_slice(text);
-                }
-                Value::Null => bytes.extend(u64::MAX.to_be_bytes()),
-                Value::Unchanged => return None,
-            }
+        let key = self.key.as_ref()?;
+        if key.iter().any(|at| row[*at] == Value::Unchanged) {
+            return None;
         }
-        Some(bytes.into_boxed_slice())
+        Some(bytes_of(key.iter().map(|at| &row[*at])))
     }
 
     /// Completes the new row of an update by what its old row holds.
     pub fn fill_unchanged(&self, old: &Row, new: &mut Row) {
-        for (at, column) in self.relation.columns.iter().enumerate() {
-            if new[at] == Value::Unchanged && (self.relation.full || column.key) {
-                new[at] = old[at].clone();
-            }
+        if !new.contains(&Value::Unchanged) {
+            return;
         }
+        let filled = self.relation.columns.iter().enumerate().map(|(at, column)| {
+            let known = self.relation.full || column.key;
+            if new[at] == Value::Unchanged && known { old[at].clone() } else { new[at].clone() }
+        });
+        *new = filled.collect();
     }
 
     /// `(id)=(5)`: the row's identity, for people; never its other values.
@@ -99,6 +100,22 @@ impl Bound {
         });
         format!("({})=({})", names.join(", "), values.collect::<Vec<_>>().join(", "))
     }
+}
+
+/// Values as one string of bytes that no other values give.
+pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(24);
+    for value in values {
+        match value {
+            Value::Text(text) => {
+                bytes.extend((text.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(text);
+            }
+            Value::Null => bytes.extend(u64::MAX.to_be_bytes()),
+            Value::Unchanged => bytes.extend((u64::MAX - 1).to_be_bytes()),
+        }
+    }
+    bytes.into_boxed_slice()
 }
 
 fn position(relation: &Relation, old: &OldColumn) -> Result<usize> {

@@ -58,8 +58,8 @@ impl Value {
     }
 }
 
-/// The values of a row in the order of its relation's columns.
-pub type Row = Box<[Value]>;
+/// The values of a row in the order of its relation's columns. Shared: batches are kept until they are applied in one way or another.
+pub type Row = Arc<[Value]>;
 
 /// What one row change says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -58,6 +58,11 @@ impl Failure {
         }
     }
 
+    /// Two rows may not have the same values: perhaps only on the way.
+    pub fn is_of_uniqueness(&self) -> bool {
+        matches!(self.sqlstate(), Some("23505" | "23P01"))
+    }
+
     /// Deadlock, serialization failure or a lock that is held: may go well the next time.
     pub fn is_transient(&self) -> bool {
         matches!(self.sqlstate(), Some("40001" | "40P01" | "55P03"))

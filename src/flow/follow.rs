@@ -12,15 +12,26 @@ use super::batch::{Transaction, Work};
 use super::bound::Bound;
 use super::change::{Change, Relation, RowChange};
 use super::mapping::Mapping;
+use super::pace::{Pace, Rates, Sample};
 use super::quarantine::Quarantine;
 use super::reader::{Chunk, Item, Reader};
 use super::source::ChangeSource;
 use super::{FlowName, Snapshot, marker};
 use crate::error::{Error, Result};
 use crate::pg::{Server, Session, catalog};
+use crate::sql;
+use crate::units::Lag;
 
 /// Changes in bytes that are applied at once, unless told otherwise.
 pub const BATCH_BYTES: usize = 8 << 20;
+/// The most that a batch grows to where the subscriber is far away.
+const LARGEST_BATCH: usize = 32 << 20;
+/// A round trip that takes less is no reason for larger batches.
+const SHORT_TRIP: Duration = Duration::from_millis(1);
+/// How long a batch waits for more when the publisher has nothing to send: not at all when all is read, for a while when it is behind.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(100));
+/// WAL in bytes behind the last applied position from which on there must be more to come.
+const FAR_BEHIND: u64 = 4 << 20;
 /// How long changes may wait for more of them.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How often progress is reported.
@@ -56,6 +67,8 @@ pub struct Flow {
 /// When to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Until {
+    /// When the flow is no further behind; or when told to stop.
+    CaughtUp(Lag),
     /// When this marker, a uuid's text, is applied and committed; or when told to stop.
     Marker(String),
     /// When told to stop.
@@ -75,6 +88,10 @@ pub struct Progress {
     pub applied_lsn: u64,
     /// WAL behind it on the publisher, in bytes; that of other databases counts.
     pub lag_bytes: u64,
+    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied.
+    pub lag_time: Duration,
+    /// How fast it goes, once that can be told.
+    pub rates: Option<Rates>,
 }
 
 /// What a run has done.
@@ -95,10 +112,16 @@ pub struct Applied {
     pub applied_lsn: PgLsn,
     /// WAL behind it on the publisher, in bytes; that of other databases counts.
     pub lag_bytes: u64,
-    /// The marker waited for has arrived.
+    /// What was waited for has come: the marker, or a lag that is small enough.
     pub reached: bool,
-    /// Triggers and foreign keys of the subscriber did not fire; if they do, changes are applied in their order, slower.
+    /// Triggers and foreign keys of the subscriber did not fire; if they do, tables are applied in the order of foreign keys.
     pub replica_role: bool,
+    /// How long the run took.
+    pub time: Duration,
+    /// How far behind it was in the end, in time.
+    pub lag_time: Duration,
+    /// How fast it went lately; none for a run that was too short to tell.
+    pub rates: Option<Rates>,
 }
 
 impl Applied {
@@ -114,6 +137,9 @@ impl Applied {
             lag_bytes: 0,
             reached: true,
             replica_role: true,
+            time: Duration::ZERO,
+            lag_time: Duration::ZERO,
+            rates: None,
         }
     }
 }
@@ -166,6 +192,17 @@ struct Run<'a> {
     batch: Vec<Transaction>,
     batch_bytes: usize,
     batch_began: Option<Instant>,
+    /// Bytes from which on a batch is applied.
+    batch_limit: usize,
+    /// The publisher has sent all that it has, for now.
+    drained: bool,
+    /// When the last transaction of a chunk was committed, in microseconds since 2000: of what was read, and of what is applied.
+    read_time: Option<i64>,
+    applied_time: Option<i64>,
+    /// The publisher's clock, in microseconds since 2000, when the run began.
+    clock: i64,
+    began: Instant,
+    pace: Pace,
     open: Option<Open>,
     /// End of the last transaction that was read, applied or left out.
     last_end: PgLsn,
@@ -207,6 +244,7 @@ impl<'a> Run<'a> {
                         .to_owned(),
             });
         }
+        let clock: i64 = publisher.query_one(&sql::flow::READ_CLOCK, &[])?.get("now");
         let reader = flow.source.open(&flow.publisher, start)?;
         Ok(Run {
             flow,
@@ -218,6 +256,13 @@ impl<'a> Run<'a> {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_began: None,
+            batch_limit: flow.batch_bytes,
+            drained: false,
+            read_time: None,
+            applied_time: None,
+            clock,
+            began: Instant::now(),
+            pace: Pace::default(),
             open: None,
             last_end: start.max(released),
             quiet_until: 0,
@@ -236,32 +281,40 @@ impl<'a> Run<'a> {
     ) -> Result<bool> {
         let wanted = match until {
             Until::Marker(id) => Some(id.as_str()),
-            Until::Stopped => None,
+            Until::CaughtUp(_) | Until::Stopped => None,
         };
         if let Some(id) = wanted
             && marker::has_marker(self.applier.session(), id)?
         {
             return Ok(true);
         }
-        let began = Instant::now();
+        self.measure()?;
         let mut reported = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            if let Some(chunk) = self.reader.next(GLANCE)? {
+            let patience = if self.progress.lag_bytes > FAR_BEHIND { PATIENCE.1 } else { PATIENCE.0 };
+            let wait = if self.batch.is_empty() { GLANCE } else { patience };
+            if let Some(chunk) = self.reader.next(wait)? {
                 self.progress.bytes += chunk.bytes as u64;
                 if self.take(chunk, wanted)? {
                     report(&self.progress);
                     return Ok(true);
                 }
-            } else if self.batch_is_old() {
+            } else if self.drained || self.batch_is_old() {
                 self.flush()?;
             }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
-                self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, self.position())?;
+                self.measure()?;
                 report(&self.progress);
+                if let Until::CaughtUp(most) = until
+                    && self.is_within(*most)
+                {
+                    self.flush()?;
+                    return Ok(true);
+                }
             }
             if let Some(budget) = budget
-                && began.elapsed() >= budget
+                && self.began.elapsed() >= budget
             {
                 return Err(self.timed_out(budget));
             }
@@ -270,6 +323,37 @@ impl<'a> Run<'a> {
         self.flush()?;
         self.applier.roll_back();
         Ok(false)
+    }
+
+    /// Asks the publisher how far it is by now.
+    fn measure(&mut self) -> Result<()> {
+        let position = self.position();
+        self.progress.applied_lsn = position.into();
+        self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
+        let waiting = !self.batch.is_empty() || self.open.is_some() || !self.drained;
+        let since = if waiting { self.applied_time.or(self.read_time) } else { None };
+        let now = self.clock + self.began.elapsed().as_micros() as i64;
+        self.progress.lag_time =
+            since.map_or(Duration::ZERO, |since| Duration::from_micros((now - since).max(0) as u64));
+        self.pace.note(Sample {
+            at: self.began.elapsed(),
+            applied: position.into(),
+            written: u64::from(position) + self.progress.lag_bytes,
+        });
+        self.progress.rates = self.pace.rates();
+        Ok(())
+    }
+
+    /// Whether the flow was no further behind when it was measured.
+    fn is_within(&self, most: Lag) -> bool {
+        match most {
+            Lag::Bytes(bytes) => self.progress.lag_bytes <= bytes,
+            // Before the first transaction is read, how old it is can't be told.
+            Lag::Time(time) => {
+                let known = self.drained || self.applied_time.or(self.read_time).is_some();
+                known && self.progress.lag_time <= time
+            }
+        }
     }
 
     fn timed_out(&mut self, budget: Duration) -> Error {
@@ -298,6 +382,8 @@ impl<'a> Run<'a> {
     /// Takes a chunk in, applying what is complete when there is enough of it or nothing more to come;
     /// whether the marker was reached.
     fn take(&mut self, chunk: Chunk, wanted: Option<&str>) -> Result<bool> {
+        self.read_time = chunk.committed_at.or(self.read_time);
+        self.drained = chunk.drained;
         for item in chunk.items {
             match item {
                 Item::Begin { xid, commit_lsn } => {
@@ -324,13 +410,13 @@ impl<'a> Run<'a> {
                         self.flush()?;
                         return Ok(true);
                     }
-                    if self.batch_bytes >= self.flow.batch_bytes {
+                    if self.batch_bytes >= self.batch_limit {
                         self.flush()?;
                     }
                 }
             }
         }
-        if chunk.drained || self.batch_is_old() {
+        if self.batch_is_old() {
             self.flush()?;
         }
         if chunk.drained && self.open.is_none() {
@@ -380,7 +466,7 @@ impl<'a> Run<'a> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.transaction.work.push(work);
         open.bytes += bytes;
-        if open.bytes < self.flow.batch_bytes {
+        if open.bytes < self.batch_limit {
             return Ok(());
         }
         // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
@@ -392,7 +478,9 @@ impl<'a> Run<'a> {
                 work: std::mem::take(&mut open.transaction.work),
                 markers: Vec::new(),
             };
+            let (began, waited) = (Instant::now(), self.applier.waited());
             self.applier.apply_part(&part)?;
+            self.grow(began, waited);
         }
         Ok(())
     }
@@ -424,6 +512,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
+        let is_full = self.batch_bytes >= self.batch_limit;
+        let (began, waited) = (Instant::now(), self.applier.waited());
         self.batch_bytes = 0;
         self.batch_began = None;
         let before = self.applier.changes();
@@ -436,10 +526,22 @@ impl<'a> Run<'a> {
             self.reader.confirm(applied);
         }
         outcome?;
+        self.applied_time = self.read_time;
+        if is_full {
+            self.grow(began, waited);
+        }
         if self.open.is_none() {
             self.reader.confirm(self.last_end);
         }
         Ok(())
+    }
+
+    /// Makes batches larger when a full one has spent much of its time with waiting for a subscriber that is far away.
+    fn grow(&mut self, began: Instant, waited: Duration) {
+        let waited = self.applier.waited().saturating_sub(waited);
+        if self.applier.round_trip() >= SHORT_TRIP && waited * 8 > began.elapsed() {
+            self.batch_limit = (self.batch_limit * 2).min(LARGEST_BATCH.max(self.flow.batch_bytes));
+        }
     }
 
     /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
@@ -494,9 +596,10 @@ impl<'a> Run<'a> {
     }
 
     /// Leaves the slot at the applied position.
-    fn end(self, reached: bool) -> Result<Applied> {
+    fn end(mut self, reached: bool) -> Result<Applied> {
+        self.measure()?;
         let position = self.position();
-        let Run { flow, publisher, applier, reader, progress, skipped, .. } = self;
+        let Run { flow, publisher, applier, reader, progress, skipped, began, .. } = self;
         reader.finish();
         if position > PgLsn::from(0) {
             flow.source.release(publisher, position)?;
@@ -508,9 +611,12 @@ impl<'a> Run<'a> {
             skipped,
             bytes: progress.bytes,
             applied_lsn: position,
-            lag_bytes: flow.source.bytes_behind(publisher, position)?,
+            lag_bytes: progress.lag_bytes,
             reached,
             replica_role: applier.replica_role(),
+            time: began.elapsed(),
+            lag_time: progress.lag_time,
+            rates: progress.rates,
         })
     }
 }

@@ -25,12 +25,16 @@ const DETOUR: &str = "11111111-2222-3333-4444-555555555555";
 /// Two databases of one server, with our own tables in both.
 pub(super) struct Pair {
     pub(super) server: TestServer,
-    subscriber_role: &'static str,
+    pub(super) subscriber_role: &'static str,
 }
 
 impl Pair {
     pub(super) fn new(source: &str, target: &str) -> Pair {
-        let pair = Pair { server: TestServer::start(""), subscriber_role: "postgres" };
+        Pair::with_settings("", source, target)
+    }
+
+    pub(super) fn with_settings(settings: &str, source: &str, target: &str) -> Pair {
+        let pair = Pair { server: TestServer::start(settings), subscriber_role: "postgres" };
         for statement in ["create role writer login", "create database source", "create database target"] {
             pair.server.client().batch_execute(statement).unwrap();
         }
@@ -151,7 +155,7 @@ pub(super) fn rule(
     }
 }
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
     create type public.mood as enum ('good', 'bad');
     create table public.acc (id int primary key, v text, n numeric, m public.mood, t timestamptz default now());
     create table public.big (id int primary key, doc text, note text);
@@ -184,10 +188,8 @@ const ALL: &[&str] = &[
     "public.nothing",
 ];
 
-#[test]
-fn every_kind_of_change_arrives() {
-    let pair = Pair::new(TABLES, TABLES);
-    let mut flow = pair.flow(&[]);
+/// Changes of every kind come from `source` to the target of `pair`, which has [`TABLES`] on both sides.
+pub(super) fn change_in_every_way(pair: &Pair, flow: &mut Flow) -> Applied {
     pair.source(
         "insert into acc select g, 'v' || g, g / 7.0, 'good' from generate_series(1, 100) g;
          insert into big select g, repeat(md5(g::text), 200), 'n' from generate_series(1, 10) g;
@@ -202,7 +204,7 @@ fn every_kind_of_change_arrives() {
          insert into nothing default values;
          insert into nothing default values;",
     );
-    drain(&flow).unwrap();
+    drain(flow).unwrap();
     for table in ALL {
         pair.assert_equal(&format!("select * from {table}"));
     }
@@ -231,10 +233,18 @@ fn every_kind_of_change_arrives() {
          begin; truncate log, part_b; insert into log values (now(), 'after'); commit;
          insert into acc select g, repeat('long', 20) from generate_series(10000, 11000) g;",
     );
-    let applied = drain(&flow).unwrap();
+    let applied = drain(flow).unwrap();
     for table in ALL {
         pair.assert_equal(&format!("select * from {table}"));
     }
+    applied
+}
+
+#[test]
+fn every_kind_of_change_arrives() {
+    let pair = Pair::new(TABLES, TABLES);
+    let mut flow = pair.flow(&[]);
+    let applied = change_in_every_way(&pair, &mut flow);
     assert!(applied.reached && applied.replica_role, "{applied:?}");
     let found = slot::find_slot(&mut pair.session(Side::Source), "pgdetour_mirror").unwrap().unwrap();
     assert!(found.confirmed_flush >= Some(applied.applied_lsn) && found.active_pid.is_none(), "{found:?}");
@@ -254,15 +264,20 @@ fn every_kind_of_change_arrives() {
 
 #[test]
 fn a_chain_of_key_changes_keeps_each_row_apart() {
-    let tables = "create table t (id int primary key, v text);
+    let pair = Pair::new(CHAINED, CHAINED);
+    let flow = pair.flow(&[]);
+    change_keys_in_chains(&pair, &flow);
+}
+
+pub(super) const CHAINED: &str = "create table t (id int primary key, v text);
                   create table d (id int primary key deferrable initially deferred, v text);
                   alter table d replica identity full";
-    let pair = Pair::new(tables, tables);
-    let flow = pair.flow(&[]);
+
+pub(super) fn change_keys_in_chains(pair: &Pair, flow: &Flow) {
     pair.source(
         "insert into t select g, g::text from generate_series(1, 5) g; insert into d select * from t",
     );
-    drain(&flow).unwrap();
+    drain(flow).unwrap();
     pair.source(
         "begin; update t set id = 100 where id = 1; update t set id = 1 where id = 2; update t set id = 2 where id = 100; commit;
          begin; delete from t where id = 3; insert into t values (3, 'new'); update t set id = 33 where id = 3;
@@ -270,7 +285,7 @@ fn a_chain_of_key_changes_keeps_each_row_apart() {
          begin; update d set id = 3 - id where id in (1, 2); commit;
          begin; insert into d values (5, 'second'); delete from d where v = '5'; commit",
     );
-    drain(&flow).unwrap();
+    drain(flow).unwrap();
     pair.assert_equal("select * from t");
     pair.assert_equal("select * from d");
 }
@@ -306,6 +321,11 @@ fn write_until(pair: &Pair, stop: &AtomicBool, seed: i32) {
 fn a_flow_that_is_broken_again_and_again_is_exact() {
     let pair = Pair::new(TABLES, TABLES);
     let mut flow = pair.flow(&[]);
+    break_again_and_again(&pair, &mut flow, "walsender");
+}
+
+/// Writers go on while connections of the flow are ended and it is begun anew.
+pub(super) fn break_again_and_again(pair: &Pair, flow: &mut Flow, reader: &'static str) {
     flow.batch_bytes = 50_000;
     let stop_writers = AtomicBool::new(false);
     let mut breaks = 0;
@@ -315,7 +335,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
             scope.spawn(move || write_until(pair, stop, seed));
         }
         while breaks < 12 {
-            let (stop, flow) = (AtomicBool::new(false), &flow);
+            let (stop, flow) = (AtomicBool::new(false), &*flow);
             std::thread::scope(|scope| {
                 let run =
                     scope.spawn(|| apply_until(flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
@@ -326,8 +346,8 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
                     run.join().unwrap().unwrap();
                     return;
                 }
-                // Either the walsender or the session that applies.
-                let what = if breaks % 3 == 1 { "walsender" } else { "client backend" };
+                // Either the session that reads or the one that applies.
+                let what = if breaks % 3 == 1 { reader } else { "client backend" };
                 let mut client = pair.server.client();
                 let end = "select pg_terminate_backend(pid) from pg_stat_activity
                             where application_name = 'pgdetour test' and backend_type = $1";
@@ -341,7 +361,7 @@ fn a_flow_that_is_broken_again_and_again_is_exact() {
         }
         stop_writers.store(true, Ordering::Relaxed);
     });
-    let applied = drain(&flow).unwrap();
+    let applied = drain(flow).unwrap();
     for table in ALL {
         pair.assert_equal(&format!("select * from {table}"));
     }

@@ -1,11 +1,17 @@
 //! From one server to the other: copy, changes, mapping, apply.
 
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
 pub mod bound;
 pub mod change;
+mod change_reader;
+pub mod change_table;
+#[cfg(test)]
+mod change_tests;
 pub mod compare;
 pub mod conflict;
 pub mod copy;
@@ -20,18 +26,21 @@ pub mod lint;
 mod lint_tests;
 pub mod mapping;
 pub mod marker;
+pub mod pace;
 pub mod pgoutput;
 pub mod publication;
 pub mod quarantine;
 #[cfg(test)]
 mod quarantine_tests;
 mod reader;
+mod record_text;
 pub mod repair;
 pub mod sequences;
 mod settle;
 pub mod slot;
 pub mod snapshot;
 pub mod source;
+mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;

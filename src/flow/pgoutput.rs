@@ -18,6 +18,8 @@ pub enum Message<'a> {
     Commit {
         /// LSN after its commit record: the position to resume from.
         end_lsn: u64,
+        /// When it was committed, by the server's clock, in microseconds since 2000-01-01 UTC.
+        committed_at: i64,
     },
     /// 'O': the transaction was itself replicated from elsewhere.
     Origin {
@@ -81,16 +83,13 @@ impl Tuple<'_> {
     /// The row with its values as slices of `body`, the message that this was decoded from: nothing is copied.
     pub fn to_row(self, body: &Bytes) -> Row {
         let mut reader = Reader { rest: self.data };
-        let mut row = Vec::with_capacity(self.columns());
-        for _ in 0..self.columns {
-            // Checked by `Reader::tuple`: no read fails here.
-            row.push(match reader.value() {
-                Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
-                Ok(RawValue::Unchanged) => Value::Unchanged,
-                Ok(RawValue::Null) | Err(_) => Value::Null,
-            });
-        }
-        row.into_boxed_slice()
+        // Checked by `Reader::tuple`: no read fails here.
+        let value = |_| match reader.value() {
+            Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
+            Ok(RawValue::Unchanged) => Value::Unchanged,
+            Ok(RawValue::Null) | Err(_) => Value::Null,
+        };
+        (0..self.columns()).map(value).collect()
     }
 }
 
@@ -246,8 +245,7 @@ impl<'a> Reader<'a> {
                 self.u8()?; // flags, none defined
                 self.u64()?; // start of the commit record
                 let end_lsn = self.u64()?;
-                self.u64()?; // commit time
-                Message::Commit { end_lsn }
+                Message::Commit { end_lsn, committed_at: self.u64()? as i64 }
             }
             b'O' => {
                 self.u64()?; // commit position on the origin
@@ -326,7 +324,7 @@ mod tests {
 
     fn row(body: &[u8], pick: impl for<'a> Fn(Message<'a>) -> Tuple<'a>) -> Vec<Value> {
         let body = Bytes::copy_from_slice(body);
-        pick(decode(&body).unwrap()).to_row(&body).into_vec()
+        pick(decode(&body).unwrap()).to_row(&body).to_vec()
     }
 
     fn value(text: &'static str) -> Value {
@@ -340,7 +338,7 @@ mod tests {
         assert_eq!(decode(&begin), Ok(Message::Begin { final_lsn: 7, xid: 42 }));
         let commit =
             [b"C\0".as_slice(), &7u64.to_be_bytes(), &9u64.to_be_bytes(), &1u64.to_be_bytes()].concat();
-        assert_eq!(decode(&commit), Ok(Message::Commit { end_lsn: 9 }));
+        assert_eq!(decode(&commit), Ok(Message::Commit { end_lsn: 9, committed_at: 1 }));
         assert_eq!(decode(&commit[..20]), Err(Malformed::Short { kind: 'C' }));
         let long = [commit.as_slice(), b"x"].concat();
         assert_eq!(decode(&long), Err(Malformed::Long { kind: 'C', extra: 1 }));

@@ -164,7 +164,7 @@ fn stored_key(table: &Bound, key: &Map<String, Json>) -> Option<Box<[u8]>> {
     for at in positions {
         row[*at] = value_of(key.get(&table.relation.columns[*at].name)?);
     }
-    table.key_of(&row.into_boxed_slice())
+    table.key_of(&row.into())
 }
 
 fn value_of(json: &Json) -> Value {

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Bytes that go to the applier at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that may wait for the applier.
-const CHUNKS_WAITING: usize = 16;
+const CHUNKS_WAITING: usize = 8;
 /// Pause while the applier is behind.
 const STALL: Duration = Duration::from_micros(500);
 
@@ -60,6 +60,8 @@ pub struct Chunk {
     pub drained: bool,
     /// Commits before it have come; 0 when the server has not said so lately.
     pub position: u64,
+    /// When the last transaction that ends in it was committed, by the publisher's clock, in microseconds since 2000-01-01 UTC.
+    pub committed_at: Option<i64>,
 }
 
 #[derive(Default)]
@@ -163,6 +165,11 @@ impl Outlet {
     /// Commits before this position have come.
     pub fn note_position(&mut self, position: u64) {
         self.chunk.position = position;
+    }
+
+    /// A transaction that ends here was committed then, in microseconds since 2000-01-01 UTC.
+    pub fn note_time(&mut self, committed_at: i64) {
+        self.chunk.committed_at = Some(committed_at);
     }
 
     /// Whether the chunk is large enough to be sent.

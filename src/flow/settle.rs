@@ -84,9 +84,10 @@ impl Applier {
             }
         }
         if !fit.is_empty() {
-            let work = || fit.iter().map(|item| item.work);
-            let plan = if self.replica_role { batch::coalesce(work()).ok() } else { None };
-            let plan = plan.unwrap_or_else(|| batch::in_order(work(), LONGEST_RUN));
+            let work: Vec<&Work> = fit.iter().map(|item| item.work).collect();
+            let in_order = || batch::in_order(work.iter().copied(), LONGEST_RUN);
+            // A single change is to be told as what it was.
+            let plan = if work.len() == 1 { None } else { self.plan(&work).ok() }.unwrap_or_else(in_order);
             let outcome = self.run(&plan);
             if let Err((at, failure)) = outcome {
                 let on = self.session.side.name();
@@ -94,19 +95,22 @@ impl Applier {
                     return Err(failure.into_error(on));
                 }
                 self.undo()?;
-                if items.len() > 1 {
-                    drop((plan, fit, held));
+                let is_done = items.len() > 1 && self.run_otherwise(&work, Some(&failure))?;
+                if items.len() > 1 && !is_done {
+                    drop((plan, work, fit, held));
                     let (first, second) = items.split_at(middle(items));
                     self.settle_rows(first)?;
                     return self.settle_rows(second);
                 }
-                let item = items[0];
-                let is_of_data = failure.is_of_data();
-                let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
-                if !is_of_data {
-                    return Err(misfit.into_error());
+                if !is_done {
+                    let item = items[0];
+                    let is_of_data = failure.is_of_data();
+                    let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+                    if !is_of_data {
+                        return Err(misfit.into_error());
+                    }
+                    return self.set_item_aside(&item, &misfit, plan.get(at));
                 }
-                return self.set_item_aside(&item, &misfit, plan.get(at));
             }
             self.remove_settled(&fit)?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postgres::types::PgLsn;
 
 use super::reader::Reader;
-use super::{lag, late, slot, stream};
+use super::{change_reader, change_table, lag, late, slot, stream};
 use crate::error::{Error, Result};
 use crate::pg::wire::{Client, Purpose};
 use crate::pg::{Server, Session};
@@ -13,6 +13,9 @@ use crate::sql;
 
 /// How long a walsender may take to leave the slot at the end.
 const LEAVE_BUDGET: Duration = Duration::from_secs(10);
+
+/// How long removing changes that are applied may take at the end of a run.
+const PURGE_BUDGET: Duration = Duration::from_millis(100);
 
 /// What records the changes of a publisher, and gives them back in an order in which they can be applied.
 /// Positions rise with that order and are good for one source only.
@@ -25,6 +28,8 @@ pub enum ChangeSource {
         /// Publication on the publisher.
         publication: String,
     },
+    /// A table that triggers fill on the publisher.
+    Triggers,
 }
 
 impl ChangeSource {
@@ -32,6 +37,7 @@ impl ChangeSource {
     pub fn describe(&self) -> String {
         match self {
             ChangeSource::Slot { slot, .. } => format!("slot \"{slot}\""),
+            ChangeSource::Triggers => "table \"pgdetour.change\"".to_owned(),
         }
     }
 
@@ -39,6 +45,7 @@ impl ChangeSource {
     pub fn exists(&self, publisher: &mut Session) -> Result<bool> {
         match self {
             ChangeSource::Slot { slot, .. } => Ok(slot::find_slot(publisher, slot)?.is_some()),
+            ChangeSource::Triggers => change_table::is_present(publisher),
         }
     }
 
@@ -46,6 +53,7 @@ impl ChangeSource {
     pub fn require_intact(&self, publisher: &mut Session) -> Result<()> {
         match self {
             ChangeSource::Slot { slot, publication } => slot::require_intact(publisher, slot, publication),
+            ChangeSource::Triggers => change_table::require_intact(publisher),
         }
     }
 
@@ -66,6 +74,10 @@ impl ChangeSource {
                 }
                 Ok(found.confirmed_flush.unwrap_or(PgLsn::from(0)))
             }
+            ChangeSource::Triggers => {
+                change_table::require_intact(publisher)?;
+                Ok(PgLsn::from(0))
+            }
         }
     }
 
@@ -83,6 +95,7 @@ impl ChangeSource {
                 })?;
                 stream::start(stream, slot, on)
             }
+            ChangeSource::Triggers => change_reader::start(publisher, start),
         }
     }
 
@@ -90,13 +103,18 @@ impl ChangeSource {
     pub fn end(&self, publisher: &mut Session) -> Result<PgLsn> {
         match self {
             ChangeSource::Slot { .. } => lag::wal_position(publisher),
+            ChangeSource::Triggers => {
+                change_table::order_changes(publisher)?;
+                change_table::last_position(publisher)
+            }
         }
     }
 
-    /// Bytes behind `position`: of WAL, other databases' included.
+    /// Bytes behind `position`: of WAL, other databases' included; of recorded changes about as many.
     pub fn bytes_behind(&self, publisher: &mut Session, position: PgLsn) -> Result<u64> {
         match self {
             ChangeSource::Slot { .. } => lag::bytes_behind(publisher, position),
+            ChangeSource::Triggers => change_table::bytes_behind(publisher, position),
         }
     }
 
@@ -104,6 +122,8 @@ impl ChangeSource {
     pub fn release(&self, publisher: &mut Session, position: PgLsn) -> Result<()> {
         match self {
             ChangeSource::Slot { slot, .. } => slot::advance_slot(publisher, slot, position, LEAVE_BUDGET),
+            // What is left is removed by the next reader: this may be while clients wait.
+            ChangeSource::Triggers => change_table::purge(publisher, position, PURGE_BUDGET).map(drop),
         }
     }
 
@@ -113,6 +133,7 @@ impl ChangeSource {
             ChangeSource::Slot { slot, publication } => {
                 late::count_changes(publisher, slot, publication, position)
             }
+            ChangeSource::Triggers => change_table::count_later(publisher, position),
         }
     }
 
@@ -125,6 +146,9 @@ impl ChangeSource {
                     "Take it out: ALTER PUBLICATION {} DROP TABLE {table};",
                     sql::quote_identifier(publication)
                 )
+            }
+            ChangeSource::Triggers => {
+                format!("Drop the triggers of {table} whose names begin with \"!pgdetour_capture_\".")
             }
         }
     }

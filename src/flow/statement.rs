@@ -4,6 +4,15 @@
 use super::mapping::{MappedColumn, TableRule};
 use crate::sql;
 
+/// Where a statement finds its rows.
+#[derive(Debug, Clone, Copy)]
+pub enum From<'a> {
+    /// In its array parameters.
+    Parameters,
+    /// In this temporary table, whose columns are those that the statement reads.
+    Table(&'a str),
+}
+
 /// A statement and which old columns its array parameters hold, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -27,6 +36,14 @@ fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usiz
 
 /// Typed rows of these old columns, named as they are, from parameters numbered on from `first`.
 fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
+    stage_from(rule, columns, first, From::Parameters)
+}
+
+fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from: From<'_>) -> String {
+    if let From::Table(table) = from {
+        let names = columns.iter().map(|column| sql::quote_identifier(&rule.old_columns[*column].name));
+        return format!("select {} from {table}", names.collect::<Vec<_>>().join(", "));
+    }
     if columns.is_empty() {
         return format!("select from pg_catalog.generate_series(1, ${first}::pg_catalog.int8)");
     }
@@ -87,11 +104,11 @@ fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
 }
 
 /// Writes new rows.
-pub fn insert(rule: &TableRule) -> Statement {
+pub fn insert(rule: &TableRule, from: From<'_>) -> Statement {
     let columns = columns_read(rule.columns.iter());
     let values: Vec<&MappedColumn> = rule.columns.iter().collect();
     let into = &rule.to.quoted();
-    let staged = stage(rule, &columns, 1);
+    let staged = stage_from(rule, &columns, 1, from);
     let text = if values.is_empty() {
         format!("insert into {into} {staged}")
     } else {
@@ -107,13 +124,36 @@ pub fn insert(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
+/// Whether the old row's values are the new row's, so that their text is all that an INSERT needs.
+pub fn is_plain(rule: &TableRule) -> bool {
+    let is_same = |column: &MappedColumn| match column.reads.as_slice() {
+        [at] => {
+            let old = &rule.old_columns[*at];
+            old.stage_type == column.type_name && column.expression == sql::quote_identifier(&old.name)
+        }
+        _ => false,
+    };
+    !rule.columns.is_empty() && rule.columns.iter().all(is_same)
+}
+
+/// The old columns that a plain rule's columns take, in their order.
+pub fn plain_columns(rule: &TableRule) -> Vec<usize> {
+    rule.columns.iter().flat_map(|column| column.reads.iter().copied()).collect()
+}
+
+/// Takes new rows of a plain rule as text.
+pub fn copy_into(rule: &TableRule) -> String {
+    let names: Vec<String> = rule.columns.iter().map(|column| sql::quote_identifier(&column.name)).collect();
+    format!("copy {} ({}) from stdin", rule.to.quoted(), names.join(", "))
+}
+
 /// Deletes rows by their key.
-pub fn delete(rule: &TableRule) -> Statement {
+pub fn delete(rule: &TableRule, from: From<'_>) -> Statement {
     let columns = columns_read(rule.key.iter());
     let text = format!(
         "delete from {} as t using ({}) as s where {}",
         rule.target(),
-        evaluated(&[], &rule.key, &stage(rule, &columns, 1)),
+        evaluated(&[], &rule.key, &stage_from(rule, &columns, 1, from)),
         key_condition(rule, "s")
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
@@ -133,14 +173,14 @@ fn updated<'a>(
 }
 
 /// Updates rows by their key, which does not change; only columns whose inputs are all `present` are written.
-pub fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
+pub fn update(rule: &TableRule, from: From<'_>, present: impl Fn(usize) -> bool) -> Statement {
     let values = updated(rule, &present, false);
     let columns = columns_read(values.iter().copied().chain(&rule.key));
     let text = format!(
         "update {} as t set {} from ({}) as s where {}",
         rule.target(),
         assignments(rule, &values),
-        evaluated(&values, &rule.key, &stage(rule, &columns, 1)),
+        evaluated(&values, &rule.key, &stage_from(rule, &columns, 1, from)),
         key_condition(rule, "s")
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
@@ -192,6 +232,28 @@ pub fn delete_whole(rule: &TableRule) -> Statement {
         rule.target()
     );
     Statement { text, takes_count: false, columns: Vec::new(), old_columns }
+}
+
+/// Deletes, for each row that is given, one that equals it as text: as many of equal rows as are given. Reads the table once.
+pub fn delete_wholes(rule: &TableRule, from: From<'_>) -> Statement {
+    let columns = columns_read(rule.columns.iter());
+    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
+    let values: Vec<String> = rule.columns.iter().map(value).collect();
+    let names: Vec<String> =
+        rule.columns.iter().map(|column| format!("x.{}", sql::quote_identifier(&column.name))).collect();
+    let text = format!(
+        "with wanted as materialized (select e.r, pg_catalog.count(*) as n from \
+         (select row({})::text as r from ({}) as \"old\") as e group by e.r), \
+         found as (select x.tableoid as o, x.ctid as c, w.n, pg_catalog.row_number() over (partition by w.r) as k \
+         from wanted as w join {} as x on row({})::text = w.r) \
+         delete from {} as t using found as h where h.k <= h.n and t.tableoid = h.o and t.ctid = h.c",
+        values.join(", "),
+        stage_from(rule, &columns, 1, from),
+        rule.target(),
+        names.join(", "),
+        rule.target()
+    );
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
 /// Updates one row that equals the old one.

@@ -90,7 +90,10 @@ impl Reading<'_> {
         let message = pgoutput::decode(body).map_err(|bad| malformed(&bad.to_string()))?;
         let item = match message {
             Message::Begin { final_lsn, xid } => Item::Begin { xid, commit_lsn: final_lsn.into() },
-            Message::Commit { end_lsn } => Item::Commit { end_lsn: end_lsn.into() },
+            Message::Commit { end_lsn, committed_at } => {
+                self.outlet.note_time(committed_at);
+                Item::Commit { end_lsn: end_lsn.into() }
+            }
             Message::Origin { .. } => Item::Origin,
             Message::Logical { transactional: true, prefix: SCRATCH_PREFIX } => Item::Scratch,
             Message::Type | Message::Logical { .. } => return Ok(()),

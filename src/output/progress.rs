@@ -125,6 +125,49 @@ impl Bar {
     }
 }
 
+/// What a piece of work without a known end is at. Drawn on a terminal, a line now and then elsewhere.
+#[derive(Debug)]
+pub struct Gauge {
+    output: Output,
+    drawn: ProgressBar,
+    last_line: Mutex<Instant>,
+}
+
+impl Gauge {
+    pub(super) fn new(output: &Output) -> Self {
+        let drawn = if output.mode.quiet {
+            ProgressBar::hidden()
+        } else {
+            output.screen.add(ProgressBar::new_spinner())
+        };
+        drawn.set_style(ProgressStyle::with_template("    {msg}").expect("the template is fixed and valid"));
+        Gauge { output: output.clone(), drawn, last_line: Mutex::new(Instant::now()) }
+    }
+
+    /// Shows what `describe` says, if it is time to.
+    pub fn show(&self, describe: impl FnOnce() -> String) {
+        if self.output.mode.quiet {
+            return;
+        }
+        if !self.output.screen.is_hidden() {
+            self.drawn.set_message(describe());
+            self.drawn.tick();
+            return;
+        }
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = if self.output.mode.verbose { Duration::ZERO } else { PACE };
+        if last.elapsed() >= pace {
+            *last = Instant::now();
+            self.output.say(&describe());
+        }
+    }
+
+    /// The work has ended, well or not.
+    pub fn end(&self) {
+        self.drawn.finish_and_clear();
+    }
+}
+
 /// Into the line that is drawn; there is nobody to tell if that failed.
 fn put(to: &mut dyn Write, text: &str) {
     let _ = to.write_str(text);

@@ -303,7 +303,8 @@ fn count(value: Option<&Value>) -> u64 {
     }
 }
 
-fn plural(number: u64, noun: &str) -> String {
+/// `1 change`, `2 changes`.
+pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 

@@ -49,8 +49,16 @@ pub fn dump_schema(
         Ok(fit::fit(script::split(&script), abilities, &mut left_out))
     };
     let pre_data = half("pre-data")?;
-    let post_data = half("post-data")?;
+    let mut post_data = half("post-data")?;
+    // Triggers of ours on the publisher's tables call functions of schema "pgdetour", which is not dumped.
+    post_data.retain(|entry| !entry.statements.iter().any(|statement| is_ours(statement)));
     Ok(Schema { pre_data, post_data, warnings: left_out.warnings() })
+}
+
+fn is_ours(statement: &str) -> bool {
+    ["CREATE TRIGGER \"!pgdetour_", "CREATE TRIGGER pgdetour_", "CREATE EVENT TRIGGER pgdetour_"]
+        .iter()
+        .any(|begin| statement.trim_start().starts_with(begin))
 }
 
 /// Begins a transaction that keeps a snapshot for others until the session ends; the snapshot's name.

@@ -1,12 +1,13 @@
-//! The recording of changes made on the target: a publication and a slot there, read by replay.
+//! The recording of changes made on the target: a slot or triggers there, read by replay.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::CaptureMethod;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
-use crate::flow::{ChangeSource, FlowName, Until, marker, publication, slot};
+use crate::flow::{ChangeSource, FlowName, Until, change_table, marker, publication, slot};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
@@ -21,32 +22,52 @@ const PROOF_BUDGET: Duration = Duration::from_secs(60);
 /// Runs the command; its report. The source may be down for maintenance once the target serves.
 pub fn run(run: &mut Run) -> Result<Value> {
     run.open(Needs::Target)?;
+    let source = source(run);
     if run.phase() == Phase::Detoured {
-        run.step("prove that capture is intact", |run| source().require_intact(run.target()))?;
+        run.step("prove that capture is intact", |run| source.require_intact(run.target()))?;
     } else {
         run.open_source()?;
         run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE]))?;
         run.step("arm capture", arm)?;
     }
     let start = run.facts()?.capture_start;
-    let slot = slot::find_slot(run.target(), names::CAPTURE_SLOT)?;
+    let slot = match &source {
+        ChangeSource::Slot { slot, .. } => slot::find_slot(run.target(), slot)?,
+        ChangeSource::Triggers => None,
+    };
     let position = slot.as_ref().and_then(|slot| slot.confirmed_flush).map(|lsn| lsn.to_string());
+    let retained = match &source {
+        ChangeSource::Slot { .. } => slot.as_ref().and_then(|slot| slot.retained_bytes),
+        ChangeSource::Triggers => change_table::retained_bytes(run.target())?,
+    };
     Ok(json!({
         "method": run.config.capture.method.name(),
-        "slot": names::CAPTURE_SLOT,
+        "slot": slot.map(|_| names::CAPTURE_SLOT),
         "start_lsn": start.or(position),
-        "retained_bytes": slot.and_then(|slot| slot.retained_bytes),
+        "retained_bytes": retained,
     }))
 }
 
 /// Where replay's changes come from.
-pub fn source() -> ChangeSource {
-    ChangeSource::Slot { slot: names::CAPTURE_SLOT.into(), publication: names::CAPTURE_PUBLICATION.into() }
+pub fn source(run: &Run) -> ChangeSource {
+    match run.config.capture.method {
+        CaptureMethod::Wal => ChangeSource::Slot {
+            slot: names::CAPTURE_SLOT.into(),
+            publication: names::CAPTURE_PUBLICATION.into(),
+        },
+        CaptureMethod::Trigger => ChangeSource::Triggers,
+    }
 }
 
-/// Makes the publication and the slot, so that no change on the target can be missed from here on.
+/// Makes what records changes, so that none on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
+    // What another method has armed would only keep what nobody reads.
+    drop_other(run)?;
+    if source(run) == ChangeSource::Triggers {
+        run.changed |= change_table::create_capture(run.target(), &tables)?;
+        return Ok(());
+    }
     let published = publication::create_publication(
         run.target(),
         names::CAPTURE_PUBLICATION,
@@ -57,11 +78,11 @@ pub fn arm(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-/// Sends a marker the whole way that changes will take: from the target's WAL to the source's table.
+/// Sends a marker the whole way that changes will take: from the target to the source's table.
 pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let id = record::new_id(run.target())?;
     // Only what comes after this matters here; what the mirror has applied is skipped by its origin anyway.
-    let start = source().end(run.target())?;
+    let start = source(run).end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
@@ -75,7 +96,7 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
 
 /// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.
 pub fn confirm(run: &mut Run) -> Result<()> {
-    let start = source().end(run.target())?;
+    let start = source(run).end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     run.pending.capture_start = Some(start.to_string());
@@ -84,6 +105,18 @@ pub fn confirm(run: &mut Run) -> Result<()> {
 
 /// Takes the recording away. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
+    drop_slot(run)?;
+    change_table::drop_capture(run.target())
+}
+
+fn drop_other(run: &mut Run) -> Result<()> {
+    match run.config.capture.method {
+        CaptureMethod::Wal => change_table::drop_capture(run.target()),
+        CaptureMethod::Trigger => drop_slot(run),
+    }
+}
+
+fn drop_slot(run: &mut Run) -> Result<()> {
     slot::drop_slot(run.target(), names::CAPTURE_SLOT, SLOT_BUDGET)?;
     publication::drop_publication(run.target(), names::CAPTURE_PUBLICATION).map(drop)
 }

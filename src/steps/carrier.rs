@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, MirrorMode};
+use crate::config::{self, CaptureMethod, MirrorMode};
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::{Flow, FlowName, Snapshot, copy};
@@ -45,11 +45,11 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// A batch mirror has no flow, and one that is followed in the foreground is ours.
+    /// A batch mirror has no flow; one that is followed in the foreground or recorded by triggers is ours.
     pub fn of(mirror: &config::Mirror, follow: bool) -> Choice {
         match (mirror.mode, mirror.carrier) {
             (MirrorMode::Batch, _) => Choice::Only(Carrier::Pgdetour),
-            _ if follow => Choice::Only(Carrier::Pgdetour),
+            _ if follow || mirror.method == CaptureMethod::Trigger => Choice::Only(Carrier::Pgdetour),
             (_, config::Carrier::Auto) => Choice::Auto,
             (_, config::Carrier::Subscription) => Choice::Only(Carrier::Subscription),
             (_, config::Carrier::Pgdetour) => Choice::Only(Carrier::Pgdetour),
@@ -77,7 +77,7 @@ impl Run {
             detour: self.detour_id_or_planned()?,
             publisher: self.server(Side::Source).clone(),
             subscriber: self.server(Side::Target).clone(),
-            source: mirror::source(),
+            source: mirror::source(self),
             mapping,
             snapshots,
             skip_origins: false,

@@ -31,7 +31,10 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
     run.step("resume clients", |run| run.resume_clients(HOME))?;
-    run.step("count late writes", |run| run.count_late_writes(HOME, &capture::source()))?;
+    run.step("count late writes", |run| {
+        let source = capture::source(run);
+        run.count_late_writes(HOME, &source)
+    })?;
     run.step("drop capture", capture::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(HOME))
 }
@@ -59,7 +62,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("fence target", |run| fence::raise(run.target(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(HOME, &capture::source(), &id))?;
+    run.step("write marker", |run| {
+        let source = capture::source(run);
+        run.write_marker(HOME, &source, &id)
+    })?;
     run.step("drain to the marker", |run| {
         flow.finish(run.pause_left(bounds))?;
         run.refuse_quarantined()

@@ -23,7 +23,10 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
-    run.step("count late writes", |run| run.count_late_writes(OUT, &mirror::source()))?;
+    run.step("count late writes", |run| {
+        let source = mirror::source(run);
+        run.count_late_writes(OUT, &source)
+    })?;
     run.step("drop the mirror flow", mirror::drop_flow)?;
     run.step("record the arrival", |run| run.arrive(OUT))
 }
@@ -69,7 +72,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("fence source", |run| fence::raise(run.source(), &fence))?;
     run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(OUT, &mirror::source(), &id))?;
+    run.step("write marker", |run| {
+        let source = mirror::source(run);
+        run.write_marker(OUT, &source, &id)
+    })?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         if let Some(flow) = flow {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config;
+use crate::config::{self, CaptureMethod};
 use crate::error::{Error, Result};
 use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
-use crate::flow::{ChangeSource, publication, slot, subscription};
+use crate::flow::{ChangeSource, change_table, publication, slot, subscription};
 use crate::output::Bar;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::record;
@@ -48,21 +48,28 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     run.step("begin the record", begin_record)?;
     let watch = run.watch_for_stop()?;
     let tables = run.selected_tables(Side::Source)?;
-    run.step("create publication", |run| {
-        publication::create_publication(
-            run.source(),
-            names::MIRROR_PUBLICATION,
-            &selection::published(&tables),
-        )
-        .map(drop)
-    })?;
-    run.step("create slot", |run| {
-        slot::create_slot(run.source(), names::MIRROR_SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
-    })?;
-    run.step("wait for older transactions", |run| {
-        slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
-    })?;
+    let by_triggers = source(run) == ChangeSource::Triggers;
+    if !by_triggers {
+        run.step("create publication", |run| {
+            publication::create_publication(
+                run.source(),
+                names::MIRROR_PUBLICATION,
+                &selection::published(&tables),
+            )
+            .map(drop)
+        })?;
+        run.step("create slot", |run| {
+            slot::create_slot(run.source(), names::MIRROR_SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
+        })?;
+        run.step("wait for older transactions", |run| {
+            slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
+        })?;
+    }
     let mut prepared = run.step("copy schema", |run| copy_schema(run, &tables, jobs))?;
+    if by_triggers {
+        // Each waits for its table's writers, so that the copies, which begin later, show what is not recorded.
+        run.step("create triggers", |run| change_table::create_capture(run.source(), &tables).map(drop))?;
+    }
     let copied = run.step("copy tables", |run| copy_tables(run, &tables, jobs, &prepared))?;
     run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
     run.step("catch up", |run| carry::catch_up(run).map(drop))?;
@@ -189,8 +196,14 @@ fn complete(
 }
 
 /// Where the mirror's changes come from.
-pub fn source() -> ChangeSource {
-    ChangeSource::Slot { slot: names::MIRROR_SLOT.into(), publication: names::MIRROR_PUBLICATION.into() }
+pub fn source(run: &Run) -> ChangeSource {
+    match run.config.mirror.method {
+        CaptureMethod::Wal => ChangeSource::Slot {
+            slot: names::MIRROR_SLOT.into(),
+            publication: names::MIRROR_PUBLICATION.into(),
+        },
+        CaptureMethod::Trigger => ChangeSource::Triggers,
+    }
 }
 
 fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -> Result<Value> {
@@ -231,5 +244,6 @@ pub fn drop_flow(run: &mut Run) -> Result<()> {
     subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
     subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;
     slot::drop_slot(source, names::MIRROR_SLOT, SLOT_BUDGET)?;
-    publication::drop_publication(source, names::MIRROR_PUBLICATION).map(drop)
+    publication::drop_publication(source, names::MIRROR_PUBLICATION)?;
+    change_table::drop_capture(source)
 }

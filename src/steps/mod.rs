@@ -110,7 +110,7 @@ struct PlannedStep {
 }
 
 impl Run {
-    /// A run that has not touched anything yet. What the configuration asks for and this version cannot do is refused.
+    /// A run that has not touched anything yet.
     pub fn new(
         command: Command,
         config: Config,
@@ -118,10 +118,6 @@ impl Run {
         plan: Plan,
         signals: Signals,
     ) -> Result<Run> {
-        let unsupported = config.unsupported();
-        if !unsupported.is_empty() {
-            return Err(Error::ChecksFailed { findings: unsupported });
-        }
         let choice = Choice::of(&config.mirror, false);
         let server = |side: Side| {
             let conninfo = Conninfo::parse(config.conninfo(side)?)?;

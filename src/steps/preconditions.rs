@@ -22,6 +22,7 @@ pub const MIRROR: &[Check] = &[
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::trigger_cost,
     servers::target_workers,
     servers::pg_dump,
     privileges::source,

@@ -12,10 +12,13 @@ use crate::config::OnConflict;
 use crate::error::{Error, Result};
 use crate::flow::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
+use crate::flow::pace::Rates;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
+use crate::output::{bytes, duration, plural};
 use crate::pg::record;
 use crate::phase::Side;
 use crate::steps::{Needs, Run, capture, preconditions, quarantine};
+use crate::units::Lag;
 
 /// What the command is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Task {
     CatchUp,
     /// Apply changes as they come until told to stop.
     Follow,
+    /// Apply changes as they come until the source is no further behind.
+    CatchUpWithin(Lag),
     /// Show what becomes of each captured column.
     Lint,
     /// Show what was set aside.
@@ -47,7 +52,7 @@ pub enum Task {
 pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     run.open(Needs::Both)?;
     match task {
-        Task::CatchUp | Task::Follow => {}
+        Task::CatchUp | Task::Follow | Task::CatchUpWithin(_) => {}
         Task::Lint => {
             let lint = run.step("compare the schemas", Run::lint)?;
             return Ok(json!({ "lint": lint }));
@@ -57,13 +62,21 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
     }
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
-    let applied = if task == Task::Follow {
-        run.step("follow captured changes", |run| {
+    let applied = match task {
+        Task::Follow => run.step("follow captured changes", |run| {
             let flow = mapped_flow(run)?;
             apply(run, &flow, &Until::Stopped, None)
-        })?
-    } else {
-        run.step("apply captured changes", |run| catch_up(run, None))?
+        })?,
+        Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {
+            let flow = mapped_flow(run)?;
+            let applied = apply(run, &flow, &Until::CaughtUp(lag), None)?;
+            if !applied.reached {
+                run.part_way = true;
+                run.heed_signals()?;
+            }
+            Ok(applied)
+        })?,
+        _ => run.step("apply captured changes", |run| catch_up(run, None))?,
     };
     run.changed = applied.changes > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
@@ -74,12 +87,22 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             applied.conflicts
         ));
     }
+    let seconds = applied.time.as_secs_f64();
+    let per_second = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 };
+    let round = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
     Ok(json!({
         "transactions": applied.transactions,
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
+        "lag_seconds": round(applied.lag_time),
         "caught_up": applied.reached,
+        "seconds": round(applied.time),
+        "changes_per_second": per_second(applied.changes),
+        "bytes_per_second": applied.rates.map(|rates| rates.applied),
+        "written_bytes_per_second": applied.rates.map(|rates| rates.written),
+        "converges": applied.rates.map(|rates| rates.catches_up_in.is_some()),
+        "catches_up_in_seconds": applied.rates.and_then(|rates| rates.catches_up_in).map(round),
         "conflicts": applied.conflicts,
         "quarantined": quarantined,
         "skipped": applied.skipped,
@@ -105,20 +128,37 @@ pub fn catch_up(run: &mut Run, budget: Option<Duration>) -> Result<Applied> {
 
 fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) -> Result<Applied> {
     let stop = run.signals.stop_flag();
-    let output = run.output.clone();
-    let mut tell = |progress: &Progress| {
-        output.elaborate(&format!(
-            "{} transactions, {} changes applied; {} bytes of WAL behind",
-            progress.transactions, progress.changes, progress.lag_bytes
-        ));
-    };
-    let applied = apply_until(flow, until, &stop, budget, &mut tell)?;
+    let gauge = run.output.gauge();
+    let mut tell = |progress: &Progress| gauge.show(|| describe(progress));
+    let applied = apply_until(flow, until, &stop, budget, &mut tell);
+    gauge.end();
+    let applied = applied?;
     if !applied.replica_role {
         run.warn(
-            "our role may not set session_replication_role on the source: changes were applied row by row",
+            "our role may not set session_replication_role on the source: tables are written in the order of their foreign \
+             keys, and the source's triggers fire, for the last state of each row in a batch",
         );
     }
     Ok(applied)
+}
+
+/// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.
+fn describe(progress: &Progress) -> String {
+    let mut text = format!("{} applied", plural(progress.changes, "change"));
+    if let Some(rates) = progress.rates {
+        text.push_str(&format!(", {}/s", bytes(rates.applied)));
+    }
+    text.push_str(&format!("; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time)));
+    match progress.rates {
+        Some(Rates { catches_up_in: None, .. }) => {
+            text.push_str(", and falling behind: more is written than is applied");
+        }
+        Some(Rates { catches_up_in: Some(time), .. }) if !time.is_zero() => {
+            text.push_str(&format!(", caught up in {}", duration(time)));
+        }
+        _ => {}
+    }
+    text
 }
 
 /// The replay flow through the configured mapping.
@@ -134,7 +174,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         detour: run.detour_id()?,
         publisher: run.server(Side::Target).clone(),
         subscriber: run.server(Side::Source).clone(),
-        source: capture::source(),
+        source: capture::source(run),
         mapping,
         snapshots: HashMap::new(),
         skip_origins: true,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::config::Deny;
 use crate::error::{Checked, Error, Result};
-use crate::flow::publication;
+use crate::flow::{change_table, publication};
 use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
 use crate::pg::restriction::{self, Restricted, Rule, Verb};
@@ -35,8 +35,9 @@ pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
 
 /// What is recorded is fixed when capture is armed; a table that becomes scratch later is still skipped by replay.
 fn warn_of_late_scratch(run: &mut Run, scratch: &[Restricted]) -> Result<()> {
-    let published =
+    let mut published =
         publication::list_published(run.target(), names::CAPTURE_PUBLICATION)?.unwrap_or_default();
+    published.extend(change_table::list_recorded(run.target())?.unwrap_or_default());
     for table in scratch {
         if published.iter().any(|name| name.to_string() == table.table) {
             run.warn(format!(

@@ -1,5 +1,6 @@
 //! What our own roles have to be allowed on each side.
 
+use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
 use crate::flow::subscription;
 use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, read_own_role};
@@ -14,8 +15,11 @@ pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if role.superuser {
         return Ok(());
     }
-    replication(run, checked, Side::Source, &role);
     create(run, checked, Side::Source, &role)?;
+    if run.config.mirror.method == CaptureMethod::Trigger {
+        return triggers(run, checked, Side::Source, &role);
+    }
+    replication(run, checked, Side::Source, &role);
     let selected = run.selected_tables(Side::Source)?;
     let oids: Vec<u32> = selected.iter().map(|table| table.oid).collect();
     for table in super::tables::not_owned(run.source(), &oids)? {
@@ -55,10 +59,14 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// What capture needs of our role on the target.
 pub fn capture(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let role = read_own_role(run.target())?;
-    if !role.superuser {
-        replication(run, checked, Side::Target, &role);
+    if role.superuser {
+        return Ok(());
     }
-    Ok(())
+    if run.config.capture.method == CaptureMethod::Wal {
+        replication(run, checked, Side::Target, &role);
+        return Ok(());
+    }
+    triggers(run, checked, Side::Target, &role)
 }
 
 /// What replay needs of our role on the source.
@@ -72,6 +80,27 @@ pub fn replay(run: &mut Run, checked: &mut Checked) -> Result<()> {
             format!("From PostgreSQL 15 on, run GRANT SET ON PARAMETER session_replication_role TO {role};"),
         );
     }
+    Ok(())
+}
+
+/// What recording by triggers needs of our role.
+fn triggers(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) -> Result<()> {
+    let tables = if side == Side::Target { run.replayed_tables()? } else { run.selected_tables(side)? };
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let name = &role.name;
+    for table in super::tables::not_owned(run.session(side), &oids)? {
+        let message =
+            format!("role \"{name}\" does not own table \"{table}\", so cannot create triggers on it");
+        let hint =
+            format!("Grant the table's owner to {}, or connect as a superuser.", quote_identifier(name));
+        checked.fail("privilege", &table, message, hint);
+    }
+    checked.warn(
+        "event_trigger",
+        side.name(),
+        format!("role \"{name}\" is no superuser, so cannot create the event trigger that follows ALTER TABLE"),
+        "Do not alter captured tables, nor TRUNCATE partitions made later by their own name, while changes are recorded there.",
+    );
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! Versions, settings and room on the servers, and the state of the flows between them.
 
-use crate::config::SchemaMode;
+use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
-use crate::flow::{slot, subscription};
+use crate::flow::{ChangeSource, slot, subscription};
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
+use crate::sql;
 use crate::steps::carrier::{Carrier, Choice};
-use crate::steps::{Run, capture, names};
+use crate::steps::{Run, capture, mirror, names};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -69,13 +70,19 @@ pub fn encodings(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// The source can decode its WAL.
+/// The source can decode its WAL, where that is how changes are recorded there.
 pub fn source_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     wal_level(run, checked, Side::Source)
 }
 
-/// The target can decode its WAL.
+/// The target can decode its WAL, where that is how changes are recorded there.
 pub fn target_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.capture.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     wal_level(run, checked, Side::Target)
 }
 
@@ -91,11 +98,17 @@ fn wal_level(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
 
 /// The mirror's slot is there, or there is room for it.
 pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     slots(run, checked, Side::Source, names::MIRROR_SLOT)
 }
 
 /// Capture's slot is there, or there is room for it.
 pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.capture.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
     slots(run, checked, Side::Target, names::CAPTURE_SLOT)
 }
 
@@ -173,7 +186,42 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.carrier()? == Carrier::Subscription {
         subscription_is_running(run, checked)?;
     }
+    let source = mirror::source(run);
+    if source == ChangeSource::Triggers {
+        if let Err(error) = source.require_intact(run.source()) {
+            let hint = "Changes that were not recorded are not on the target. Run pgdetour clean, then mirror again.";
+            checked.fail("mirror", &source.describe(), error.to_string(), hint);
+        }
+        return Ok(());
+    }
     mirror_slot_is_intact(run, checked)
+}
+
+/// What recording by triggers costs, and what it cannot see.
+pub fn trigger_cost(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let (mirror, capture) = (run.config.mirror.method, run.config.capture.method);
+    let sides = [(Side::Source, "mirror.method", mirror), (Side::Target, "capture.method", capture)];
+    for (side, key, _) in sides.into_iter().filter(|(_, _, method)| *method == CaptureMethod::Trigger) {
+        checked.warn(
+            "trigger_cost",
+            side.name(),
+            format!("{key} = \"trigger\" writes every change on the {side} a second time, in the transaction that makes it"),
+            "Expect a half to a fifth of the speed in bulk writes, and as much WAL again. With wal_level = logical, \"wal\" costs next to nothing.",
+        );
+        for row in run.session(side).query(&sql::capture::LIST_NESTING, &[])? {
+            let table: &str = row.get("table_name");
+            checked.warn(
+                "trigger_order",
+                table,
+                format!(
+                    "{} may change rows of \"{table}\" that its statement changes too",
+                    row.get::<_, &str>("what")
+                ),
+                "Triggers cannot tell which of the two came first. If a statement can do that, use \"wal\".",
+            );
+        }
+    }
+    Ok(())
 }
 
 fn subscription_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -214,13 +262,13 @@ fn mirror_slot_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// The slot that holds what users have written since cutover is there, with all its WAL.
+/// What holds what users have written since cutover is there, with all of it.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = capture::source().require_intact(run.target()) {
+    if let Err(error) = capture::source(run).require_intact(run.target()) {
         checked.fail(
             "capture",
-            names::CAPTURE_SLOT,
+            &capture::source(run).describe(),
             error.to_string(),
             error.hint().unwrap_or_else(|| "See pg_replication_slots on the target.".into()),
         );

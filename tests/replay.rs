@@ -1,0 +1,139 @@
+//! `replay` itself: how it ends, what it tells, and how much memory it takes.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::answer::Answer;
+use crate::support::detour::Detour;
+use crate::support::extent;
+use crate::support::wait::until;
+
+/// Generous: the machine may have much else to do.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// A replay that runs beside the test.
+fn start(detour: &Detour, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_pgdetour"))
+        .args(["replay", "--json", "--config"])
+        .arg(detour.configuration())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started")
+}
+
+/// Its answer, once it has ended.
+fn end(mut child: Child) -> Answer {
+    let status = until("replay ends", LIMIT, || child.try_wait().expect("a child can be waited for"));
+    let text = |pipe: &mut dyn std::io::Read| {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).expect("a pipe can be read");
+        text
+    };
+    let stdout = text(child.stdout.as_mut().expect("a pipe"));
+    let stderr = text(child.stderr.as_mut().expect("a pipe"));
+    Answer::read("replay", "replay".into(), status, stdout, stderr)
+}
+
+/// The largest memory that a process has had so far, in KiB; none when it has ended.
+fn peak_memory(child: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    peak.trim().trim_end_matches(" kB").parse().ok()
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(sent.expect("kill can be started").success());
+}
+
+#[test]
+fn following_ends_well_with_a_signal_and_tells_all() {
+    for name in ["TERM", "INT"] {
+        let detour = Detour::new().table("orders").detoured().writing();
+        let child = start(&detour, &["--follow"]);
+        detour.target.exec("insert into public.orders (note) values ('the last one')");
+        until("the change has arrived", LIMIT, || {
+            let query = "select count(*) from public.orders where note = 'the last one'";
+            (detour.source.value::<i64>(query) == 1).then_some(())
+        });
+        let detour = detour.application_goes_on();
+        signal(&child, name);
+        let answer = end(child);
+        assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+        let report = |field: &str| answer.at(&format!("/report/{field}")).clone();
+        assert_eq!(report("caught_up"), Value::Bool(false), "{}", answer.describe());
+        assert!(report("changes").as_u64() > Some(0), "{}", answer.describe());
+        assert!(report("seconds").as_f64() > Some(0.0), "{}", answer.describe());
+        assert!(report("changes_per_second").is_u64(), "{}", answer.describe());
+        assert!(report("lag_seconds").is_f64(), "{}", answer.describe());
+        detour
+            .at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true))
+            .no_client_error()
+            .no_row_lost();
+    }
+}
+
+#[test]
+fn until_caught_up_ends_while_others_write() {
+    let detour = Detour::new().table("orders").detoured().writing();
+    detour.target.exec("insert into public.orders (note) select 'note' from generate_series(1, 5000)");
+    let detour = detour
+        .run("replay")
+        .with(&["--until-caught-up", "--max-lag", "1min"])
+        .exits(0)
+        .reports("/caught_up", true)
+        .run("replay")
+        .with(&["--until-caught-up", "--max-lag", "1GB"])
+        .exits(0)
+        .reports("/caught_up", true)
+        .run("replay")
+        .with(&["--max-lag", "1GB"])
+        .exits(2)
+        .run("replay")
+        .with(&["--until-caught-up", "--max-lag", "soon"])
+        .exits(2);
+    detour
+        .at_rest(|detour| {
+            detour
+                .run("replay")
+                .exits(0)
+                .reports("/lag_seconds", 0.0)
+                .run("verify")
+                .exits(0)
+                .reports("/equal", true)
+        })
+        .no_client_error();
+}
+
+#[test]
+fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
+    let rows = extent::pick(300_000, 5_000_000);
+    let detour =
+        Detour::new().on_source("create table public.huge (id int primary key, v int, note text)").detoured();
+    detour.target.exec(&format!(
+        "insert into public.huge select g, 0, 'a note of some length, so that rows are not all overhead ' || g \
+         from generate_series(1, {rows}) g"
+    ));
+    detour.target.exec("update public.huge set v = v + 1");
+    let child = start(&detour, &[]);
+    let mut peak = 0;
+    until("replay has ended", LIMIT, || {
+        let now = peak_memory(&child);
+        peak = peak.max(now.unwrap_or(0));
+        now.is_none().then_some(())
+    });
+    let answer = end(child);
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    assert_eq!(answer.at("/report/transactions"), 2, "{}", answer.describe());
+    assert_eq!(answer.at("/report/changes").as_u64(), Some(2 * rows), "{}", answer.describe());
+    assert_eq!(detour.source.value::<i64>("select count(*) from public.huge where v = 1"), rows as i64);
+    // 64 MiB and a batch of 8 MiB; the transaction is many times that.
+    assert!(peak < 72 << 10, "{} MiB", peak >> 10);
+    assert!(peak > 1 << 10, "the memory was not measured");
+}
