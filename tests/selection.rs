@@ -158,6 +158,97 @@ where = "true"
         .unchanged_since(&before);
 }
 
+const CUT: &str = "
+create table public.plain_here (id int primary key, note text);
+insert into public.plain_here select n, 'n' || n from generate_series(1, 100) as n;
+create table public.cut_here (id int, at int, note text, primary key (id, at)) partition by range (at);
+create table public.cut_here_1 partition of public.cut_here for values from (0) to (50);
+create table public.cut_here_2 partition of public.cut_here for values from (50) to (1000);
+insert into public.cut_here select n, n, 'n' || n from generate_series(1, 99) as n;
+create table public.cut_both (id int primary key, note text) partition by hash (id);
+create table public.cut_both_1 partition of public.cut_both for values with (modulus 2, remainder 0);
+create table public.cut_both_2 partition of public.cut_both for values with (modulus 2, remainder 1);
+insert into public.cut_both select n, 'n' || n from generate_series(1, 100) as n;
+create table public.busy (id int primary key, note text);
+insert into public.busy select n, 'n' || n from generate_series(1, 10) as n;
+grant all on all tables in schema public to shop_app;
+";
+
+/// The same tables, but cut in another way, and with triggers and rules that must not act on what is copied.
+const CUT_OTHERWISE: &str = "
+create table public.plain_here (id int primary key, note text) partition by range (id);
+create table public.plain_here_low partition of public.plain_here for values from (minvalue) to (40);
+create table public.plain_here_high partition of public.plain_here default;
+create table public.cut_here (note text, id int, at int, primary key (id, at));
+create table public.cut_both (id int primary key, note text) partition by range (id);
+create table public.cut_both_a partition of public.cut_both for values from (minvalue) to (70);
+create table public.cut_both_b partition of public.cut_both default;
+create table public.busy (id int primary key, note text);
+create function public.spoil() returns trigger language plpgsql as $$ begin new.note := 'spoiled'; return new; end $$;
+create trigger spoil before insert or update on public.busy for each row execute function public.spoil();
+create rule never as on delete to public.busy do instead nothing;
+create table public.probe (id uuid primary key default gen_random_uuid());
+grant all on all tables in schema public to shop_app;
+";
+
+const CUT_CHANGES: &str = "
+update public.plain_here set id = id + 500 where id in (:n, :n + 10);
+update public.cut_here set at = at + 40, note = note || :n where id < 30;
+insert into public.cut_here (id, at, note) values (1000 + :n, 60, 'new');
+delete from public.cut_here where id = 80 + :n;
+update public.cut_both set note = note || :n where id > 50;
+delete from public.cut_both where id = 60 + :n;
+update public.busy set note = 'u' || :n where id < 5;
+delete from public.busy where id = 5 + :n;
+";
+
+#[test]
+fn tables_that_are_there_may_be_partitioned_in_another_way() {
+    let changes = |n: u32| CUT_CHANGES.replace(":n", &n.to_string());
+    let detour = Detour::new().on_source(CUT).on_target(CUT_OTHERWISE).configured(
+        "[mirror]\nschema = \"existing\"\ntables = [\"public.plain*\", \"public.cut*\", \"public.busy\"]",
+    );
+    let detour = detour
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source(&changes(1))
+        .run("mirror")
+        .exits(0)
+        .on_source(&changes(2))
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .on_target("update public.cut_here set note = 'x' where id = 50; delete from public.plain_here where id = 77")
+        .run("verify")
+        .exits(8)
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/equal", true);
+    let target = &detour.target;
+    assert_eq!(target.value::<i64>("select count(*) from public.busy where note = 'spoiled'"), 0);
+    assert_eq!(target.value::<i64>("select count(*) from public.busy"), 8);
+    let detour = detour
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .on_target(&CUT_CHANGES.replace(":n", "3").replace("public.busy", "public.plain_here"))
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+    for table in ["plain_here", "cut_here", "cut_both"] {
+        let rows = format!(
+            "select md5(string_agg(row(id, note)::text, ',' order by row(id, note)::text collate \"C\")) from public.{table}"
+        );
+        assert_eq!(detour.source.value::<String>(&rows), detour.target.value::<String>(&rows), "{table}");
+    }
+}
+
 #[test]
 fn a_part_stays_what_it_was_when_mirroring_began() {
     let detour = Detour::new().on_source(EVENTS).configured(PARTS);

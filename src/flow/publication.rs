@@ -38,7 +38,7 @@ impl Published {
 }
 
 /// Makes publication `name` publish all changes of exactly `tables`, or their parts, and of our markers, each partition
-/// under its own name; whether anything had to be changed.
+/// under its own name unless they go over as one; whether anything had to be changed.
 pub fn create_publication(session: &mut Session, name: &str, tables: &[Published]) -> Result<bool> {
     let mut wanted: BTreeMap<(String, String), Published> = tables
         .iter()
@@ -47,8 +47,10 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
     let marker = TableName { schema: "pgdetour".to_owned(), name: "marker".to_owned() };
     wanted.insert((marker.schema.clone(), marker.name.clone()), Published::whole(marker));
     let quoted = sql::quote_identifier(name);
+    let via_root = tables.iter().any(|published| published.part.through_root);
     let Some(found) = session.query_opt(&sql::flow::READ_PUBLICATION, &[&name])? else {
-        let statement = format!("create publication {quoted} for table {}", clauses(wanted.values()));
+        let with = if via_root { " with (publish_via_partition_root = true)" } else { "" };
+        let statement = format!("create publication {quoted} for table {}{with}", clauses(wanted.values()));
         session.change(&statement, &[]).doing(|| format!("create publication {quoted}"))?;
         return Ok(true);
     };
@@ -61,9 +63,9 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
         });
     }
     let mut statements = Vec::new();
-    if found.get("via_root") || !found.get::<_, bool>("all_operations") {
+    if found.get::<_, bool>("via_root") != via_root || !found.get::<_, bool>("all_operations") {
         statements.push(format!(
-            "alter publication {quoted} set (publish = 'insert, update, delete, truncate', publish_via_partition_root = false)"
+            "alter publication {quoted} set (publish = 'insert, update, delete, truncate', publish_via_partition_root = {via_root})"
         ));
     }
     let rows = session.query(&sql::flow::LIST_PUBLICATION_TABLES, &[&name])?;

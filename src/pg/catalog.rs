@@ -79,6 +79,9 @@ pub struct Part {
     pub filter: Option<String>,
     /// The columns that take part; all when absent.
     pub columns: Option<Vec<String>>,
+    /// A partitioned table that goes over as one, since the other side is partitioned in another way or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub through_root: bool,
 }
 
 impl Table {

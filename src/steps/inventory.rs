@@ -184,8 +184,7 @@ fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 /// Tables and views that the configuration leaves out, or that read such.
 fn absent(run: &mut Run) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
-    let mut selected: HashSet<Name> = run.selected_tables(Side::Source)?.iter().map(name).collect();
-    selected.extend(run.unlogged_tables()?.iter().map(name));
+    let selected: HashSet<Name> = run.matching_tables(Side::Source)?.iter().map(name).collect();
     let mut tables = catalog::list_tables(run.source())?;
     tables.retain(|table| !selected.contains(&name(table)));
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();

@@ -1,8 +1,8 @@
 //! The tables that the configuration selects, and how they map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use crate::config::{MirrorPart, Restrict};
+use crate::config::{MirrorPart, Restrict, SchemaMode};
 use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::lint::{self, TableLint};
@@ -19,11 +19,17 @@ impl Run {
     pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let mut tables = self.matching_tables(side)?;
         tables.retain(|table| !table.unlogged);
+        if side == Side::Source && self.config.mirror.schema == SchemaMode::Existing && self.target.is_some()
+        {
+            let there = catalog::list_tables(self.target())?;
+            join_partitions(&mut tables, &there);
+        }
         for part in &self.config.mirror.parts {
             let named =
                 |table: &&mut Table| table.schema == part.table.schema && table.name == part.table.name;
             for table in tables.iter_mut().filter(named) {
-                table.part = Part { filter: part.filter.clone(), columns: part.columns.clone() };
+                table.part.filter.clone_from(&part.filter);
+                table.part.columns.clone_from(&part.columns);
                 if let Some(columns) = &part.columns {
                     table.columns.retain(|column| columns.contains(&column.name));
                 }
@@ -35,7 +41,8 @@ impl Run {
     /// `[[mirror.table]]` by table, for the record.
     pub fn parts(&self) -> BTreeMap<String, Part> {
         let part = |part: &MirrorPart| {
-            (part.table.to_string(), Part { filter: part.filter.clone(), columns: part.columns.clone() })
+            let (filter, columns) = (part.filter.clone(), part.columns.clone());
+            (part.table.to_string(), Part { filter, columns, ..Part::default() })
         };
         self.config.mirror.parts.iter().map(part).collect()
     }
@@ -47,7 +54,8 @@ impl Run {
         Ok(tables)
     }
 
-    fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
+    /// Tables of one side whose names `[mirror]` selects.
+    pub fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
         let all = catalog::list_tables(self.session(side))?;
         let mut tables = all.clone();
@@ -129,6 +137,29 @@ impl Run {
         let subscriber = self.session(publisher.other());
         let images = catalog::list_tables(subscriber)?;
         Mapping::build(&tables, &images, rules, subscriber)
+    }
+}
+
+/// Where a partition of the source has no image, all partitioned tables go over as one each, under the root's name: a
+/// publication streams all of them by their roots, or none.
+fn join_partitions(tables: &mut Vec<Table>, there: &[Table]) {
+    let names: HashSet<(&str, &str)> =
+        there.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    let has_image = |table: &Table| names.contains(&(table.schema.as_str(), table.name.as_str()));
+    if tables.iter().filter(|table| table.root.is_some()).all(has_image) {
+        return;
+    }
+    let mut bytes: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for table in tables.iter() {
+        if let Some(root) = &table.root {
+            *bytes.entry(root.clone()).or_default() += table.bytes;
+        }
+    }
+    tables.retain(|table| table.root.is_none());
+    for table in tables.iter_mut().filter(|table| table.partitioned) {
+        table.partitioned = false;
+        table.part.through_root = true;
+        table.bytes = bytes.get(&(table.schema.clone(), table.name.clone())).copied().unwrap_or(0);
     }
 }
 

@@ -215,12 +215,17 @@ impl CopyJob<'_> {
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
             let weight = table.bytes.cast_unsigned();
             Work {
-                transfer: Transfer { table, binary, emptying },
+                transfer: Transfer {
+                    table,
+                    binary,
+                    emptying,
+                    into_partitioned: other.is_some_and(|other| other.partitioned),
+                },
                 indexes_left: AtomicUsize::new(indexes.len()),
                 indexes,
                 constraints,
                 weight,
-                cut: transfer::is_dominant(weight, all_bytes, self.jobs),
+                cut: !table.part.through_root && transfer::is_dominant(weight, all_bytes, self.jobs),
             }
         };
         Ok(self.tables.iter().map(work).collect())

@@ -32,6 +32,8 @@ pub struct Transfer<'a> {
     pub binary: bool,
     /// What empties the table on the subscriber first.
     pub emptying: Emptying,
+    /// The subscriber's table has partitions.
+    pub into_partitioned: bool,
 }
 
 /// What happens to rows that are there before a table is copied.
@@ -74,7 +76,7 @@ impl Transfer<'_> {
         let (table, format) = (self.table.quoted(), self.format());
         let filter = self.table.part.filter.as_ref().map(|filter| format!("({filter})"));
         let (from, to) = match range {
-            None if filter.is_none() => {
+            None if filter.is_none() && !self.table.part.through_root => {
                 return format!("copy {table}{} to stdout (format {format})", self.column_list());
             }
             None => (None, None),
@@ -83,8 +85,14 @@ impl Transfer<'_> {
         let from = from.map(|from| format!("ctid >= '({from},0)'"));
         let to = to.map(|to| format!("ctid < '({to},0)'"));
         let conditions: Vec<String> = from.into_iter().chain(to).chain(filter).collect();
-        let (columns, conditions) = (self.columns(), conditions.join(" and "));
-        format!("copy (select {columns} from only {table} where {conditions}) to stdout (format {format})")
+        let only = if self.table.part.through_root { "" } else { "only " };
+        let conditions = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" where {}", conditions.join(" and "))
+        };
+        let columns = self.columns();
+        format!("copy (select {columns} from {only}{table}{conditions}) to stdout (format {format})")
     }
 
     /// `COPY … FROM STDIN`; `freeze` needs a table truncated in the same transaction.
@@ -100,7 +108,8 @@ impl Transfer<'_> {
         match self.emptying {
             Emptying::Truncate => format!("truncate only {table}"),
             Emptying::Delete => {
-                format!("lock table only {table} in share row exclusive mode; delete from only {table}")
+                let only = if self.into_partitioned { "" } else { "only " };
+                format!("lock table {only}{table} in share row exclusive mode; delete from {only}{table}")
             }
             Emptying::Nothing => String::new(),
         }
@@ -271,8 +280,9 @@ fn failed(server: &Server, action: String, cause: ServerError) -> Error {
 /// The lock comes first: the snapshot is taken by the first statement that reads.
 fn begin_statement(table: &Table) -> String {
     format!(
-        "begin isolation level repeatable read, read only; lock table only {} in access share mode; \
+        "begin isolation level repeatable read, read only; lock table {}{} in access share mode; \
          select pg_catalog.pg_current_snapshot()::text",
+        if table.part.through_root { "" } else { "only " },
         table.quoted()
     )
 }

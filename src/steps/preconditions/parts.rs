@@ -1,5 +1,6 @@
 //! What row filters and column lists of `[[mirror.table]]` have to be like: the stream must be able to hold to them.
 
+use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::list_defaulted;
@@ -44,10 +45,21 @@ pub fn fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 checked.fail("mirror_table", &name, message, "Parts of tables need PostgreSQL 15 or later.");
             }
         }
-        if table.partitioned || table.root.is_some() {
+        if whole.partitioned || whole.root.is_some() {
             let message = format!("table \"{name}\" is partitioned, and only a whole one can be mirrored");
             let hint = "Remove its [[mirror.table]], or exclude the table.";
             checked.fail("mirror_table", &name, message, hint);
+        }
+        let recorded = [
+            ("mirror.method", run.config.mirror.method, true),
+            ("capture.method", run.config.capture.method, part.columns.is_some()),
+        ];
+        for (key, method, matters) in recorded {
+            if matters && method == CaptureMethod::Trigger {
+                let message = format!("{key} = \"trigger\" records all of table \"{name}\", not a part");
+                let hint = format!("Use {key} = \"wal\", or mirror the whole table.");
+                checked.fail("mirror_table", &name, message, hint);
+            }
         }
         if let Some(columns) = &part.columns {
             check_columns(columns, whole, checked);

@@ -93,7 +93,7 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
         };
-        if !image.partitioned && has_rows(run.target(), image)? {
+        if has_rows(run.target(), image)? {
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
@@ -128,7 +128,8 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
-    let rows = session.query_text(&format!("select 1 from only {} limit 1", table.quoted()), &[])?;
+    let only = if table.partitioned { "" } else { "only " };
+    let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
     Ok(!rows.is_empty())
 }
 
