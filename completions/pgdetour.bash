@@ -113,12 +113,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__check)
-            opts="-c -y -q -v -h -V --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --grants --role --side --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --role)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --side)
+                    COMPREPLY=($(compgen -W "source target" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -173,7 +181,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__cutback)
-            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --accept-quarantined --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --retries --rehearse --no-hold --prewarm --accept-quarantined --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -192,6 +200,10 @@ _pgdetour() {
                     return 0
                     ;;
                 --terminate-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -223,7 +235,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__cutover)
-            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --max-pause --max-lag --drain-timeout --terminate-after --retries --rehearse --no-hold --prewarm --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -242,6 +254,10 @@ _pgdetour() {
                     return 0
                     ;;
                 --terminate-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -269,7 +285,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__mirror)
-            opts="-j -c -y -q -v -h -V --jobs --follow --stop --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-j -t -c -y -q -v -h -V --jobs --follow --stop --table --again --max-rate --max-load --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -280,6 +296,22 @@ _pgdetour() {
                     return 0
                     ;;
                 -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-load)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -307,13 +339,17 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__replay)
-            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --rehearse --sample --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --max-lag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sample)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -379,12 +415,20 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__status)
-            opts="-c -y -q -v -h -V --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-w -c -y -q -v -h -V --watch --interval --check --format --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text prometheus" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -44,9 +44,13 @@ complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "cutback" -d 'Move
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "verify" -d 'Compare both sides'
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "status" -d 'Show where the detour is, who serves, and what may be run next'
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "clean" -d 'Remove every object that pgdetour made'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l role -d 'The role, when it is not the one that connects; it need not exist yet' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l side -d 'Only for one side' -r -f -a "source\t'The database that is to be maintained'
+target\t'The one that serves meanwhile'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l grants -d 'Write the SQL that gives a role what the trip needs, instead of checking'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s y -l yes -d 'Answer the confirmation with yes'
@@ -55,11 +59,15 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s v -l verbose
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s V -l version -d 'Print version'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s j -l jobs -d 'Connections that copy at the same time, instead of mirror.jobs' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s t -l table -d 'With --again: copy only tables that match, as psql\'s \\d takes it; may be given more than once' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l max-rate -d 'Read the source no faster than this while copying, such as 50MB/s' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l max-load -d 'Pause the copy while the source is busier than this: active=N sessions that run something, standby-lag=DURATION of any of its standbys, or both with a comma between them' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l follow -d 'Stay in the foreground and keep the target current, without a subscription, until interrupted'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l stop -d 'End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l again -d 'Copy the tables of --table anew, in a mirror that stands'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand mirror" -s y -l yes -d 'Answer the confirmation with yes'
@@ -92,9 +100,13 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l max-pause 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l max-lag -d 'How far behind the flow may be when clients are held' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l drain-timeout -d 'How long to wait, with clients still served, until the flow is no further behind than that' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l terminate-after -d 'End transactions of general traffic that are still open this long after clients are held [default: wait]' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l retries -d 'How often to try again after one of these bounds was exceeded and all was taken back' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l rehearse -d 'Do everything up to the point of no return, then take it back; tells the pause to expect'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l no-hold -d 'Rehearse what can be done without holding clients'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l prewarm -d 'Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s y -l yes -d 'Answer the confirmation with yes'
@@ -103,6 +115,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s v -l verbo
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutover" -s V -l version -d 'Print version'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l max-lag -d 'How far behind that may be: WAL in bytes, or the age of the oldest change that is not applied' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l sample -d 'Try only so many rows of each table; foreign keys between these tables are not looked at then' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine -d 'Show the changes that were set aside, try them again, or give them up; nothing else is applied' -r -f -a "list\t'Show them, each with why it does not fit'
 retry\t'Apply those that fit by now, in their order'
 skip\t'Give them up: the source never gets them'"
@@ -113,6 +126,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d '
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l follow -d 'Stay in the foreground and apply changes as they come until interrupted'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l until-caught-up -d 'Apply changes as they come until the source is no further behind than --max-lag, then end'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l lint -d 'Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l rehearse -d 'Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s y -l yes -d 'Answer the confirmation with yes'
@@ -124,10 +138,14 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-pause 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l max-lag -d 'How far behind the flow may be when clients are held' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l drain-timeout -d 'How long to wait, with clients still served, until the flow is no further behind than that' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l terminate-after -d 'End transactions of general traffic that are still open this long after clients are held [default: wait]' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l retries -d 'How often to try again after one of these bounds was exceeded and all was taken back' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l accept-quarantined -d 'Go home although exactly this many changes are in quarantine, which are then lost to the source' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l rehearse -d 'Do everything up to the point of no return, then take it back; tells the pause to expect'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l no-hold -d 'Rehearse what can be done without holding clients'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l prewarm -d 'Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s y -l yes -d 'Answer the confirmation with yes'
@@ -149,9 +167,14 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s q -l quiet 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s v -l verbose -d 'Show more of what is done'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s V -l version -d 'Print version'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l interval -d 'How long to wait between two looks' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l format -d 'How to write it' -r -f -a "text\t'For people'
+prometheus\t'Metrics for a textfile collector'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s w -l watch -d 'Show it again and again until interrupted'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l check -d 'Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand status" -s y -l yes -d 'Answer the confirmation with yes'

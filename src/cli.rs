@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{Lag, parse_duration, parse_lag, parse_share, parse_size};
+use super::units::{
+    Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_share, parse_size,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -100,10 +102,15 @@ pub enum Commands {
     /// Check every precondition of every later step; changes nothing
     #[command(
         long_about = "Checks every precondition of every later step, on both servers and the router, and shows \
-            all findings of one run. It changes nothing.",
-        after_long_help = examples("  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'")
+            all findings of one run, each with what mends it. It changes nothing.\n\n\
+            With --grants it checks nothing, and writes the SQL that gives a role of its own, which is no superuser, \
+            what the configured trip needs on each side.",
+        after_long_help = examples(
+            "  pgdetour check\n  pgdetour check --json | jq '.error.failures[].message'\n  \
+             pgdetour check --grants --role detour --side source | psql -h db1 -d shop -U postgres"
+        )
     )]
-    Check,
+    Check(CheckOptions),
     /// Copy the source to the target and keep the copy current
     #[command(
         long_about = "Copies the tables that [mirror] selects, then hands over to PostgreSQL's own replication, which \
@@ -112,7 +119,8 @@ pub enum Commands {
             or run it again now and then, which catches up and ends. Interrupted, it goes on where it was when it is \
             run again.",
         after_long_help = examples(
-            "  pgdetour mirror\n  pgdetour mirror --jobs 8\n  pgdetour mirror --follow\n  pgdetour mirror --stop"
+            "  pgdetour mirror\n  pgdetour mirror --jobs 8 --max-rate 50MB/s --max-load active=40,standby-lag=10s\n  \
+             pgdetour mirror --follow\n  pgdetour mirror --stop\n  pgdetour mirror --table public.orders --again"
         )
     )]
     Mirror(MirrorOptions),
@@ -150,7 +158,7 @@ pub enum Commands {
             --quarantine shows these changes, tries them again, or gives them up.",
         after_long_help = examples(
             "  pgdetour replay\n  pgdetour replay --follow\n  pgdetour replay --until-caught-up --max-lag 5s\n  \
-             pgdetour replay --quarantine list\n  \
+             pgdetour replay --rehearse\n  pgdetour replay --quarantine list\n  \
              pgdetour replay --quarantine retry --id 7"
         )
     )]
@@ -177,10 +185,17 @@ pub enum Commands {
     /// Show where the detour is, who serves, and what may be run next
     #[command(
         long_about = "Shows where the detour is, who serves, how far each flow is, and what may be run next. It takes \
-            no lock and works with either side down.",
-        after_long_help = examples("  pgdetour status\n  pgdetour status --json | jq -r .phase")
+            no lock and works with either side down.\n\n\
+            With --check the exit code is for monitoring: 0 when all is well, 3 when somebody should act before it is \
+            not, 8 when clients are not served as they should be or changes are lost; what it is, is told on standard \
+            error. With --watch a signal is the normal end, with exit code 0.",
+        after_long_help = examples(
+            "  pgdetour status\n  pgdetour status --json | jq -r .phase\n  pgdetour status --watch --interval 5s\n  \
+             pgdetour status --check --quiet\n  \
+             pgdetour status --format prometheus > pgdetour.prom.new && mv pgdetour.prom.new pgdetour.prom"
+        )
     )]
-    Status,
+    Status(StatusOptions),
     /// Remove every object that pgdetour made
     #[command(
         long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort: the \
@@ -193,6 +208,29 @@ pub enum Commands {
     Clean(CleanOptions),
 }
 
+/// Options of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckOptions {
+    /// Write the SQL that gives a role what the trip needs, instead of checking
+    #[arg(long)]
+    pub grants: bool,
+    /// The role, when it is not the one that connects; it need not exist yet
+    #[arg(long, value_name = "NAME", requires = "grants")]
+    pub role: Option<String>,
+    /// Only for one side
+    #[arg(long, value_name = "SIDE", requires = "grants")]
+    pub side: Option<SideName>,
+}
+
+/// A side, as an option names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SideName {
+    /// The database that is to be maintained
+    Source,
+    /// The one that serves meanwhile
+    Target,
+}
+
 /// Options of `mirror`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MirrorOptions {
@@ -203,8 +241,21 @@ pub struct MirrorOptions {
     #[arg(long)]
     pub follow: bool,
     /// End a copy or a flow of the mirror, wherever it runs, at a safe place; mirror goes on from there
-    #[arg(long, conflicts_with_all = ["follow", "jobs"])]
+    #[arg(long, conflicts_with_all = ["follow", "jobs", "tables", "max_rate", "max_load"])]
     pub stop: bool,
+    /// With --again: copy only tables that match, as psql's \d takes it; may be given more than once
+    #[arg(short, long = "table", value_name = "PATTERN", requires = "again")]
+    pub tables: Vec<String>,
+    /// Copy the tables of --table anew, in a mirror that stands
+    #[arg(long, requires = "tables")]
+    pub again: bool,
+    /// Read the source no faster than this while copying, such as 50MB/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub max_rate: Option<u64>,
+    /// Pause the copy while the source is busier than this: active=N sessions that run something, standby-lag=DURATION of
+    /// any of its standbys, or both with a comma between them
+    #[arg(long, value_name = "LOAD", value_parser = parse_load)]
+    pub max_load: Option<MaxLoad>,
 }
 
 /// Options of `restrict`.
@@ -230,6 +281,18 @@ pub struct SwitchOptions {
     /// End transactions of general traffic that are still open this long after clients are held [default: wait]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub terminate_after: Option<Duration>,
+    /// How often to try again after one of these bounds was exceeded and all was taken back
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub retries: u32,
+    /// Do everything up to the point of no return, then take it back; tells the pause to expect
+    #[arg(long)]
+    pub rehearse: bool,
+    /// Rehearse what can be done without holding clients
+    #[arg(long, requires = "rehearse")]
+    pub no_hold: bool,
+    /// Load tables and indexes into the caches of the side that takes over first, by extension `pg_prewarm`
+    #[arg(long)]
+    pub prewarm: bool,
 }
 
 /// Options of `cutback`.
@@ -245,6 +308,7 @@ pub struct CutbackOptions {
 
 /// Options of `replay`.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
@@ -258,6 +322,15 @@ pub struct ReplayOptions {
     /// Show what becomes of each captured column on the source, and propose [[map]] text; nothing is applied
     #[arg(long, conflicts_with_all = ["follow", "quarantine"])]
     pub lint: bool,
+    /// Try [[map]] on the rows that the target has now, and show which would not fit; nothing is applied or kept
+    ///
+    /// The rows go into temporary copies of the source's tables, in a transaction that is rolled back. Exits 8 when a
+    /// row would not fit.
+    #[arg(long, conflicts_with_all = ["follow", "quarantine", "lint"])]
+    pub rehearse: bool,
+    /// Try only so many rows of each table; foreign keys between these tables are not looked at then
+    #[arg(long, value_name = "N", requires = "rehearse", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
     /// Show the changes that were set aside, try them again, or give them up; nothing else is applied
     #[arg(long, value_name = "ACTION", conflicts_with = "follow")]
     pub quarantine: Option<QuarantineAction>,
@@ -292,6 +365,32 @@ pub struct VerifyOptions {
     /// Copy rows that differ from the side that serves to the other
     #[arg(long, conflicts_with = "sample")]
     pub repair: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusOptions {
+    /// Show it again and again until interrupted
+    #[arg(short, long, conflicts_with_all = ["json", "check", "format"])]
+    pub watch: bool,
+    /// How long to wait between two looks
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_duration)]
+    pub interval: Duration,
+    /// Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost
+    #[arg(long)]
+    pub check: bool,
+    /// How to write it
+    #[arg(long, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: StatusFormat,
+}
+
+/// How `status` writes what it has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatusFormat {
+    /// For people
+    Text,
+    /// Metrics for a textfile collector
+    Prometheus,
 }
 
 /// Options of `clean`.

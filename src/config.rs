@@ -269,6 +269,8 @@ pub struct Map {
     pub columns: Vec<(String, String)>,
     /// Columns of `from` that go nowhere.
     pub drop: Vec<String>,
+    /// `where`: SQL over the old row; rows for which it is not true do not go to `to`.
+    pub condition: Option<String>,
 }
 
 /// `[router]`.
@@ -277,11 +279,11 @@ pub struct Router {
     /// What sends clients to a server.
     pub kind: RouterKind,
     /// Every `PgBouncer` process.
-    pub pgbouncer: Vec<PgBouncer>,
+    pub pgbouncer: Vec<PgBouncerSettings>,
     /// Every map of every `HAProxy` process.
-    pub haproxy: Vec<HaProxy>,
+    pub haproxy: Vec<HaProxySettings>,
     /// The operator's program.
-    pub command: Option<RouterCommand>,
+    pub command: Option<CommandSettings>,
 }
 
 /// `router.kind`.
@@ -312,7 +314,7 @@ impl RouterKind {
 
 /// One `[[router.pgbouncer]]`.
 #[derive(Debug, Clone)]
-pub struct PgBouncer {
+pub struct PgBouncerSettings {
     /// Connection to its console.
     pub admin: String,
     /// Entry of `[databases]` that general traffic uses.
@@ -321,11 +323,13 @@ pub struct PgBouncer {
     pub config: PathBuf,
     /// The entry's value while detoured.
     pub target: String,
+    /// Program and arguments that read and replace the file, when it is on another host.
+    pub file_command: Option<Vec<String>>,
 }
 
 /// One `[[router.haproxy]]`.
 #[derive(Debug, Clone)]
-pub struct HaProxy {
+pub struct HaProxySettings {
     /// Where its runtime API listens: a path, or host:port.
     pub socket: String,
     /// The map, named as in `HAProxy`'s configuration.
@@ -340,11 +344,13 @@ pub struct HaProxy {
     pub file: PathBuf,
     /// The ACL of admin traffic, named as in `HAProxy`'s configuration.
     pub admin_acl: Option<String>,
+    /// Program and arguments that read and replace the file, when it is on another host.
+    pub file_command: Option<Vec<String>>,
 }
 
 /// `[router.command]`.
 #[derive(Debug, Clone)]
-pub struct RouterCommand {
+pub struct CommandSettings {
     /// Program and arguments; no shell.
     pub program: Vec<String>,
     /// How long one call may take; 30 s by default.

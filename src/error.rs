@@ -205,7 +205,7 @@ pub enum Error {
     /// Data differ, or a change does not fit: a person has to decide.
     #[error("{message}")]
     Conflict {
-        /// Machine-readable kind, such as `row_missing` or `differs`.
+        /// Machine-readable kind, such as `update_missing` or `differs`.
         kind: &'static str,
         /// What does not fit.
         message: String,
@@ -242,6 +242,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody has to act: for monitoring.
+    #[error("{}", if *broken { "the detour is broken" } else { "the detour needs attention" })]
+    Unhealthy {
+        /// Clients are not served as they should be, or changes are lost.
+        broken: bool,
+        /// What to look at, the worst first.
+        findings: Vec<Finding>,
+    },
     /// A signal asked us to end.
     #[error("interrupted by {}", if *signal == 2 { "SIGINT" } else { "SIGTERM" })]
     Interrupted {
@@ -276,6 +284,14 @@ impl Error {
         }
     }
 
+    /// The message, and what the server said, in one line.
+    pub fn with_cause(&self) -> String {
+        match self.server_error() {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether the failure is an answer with this SQLSTATE.
     pub fn is_sqlstate(&self, code: &postgres::error::SqlState) -> bool {
         self.server_error().is_some_and(|cause| cause.is(code))
@@ -301,6 +317,8 @@ impl Error {
             Error::Sql { .. } => "statement_failed",
             Error::Router { .. } => "router_failed",
             Error::Io { .. } => "io",
+            Error::Unhealthy { broken: true, .. } => "broken",
+            Error::Unhealthy { broken: false, .. } => "attention",
             Error::Interrupted { .. } => "interrupted",
             Error::Internal { .. } => "internal",
         }

@@ -19,16 +19,21 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SwitchOptions};
+use cli::{
+    CheckOptions, Cli, Commands, GlobalOptions, MirrorOptions, QuarantineAction, ReplayOptions, SideName,
+    StatusFormat, StatusOptions, SwitchOptions,
+};
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
-use phase::Command;
+use phase::{Command, Side};
 use plan::Plan;
 use serde_json::Value;
-use steps::mirror::Wishes;
+use steps::check::Question;
+use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
-use steps::{Bounds, Copies, Extent, Run, Signals};
+use steps::status::Telling;
+use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -41,7 +46,7 @@ fn main() -> ExitCode {
 /// Runs the command and prints what it came to; the exit code.
 fn run(cli: &Cli) -> i32 {
     let command = command_of(&cli.command);
-    let output = Output::new(mode(&cli.global));
+    let output = Output::new(mode(cli));
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
     let begun = configure(&cli.global).and_then(|config| {
         let signals = Signals::install()?;
@@ -60,7 +65,7 @@ fn run(cli: &Cli) -> i32 {
 /// The one step that the command is; its report.
 fn take(run: &mut Run, command: &Commands) -> Result<Value> {
     match command {
-        Commands::Check => steps::check::run(run),
+        Commands::Check(options) => steps::check::run(run, &question(options)),
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, options.lift),
@@ -79,7 +84,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
             };
             steps::verify::run(run, &extent)
         }
-        Commands::Status => steps::status::run(run),
+        Commands::Status(options) => steps::status::run(run, telling(options)),
         Commands::Clean(options) => {
             let copies = match (options.drop_data, options.keep_data) {
                 (true, _) => Copies::Drop,
@@ -92,7 +97,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
 }
 
 fn wishes(options: &MirrorOptions) -> Wishes {
-    Wishes { jobs: options.jobs, follow: options.follow }
+    Wishes {
+        jobs: options.jobs,
+        follow: options.follow,
+        again: options.tables.clone(),
+        limits: Limits { rate: options.max_rate, load: options.max_load.unwrap_or_default() },
+    }
 }
 
 fn replay_task(options: &ReplayOptions) -> Task {
@@ -102,9 +112,29 @@ fn replay_task(options: &ReplayOptions) -> Task {
         Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
+        None if options.rehearse => Task::Rehearse { sample: options.sample },
         None if options.follow => Task::Follow,
         None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
+    }
+}
+
+fn question(options: &CheckOptions) -> Question {
+    if !options.grants {
+        return Question::Preconditions;
+    }
+    let side = options.side.map(|side| match side {
+        SideName::Source => Side::Source,
+        SideName::Target => Side::Target,
+    });
+    Question::Grants { role: options.role.clone(), side }
+}
+
+fn telling(options: &StatusOptions) -> Telling {
+    Telling {
+        watch: options.watch.then_some(options.interval),
+        check: options.check,
+        always: options.format == StatusFormat::Prometheus,
     }
 }
 
@@ -114,6 +144,13 @@ fn bounds(options: &SwitchOptions) -> Bounds {
         max_lag: options.max_lag,
         drain_timeout: options.drain_timeout,
         terminate_after: options.terminate_after,
+        retries: options.retries,
+        rehearsal: match (options.rehearse, options.no_hold) {
+            (true, false) => Some(Rehearsal::Held),
+            (true, true) => Some(Rehearsal::NotHeld),
+            (false, _) => None,
+        },
+        prewarm: options.prewarm,
     }
 }
 
@@ -122,13 +159,16 @@ fn configure(options: &GlobalOptions) -> Result<Config> {
     Config::resolve(options.config.as_deref(), options.source.as_deref(), options.target.as_deref())
 }
 
-fn mode(options: &GlobalOptions) -> Mode {
-    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes }
+fn mode(cli: &Cli) -> Mode {
+    let options = &cli.global;
+    let metrics =
+        matches!(&cli.command, Commands::Status(status) if status.format == StatusFormat::Prometheus);
+    Mode { json: options.json, quiet: options.quiet, verbose: options.verbose, yes: options.yes, metrics }
 }
 
 fn command_of(command: &Commands) -> Command {
     match command {
-        Commands::Check => Command::Check,
+        Commands::Check(_) => Command::Check,
         Commands::Mirror(_) => Command::Mirror,
         Commands::Restrict(_) => Command::Restrict,
         Commands::Capture => Command::Capture,
@@ -136,7 +176,7 @@ fn command_of(command: &Commands) -> Command {
         Commands::Replay(_) => Command::Replay,
         Commands::Cutback(_) => Command::Cutback,
         Commands::Verify(_) => Command::Verify,
-        Commands::Status => Command::Status,
+        Commands::Status(_) => Command::Status,
         Commands::Clean(_) => Command::Clean,
     }
 }

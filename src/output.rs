@@ -2,8 +2,10 @@
 
 mod failure;
 mod progress;
+mod prometheus;
 mod redact;
 mod report;
+mod screen;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
-pub use progress::{Bar, Gauge, Line};
+pub use progress::{Bar, Gauge, Line, rate_line};
 pub use redact::redact;
 pub use report::{bytes, duration, plural};
 
@@ -36,6 +38,8 @@ pub struct Mode {
     pub verbose: bool,
     /// Confirmations are answered with yes.
     pub yes: bool,
+    /// The report as metrics for Prometheus, instead of text.
+    pub metrics: bool,
 }
 
 /// What a command came to, whether it succeeded or not.
@@ -55,6 +59,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// An object: the fields that a script may count on, and more. A dry run's `steps` hold the actions of each.
     pub report: Value,
+    /// It was shown already: only a document or a failure is still to be told.
+    pub shown: bool,
 }
 
 impl Outcome {
@@ -68,6 +74,7 @@ impl Outcome {
             serving: None,
             warnings: Vec::new(),
             report: Value::Null,
+            shown: false,
         }
     }
 }
@@ -93,7 +100,12 @@ impl Output {
 
     /// A bar for work of `total` bytes that takes long: a bar on a terminal, a line now and then elsewhere.
     pub fn bar(&self, what: &str, total: u64) -> Bar {
-        Bar::new(self, what, total)
+        Bar::new(self, what, total, true)
+    }
+
+    /// A bar for a part of such work; on a terminal only.
+    pub fn bar_of(&self, part: &str, total: u64) -> Bar {
+        Bar::new(self, part, total, false)
     }
 
     /// What work without a known end is at: drawn on a terminal, a line now and then elsewhere.
@@ -176,6 +188,10 @@ impl Output {
             let mut document = document(outcome, error, &self.warnings());
             redact::redact_value(&mut document);
             format!("{document}\n")
+        } else if outcome.shown {
+            String::new()
+        } else if self.mode.metrics {
+            redact(&prometheus::text(&outcome.report))
         } else {
             redact(&report::text(outcome, error.is_some(), self.mode.quiet))
         };
@@ -188,6 +204,17 @@ impl Output {
                 self.write_error(&format!("error: could not write to standard output\n  detail: {error}"));
                 if code == exit::DONE { exit::UNEXPECTED } else { code }
             }
+        }
+    }
+
+    /// Shows a result that will be shown anew: in place on a terminal, as one more block elsewhere. False when nobody
+    /// reads any more.
+    pub fn redraw(&self, outcome: &Outcome) -> Result<bool> {
+        let text = redact(&report::text(outcome, false, self.mode.quiet));
+        match screen::redraw(&text) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(source) => Err(Error::Io { action: "write to standard output".into(), source }),
         }
     }
 

@@ -23,11 +23,13 @@ impl Sql {
                 ]
             })
             .collect();
-        // The head describes the variables: a value with a line end in it would leave the comment.
-        let is_head = |line: &&str| line.starts_with("--");
-        let head: usize = self.text.split_inclusive('\n').take_while(is_head).map(str::len).sum();
+        // A name with a line feed in it would end the comment on top, which speaks of the variables, too.
+        let mut rest = self.text;
+        while rest.starts_with("--") {
+            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+        }
         // In one pass, so that a value that looks like a variable stays as it is.
-        let (mut filled, mut rest) = (String::new(), &self.text[head..]);
+        let mut filled = String::new();
         while let Some(at) = rest.find(':') {
             filled.push_str(&rest[..at]);
             rest = &rest[at..];
@@ -59,6 +61,12 @@ pub fn quote_literal(text: &str) -> String {
     } else {
         format!("'{doubled}'")
     }
+}
+
+/// `array['a', 'b']::text[]`.
+pub fn quote_array(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+    format!("array[{}]::text[]", quoted.join(", "))
 }
 
 macro_rules! statements {
@@ -109,6 +117,7 @@ statements! {
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
         FIND_DROPPABLE = "find_droppable",
+        FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_DATABASE_SETTINGS = "list_database_settings",
@@ -116,16 +125,22 @@ statements! {
         LIST_OBJECTS = "list_objects",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
+        LIST_EXTENSIONS = "list_extensions",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NOT_OWNED = "list_not_owned",
+        LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_STALE_TABLES = "list_stale_tables",
+        LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",
+        LIST_TABLE_OWNERS = "list_table_owners",
         LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
         READ_DATABASE = "read_database",
+        READ_DATABASE_OWNER = "read_database_owner",
         READ_EMPTINESS = "read_emptiness",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
@@ -137,8 +152,10 @@ statements! {
         LIST_ADMITTED_ROLES = "list_admitted_roles",
         LIST_BEREFT_ROLES = "list_bereft_roles",
         LIST_CONNECT_GRANTS = "list_connect_grants",
+        LIST_PORTS = "list_ports",
         LIST_PRESENT_ROLES = "list_present_roles",
         LIST_SESSIONS = "list_sessions",
+        LIST_SESSION_STATE = "list_session_state",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
@@ -149,6 +166,7 @@ statements! {
         DELETE_QUARANTINED = "delete_quarantined",
         DELETE_QUARANTINED_OF_TABLE = "delete_quarantined_of_table",
         DROP_SLOT = "drop_slot",
+        END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
@@ -159,6 +177,7 @@ statements! {
         HAS_MARKER = "has_marker",
         HAS_TYPE = "has_type",
         HASH_BUCKETS = "hash_buckets",
+        HASH_KEYED_ROWS = "hash_keyed_rows",
         HASH_ROWS = "hash_rows",
         INSERT_POST_DATA = "insert_post_data",
         INSERT_QUARANTINED = "insert_quarantined",
@@ -166,25 +185,38 @@ statements! {
         LIST_COLUMNS_READ = "list_columns_read",
         LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",
+        LIST_INDEX_COLUMNS = "list_index_columns",
         LIST_KNOWN_TYPES = "list_known_types",
+        LIST_PARTITION_CONSTRAINTS = "list_partition_constraints",
         LIST_POST_DATA = "list_post_data",
+        LIST_REFERENCED_TABLES = "list_referenced_tables",
         LIST_PUBLICATION_TABLES = "list_publication_tables",
         LIST_QUARANTINED = "list_quarantined",
+        LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
         LIST_TABLE_COPIES = "list_table_copies",
+        LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
+        LOCK_APPLIER = "lock_applier",
+        READ_APPLIED_ORIGIN = "read_applied_origin",
         READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
+        READ_LOAD = "read_load",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
+        READ_SEQUENCES = "read_sequences",
         READ_SLOT_USE = "read_slot_use",
+        READ_WAL_RATE = "read_wal_rate",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
         REMOVE_MARKER = "remove_marker",
+        REPEAT_TABLE_COPIES = "repeat_table_copies",
+        SET_SEQUENCES = "set_sequences",
         START_TABLE_COPY = "start_table_copy",
         STORE_MARKER = "store_marker",
+        UPDATE_FINGERPRINTS = "update_fingerprints",
         UPDATE_QUARANTINED = "update_quarantined",
         WRITE_MARKER = "write_marker",
     }
@@ -193,6 +225,8 @@ statements! {
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
         CREATE_TARGET = "create_target",
+        DELETE_PROGRESS = "delete_progress",
+        DECIDE = "decide",
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
@@ -215,6 +249,8 @@ statements! {
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
         READ_STAMP = "read_stamp",
+        REVOKE_DECISION = "revoke_decision",
+        SETTLE_PHASE = "settle_phase",
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",

@@ -58,6 +58,42 @@ pub fn parse_share(text: &str) -> Result<u32, String> {
     if (1.0..=1e6).contains(&share) { Ok(share as u32) } else { Err(wrong.into()) }
 }
 
+/// Reads `50MB/s`, in bytes a second; the `/s` may be left out.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = text.trim().strip_suffix("/s").unwrap_or(text);
+    match parse_size(size) {
+        Ok(0) => Err("give a rate above 0, such as 50MB/s".into()),
+        Ok(rate) => Ok(rate),
+        Err(_) => Err("give a size a second, such as 50MB/s".into()),
+    }
+}
+
+/// What of a server's load stops a copy for as long as it lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MaxLoad {
+    /// More sessions than this, ours apart, run something.
+    pub active: Option<u32>,
+    /// A standby is further behind than this.
+    pub standby_lag: Option<Duration>,
+}
+
+/// Reads `active=40`, `standby-lag=10s`, or both with a comma between them.
+pub fn parse_load(text: &str) -> Result<MaxLoad, String> {
+    let mut load = MaxLoad::default();
+    for part in text.split(',') {
+        match part.trim().split_once('=') {
+            Some(("active", number)) => {
+                let number =
+                    number.trim().parse().map_err(|_| "active is a whole number, such as active=40")?;
+                load.active = Some(number);
+            }
+            Some(("standby-lag", duration)) => load.standby_lag = Some(parse_duration(duration)?),
+            _ => return Err("give active=N, standby-lag=DURATION, or both with a comma between them".into()),
+        }
+    }
+    Ok(load)
+}
+
 /// The number and its unit, spaces between them allowed.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -90,6 +126,22 @@ mod tests {
         assert_eq!(parse_share("100 %"), Ok(1_000_000));
         for wrong in ["", "0", "101%", "-1", "x", "NaN", "0.000001%"] {
             assert!(parse_share(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_size_a_second_and_a_load_names_its_measures() {
+        assert_eq!(parse_rate("50MB/s"), Ok(50 << 20));
+        assert_eq!(parse_rate("50MB"), Ok(50 << 20));
+        assert!(parse_rate("0").is_err() && parse_rate("50").is_err() && parse_rate("50MB/min").is_err());
+        let lag = Some(Duration::from_secs(10));
+        assert_eq!(
+            parse_load("active=40, standby-lag=10s"),
+            Ok(MaxLoad { active: Some(40), standby_lag: lag })
+        );
+        assert_eq!(parse_load("standby-lag=10s"), Ok(MaxLoad { active: None, standby_lag: lag }));
+        for wrong in ["", "40", "active=", "active=-1", "load=3", "active=4,"] {
+            assert!(parse_load(wrong).is_err(), "{wrong:?} was taken");
         }
     }
 

@@ -236,3 +236,116 @@ fn a_run_that_follows_survives_the_loss_of_either_server() {
     follower.signal(Signal::INT);
     detour.ended(follower, 0).phase("mirrored").run("mirror").exits(0);
 }
+
+fn is_equal(detour: Detour) -> Detour {
+    detour.run("verify").exits(0).reports("/equal", true)
+}
+
+#[test]
+fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .on_source("create table public.parts (id int primary key, order_id bigint references public.orders)")
+        .configured("[mirror]\nexclude = [\"public.users\"]")
+        .writing()
+        .mirrored();
+    // A foreign key refers to it, and what is damaged is mended by the copy.
+    detour.target.exec("set session_replication_role = replica; delete from public.orders where id < 100");
+    let again = ["--table", "public.orders", "--again"];
+    let detour = detour
+        .run("mirror")
+        .with(&["--table", "public.nothing", "--again"])
+        .exits(2)
+        .run("mirror")
+        .with(&again)
+        .fault("after:take the mirror flow back")
+        .dies()
+        .run("mirror")
+        .exits(0)
+        .changed(true)
+        .phase("mirrored")
+        .at_rest(is_equal);
+    let detour = detour
+        .run("mirror")
+        .exits(0)
+        .changed(false)
+        .configured_anew("[mirror]\nexclude = [\"public.parts\"]");
+    detour.source.exec("insert into public.users (note) values ('before it was added')");
+    let detour = detour.run("mirror").exits(0).changed(true).phase("mirrored");
+    assert_eq!(subscriptions(&detour), 1);
+    detour.source.exec("insert into public.users (note) values ('after it was added')");
+    let detour =
+        detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    let count: i64 = detour.target.value("select count(*) from public.users");
+    assert_eq!(count, 1002);
+    detour.application_goes_on().no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
+    let detour = Detour::new().table("orders").table("users").configured(CARRIED_BY_US);
+    let detour = detour.run("mirror").fault("after:copy schema").dies();
+    detour.source.exec("alter table public.users add column email text");
+    let detour = detour.run("mirror").exits(3).finding("public.users", "changed on the source", "target");
+    detour.target.exec("alter table public.users add column email text");
+    // Keys are not there yet, so that it is not the same definition until the copy is complete.
+    detour.source.exec("alter table public.users drop column email");
+    detour.target.exec("alter table public.users drop column email");
+    let detour = detour.run("mirror").exits(0).phase("mirrored");
+    detour.source.exec("alter table public.users add column email text");
+    let detour = detour.run("mirror").exits(3).finding("public.users", "changed on the source", "target");
+    detour.target.exec("alter table public.users add column email text");
+    detour.source.exec("update public.users set email = 'x' where id = 1");
+    let detour = detour.run("mirror").exits(0).changed(true);
+    let email: String = detour.target.value("select email from public.users where id = 1");
+    assert_eq!(email, "x");
+    let follower = detour.start("mirror", &["--follow"]);
+    until_mirrored(&detour);
+    detour.source.exec("alter table public.orders add column more int");
+    detour.ended(follower, 8).kind("schema_changed").message("public.orders");
+}
+
+#[test]
+fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
+    let detour = Detour::new().table("orders").on_source(
+        "create table public.big (id int primary key, filler text);
+                    insert into public.big select n, repeat('x', 100) from generate_series(1, 20000) as n",
+    );
+    let slow = ["--jobs", "1", "--max-rate", "64kB/s"];
+    let copying = detour.start("mirror", &slow);
+    until("the large table is being copied", LIMIT, || {
+        let exists: bool = detour.target.value("select to_regclass('pgdetour.table_copy') is not null");
+        let copying =
+            "select count(*) from pgdetour.table_copy where state = 'copying' and table_name = 'big'";
+        (exists && detour.target.value::<i64>(copying) == 1).then_some(())
+    });
+    let detour = detour
+        .run("mirror")
+        .with(&["--stop"])
+        .exits(0)
+        .reports("/stopped", "copy")
+        .phase("mirroring")
+        .ended(copying, 7)
+        .kind("stopped");
+
+    let mut busy = detour.source.client("dba");
+    let copying = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Ended by the test, once the copy has been seen to pause.
+            let _ = busy.batch_execute("select pg_sleep(600)");
+        });
+        let copying = detour.start("mirror", &["--jobs", "1", "--max-load", "active=0"]);
+        until("the copy runs into the limit", LIMIT, || {
+            let copying = "select count(*) from pg_stat_activity where application_name = 'pgdetour mirror'";
+            (detour.source.value::<i64>(copying) > 2).then_some(())
+        });
+        detour.source.exec(
+            "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(600)' and pid <> pg_backend_pid()",
+        );
+        copying
+    });
+    let detour = is_equal(detour.ended(copying, 0).phase("mirrored"));
+    let told = &detour.answer_of("mirror").stderr;
+    assert!(told.contains("copied again from their beginning: public.big"), "{told}");
+}

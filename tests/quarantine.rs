@@ -29,7 +29,7 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .with(&["--quarantine", "list"])
         .exits(0)
         .changed(false)
-        .reports("/entries/0/kind", "row_missing")
+        .reports("/entries/0/kind", "update_missing")
         .reports("/entries/1/kind", "follows")
         .reports("/entries/3/sqlstate", "23514")
         .reports("/entries/3/constraint", "short");

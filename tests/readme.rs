@@ -53,7 +53,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             other => panic!("the README has a block of {other}, which nobody tries"),
         }
     }
-    let steps = ["check", "mirror", "verify", "restrict", "cutover", "replay", "cutback", "clean"];
+    let steps = ["check", "mirror", "verify", "restrict", "cutover", "replay", "replay", "cutback", "clean"];
     let first_words = |command: &String| command.split_whitespace().nth(1).map(str::to_owned);
     assert_eq!(commands.iter().filter_map(first_words).collect::<Vec<_>>(), steps);
     let renamed = "select count(*) from public.customers where full_name = 'Ada Last7'";

@@ -1,6 +1,5 @@
 //! `replay` itself: how it ends, what it tells, and how much memory it takes.
 
-use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -71,7 +70,7 @@ fn following_ends_well_with_a_signal_and_tells_all() {
         assert!(report("changes").as_u64() > Some(0), "{}", answer.describe());
         assert!(report("seconds").as_f64() > Some(0.0), "{}", answer.describe());
         assert!(report("changes_per_second").is_u64(), "{}", answer.describe());
-        assert!(report("lag_seconds").is_f64(), "{}", answer.describe());
+        assert!(report("lag_bytes").is_u64(), "{}", answer.describe());
         detour
             .at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true))
             .no_client_error()
@@ -115,11 +114,10 @@ fn until_caught_up_ends_while_others_write() {
 fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     let rows = extent::pick(300_000, 5_000_000);
     let detour =
-        Detour::new().on_source("create table public.huge (id int primary key, v int, note text)").detoured();
-    detour.target.exec(&format!(
-        "insert into public.huge select g, 0, 'a note of some length, so that rows are not all overhead ' || g \
-         from generate_series(1, {rows}) g"
-    ));
+        Detour::new().on_source(&format!(
+            "create table public.huge (id int primary key, v int, note text); insert into public.huge \
+             select g, 0, 'a note of some length, so that rows are not all overhead ' || g from generate_series(1, {rows}) g"
+        )).detoured();
     detour.target.exec("update public.huge set v = v + 1");
     let child = start(&detour, &[]);
     let mut peak = 0;
@@ -130,8 +128,7 @@ fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     });
     let answer = end(child);
     assert_eq!(answer.code(), Some(0), "{}", answer.describe());
-    assert_eq!(answer.at("/report/transactions"), 2, "{}", answer.describe());
-    assert_eq!(answer.at("/report/changes").as_u64(), Some(2 * rows), "{}", answer.describe());
+    assert_eq!(answer.at("/report/changes").as_u64(), Some(rows), "{}", answer.describe());
     assert_eq!(detour.source.value::<i64>("select count(*) from public.huge where v = 1"), rows as i64);
     // 64 MiB and a batch of 8 MiB; the transaction is many times that.
     assert!(peak < 72 << 10, "{} MiB", peak >> 10);

@@ -15,7 +15,8 @@ comment on table pgdetour.change is
 
 create table if not exists pgdetour.change_order (
     position bigint primary key generated always as identity,
-    xid xid8 not null unique
+    xid xid8 not null unique,
+    placed_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 comment on table pgdetour.change_order is
 'Committed transactions of pgdetour.change in an order in which they can be applied.';

@@ -52,7 +52,8 @@ select
     cols.not_null as column_not_null,
     cols.generated as column_generated,
     cols.identity as column_identity,
-    cols.toastable as column_toastable
+    cols.toastable as column_toastable,
+    cols.labels as column_labels
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 cross join lateral (
@@ -63,7 +64,18 @@ cross join lateral (
         coalesce(array_agg(a.attnotnull order by a.attnum), '{}') as not_null,
         coalesce(array_agg(a.attgenerated <> '' order by a.attnum), '{}') as generated,
         coalesce(array_agg(a.attidentity <> '' order by a.attnum), '{}') as identity,
-        coalesce(array_agg(a.attstorage <> 'p' order by a.attnum), '{}') as toastable
+        coalesce(array_agg(a.attstorage <> 'p' order by a.attnum), '{}') as toastable,
+        coalesce(
+            array_agg(
+                (
+                    select pg_catalog.jsonb_agg(e.enumlabel::text order by e.enumsortorder)::text
+                    from pg_catalog.pg_enum as e
+                    where e.enumtypid = a.atttypid
+                )
+                order by a.attnum
+            ),
+            '{}'
+        ) as labels
     from pg_catalog.pg_attribute as a
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 ) as cols

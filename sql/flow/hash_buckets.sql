@@ -1,4 +1,4 @@
--- :rows a select of key_text and row_text; $1 bigint: number of buckets
+-- rows, a psql variable: a select of key_text and row_text; $1 bigint: number of buckets
 select
     (((h.key_hash % $1) + $1) % $1)::int4 as bucket,
     count(*) as row_count,

@@ -1,12 +1,28 @@
--- Which table of the database refers to which by a foreign key. No parameters.
+-- Foreign keys of the database, those that partitions inherit left out. No parameters. One row a key.
 select
-    child_schema.nspname::text as child_schema,
-    child.relname::text as child_name,
-    parent_schema.nspname::text as parent_schema,
-    parent.relname::text as parent_name
+    c.conname::text as constraint_name,
+    n.nspname::text as schema_name,
+    t.relname::text as table_name,
+    array(
+        select a.attname::text
+        from unnest(c.conkey) with ordinality as k (attnum, position)
+        join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.attnum
+        order by k.position
+    ) as columns,
+    rn.nspname::text as referenced_schema,
+    r.relname::text as referenced_table,
+    array(
+        select a.attname::text
+        from unnest(c.confkey) with ordinality as k (attnum, position)
+        join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
+        order by k.position
+    ) as referenced_columns,
+    c.condeferrable as deferrable,
+    c.convalidated as validated
 from pg_catalog.pg_constraint as c
-join pg_catalog.pg_class as child on child.oid = c.conrelid
-join pg_catalog.pg_namespace as child_schema on child_schema.oid = child.relnamespace
-join pg_catalog.pg_class as parent on parent.oid = c.confrelid
-join pg_catalog.pg_namespace as parent_schema on parent_schema.oid = parent.relnamespace
-where c.contype = 'f'
+join pg_catalog.pg_class as t on t.oid = c.conrelid
+join pg_catalog.pg_namespace as n on n.oid = t.relnamespace
+join pg_catalog.pg_class as r on r.oid = c.confrelid
+join pg_catalog.pg_namespace as rn on rn.oid = r.relnamespace
+where c.contype = 'f' and c.conparentid = 0
+order by c.oid

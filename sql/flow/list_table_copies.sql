@@ -6,6 +6,7 @@ select
     t.snapshot,
     t.row_count,
     t.byte_count,
-    t.analyzed_at is not null as analyzed
+    t.analyzed_at is not null as analyzed,
+    t.fingerprint
 from pgdetour.table_copy as t
 order by t.schema_name, t.table_name

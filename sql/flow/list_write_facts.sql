@@ -1,5 +1,5 @@
 -- What decides whether a row can be written to a table: columns that fill themselves, identities that refuse values,
--- unique keys that are checked at once. No parameters. One row a table.
+-- unique keys that are checked at once, and all keys by which rows are found. No parameters. One row a table.
 select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
@@ -30,7 +30,22 @@ select
                 and i.indpred is null and i.indexprs is null
         ),
         '[]'
-    ) as unique_keys
+    ) as unique_keys,
+    coalesce(
+        (
+            select pg_catalog.jsonb_agg(
+                (
+                    select pg_catalog.jsonb_agg(a.attname::text order by k.position)
+                    from unnest(i.indkey::int2[]) with ordinality as k (attnum, position)
+                    join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = k.attnum
+                    where k.position <= i.indnkeyatts
+                )
+            )
+            from pg_catalog.pg_index as i
+            where i.indrelid = c.oid and i.indisvalid and i.indpred is null and i.indexprs is null
+        ),
+        '[]'
+    ) as indexed_keys
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p')

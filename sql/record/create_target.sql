@@ -50,8 +50,11 @@ create table if not exists pgdetour.table_copy (
     byte_count bigint,
     copied_at timestamptz,
     analyzed_at timestamptz,
+    fingerprint text,
     primary key (schema_name, table_name)
 );
+comment on column pgdetour.table_copy.fingerprint is
+'What the table''s definition on the source hashed to when its copy on the target was made.';
 comment on column pgdetour.table_copy.snapshot is
 'pg_current_snapshot() of the source under which the table was copied: a streamed transaction that it shows is in the copy already.';
 

@@ -1,14 +1,14 @@
 //! Each section of the file: its keys, their defaults, and what must hold between them.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Section;
 use super::{
-    Capture, CaptureMethod, Carrier, Config, Deny, HaProxy, Map, Mirror, MirrorMode, MirrorPart, OnConflict,
-    PgBouncer, Replay, Restrict, Router, RouterCommand, RouterKind, SchemaMode, SourceConfig, TargetConfig,
-    Traffic,
+    Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
+    MirrorPart, OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode,
+    SourceConfig, TargetConfig, Traffic,
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
@@ -47,6 +47,13 @@ fn read_target(section: &Section) -> TargetConfig {
         conninfo: filled(section, "conninfo"),
         source_conninfo: filled(section, "source_conninfo"),
     };
+    if filled(section, "backup_conninfo").is_some() {
+        section.mistake(
+            "backup_conninfo",
+            "target.backup_conninfo is not supported by this version",
+            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
+        );
+    }
     section.end();
     target
 }
@@ -318,6 +325,7 @@ fn read_maps(root: &Section) -> Vec<Map> {
         let key = section.pairs("key").unwrap_or_default();
         let columns = section.pairs("columns").unwrap_or_default();
         let drop = names(&section, "drop").unwrap_or_default();
+        let condition = filled(&section, "where");
         for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
             for (column, expression) in pairs {
                 if expression.trim().is_empty() {
@@ -339,18 +347,18 @@ fn read_maps(root: &Section) -> Vec<Map> {
                 );
             }
         }
-        if let Some(from) = &from
-            && maps.iter().any(|earlier| earlier.from == *from)
+        if let (Some(from), Some(to)) = (&from, &to)
+            && maps.iter().any(|earlier| earlier.from == *from && earlier.to == *to)
         {
             section.mistake(
                 "from",
-                format!("table \"{from}\" is mapped twice"),
-                "Write one [[map]] for each table.",
+                format!("table \"{from}\" is mapped twice to \"{to}\""),
+                "Write one [[map]] for each pair of tables.",
             );
         }
         section.end();
         if let (Some(from), Some(to)) = (from, to) {
-            maps.push(Map { from, to, key, columns, drop });
+            maps.push(Map { from, to, key, columns, drop, condition });
         }
     }
     maps
@@ -361,12 +369,12 @@ fn read_router(section: &Section, folder: &Path) -> Router {
         .map(|kind| (kind.name(), kind));
     let kind = section.word("kind", &kinds);
     let kind = section.required("kind", kind, "Say which router: pgbouncer, haproxy, command or none.");
-    let pgbouncer: Vec<PgBouncer> = section
+    let pgbouncer: Vec<PgBouncerSettings> = section
         .sections("pgbouncer")
         .into_iter()
         .filter_map(|inner| read_pgbouncer(&inner, folder))
         .collect();
-    let haproxy: Vec<HaProxy> =
+    let haproxy: Vec<HaProxySettings> =
         section.sections("haproxy").into_iter().filter_map(|inner| read_haproxy(&inner, folder)).collect();
     let command = section.section("command").and_then(|inner| read_command(&inner, folder));
     if let Some(kind) = kind {
@@ -410,17 +418,24 @@ fn read_router(section: &Section, folder: &Path) -> Router {
     Router { kind: kind.unwrap_or_default(), pgbouncer, haproxy, command }
 }
 
-fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncer> {
+fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings> {
     let text = |key, hint: &str| section.required(key, filled(section, key), hint);
     let admin = text("admin", "Give a connection string of its console, with dbname=pgbouncer.");
     let database = text("database", "Name the entry of [databases] that general traffic uses.");
     let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
     let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
+    let file_command = read_program(section, "file_command", folder);
     section.end();
-    Some(PgBouncer { admin: admin?, database: database?, config: folder.join(config?), target: target? })
+    Some(PgBouncerSettings {
+        admin: admin?,
+        database: database?,
+        config: if file_command.is_some() { config?.into() } else { folder.join(config?) },
+        target: target?,
+        file_command,
+    })
 }
 
-fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxy> {
+fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxySettings> {
     let word = |key, hint: &str| section.required(key, one_word(section, key), hint);
     let socket = word("socket", "Give the path or host:port of a \"stats socket\" with level admin.");
     let map = word("map", "Name the map as HAProxy's configuration does, such as /etc/haproxy/pgdetour.map.");
@@ -429,6 +444,7 @@ fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxy> {
     let key = one_word(section, "key").unwrap_or_else(|| "general".into());
     let file = filled(section, "file");
     let admin_acl = one_word(section, "admin_acl");
+    let file_command = read_program(section, "file_command", folder);
     if source.is_some() && source == target {
         section.mistake(
             "target",
@@ -450,9 +466,13 @@ fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxy> {
     section.end();
     let (socket, map) = (socket?, map?);
     let is_relative = socket.contains('/') && !socket.starts_with('/');
-    Some(HaProxy {
+    Some(HaProxySettings {
         socket: if is_relative { folder.join(&socket).to_string_lossy().into_owned() } else { socket },
-        file: file.map_or_else(|| PathBuf::from(&map), |file| folder.join(file)),
+        file: match file {
+            Some(file) if file_command.is_none() => folder.join(file),
+            file => file.unwrap_or_else(|| map.clone()).into(),
+        },
+        file_command,
         map,
         key,
         source: source?,
@@ -476,8 +496,8 @@ fn one_word(section: &Section, key: &'static str) -> Option<String> {
     })
 }
 
-fn read_command(section: &Section, folder: &Path) -> Option<RouterCommand> {
-    let program = section.texts("program");
+fn read_command(section: &Section, folder: &Path) -> Option<CommandSettings> {
+    let program = read_program(section, "program", folder);
     let program = section.required("program", program, "Give the program and its arguments as an array.");
     let timeout = section.parsed("timeout", |text| {
         let wrong = |why: String| {
@@ -488,14 +508,20 @@ fn read_command(section: &Section, folder: &Path) -> Option<RouterCommand> {
             timeout => Ok(timeout),
         }
     });
-    let mut program = program?;
+    section.end();
+    Some(CommandSettings { program: program?, timeout: timeout.unwrap_or(Duration::from_secs(30)) })
+}
+
+/// A program and its arguments; one with a slash in its name is looked for from `folder`.
+fn read_program(section: &Section, key: &'static str, folder: &Path) -> Option<Vec<String>> {
+    let mut program = section.texts(key)?;
     if program.first().is_none_or(String::is_empty) {
-        section.mistake("program", "router.command.program is empty", "Give the program and its arguments.");
+        let message = format!("{} is empty", section.name_of(key));
+        section.mistake(key, message, "Give the program and its arguments.");
     } else if program[0].contains('/') {
         program[0] = folder.join(&program[0]).to_string_lossy().into_owned();
     }
-    section.end();
-    Some(RouterCommand { program, timeout: timeout.unwrap_or(Duration::from_secs(30)) })
+    Some(program)
 }
 
 /// A string that may not be empty.

@@ -258,8 +258,11 @@ fn a_map_goes_from_one_table_to_another() {
             "3: map.columns gives no expression for column \"a\" | Write SQL over the old row's columns, such as \"first_name || ' ' || last_name\"."
         ]
     );
-    let twice = "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\n[[map]]\nfrom = \"A.B\"\nto = \"a.d\"\n";
-    assert_eq!(mistakes(twice), ["5: table \"a.b\" is mapped twice | Write one [[map]] for each table."]);
+    let twice = "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\n[[map]]\nfrom = \"A.B\"\nto = \"a.c\"\n";
+    assert_eq!(
+        mistakes(twice),
+        ["5: table \"a.b\" is mapped twice to \"a.c\" | Write one [[map]] for each pair of tables."]
+    );
     let differs =
         "[[map]]\nfrom = \"a.b\"\nto = \"a.c\"\nkey = { id = \"id\" }\ncolumns = { id = \"id + 1\" }\n";
     assert_eq!(

@@ -63,12 +63,14 @@ impl Error {
         let unless_part_way = |code| if part_way { exit::PART_WAY } else { code };
         match self {
             Error::Usage { .. } | Error::Config { .. } => exit::USAGE,
-            Error::ChecksFailed { .. } | Error::WrongPhase { .. } => exit::REFUSED,
+            Error::ChecksFailed { .. }
+            | Error::WrongPhase { .. }
+            | Error::Unhealthy { broken: false, .. } => exit::REFUSED,
             Error::Refused { .. } | Error::Router { .. } => unless_part_way(exit::REFUSED),
             Error::Busy { .. } => unless_part_way(exit::BUSY),
             Error::Unreachable { .. } => unless_part_way(exit::UNREACHABLE),
             Error::TimedOut { .. } => unless_part_way(exit::TIMED_OUT),
-            Error::Conflict { .. } => exit::CONFLICT,
+            Error::Conflict { .. } | Error::Unhealthy { broken: true, .. } => exit::CONFLICT,
             Error::Sql { cause, .. } => unless_part_way(match StatementFailure::of(cause) {
                 StatementFailure::Lost => exit::UNREACHABLE,
                 StatementFailure::Refused => exit::REFUSED,
@@ -95,6 +97,7 @@ impl Error {
             | Error::ChecksFailed { .. }
             | Error::WrongPhase { .. }
             | Error::Router { .. }
+            | Error::Unhealthy { .. }
             | Error::Interrupted { .. }
             | Error::Internal { .. } => None,
         }
@@ -119,6 +122,7 @@ impl Error {
             Error::Sql { cause, .. } => return cause.hint.clone().or_else(|| statement_hint(cause)),
             Error::ChecksFailed { .. }
             | Error::Io { .. }
+            | Error::Unhealthy { .. }
             | Error::Interrupted { .. }
             | Error::Internal { .. } => return None,
         };
@@ -128,7 +132,7 @@ impl Error {
     /// All findings that the failure is made of.
     pub fn findings(&self) -> &[Finding] {
         match self {
-            Error::ChecksFailed { findings } => findings,
+            Error::ChecksFailed { findings } | Error::Unhealthy { findings, .. } => findings,
             Error::Config { more, .. } => more,
             _ => &[],
         }
@@ -156,6 +160,7 @@ impl Error {
             exit::USAGE => format!("{before}; correct this, then run the same command again."),
             exit::REFUSED => match self {
                 Error::WrongPhase { phase, .. } => format!("{before}; {}", leading_on(*phase)),
+                Error::Unhealthy { .. } => format!("{before}; act on what is named above."),
                 _ => format!("{before}; fix this, then run the same command again."),
             },
             exit::BUSY => format!("{before}; run the same command again when the other run has ended."),

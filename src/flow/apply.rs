@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, BytesMut};
@@ -12,8 +13,9 @@ use super::batch::{self, Irregular, Planned, Ranks, Shape, Step, Transaction, Wo
 use super::bound::{Bound, BoundRule};
 use super::change::{Row, Value};
 use super::conflict::{self, Failure};
-use super::mapping::{Mapping, TableName};
+use super::mapping::{Mapping, TableName, TableRule};
 use super::quarantine::Quarantine;
+use super::references::{References, list_foreign_keys};
 use super::stage::Stages;
 use super::statement::{self, Statement};
 use crate::error::{Doing as _, Error, Result};
@@ -33,7 +35,7 @@ pub struct Applier {
     lookup: Option<Session>,
     flow: &'static str,
     detour: String,
-    sources: HashMap<TableName, Vec<TableName>>,
+    sources: HashMap<TableName, Vec<Arc<TableRule>>>,
     statements: HashMap<String, postgres::Statement>,
     pub(super) stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
@@ -47,6 +49,8 @@ pub struct Applier {
     /// Where changes go that do not fit; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
+    /// What nothing else looks after where triggers do not fire.
+    pub(super) references: References,
     open: bool,
     /// End of the last transaction that is committed.
     applied: Option<PgLsn>,
@@ -123,9 +127,14 @@ impl Applier {
         let mut session = subscriber.connect()?;
         let on = subscriber.side.name();
         // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
+        // Pages of rows that are written now are read anyway, and neighbours change together: else the planner would rather
+        // read all of a table for each batch than some of it by its index.
         session
             .client()
-            .batch_execute("set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'")
+            .batch_execute(
+                "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
+                 set random_page_cost = 1.1",
+            )
             .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
         let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
             Ok(()) => true,
@@ -135,6 +144,12 @@ impl Applier {
         let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
         let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        // The mirror's tables are copied one after the other, and fit each other at its end only.
+        let references = if replica_role && flow == super::FlowName::Replay.name() {
+            References::read(&mut session, mapping)?
+        } else {
+            References::default()
+        };
         let row = session
             .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
             .doing(|| format!("read the progress of the {flow} flow"))?;
@@ -153,6 +168,7 @@ impl Applier {
             round_trips: 0,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
+            references,
             open: false,
             applied: row.map(|row| row.get("lsn")),
             open_changes: 0,
@@ -195,6 +211,11 @@ impl Applier {
         self.replica_role
     }
 
+    /// A row that is to be deleted may be gone already, by a foreign key of the subscriber.
+    pub(super) fn tolerates_missing_deletes(&self) -> bool {
+        self.tolerate_missing_deletes
+    }
+
     /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
     pub fn waited(&self) -> Duration {
         match self.round_trip {
@@ -220,7 +241,11 @@ impl Applier {
             self.save()?;
         }
         self.begin()?;
-        match self.apply_range(transactions) {
+        let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
+        let applied = self
+            .apply_range(transactions)
+            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
                 // A lost connection has rolled back by itself; there is nothing to save then.
@@ -241,7 +266,10 @@ impl Applier {
         }
         self.begin()?;
         self.open_changes += part.work.len() as u64;
-        self.apply_range(std::slice::from_ref(part)).map_err(|Stopped { error, .. }| {
+        self.references.is_part = true;
+        let applied = self.apply_range(std::slice::from_ref(part));
+        self.references.is_part = false;
+        applied.map_err(|Stopped { error, .. }| {
             self.roll_back();
             error
         })
@@ -254,6 +282,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.forget_references();
             self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();
@@ -398,13 +427,22 @@ impl Applier {
             failure.into_error(on)
         } else {
             let planned = plan.get(at);
-            let undone = self.undo();
+            let undone = self.undo().and_then(|()| self.violated_columns(&failure));
             match undone {
-                Ok(()) => conflict::decide(planned, failure, transaction.end_lsn, on),
+                Ok(violated) => {
+                    conflict::decide(planned, failure, violated.as_deref(), transaction.end_lsn, on)
+                }
                 Err(error) => error,
             }
         };
         Err(Stopped { good: 0, error })
+    }
+
+    /// Columns of the unique index that a row ran into.
+    pub(super) fn violated_columns(&mut self, failure: &Failure) -> Result<Option<Vec<String>>> {
+        let Some((schema, index)) = failure.violated_index() else { return Ok(None) };
+        let rows = self.session.query(&sql::flow::LIST_INDEX_COLUMNS, &[&schema, &index])?;
+        Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
     }
 
     pub(super) fn undo(&mut self) -> Result<()> {
@@ -436,7 +474,9 @@ impl Applier {
                 Planned::Truncate { tables } => self.truncate(tables).map_err(|failure| (at, failure))?,
             }
         }
-        if !self.replica_role {
+        if self.replica_role {
+            self.check_references(plan)?;
+        } else {
             let checked = self
                 .session
                 .client()
@@ -452,6 +492,9 @@ impl Applier {
         rule: &BoundRule,
         step: &Step,
     ) -> std::result::Result<(), Failure> {
+        if rule.rule.condition.is_some() {
+            return self.apply_conditionally(table, rule, step);
+        }
         let keyless = rule.rule.key.is_empty();
         match step {
             Step::Insert(rows) => self.insert(rule, rows),
@@ -537,6 +580,18 @@ impl Applier {
         old: Option<&Row>,
     ) -> std::result::Result<(), Failure> {
         let expected = rows.len().max(1) as u64;
+        let found = self.affect(rule, statement, rows, old)?;
+        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// The same, however many rows are affected; how many.
+    pub(super) fn affect(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<u64, Failure> {
         let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
         for column in &statement.columns {
             arrays.push(TextArray::gather(rows, rule.positions[*column])?);
@@ -545,7 +600,7 @@ impl Applier {
             let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
             arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
         }
-        let count = expected as i64;
+        let count = rows.len().max(1) as i64;
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
         if statement.takes_count {
@@ -553,18 +608,36 @@ impl Applier {
         }
         let prepared = self.prepare(&statement.text)?;
         self.round_trips += 1;
-        let found = self.session.client().execute(&prepared, &params)?;
-        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+        Ok(self.session.client().execute(&prepared, &params)?)
     }
 
-    /// The JSON value that a statement gives for one row.
+    /// The JSON value that a statement gives for one row, if it gives one.
     pub(super) fn query_value(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
         row: &Row,
-    ) -> std::result::Result<serde_json::Value, Failure> {
-        let rows = std::slice::from_ref(row);
+    ) -> std::result::Result<Option<serde_json::Value>, Failure> {
+        let found = self.query_rows(rule, statement, std::slice::from_ref(row))?;
+        Ok(found.first().map(|row| row.get(0)))
+    }
+
+    /// The number that a statement gives for these rows.
+    pub(super) fn query_number(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<i64, Failure> {
+        Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
+    }
+
+    fn query_rows(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<postgres::Row>, Failure> {
         let arrays = statement
             .columns
             .iter()
@@ -572,11 +645,12 @@ impl Applier {
             .collect::<Result<Vec<TextArray>>>()?;
         let mut params: Vec<&(dyn ToSql + Sync)> =
             arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let count = rows.len() as i64;
         if statement.takes_count {
-            params.push(&1_i64);
+            params.push(&count);
         }
         let prepared = self.prepare(&statement.text)?;
-        Ok(self.session.client().query_one(&prepared, &params)?.get(0))
+        Ok(self.session.client().query(&prepared, &params)?)
     }
 
     /// Each statement is prepared once.
@@ -594,7 +668,7 @@ impl Applier {
     }
 
     /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
-    fn fetch(
+    pub(super) fn fetch(
         &mut self,
         table: &Bound,
         rule: &BoundRule,
@@ -644,12 +718,17 @@ impl Applier {
         let mut targets: Vec<String> = Vec::new();
         for rule in tables.iter().flat_map(|table| &table.rules) {
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
-            if let Some(other) = others.iter().find(|name| !emptied(name)) {
+            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
                 return Err(Failure::PartialTruncate {
                     from: rule.rule.from.to_string(),
                     to: rule.rule.to.to_string(),
-                    other: other.to_string(),
+                    other: other.from.to_string(),
                 });
+            }
+            if !kept.is_empty() {
+                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
+                continue;
             }
             let target = rule.rule.target();
             if !targets.contains(&target) {
@@ -678,21 +757,18 @@ impl Applier {
 }
 
 /// Which tables of the publisher have their rows in each of the subscriber's.
-fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<TableName>> {
-    let mut sources: HashMap<TableName, Vec<TableName>> = HashMap::new();
+fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<Arc<TableRule>>> {
+    let mut sources: HashMap<TableName, Vec<Arc<TableRule>>> = HashMap::new();
     for rule in mapping.pairs().filter(|rule| !rule.from_partitioned) {
-        sources.entry(rule.to.clone()).or_default().push(rule.from.clone());
+        sources.entry(rule.to.clone()).or_default().push(Arc::clone(rule));
     }
     sources
 }
 
 fn read_ranks(session: &mut Session) -> Result<Ranks> {
-    let rows = session.query(&sql::flow::LIST_FOREIGN_KEYS, &[])?;
-    let name = |row: &postgres::Row, schema, name| TableName { schema: row.get(schema), name: row.get(name) };
-    let references: Vec<(TableName, TableName)> = rows
-        .iter()
-        .map(|row| (name(row, "child_schema", "child_name"), name(row, "parent_schema", "parent_name")))
-        .collect();
+    let keys = list_foreign_keys(session)?;
+    let references: Vec<(TableName, TableName)> =
+        keys.into_iter().map(|key| (key.table, key.referenced)).collect();
     Ok(batch::rank(&references))
 }
 

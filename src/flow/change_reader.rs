@@ -208,6 +208,7 @@ fn take(
         let xid: &str = record.get("xid");
         let xid: u64 = xid.parse().map_err(|_| malformed("an xid is no number"))?;
         outlet.push(Item::Begin { xid: xid as u32, commit_lsn: PgLsn::from((position - 1).cast_unsigned()) });
+        outlet.note_time(record.get("placed_at"));
         *open = Some(Open { position, ordinal: 0, truncated: Vec::new() });
     }
     let Some(open) = open else { return Ok(()) };

@@ -18,6 +18,13 @@ pub enum Failure {
         /// Changes.
         expected: u64,
     },
+    /// A row lacks the one that it refers to.
+    Orphan {
+        /// The foreign key.
+        constraint: String,
+        /// The table that has it, on the subscriber.
+        of: String,
+    },
     /// A table was emptied that shares its place on the subscriber with others.
     PartialTruncate {
         /// On the publisher.
@@ -75,7 +82,7 @@ impl Failure {
                 self.class(),
                 Some("21" | "22" | "23" | "27" | "42" | "44" | "P0" | "0A" | "09" | "25" | "54")
             ),
-            Failure::Rows { .. } | Failure::PartialTruncate { .. } => false,
+            Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => false,
             Failure::Other(_) => true,
         }
     }
@@ -87,13 +94,23 @@ impl Failure {
             Failure::Server(_) => {
                 matches!(self.class(), Some("21" | "22" | "23" | "27" | "44" | "P0" | "09" | "54"))
             }
-            Failure::Rows { .. } | Failure::PartialTruncate { .. } => true,
+            Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => true,
             Failure::Other(_) => false,
         }
     }
 
+    /// Schema and name of the unique index that a row ran into.
+    pub fn violated_index(&self) -> Option<(String, String)> {
+        let Failure::Server(error) = self else { return None };
+        let error = error.as_db_error().filter(|error| error.code().code() == "23505")?;
+        Some((error.schema()?.to_owned(), error.constraint()?.to_owned()))
+    }
+
     /// SQLSTATE and constraint, when the server refused.
     fn said(&self) -> (Option<String>, Option<String>) {
+        if let Failure::Orphan { constraint, .. } = self {
+            return (Some(FOREIGN_KEY_VIOLATION.to_owned()), Some(constraint.clone()));
+        }
         let constraint = match self {
             Failure::Server(error) => error.as_db_error().and_then(|error| error.constraint()),
             _ => None,
@@ -109,6 +126,9 @@ impl Failure {
             Failure::Rows { found, expected } => {
                 Error::Internal { message: format!("{found} of {expected} rows were affected") }
             }
+            Failure::Orphan { constraint, of } => {
+                Error::Internal { message: format!("rows of \"{of}\" violate \"{constraint}\"") }
+            }
             Failure::PartialTruncate { from, to, .. } => {
                 Error::Internal { message: format!("\"{from}\" cannot be emptied in \"{to}\"") }
             }
@@ -116,10 +136,13 @@ impl Failure {
     }
 }
 
+/// The SQLSTATE of what [`Failure::Orphan`] is.
+const FOREIGN_KEY_VIOLATION: &str = "23503";
+
 /// A change that does not fit, told for people and for the quarantine.
 #[derive(Debug)]
 pub struct Misfit {
-    /// Machine-readable, such as `row_missing`.
+    /// Machine-readable, such as `update_missing`.
     pub kind: &'static str,
     /// What does not fit where.
     pub message: String,
@@ -144,6 +167,7 @@ impl Misfit {
 pub fn describe(
     planned: Option<&Planned>,
     failure: Failure,
+    violated: Option<&[String]>,
     commit: PgLsn,
     on: &str,
 ) -> std::result::Result<Misfit, Error> {
@@ -161,12 +185,18 @@ pub fn describe(
     let (sqlstate, constraint) = failure.said();
     let (kind, message, hint) = match &failure {
         Failure::Rows { found: 0, .. } if matches!(step, Step::Insert(_)) => (
-            "row_skipped",
+            "insert_skipped",
             format!("{on} did not take a row of table \"{name}\""),
             "See whether a trigger or a rule of the table suppresses the INSERT.".to_owned(),
         ),
+        Failure::Rows { found: 0, .. } if matches!(step, Step::Delete(_)) => (
+            "delete_missing",
+            format!("the row that {verb} table \"{name}\" removes is missing on {on}"),
+            "Find out who deleted the row there; insert it again, or skip the change in quarantine."
+                .to_owned(),
+        ),
         Failure::Rows { found: 0, .. } => (
-            "row_missing",
+            "update_missing",
             format!("the row that {verb} table \"{name}\" changes is missing on {on}"),
             "Insert the row, or find out who deleted it, and run the same command again.".to_owned(),
         ),
@@ -175,7 +205,21 @@ pub fn describe(
             format!("{found} rows on {on} match one row of table \"{name}\""),
             "Give the table a unique key, or name one in \"key\" of its [[map]].".to_owned(),
         ),
-        Failure::Server(error) => of_server(error, table, verb, on, &mut detail),
+        Failure::Orphan { constraint, of } => {
+            detail.push(format!("SQLSTATE {FOREIGN_KEY_VIOLATION}, constraint \"{constraint}\" of \"{of}\""));
+            (
+                "foreign_key",
+                match step {
+                    Step::Delete(_) => format!("{verb} table \"{name}\" removes a row that \"{of}\" still refers to on {on}"),
+                    _ => format!("{verb} table \"{name}\" refers to a row that is missing on {on}"),
+                },
+                "Insert the row that is referred to, or correct the rows that refer to it, and run the same command again.".to_owned(),
+            )
+        }
+        Failure::Server(error) => {
+            let is_insert = matches!(step, Step::Insert(_));
+            of_server(error, table, is_insert, violated, verb, on, &mut detail)
+        }
         Failure::PartialTruncate { .. } | Failure::Other(_) => return Err(failure.into_error(on)),
     };
     detail.push(format!("transaction ending at {commit}"));
@@ -183,8 +227,14 @@ pub fn describe(
 }
 
 /// What becomes of a single change that failed where changes are not set aside.
-pub fn decide(planned: Option<&Planned>, failure: Failure, commit: PgLsn, on: &str) -> Error {
-    describe(planned, failure, commit, on).map_or_else(|error| error, Misfit::into_error)
+pub fn decide(
+    planned: Option<&Planned>,
+    failure: Failure,
+    violated: Option<&[String]>,
+    commit: PgLsn,
+    on: &str,
+) -> Error {
+    describe(planned, failure, violated, commit, on).map_or_else(|error| error, Misfit::into_error)
 }
 
 fn subject(step: &Step) -> (&'static str, Option<&Row>) {
@@ -199,6 +249,8 @@ fn subject(step: &Step) -> (&'static str, Option<&Row>) {
 fn of_server(
     error: &postgres::Error,
     table: &Bound,
+    is_insert: bool,
+    violated: Option<&[String]>,
     verb: &str,
     on: &str,
     detail: &mut Vec<String>,
@@ -216,13 +268,28 @@ fn of_server(
     let message = format!("{verb} table \"{name}\" does not fit on {on}");
     let again = "run the same command again";
     match sqlstate.as_str() {
-        "23505" => (
-            "row_exists",
-            format!("{verb} table \"{name}\" meets a row that exists on {on}"),
-            format!("Remove or change the row that holds the key there, and {again}."),
+        "23505" => {
+            let is_key = violated.is_some_and(|columns| is_key(table, columns));
+            (
+                if is_insert && is_key { "insert_exists" } else { "unique" },
+                format!("{verb} table \"{name}\" meets a row that exists on {on}"),
+                format!("Remove or change the row that holds the key there, and {again}."),
+            )
+        }
+        "23502" => (
+            "not_null",
+            message,
+            format!(
+                "Give the column an expression that is never null in its [[map]], or a default, or drop NOT NULL, and {again}."
+            ),
         ),
         code if code.starts_with("23") => (
-            "constraint",
+            match code {
+                FOREIGN_KEY_VIOLATION => "foreign_key",
+                "23514" => "check",
+                "23P01" => "exclusion",
+                _ => "refused",
+            },
             message,
             format!("Correct the rows that it needs there, or the constraint, and {again}."),
         ),
@@ -231,7 +298,7 @@ fn of_server(
                 said.message.split('"').next().unwrap_or_default().trim_end_matches([':', ' ']).to_owned(),
             );
             (
-                "value",
+                "conversion",
                 message,
                 format!("Change the column's type or the expression of its [[map]], and {again}."),
             )
@@ -246,6 +313,14 @@ fn of_server(
             )
         }
     }
+}
+
+/// Whether these columns are what a rule finds its row by, so that a row with the same values is the same row.
+fn is_key(table: &Bound, columns: &[String]) -> bool {
+    table.rules.iter().any(|rule| {
+        let key = &rule.rule.key;
+        !key.is_empty() && columns.iter().all(|column| key.iter().any(|part| part.name == *column))
+    })
 }
 
 /// A failure that belongs to no single row: a TRUNCATE, or constraints that are checked at the end.
@@ -278,15 +353,26 @@ fn undecidable(
             sqlstate,
             constraint,
         }),
+        Failure::Orphan { constraint: name, of } => Ok(Misfit {
+            kind: "foreign_key",
+            message: format!("{what} leaves rows of \"{of}\" whose parent is missing on {on}"),
+            detail: format!(
+                "SQLSTATE {FOREIGN_KEY_VIOLATION}, constraint \"{name}\" of \"{of}\", transaction ending at {commit}"
+            ),
+            hint: "Insert the rows that are referred to, or correct the rows that refer to them, and run the same command again.".into(),
+            sqlstate,
+            constraint,
+        }),
         Failure::Server(error) => {
             let said = ServerError::from(&error);
             let named =
                 constraint.as_ref().map_or_else(String::new, |name| format!(", constraint \"{name}\""));
             Ok(Misfit {
-                kind: if sqlstate.as_deref().is_some_and(|code| code.starts_with("23")) {
-                    "constraint"
-                } else {
-                    "refused"
+                kind: match sqlstate.as_deref() {
+                    Some(FOREIGN_KEY_VIOLATION) => "foreign_key",
+                    Some("23505") => "unique",
+                    Some("23P01") => "exclusion",
+                    _ => "refused",
                 },
                 message: format!("{what} does not fit on {on}"),
                 detail: format!("{said}{named}, transaction ending at {commit}"),

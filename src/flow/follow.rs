@@ -16,9 +16,9 @@ use super::pace::{Pace, Rates, Sample};
 use super::quarantine::Quarantine;
 use super::reader::{Chunk, Item, Reader};
 use super::source::ChangeSource;
-use super::{FlowName, Snapshot, marker};
+use super::{FlowName, Snapshot, drift, marker, resume};
 use crate::error::{Error, Result};
-use crate::pg::{Server, Session, catalog};
+use crate::pg::{Server, Session, catalog, record};
 use crate::sql;
 use crate::units::Lag;
 
@@ -34,6 +34,8 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(3), Duration::from
 const FAR_BEHIND: u64 = 4 << 20;
 /// How long changes may wait for more of them.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often the publisher is told what is applied.
+const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How often the stop flag and the deadline are looked at while nothing comes.
@@ -88,8 +90,9 @@ pub struct Progress {
     pub applied_lsn: u64,
     /// WAL behind it on the publisher, in bytes; that of other databases counts.
     pub lag_bytes: u64,
-    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied.
-    pub lag_time: Duration,
+    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied, none
+    /// before that can be told.
+    pub lag_time: Option<Duration>,
     /// How fast it goes, once that can be told.
     pub rates: Option<Rates>,
 }
@@ -118,8 +121,8 @@ pub struct Applied {
     pub replica_role: bool,
     /// How long the run took.
     pub time: Duration,
-    /// How far behind it was in the end, in time.
-    pub lag_time: Duration,
+    /// How far behind it was in the end, in time, where that can be told.
+    pub lag_time: Option<Duration>,
     /// How fast it went lately; none for a run that was too short to tell.
     pub rates: Option<Rates>,
 }
@@ -138,7 +141,7 @@ impl Applied {
             reached: true,
             replica_role: true,
             time: Duration::ZERO,
-            lag_time: Duration::ZERO,
+            lag_time: Some(Duration::ZERO),
             rates: None,
         }
     }
@@ -154,15 +157,52 @@ pub fn apply_until(
     budget: Option<Duration>,
     report: &mut dyn FnMut(&Progress),
 ) -> Result<Applied> {
-    let mut publisher = flow.publisher.connect()?;
+    let publisher = flow.publisher.connect()?;
     if publisher.is_dry() {
         let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.side);
         publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
         return Ok(Applied::nothing());
     }
+    drop(publisher);
+    let began = Instant::now();
+    let (mut done, mut attempt) = (Progress::default(), 0);
+    loop {
+        let left = budget.map(|budget| budget.saturating_sub(began.elapsed()));
+        let before = done.transactions;
+        let error = match apply_once(flow, until, stop, left, report, &mut done) {
+            Ok(applied) => return Ok(Applied { time: began.elapsed(), ..applied }),
+            Err(error) => error,
+        };
+        attempt = if done.transactions > before { 1 } else { attempt + 1 };
+        let is_over = budget.is_some_and(|budget| began.elapsed() >= budget);
+        if is_over || attempt == resume::ATTEMPTS || !resume::may_succeed_later(&error) {
+            return Err(error);
+        }
+        let deadline = Instant::now() + resume::pause(attempt);
+        while Instant::now() < deadline {
+            if stop.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// One attempt, which ends with the first failure; `done` goes on from what earlier ones have done.
+pub(super) fn apply_once(
+    flow: &Flow,
+    until: &Until,
+    stop: &AtomicBool,
+    budget: Option<Duration>,
+    report: &mut dyn FnMut(&Progress),
+    done: &mut Progress,
+) -> Result<Applied> {
+    let mut publisher = flow.publisher.connect()?;
     let mut run = Run::begin(flow, &mut publisher)?;
-    let reached = run.go_on(until, stop, budget, report)?;
-    run.end(reached)
+    run.progress = *done;
+    let reached = run.go_on(until, stop, budget, report);
+    *done = run.progress;
+    run.end(reached?)
 }
 
 /// A transaction that is being read.
@@ -208,13 +248,17 @@ struct Run<'a> {
     last_end: PgLsn,
     /// The server has said that nothing concerns us before it.
     quiet_until: u64,
+    /// Up to where the publisher may forget, though it was not told yet.
+    confirmable: PgLsn,
+    /// The position that the publisher has noted as applied.
+    told: Option<PgLsn>,
+    acknowledged_at: Instant,
     progress: Progress,
     skipped: u64,
 }
 
 impl<'a> Run<'a> {
     fn begin(flow: &'a Flow, publisher: &'a mut Session) -> Result<Run<'a>> {
-        let on = flow.publisher.side.name();
         let mut applier = Applier::connect(
             &flow.subscriber,
             &flow.publisher,
@@ -222,28 +266,12 @@ impl<'a> Run<'a> {
             &flow.detour,
             &flow.mapping,
         )?;
+        resume::lock_applier(applier.session(), flow.name)?;
         if flow.quarantine {
             applier.set_aside(Quarantine::default());
         }
         let released = flow.source.released(publisher)?;
-        let start = applier.applied().unwrap_or(PgLsn::from(0));
-        let end = flow.source.end(publisher)?;
-        if start > end {
-            return Err(Error::Conflict {
-                kind: "progress_ahead",
-                message: format!(
-                    "the {} flow was applied up to {start}, but {on} has written up to {end} only",
-                    flow.name
-                ),
-                detail: Some(
-                    "The server was restored or replaced: positions do not go on from where they were."
-                        .to_owned(),
-                ),
-                hint:
-                    "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before."
-                        .to_owned(),
-            });
-        }
+        let start = resume::find_start(flow, &mut applier, publisher)?;
         let clock: i64 = publisher.query_one(&sql::flow::READ_CLOCK, &[])?.get("now");
         let reader = flow.source.open(&flow.publisher, start)?;
         Ok(Run {
@@ -266,6 +294,9 @@ impl<'a> Run<'a> {
             open: None,
             last_end: start.max(released),
             quiet_until: 0,
+            confirmable: PgLsn::from(0),
+            told: None,
+            acknowledged_at: Instant::now(),
             progress: Progress::default(),
             skipped: 0,
         })
@@ -302,6 +333,9 @@ impl<'a> Run<'a> {
             } else if self.drained || self.batch_is_old() {
                 self.flush()?;
             }
+            if self.acknowledged_at.elapsed() >= ACKNOWLEDGE_EVERY {
+                self.acknowledge()?;
+            }
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
                 self.measure()?;
@@ -331,10 +365,13 @@ impl<'a> Run<'a> {
         self.progress.applied_lsn = position.into();
         self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
         let waiting = !self.batch.is_empty() || self.open.is_some() || !self.drained;
-        let since = if waiting { self.applied_time.or(self.read_time) } else { None };
         let now = self.clock + self.began.elapsed().as_micros() as i64;
-        self.progress.lag_time =
-            since.map_or(Duration::ZERO, |since| Duration::from_micros((now - since).max(0) as u64));
+        self.progress.lag_time = if waiting {
+            let since = self.applied_time.or(self.read_time);
+            since.map(|since| Duration::from_micros((now - since).max(0) as u64))
+        } else {
+            Some(Duration::ZERO)
+        };
         self.pace.note(Sample {
             at: self.began.elapsed(),
             applied: position.into(),
@@ -348,11 +385,7 @@ impl<'a> Run<'a> {
     fn is_within(&self, most: Lag) -> bool {
         match most {
             Lag::Bytes(bytes) => self.progress.lag_bytes <= bytes,
-            // Before the first transaction is read, how old it is can't be told.
-            Lag::Time(time) => {
-                let known = self.drained || self.applied_time.or(self.read_time).is_some();
-                known && self.progress.lag_time <= time
-            }
+            Lag::Time(time) => self.progress.lag_time.is_some_and(|lag| lag <= time),
         }
     }
 
@@ -495,7 +528,7 @@ impl<'a> Run<'a> {
             transaction.work.is_empty() && transaction.markers.is_empty() && !self.applier.is_open();
         if open.skip || is_empty {
             if self.batch.is_empty() {
-                self.reader.confirm(end_lsn);
+                self.confirmable = self.confirmable.max(end_lsn);
             }
             return false;
         }
@@ -523,7 +556,7 @@ impl<'a> Run<'a> {
             let done = batch.iter().filter(|transaction| transaction.end_lsn <= applied).count();
             self.progress.transactions += done as u64;
             self.progress.applied_lsn = applied.into();
-            self.reader.confirm(applied);
+            self.confirmable = self.confirmable.max(applied);
         }
         outcome?;
         self.applied_time = self.read_time;
@@ -531,7 +564,7 @@ impl<'a> Run<'a> {
             self.grow(began, waited);
         }
         if self.open.is_none() {
-            self.reader.confirm(self.last_end);
+            self.confirmable = self.confirmable.max(self.last_end);
         }
         Ok(())
     }
@@ -563,17 +596,38 @@ impl<'a> Run<'a> {
             self.learn(relation)?;
         }
         let rules = self.mapping.rules_for(&relation.schema, &relation.name);
-        if rules.is_empty() {
+        let known = if rules.is_empty() { None } else { Some(Bound::new(Arc::clone(relation), rules)) };
+        let bound = match known {
+            Some(Ok(bound)) => Some(bound),
+            // Others than these columns by now; with nothing known of it, it may be gone.
+            _ if known.is_some() || self.is_gone(relation)? => self.bind_as_recorded(relation)?,
+            _ => None,
+        };
+        let Some(bound) = bound else {
             return Err(Error::Conflict {
                 kind: "table_unknown",
                 message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
                 detail: Some("What is recorded was altered, or the table is new.".to_owned()),
                 hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
             });
-        }
-        let table = Some(Arc::new(Bound::new(Arc::clone(relation), rules)?));
+        };
+        let table = Some(Arc::new(bound));
         let name = (relation.schema.clone(), relation.name.clone());
         Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// Whether the publisher does not have a table of that name any more.
+    fn is_gone(&mut self, relation: &Relation) -> Result<bool> {
+        let tables = catalog::list_tables(self.publisher)?;
+        Ok(!tables.iter().any(|table| table.schema == relation.schema && table.name == relation.name))
+    }
+
+    /// Where the rows of a table go that was altered or dropped since; none when they have no place.
+    fn bind_as_recorded(&mut self, relation: &Arc<Relation>) -> Result<Option<Bound>> {
+        let rules = self.mapping.map_rules().to_vec();
+        let mapping = drift::map_as_recorded(relation, &rules, self.publisher, &self.flow.subscriber)?;
+        let rules = mapping.rules_for(&relation.schema, &relation.name);
+        if rules.is_empty() { Ok(None) } else { Bound::new(Arc::clone(relation), rules).map(Some) }
     }
 
     /// A table that was not there when the mapping was built: a new partition of one that was.
@@ -595,8 +649,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Lets the publisher forget what is applied, once it knows how far that is: a subscriber that goes back in time is
+    /// then found out.
+    fn acknowledge(&mut self) -> Result<()> {
+        self.acknowledged_at = Instant::now();
+        if let Some(applied) = self.applier.applied().filter(|applied| Some(*applied) != self.told) {
+            record::write_progress(self.publisher, self.flow.name.name(), &self.flow.detour, applied)?;
+            self.told = Some(applied);
+        }
+        self.reader.confirm(self.confirmable);
+        Ok(())
+    }
+
     /// Leaves the slot at the applied position.
     fn end(mut self, reached: bool) -> Result<Applied> {
+        self.acknowledge()?;
         self.measure()?;
         let position = self.position();
         let Run { flow, publisher, applier, reader, progress, skipped, began, .. } = self;

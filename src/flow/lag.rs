@@ -27,6 +27,14 @@ pub fn slot_bytes_behind(publisher: &mut Session, slot: &str) -> Result<Option<u
     bytes_behind(publisher, confirmed).map(Some)
 }
 
+/// How long, at the pace at which the publisher has written WAL so far, until a slot for which `safe_bytes` of it may still
+/// be written is lost.
+pub fn time_to_loss(publisher: &mut Session, safe_bytes: u64) -> Result<Option<Duration>> {
+    let row = publisher.query_one(&sql::flow::READ_WAL_RATE, &[])?;
+    let rate: f64 = row.get("bytes_per_second");
+    Ok((rate >= 1.0).then(|| Duration::from_secs_f64(safe_bytes as f64 / rate)))
+}
+
 /// How often the lag is looked at.
 const POLL: Duration = Duration::from_millis(50);
 

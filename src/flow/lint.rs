@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::doubts::{Doubt, Keys, Way, list_doubts};
 use super::mapping::{MapRule, is_column_name};
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
@@ -51,8 +52,32 @@ pub struct TableLint {
     pub columns: Vec<ColumnLint>,
     /// Columns of the subscriber's table that are NOT NULL, have no default, and get no value.
     pub without_value: Vec<String>,
+    /// What only the data can tell: a rehearsal does.
+    pub doubts: Vec<Doubt>,
     /// Text of a `[[map]]` that might be meant.
     pub proposal: Option<String>,
+}
+
+/// Adds what the keys of both sides leave open.
+pub fn add_doubts(
+    lints: &mut [TableLint],
+    tables: (&[Table], &[Table]),
+    rules: &[MapRule],
+    keys: (&Keys, &Keys),
+) {
+    let find = |tables: &'_ [Table], name: &str| tables.iter().position(|table| table.display() == name);
+    let way = |lint: &TableLint| {
+        let (from, to) = (find(tables.0, &lint.from)?, find(tables.1, lint.to.as_ref()?)?);
+        let rule = rules.iter().find(|rule| rule.from == lint.from && Some(&rule.to) == lint.to.as_ref());
+        Some(Way { from: &tables.0[from], to: &tables.1[to], rule })
+    };
+    let ways: Vec<Option<Way<'_>>> = lints.iter().map(way).collect();
+    let all: Vec<Way<'_>> = ways.iter().flatten().copied().collect();
+    for (lint, way) in lints.iter_mut().zip(&ways) {
+        if let Some(way) = way {
+            lint.doubts = list_doubts(*way, &all, keys.0, keys.1);
+        }
+    }
 }
 
 /// Looks at all captured tables; `has_default` tells of a subscriber's column whether it fills itself.
@@ -67,23 +92,24 @@ pub fn lint(
     for table in publisher.iter().filter(|table| table.root.is_none()) {
         let name = table.display();
         let own: Vec<&MapRule> = rules.iter().filter(|rule| rule.from == name).collect();
-        for rule in &own {
-            if let Some(to) = find(&rule.to) {
-                found.push(pair(table, to, Some(rule), &own, has_default));
-            }
+        let parts: Vec<(&MapRule, &Table)> =
+            own.iter().filter_map(|rule| Some((*rule, find(&rule.to)?))).collect();
+        for (rule, to) in &parts {
+            found.push(pair(table, to, Some(rule), &own, &parts, has_default));
         }
         if !own.is_empty() {
             continue;
         }
         found.push(match find(&name) {
-            Some(to) => pair(table, to, None, &[], has_default),
+            Some(to) => pair(table, to, None, &[], &[], has_default),
             None => match renamed(table, publisher, subscriber, rules) {
-                Some(to) => TableLint { to: None, ..pair(table, to, None, &[], has_default) },
+                Some(to) => TableLint { to: None, ..pair(table, to, None, &[], &[], has_default) },
                 None => TableLint {
                     from: name,
                     to: None,
                     columns: written(table).map(without_place).collect(),
                     without_value: Vec::new(),
+                    doubts: Vec::new(),
                     proposal: None,
                 },
             },
@@ -112,13 +138,19 @@ fn pair(
     to: &Table,
     rule: Option<&MapRule>,
     siblings: &[&MapRule],
+    others: &[(&MapRule, &Table)],
     has_default: &dyn Fn(&Table, &Column) -> bool,
 ) -> TableLint {
     let empty = MapRule::default();
     let map = rule.unwrap_or(&empty);
     let explicit = |column: &Column| map.columns.iter().chain(&map.key).any(|(name, _)| *name == column.name);
-    let columns: Vec<ColumnLint> =
+    let mut columns: Vec<ColumnLint> =
         written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
+    // Where a table is split, a column that has no place here may have one in another part, and is told there.
+    columns.retain(|column| {
+        column.fate != Fate::Impossible
+            || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+    });
     let by_name = |column: &Column| {
         !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)
     };
@@ -127,12 +159,24 @@ fn pair(
         .filter(|column| !has_default(to, column))
         .map(|column| column.name.clone())
         .collect();
-    let mut lint =
-        TableLint { from: from.display(), to: Some(to.display()), columns, without_value, proposal: None };
+    let mut lint = TableLint {
+        from: from.display(),
+        to: Some(to.display()),
+        columns,
+        without_value,
+        doubts: Vec::new(),
+        proposal: None,
+    };
     if rule.is_none() {
         lint.proposal = propose(from, to, &lint);
     }
     lint
+}
+
+/// Whether a rule writes a column of the old table somewhere.
+fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
+    let by_name = to.column(name).is_some_and(|new| !new.generated) && !rule.drop.iter().any(|it| it == name);
+    by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))
 }
 
 fn column_fate(

@@ -22,6 +22,8 @@ pub struct MapRule {
     pub columns: Vec<(String, String)>,
     /// Old columns that have no place on the subscriber.
     pub drop: Vec<String>,
+    /// SQL over the old row: rows for which it is not true do not go there.
+    pub condition: Option<String>,
 }
 
 /// Schema and name of a table, unquoted.
@@ -73,8 +75,21 @@ pub struct MappedColumn {
     pub expression: String,
     /// Which of [`TableRule::old_columns`] the expression reads.
     pub reads: Vec<usize>,
+    /// Needs nothing but the old row and what every server has: the publisher finds the same value.
+    pub portable: bool,
     /// False for GENERATED ALWAYS AS IDENTITY, which takes values in an INSERT only.
     pub updatable: bool,
+}
+
+/// Which rows of a table go where a rule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// SQL over the old row's columns.
+    pub expression: String,
+    /// Which of [`TableRule::old_columns`] it reads.
+    pub reads: Vec<usize>,
+    /// As [`MappedColumn::portable`].
+    pub portable: bool,
 }
 
 /// How rows of one table of the publisher become rows of one table of the subscriber.
@@ -90,16 +105,20 @@ pub struct TableRule {
     pub key: Vec<MappedColumn>,
     /// All that an INSERT writes, those of the key included.
     pub columns: Vec<MappedColumn>,
+    /// Which rows go there; `None`: all.
+    pub condition: Option<Condition>,
     /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.
     pub complete: bool,
     /// Old columns that identify a row on the publisher; `None`: nothing does but the row as a whole.
     pub identity: Option<Vec<usize>>,
     /// Its rows on the publisher are in its partitions, and streamed under their names.
     pub from_partitioned: bool,
+    /// The topmost table that it is a partition of on the publisher.
+    pub from_root: Option<TableName>,
     /// Its rows on the subscriber are in its partitions.
     pub to_partitioned: bool,
     /// The rule that it comes from; `None`: by name.
-    rule: Option<usize>,
+    pub(super) rule: Option<usize>,
 }
 
 /// How all tables of the publisher map to the subscriber's.
@@ -115,7 +134,9 @@ struct Facts {
     defaulted: HashSet<(TableName, String)>,
     always_identity: HashSet<(TableName, String)>,
     unique_keys: HashMap<TableName, Vec<Vec<String>>>,
-    known_types: HashSet<String>,
+    indexed_keys: HashMap<TableName, Vec<Vec<String>>>,
+    /// With the values of enums.
+    known_types: HashMap<String, Vec<String>>,
 }
 
 const CHECK: &str = "mapping";
@@ -135,7 +156,9 @@ impl Mapping {
         let (mut drafts, mut findings) = draft(publisher, subscriber, rules, &facts);
         findings.extend(expression::resolve(session, &mut drafts)?);
         for rule in &drafts {
-            check_reads(rule, rule.rule.map(|at| &rules[at]), publisher, &facts, &mut findings);
+            let siblings: Vec<&TableRule> = drafts.iter().filter(|other| other.from == rule.from).collect();
+            check_reads(rule, rule.rule.map(|at| &rules[at]), &siblings, rules, &mut findings);
+            check_key(rule, publisher, &facts, &mut findings);
         }
         if !findings.is_empty() {
             let mut seen = HashSet::new();
@@ -160,6 +183,24 @@ impl Mapping {
         self.tables.values().flatten()
     }
 
+    /// The rules by the table of the subscriber that their rows are in; a partition is left out where its root goes there too.
+    pub fn by_target(&self) -> Vec<Vec<&Arc<TableRule>>> {
+        let mut groups: HashMap<&TableName, Vec<&Arc<TableRule>>> = HashMap::new();
+        for rule in self.pairs() {
+            groups.entry(&rule.to).or_default().push(rule);
+        }
+        let mut groups: Vec<Vec<&Arc<TableRule>>> = groups.into_values().collect();
+        for group in &mut groups {
+            let names: HashSet<&TableName> = group.iter().map(|rule| &rule.from).collect();
+            group.retain(|rule| rule.from_root.as_ref().is_none_or(|root| !names.contains(root)));
+            group.sort_by(|one, other| {
+                (&one.from.schema, &one.from.name).cmp(&(&other.from.schema, &other.from.name))
+            });
+        }
+        groups.sort_by(|one, other| one[0].to.to_string().cmp(&other[0].to.to_string()));
+        groups
+    }
+
     /// The rules that it was built from.
     pub fn map_rules(&self) -> &[MapRule] {
         &self.rules
@@ -173,6 +214,35 @@ impl TableRule {
         format!("{only}{}", self.to.quoted())
     }
 
+    /// Whether the identity of a row alone tells if it goes there, so that an update cannot change it.
+    pub fn is_decided_by_identity(&self) -> bool {
+        let known = |at: &usize| self.identity.as_ref().is_some_and(|identity| identity.contains(at));
+        self.condition.as_ref().is_none_or(|condition| condition.reads.iter().all(known))
+    }
+
+    /// Old columns that anything of it reads, in order.
+    pub fn all_reads(&self) -> Vec<usize> {
+        let columns = self.columns.iter().chain(&self.key).flat_map(|column| &column.reads);
+        let reads: BTreeSet<usize> =
+            columns.chain(self.condition.iter().flat_map(|condition| &condition.reads)).copied().collect();
+        reads.into_iter().collect()
+    }
+
+    /// Columns of the key that have one value in all of its rows.
+    pub fn constants(&self) -> impl Iterator<Item = &MappedColumn> {
+        self.key.iter().filter(|column| {
+            let text = column.expression.as_str();
+            column.reads.is_empty() && (text.starts_with('\'') || text.parse::<f64>().is_ok())
+        })
+    }
+
+    /// Whether its rows are never those of another rule for the same table: a constant of the key tells them apart.
+    pub fn is_apart_from(&self, other: &TableRule) -> bool {
+        self.constants().any(|column| {
+            other.constants().any(|its| its.name == column.name && its.expression != column.expression)
+        })
+    }
+
     /// Old columns that its key expressions read.
     pub fn key_reads(&self) -> BTreeSet<usize> {
         self.key.iter().flat_map(|column| column.reads.iter().copied()).collect()
@@ -182,6 +252,11 @@ impl TableRule {
 /// Columns of the server's tables that fill themselves when an INSERT names them not.
 pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, String)>> {
     Ok(read_facts(session, &[])?.defaulted)
+}
+
+/// Columns of the unique keys of the server's tables that hold for all rows and at once.
+pub fn list_unique_keys(session: &mut Session) -> Result<HashMap<TableName, Vec<Vec<String>>>> {
+    Ok(read_facts(session, &[])?.unique_keys)
 }
 
 fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
@@ -195,7 +270,9 @@ fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
             facts.always_identity.insert((table.clone(), column));
         }
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("unique_keys");
-        facts.unique_keys.insert(table, keys.0);
+        facts.unique_keys.insert(table.clone(), keys.0);
+        let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("indexed_keys");
+        facts.indexed_keys.insert(table, keys.0);
     }
     let custom: BTreeSet<&str> = publisher
         .iter()
@@ -206,7 +283,11 @@ fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
     let custom: Vec<&str> = custom.into_iter().collect();
     if !custom.is_empty() {
         let rows = session.query(&sql::flow::LIST_KNOWN_TYPES, &[&custom])?;
-        facts.known_types = rows.iter().map(|row| row.get(0)).collect();
+        let labels = |row: &postgres::Row| {
+            let labels: Option<&str> = row.get("labels");
+            labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
+        };
+        facts.known_types = rows.iter().map(|row| (row.get("name"), labels(row))).collect();
     }
     Ok(facts)
 }
@@ -285,7 +366,10 @@ fn pair(
         .iter()
         .filter(|column| !column.generated)
         .map(|column| {
-            let known = column.type_oid < FIRST_USER_OID || facts.known_types.contains(&column.type_name);
+            // An enum that lacks a value here cannot hold the old row; its text can.
+            let has_all = |labels: &Vec<String>| column.labels.iter().all(|label| labels.contains(label));
+            let known = column.type_oid < FIRST_USER_OID
+                || facts.known_types.get(&column.type_name).is_some_and(has_all);
             let stage_type = if known { column.type_name.clone() } else { "text".to_owned() };
             OldColumn { name: column.name.clone(), publisher_type: column.type_name.clone(), stage_type }
         })
@@ -324,8 +408,8 @@ fn pair(
         let by_name = position(&column.name).filter(|_| !map.drop.contains(&column.name));
         let place = (to_name.clone(), column.name.clone());
         let (expression, reads) = match (explicit, by_name) {
-            (Some((_, expression)), _) => (expression.clone(), Vec::new()),
-            (None, Some(at)) => (sql::quote_identifier(&column.name), vec![at]),
+            (Some((_, expression)), _) => (typed_literal(expression, &column.type_name), Vec::new()),
+            (None, Some(at)) => (by_name_expression(&old_columns[at], &column.type_name), vec![at]),
             (None, None) => {
                 complete = false;
                 if column.not_null && !facts.defaulted.contains(&place) {
@@ -355,6 +439,7 @@ fn pair(
             type_name: column.type_name.clone(),
             expression,
             reads,
+            portable: true,
             updatable,
         });
     }
@@ -384,7 +469,7 @@ fn pair(
         key = columns.iter().filter(named).cloned().collect();
         for column in &mut key {
             if let Some((_, expression)) = map.key.iter().find(|(name, _)| *name == column.name) {
-                column.expression.clone_from(expression);
+                column.expression = typed_literal(expression, &column.type_name);
             }
         }
     }
@@ -394,12 +479,37 @@ fn pair(
         old_columns,
         key,
         columns,
+        condition: map.condition.as_ref().map(|expression| Condition {
+            expression: expression.clone(),
+            reads: Vec::new(),
+            portable: true,
+        }),
         complete,
         identity,
         from_partitioned: from.partitioned,
+        from_root: from
+            .root
+            .as_ref()
+            .map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() }),
         to_partitioned: to.partitioned,
         rule: at,
     }
+}
+
+/// A literal alone has the column's type, as it has in an INSERT; other expressions are left as they are.
+fn typed_literal(expression: &str, type_name: &str) -> String {
+    let text = expression.trim();
+    let inner = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+    let is_literal = text.eq_ignore_ascii_case("null")
+        || inner.is_some_and(|inner| !inner.replace("''", "").contains(['\'', '\\']));
+    if is_literal { format!("{text}::{type_name}") } else { expression.to_owned() }
+}
+
+/// A column by its name; a value of a type of the same name whose old text was kept is read as the new type reads it.
+fn by_name_expression(old: &OldColumn, new_type: &str) -> String {
+    let name = sql::quote_identifier(&old.name);
+    let is_text = old.stage_type != old.publisher_type;
+    if is_text && old.publisher_type == new_type { format!("{name}::{new_type}") } else { name }
 }
 
 /// Whether an expression is nothing but this column.
@@ -412,16 +522,23 @@ pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
 fn check_reads(
     rule: &TableRule,
     map: Option<&MapRule>,
-    publisher: &[Table],
-    facts: &Facts,
+    siblings: &[&TableRule],
+    rules: &[MapRule],
     findings: &mut Vec<Finding>,
 ) {
     let object = map.map_or_else(|| rule.from.to_string(), |map| map.from.clone());
-    let reads: BTreeSet<usize> =
-        rule.columns.iter().flat_map(|column| column.reads.iter().copied()).collect();
+    // Where a table is split, what one part leaves out another may hold.
+    let reads: BTreeSet<usize> = siblings
+        .iter()
+        .flat_map(|sibling| &sibling.columns)
+        .flat_map(|column| column.reads.iter().copied())
+        .collect();
+    let is_dropped = |name: &String| {
+        siblings.iter().filter_map(|sibling| sibling.rule).any(|at| rules[at].drop.contains(name))
+    };
     for (at, column) in rule.old_columns.iter().enumerate() {
         let name = &column.name;
-        if reads.contains(&at) || map.is_some_and(|map| map.drop.contains(name)) {
+        if reads.contains(&at) || is_dropped(name) {
             continue;
         }
         findings.push(finding(
@@ -436,7 +553,19 @@ fn check_reads(
             },
         ));
     }
+}
+
+/// Whether the key finds one row, and can be told from what a DELETE carries.
+fn check_key(rule: &TableRule, publisher: &[Table], facts: &Facts, findings: &mut Vec<Finding>) {
+    let object = rule.from.to_string();
     if rule.key.is_empty() {
+        if rule.condition.is_some() {
+            findings.push(finding(
+                &object,
+                format!("rows of \"{object}\" have no key, which a [[map]] with \"where\" needs"),
+                "Give the table a primary key, or leave \"where\" out.",
+            ));
+        }
         return;
     }
     if rule.key_reads().is_empty() {
@@ -463,12 +592,25 @@ fn check_reads(
         .unique_keys
         .get(&rule.to)
         .is_some_and(|keys| keys.iter().any(|key| key.iter().all(|column| names.contains(&column.as_str()))));
-    if !covered {
+    // A partitioned table's unique keys hold its partition key too. Such a row is found by the first columns of an index,
+    // and if two are found after all, that is a conflict.
+    let leads = |key: &&Vec<String>| {
+        key.len() >= names.len() && key[..names.len()].iter().all(|column| names.contains(&column.as_str()))
+    };
+    let is_found = rule.to_partitioned
+        && facts.indexed_keys.get(&rule.to).is_some_and(|keys| keys.iter().any(|key| leads(&key)));
+    if !covered && !is_found {
         let list: Vec<String> = names.iter().map(|name| sql::quote_identifier(name)).collect();
+        let (message, create) = if rule.to_partitioned {
+            ("no index of \"{}\" begins with", "CREATE INDEX")
+        } else {
+            ("no unique index of \"{}\" covers", "CREATE UNIQUE INDEX CONCURRENTLY")
+        };
+        let message = message.replace("{}", &rule.to.to_string());
         findings.push(finding(
             &object,
-            format!("no unique index of \"{}\" covers the key ({})", rule.to, names.join(", ")),
-            format!("Run: CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});", rule.to.quoted(), list.join(", ")),
+            format!("{message} the key ({})", names.join(", ")),
+            format!("Run: {create} ON {} ({});", rule.to.quoted(), list.join(", ")),
         ));
     }
 }

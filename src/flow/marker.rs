@@ -8,7 +8,11 @@ use crate::pg::Session;
 use crate::sql;
 
 /// First and longest pause between two looks.
-const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+
+/// The statements of a drain, to be prepared before it has to be fast.
+pub const DRAINING: [&sql::Sql; 3] =
+    [&sql::flow::WRITE_MARKER, &sql::flow::HAS_MARKER, &sql::flow::READ_WAL_POSITION];
 
 /// Writes the marker `id`, a uuid's text, on the publisher; it is committed when this returns. A dry run writes none.
 pub fn write_marker(publisher: &mut Session, flow: FlowName, id: &str) -> Result<()> {

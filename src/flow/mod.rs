@@ -6,15 +6,20 @@ mod apply_tests;
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+pub mod behind;
 pub mod bound;
+mod carried;
 pub mod change;
 mod change_reader;
 pub mod change_table;
 #[cfg(test)]
 mod change_tests;
 pub mod compare;
+mod conditional;
 pub mod conflict;
 pub mod copy;
+pub mod doubts;
+mod drift;
 mod expression;
 pub mod follow;
 #[cfg(test)]
@@ -34,7 +39,10 @@ pub mod quarantine;
 mod quarantine_tests;
 mod reader;
 mod record_text;
+mod references;
+pub mod rehearse;
 pub mod repair;
+pub mod resume;
 pub mod sequences;
 mod settle;
 pub mod slot;
@@ -44,6 +52,7 @@ mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;
+pub mod verify;
 
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;

@@ -46,7 +46,7 @@ impl Pace {
         }
     }
 
-    /// Rates, when enough time has passed to tell.
+    /// Rates, when enough time has passed to tell; not while a transaction that is larger than all of it is under way.
     pub fn rates(&self) -> Option<Rates> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let time = last.at.saturating_sub(first.at);
@@ -57,6 +57,9 @@ impl Pace {
         let (applied, written) =
             (per_second(first.applied, last.applied), per_second(first.written, last.written));
         let behind = last.written.saturating_sub(last.applied);
+        if applied == 0 && behind > 0 {
+            return None;
+        }
         let catches_up_in = if behind == 0 {
             Some(Duration::ZERO)
         } else {
@@ -88,6 +91,7 @@ mod tests {
         assert_eq!(faster.catches_up_in, Some(Duration::from_secs(10)));
         let slower = pace(&[(0, 0, 1000), (10, 100, 2000)]).rates().unwrap();
         assert_eq!((slower.applied, slower.written, slower.catches_up_in), (10, 100, None));
+        assert_eq!(pace(&[(0, 0, 1000), (10, 0, 1000)]).rates(), None);
         let idle = pace(&[(0, 500, 500), (10, 500, 500)]).rates().unwrap();
         assert_eq!(idle.catches_up_in, Some(Duration::ZERO));
     }

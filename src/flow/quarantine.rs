@@ -300,7 +300,7 @@ pub struct Quarantined {
     pub table: String,
     /// What the publisher did.
     pub operation: String,
-    /// Why it is here: `row_missing`, `row_exists`, `constraint`, …; `follows`: behind an earlier change of its row.
+    /// Why it is here: `update_missing`, `insert_exists`, `check`, …; `follows`: behind an earlier change of its row.
     pub kind: String,
     /// What identifies the row; none when the whole table is held.
     pub key: Option<Json>,
@@ -383,7 +383,9 @@ pub fn retry(flow: &Flow, only: Option<i64>) -> Result<u64> {
             .collect();
         let ordinals: Vec<i64> = items.iter().filter_map(|item| item.ordinal).collect();
         applier.begin()?;
+        let last = items.last().map_or(PgLsn::from(0), |item| item.lsn);
         let settled = applier.settle(&items).and_then(|()| {
+            applier.check_pending_references(last)?;
             let left = applier.session().query_text(
                 "select ordinal from pgdetour.quarantine where ordinal = any($1)",
                 &[&ordinals],

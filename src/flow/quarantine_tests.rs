@@ -1,7 +1,5 @@
 //! What does not fit is set aside in its order, everything else arrives, and nothing is lost by either.
 
-use std::time::Instant;
-
 use super::Flow;
 use super::follow_tests::{Pair, drain, rule};
 use super::mapping::MapRule;
@@ -57,10 +55,10 @@ fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
     let applied = drain(&flow).unwrap();
     assert_eq!(applied.conflicts, 4);
     let waiting = [
-        r#"public.t update row_missing {"id":"1"}"#,
-        r#"public.t delete row_missing {"id":"2"}"#,
-        r#"public.t insert constraint {"id":"100"}"#,
-        r#"public.t update constraint {"id":"4"}"#,
+        r#"public.t update update_missing {"id":"1"}"#,
+        r#"public.t delete delete_missing {"id":"2"}"#,
+        r#"public.t insert check {"id":"100"}"#,
+        r#"public.t update check {"id":"4"}"#,
         r#"public.t update follows {"id":"4"}"#,
         r#"public.t update follows {"id":"1"} {"id":"200"}"#,
         r#"public.t update follows {"id":"200"}"#,
@@ -133,11 +131,11 @@ fn tables_without_keys_and_truncate_are_held_whole() {
     assert_eq!(
         told(&pair),
         [
-            "public.bag update row_missing all",
+            "public.bag update update_missing all",
             "public.bag insert follows all",
-            r#"public.t delete row_missing {"id":"1"}"#,
+            r#"public.t delete delete_missing {"id":"1"}"#,
             r#"public.t insert follows {"id":"1"}"#,
-            "public.log insert constraint all",
+            "public.log insert check all",
             "public.log truncate follows all",
             "public.t truncate follows all",
             r#"public.t insert follows {"id":"1"}"#,
@@ -146,7 +144,7 @@ fn tables_without_keys_and_truncate_are_held_whole() {
     );
     pair.target("insert into bag values (1); insert into t values (1)");
     quarantine::retry(&flow, None).unwrap();
-    assert_eq!(told(&pair), ["public.log insert constraint all", "public.log truncate follows all"]);
+    assert_eq!(told(&pair), ["public.log insert check all", "public.log truncate follows all"]);
     let log = set_aside(&pair)[0].id;
     quarantine::skip(&mut pair.session(Side::Target), Some(log)).unwrap();
     assert_eq!(quarantine::retry(&flow, None).unwrap(), 1);
@@ -180,20 +178,16 @@ fn a_table_that_has_changed_stops_the_flow_and_is_not_set_aside() {
 }
 
 #[test]
-fn a_thousand_conflicts_in_one_transaction_cost_little() {
+fn a_thousand_conflicts_in_one_transaction_are_set_aside_and_fit_again() {
     let (pair, flow) = pair_with_quarantine(T, T, &[]);
     pair.source("insert into t select g, g, 'n' from generate_series(1, 20000) g");
     drain(&flow).unwrap();
     pair.target("delete from t where id % 20 = 0");
     pair.source("update t set note = 'm'");
-    let began = Instant::now();
     let applied = drain(&flow).unwrap();
-    let took = began.elapsed();
     assert_eq!(applied.conflicts, 1000);
     assert_eq!(set_aside(&pair).len(), 1000);
     assert_eq!(pair.rows(Side::Target, "select count(*) from t where note = 'm'"), ["(19000)"]);
-    println!("1000 conflicts among 20,000 changes: {took:?}");
-    assert!(took.as_secs() < 120, "{took:?}");
     pair.target("insert into t select g, g, 'n' from generate_series(20, 20000, 20) g");
     assert_eq!(quarantine::retry(&flow, None).unwrap(), 1000);
     pair.assert_equal("select * from t");

@@ -3,9 +3,9 @@
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 
-use super::compare::{self, Difference, Job, Pair, Rows};
 use super::mapping::MappedColumn;
 use super::statement::read_text;
+use super::verify::{self, Difference, Job, Pair, Rows};
 use crate::error::{Doing as _, Result};
 use crate::pg::Session;
 use crate::pg::catalog::facts::may_set_replica_role;
@@ -57,7 +57,7 @@ pub fn repair_table(
     let mut repaired = 0;
     for suspects in suspects.chunks(BUCKETS_AT_ONCE) {
         for _ in 0..ROUNDS {
-            let (found, _) = compare::confirm(job, pair, suspects, source, target)?;
+            let (found, _) = verify::confirm(job, pair, suspects, source, target)?;
             if found.is_empty() {
                 break;
             }

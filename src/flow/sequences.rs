@@ -1,17 +1,16 @@
 //! Sequences, which no flow carries: prepared before clients are held, carried over while they are.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::collections::{HashMap, HashSet};
 
 use postgres::Statement;
 use postgres::types::ToSql;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::pg::{Server, Session};
 use crate::sql;
 
-/// Sequences that one statement reads or sets.
-const CHUNK: usize = 500;
+/// Sequences that one statement reads by name.
+const CHUNK: usize = 200;
 
 /// A sequence and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +76,6 @@ pub struct Carried {
     pub name: String,
     /// Where it stands on the publisher.
     pub position: Position,
-    /// Where it stood on the other side.
-    pub before: Option<Position>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -104,183 +101,209 @@ pub fn list_sequences(session: &mut Session) -> Result<Vec<Sequence>> {
     Ok(rows.iter().map(sequence).collect())
 }
 
-/// Everything that carrying sequences needs, made ready: two sessions with prepared statements.
+/// Everything that carrying sequences needs, made ready: two sessions, and where each sequence was carried to already.
 pub struct SequencePlan {
     publisher: Session,
     subscriber: Session,
-    /// On the publisher, with their namesakes on the subscriber.
-    sequences: Vec<(Sequence, Option<Sequence>)>,
-    reading: Vec<Statement>,
-    /// Per chunk, the indexes of those that exist on both sides.
-    setting: Vec<(Statement, Vec<usize>)>,
+    sequences: Vec<Planned>,
+    /// Statements that read those that had not been called, and which these are.
+    uncalled: Vec<(Statement, Vec<usize>)>,
 }
 
-/// Lists the sequences of both sides and prepares the statements. Also warms them up, so that carrying is fast.
+/// A sequence of the publisher.
+struct Planned {
+    here: Sequence,
+    /// Its namesake on the subscriber, and where that stood when it had not been called.
+    there: Option<(Sequence, Position)>,
+    /// Where it stood when it was last looked at.
+    position: Position,
+    outcome: Outcome,
+}
+
+/// Lists the sequences of both sides and carries their values ahead: what is left for later are those that move on.
+/// The side that takes over gets nothing that it could not have from the users' own work.
 pub fn plan(publisher: &Server, subscriber: &Server) -> Result<SequencePlan> {
     let (mut publisher, mut subscriber) = (publisher.connect()?, subscriber.connect()?);
     let here = list_sequences(&mut publisher)?;
-    let there = list_sequences(&mut subscriber)?;
-    let mut there: HashMap<(String, String), Sequence> =
-        there.into_iter().map(|s| ((s.schema.clone(), s.name.clone()), s)).collect();
-    let pair = |sequence: Sequence| {
-        let namesake = there.remove(&(sequence.schema.clone(), sequence.name.clone()));
-        (sequence, namesake)
-    };
-    let sequences: Vec<_> = here.into_iter().map(pair).collect();
-    let mut plan =
-        SequencePlan { publisher, subscriber, sequences, reading: Vec::new(), setting: Vec::new() };
+    let mut there: HashMap<(String, String), Sequence> = list_sequences(&mut subscriber)?
+        .into_iter()
+        .map(|sequence| ((sequence.schema.clone(), sequence.name.clone()), sequence))
+        .collect();
+    let pairs: Vec<(Sequence, Option<Sequence>)> = here
+        .into_iter()
+        .map(|sequence| {
+            let namesake = there.remove(&(sequence.schema.clone(), sequence.name.clone()));
+            (sequence, namesake)
+        })
+        .collect();
+    let positions = read_exactly(&mut publisher, &pairs.iter().map(|(here, _)| here).collect::<Vec<_>>())?;
+    let namesakes: Vec<&Sequence> = pairs.iter().filter_map(|(_, there)| there.as_ref()).collect();
+    let mut standing = read_exactly(&mut subscriber, &namesakes)?.into_iter();
+    let sequences: Vec<Planned> = pairs
+        .into_iter()
+        .zip(positions)
+        .map(|((here, there), position)| Planned {
+            here,
+            there: there.and_then(|there| Some((there, standing.next()?))),
+            position,
+            outcome: Outcome::Missing,
+        })
+        .collect();
+    let mut plan = SequencePlan { publisher, subscriber, sequences, uncalled: Vec::new() };
     plan.prepare()?;
-    plan.warm_up()?;
+    plan.set(&(0..plan.sequences.len()).collect())?;
     Ok(plan)
 }
 
 impl SequencePlan {
-    fn prepare(&mut self) -> Result<()> {
-        let reading = "prepare to read sequences";
-        for chunk in self.sequences.chunks(CHUNK) {
-            let text = union(chunk.iter().enumerate().map(|(index, (sequence, _))| (index, sequence)), "");
-            let statement = self.publisher.client().prepare(&text);
-            self.reading.push(statement.map_err(|error| failed(&self.publisher, reading, &error))?);
-        }
-        // With parameters the server would plan each of the first calls anew.
-        let generic = "set plan_cache_mode = force_generic_plan";
-        if !self.subscriber.is_dry() {
-            self.subscriber.change_script(generic)?;
-        }
-        let common: Vec<usize> =
-            (0..self.sequences.len()).filter(|index| self.sequences[*index].1.is_some()).collect();
-        for chunk in common.chunks(CHUNK) {
-            let namesakes =
-                chunk.iter().map(|index| self.sequences[*index].1.as_ref().expect("filtered above"));
-            let text = set_statement(namesakes.enumerate());
-            let statement = self.subscriber.client().prepare(&text);
-            let statement =
-                statement.map_err(|error| failed(&self.subscriber, "prepare to set sequences", &error))?;
-            self.setting.push((statement, chunk.to_vec()));
-        }
-        Ok(())
-    }
-
-    /// The first run of a statement plans it, which takes far longer than the run: without values nothing is set.
-    fn warm_up(&mut self) -> Result<()> {
-        self.read()?;
-        if self.subscriber.is_dry() {
-            return Ok(());
-        }
-        for (statement, _) in &self.setting {
-            let nothing: [&(dyn ToSql + Sync); 2] = [&Vec::<i64>::new(), &Vec::<bool>::new()];
-            let result = self.subscriber.client().query(statement, &nothing);
-            result.map_err(|error| failed(&self.subscriber, "prepare to set sequences", &error))?;
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<Vec<Position>> {
-        let mut positions = Vec::with_capacity(self.sequences.len());
-        for statement in &self.reading {
-            let rows = self.publisher.client().query(statement, &[]);
-            let rows = rows.map_err(|error| failed(&self.publisher, "read sequences", &error))?;
-            positions.extend(
-                rows.iter().map(|row| Position { value: row.get("value"), called: row.get("called") }),
-            );
-        }
-        Ok(positions)
-    }
-
-    /// Sets every sequence of the other side to where it stands here, but never back in its own direction; one that
-    /// cycles has none and is set as it is. Two round trips for each five hundred.
+    /// Sets those of the other side that have moved on here since the last look, but never back in their own direction; one
+    /// that cycles has none and is set as it is. One round trip here and one there, whatever their number, unless sequences
+    /// were reset here.
     pub fn carry(&mut self) -> Result<Vec<Carried>> {
-        let positions = self.read()?;
-        let mut carried: Vec<Carried> = self
-            .sequences
-            .iter()
-            .zip(&positions)
-            .map(|((sequence, _), position)| Carried {
-                name: sequence.display(),
-                position: *position,
-                before: None,
-                outcome: Outcome::Missing,
-            })
-            .collect();
-        if self.subscriber.is_dry() {
-            self.note(&positions);
-            return Ok(carried);
-        }
-        for (statement, indexes) in &self.setting {
-            let values: Vec<i64> = indexes.iter().map(|index| positions[*index].value).collect();
-            let called: Vec<bool> = indexes.iter().map(|index| positions[*index].called).collect();
-            let parameters: [&(dyn ToSql + Sync); 2] = [&values, &called];
-            let rows = self.subscriber.client().query(statement, &parameters);
-            let rows = rows.map_err(|error| failed(&self.subscriber, "set sequences", &error))?;
-            for row in rows {
-                let place = &mut carried[indexes[row.get::<_, i32>("ordinal") as usize]];
-                place.before = Some(Position { value: row.get("value"), called: row.get("called") });
-                place.outcome = match row.get("outcome") {
-                    "set" => Outcome::Set,
-                    "kept" => Outcome::Kept,
-                    _ => Outcome::OutOfRange,
-                };
+        let values = read_called(&mut self.publisher, self.sequences.iter().map(|planned| planned.here.oid))?;
+        let mut found: HashMap<usize, Position> = HashMap::new();
+        for (statement, places) in &self.uncalled {
+            if places.iter().any(|at| values[*at].is_none()) {
+                let positions = read_prepared(&mut self.publisher, statement)?;
+                found.extend(places.iter().copied().zip(positions));
             }
         }
-        Ok(carried)
+        // Those that were reset since.
+        let reset: Vec<usize> =
+            (0..values.len()).filter(|at| values[*at].is_none() && !found.contains_key(at)).collect();
+        let asked: Vec<&Sequence> = reset.iter().map(|at| &self.sequences[*at].here).collect();
+        found.extend(reset.iter().copied().zip(read_uncalled(&mut self.publisher, &asked)?));
+        for (at, value) in values.into_iter().enumerate() {
+            // A sequence that was called while we looked stands where it was called to.
+            if let Some(value) = value {
+                found.insert(at, Position { value, called: true });
+            }
+        }
+        found.retain(|at, position| self.sequences[*at].position != *position);
+        for (at, position) in &found {
+            self.sequences[*at].position = *position;
+        }
+        let moved: HashSet<usize> = found.into_keys().collect();
+        self.set(&moved)?;
+        let carried = self.sequences.iter().map(|planned| Carried {
+            name: planned.here.display(),
+            position: planned.position,
+            outcome: planned.outcome,
+        });
+        Ok(carried.collect())
     }
 
-    fn note(&self, positions: &[Position]) {
-        for ((sequence, namesake), Position { value, called }) in self.sequences.iter().zip(positions) {
-            if namesake.is_some() {
+    /// The first run of a statement plans it, which takes far longer than the run.
+    fn prepare(&mut self) -> Result<()> {
+        let uncalled: Vec<usize> =
+            (0..self.sequences.len()).filter(|at| !self.sequences[*at].position.called).collect();
+        for places in uncalled.chunks(CHUNK) {
+            let sequences = places.iter().map(|at| &self.sequences[*at].here);
+            let text = reading(sequences);
+            let statement = self.publisher.client().prepare(&text);
+            let statement = statement.map_err(|error| {
+                Error::sql("prepare to read sequences", self.publisher.side.name(), &error)
+            })?;
+            read_prepared(&mut self.publisher, &statement)?;
+            self.uncalled.push((statement, places.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// Sets the namesakes of these.
+    fn set(&mut self, moved: &HashSet<usize>) -> Result<()> {
+        let mut due: Vec<(&mut Outcome, &Sequence, Position, i64)> = Vec::new();
+        for (at, planned) in self.sequences.iter_mut().enumerate() {
+            let Some((there, standing)) = &planned.there else { continue };
+            if !moved.contains(&at) {
+                continue;
+            }
+            if (there.minimum..=there.maximum).contains(&planned.position.value) {
+                due.push((&mut planned.outcome, there, planned.position, standing.value));
+            } else {
+                planned.outcome = Outcome::OutOfRange;
+            }
+        }
+        if self.subscriber.is_dry() {
+            for (outcome, sequence, Position { value, called }, _) in due {
                 let name = sql::quote_literal(&sequence.quoted());
                 self.subscriber.note(format!("select pg_catalog.setval({name}, {value}, {called})"));
+                *outcome = Outcome::Set;
             }
+            return Ok(());
         }
+        let oids: Vec<u32> = due.iter().map(|(_, sequence, ..)| sequence.oid).collect();
+        let values: Vec<i64> = due.iter().map(|(_, _, position, _)| position.value).collect();
+        let called: Vec<bool> = due.iter().map(|(_, _, position, _)| position.called).collect();
+        let ascends: Vec<bool> = due.iter().map(|(_, sequence, ..)| sequence.increment > 0).collect();
+        let cycles: Vec<bool> = due.iter().map(|(_, sequence, ..)| sequence.cycles).collect();
+        let uncalled: Vec<i64> = due.iter().map(|(.., standing)| *standing).collect();
+        if due.is_empty() {
+            // Prepared all the same, for the next time.
+            return self.subscriber.prepare(&[&sql::flow::SET_SEQUENCES]);
+        }
+        let parameters: [&(dyn ToSql + Sync); 6] = [&oids, &values, &called, &ascends, &cycles, &uncalled];
+        let rows =
+            self.subscriber.query(&sql::flow::SET_SEQUENCES, &parameters).doing(|| "set sequences".into())?;
+        for ((outcome, ..), row) in due.into_iter().zip(rows) {
+            *outcome = if row.get("due") { Outcome::Set } else { Outcome::Kept };
+        }
+        Ok(())
     }
 }
 
-fn failed(session: &Session, action: &str, error: &postgres::Error) -> Error {
-    Error::sql(action, session.side.name(), error)
+/// Where each stands, by the value that it gave out last; none where it has not been called.
+fn read_called(session: &mut Session, oids: impl Iterator<Item = u32>) -> Result<Vec<Option<i64>>> {
+    let oids: Vec<u32> = oids.collect();
+    let rows = session.query(&sql::flow::READ_SEQUENCES, &[&oids]).doing(|| "read sequences".into())?;
+    Ok(rows.iter().map(|row| row.get("value")).collect())
 }
 
-/// Position of each sequence, one row each, with its ordinal; `columns` are added to each branch.
-fn union<'a>(sequences: impl Iterator<Item = (usize, &'a Sequence)>, columns: &str) -> String {
-    let branches = sequences.map(|(ordinal, sequence)| {
-        let extra = columns.replace("{oid}", &sequence.oid.to_string());
-        let ascending = sequence.increment > 0;
-        let extra = extra
-            .replace("{cycles}", &sequence.cycles.to_string())
-            .replace("{ascending}", &ascending.to_string())
-            .replace("{minimum}", &format!("({}::numeric)", sequence.minimum))
-            .replace("{maximum}", &format!("({}::numeric)", sequence.maximum));
-        format!(
-            "select {ordinal} as ordinal, s.last_value as value, s.is_called as called{extra} from {} as s",
-            sequence.quoted()
-        )
-    });
-    branches.collect::<Vec<_>>().join("\nunion all\n")
+/// The same, and the value that one gives next which has not been called.
+fn read_exactly(session: &mut Session, sequences: &[&Sequence]) -> Result<Vec<Position>> {
+    let values = read_called(session, sequences.iter().map(|sequence| sequence.oid))?;
+    let of_uncalled: Vec<&Sequence> = sequences
+        .iter()
+        .zip(&values)
+        .filter_map(|(sequence, value)| value.is_none().then_some(*sequence))
+        .collect();
+    let mut uncalled = read_uncalled(session, &of_uncalled)?.into_iter();
+    let position = |value: Option<i64>| match value {
+        Some(value) => Some(Position { value, called: true }),
+        None => uncalled.next(),
+    };
+    Ok(values.into_iter().filter_map(position).collect())
 }
 
-/// Compares and sets in one statement: `$1` values, `$2` whether called, by ordinal.
-fn set_statement<'a>(sequences: impl Iterator<Item = (usize, &'a Sequence)>) -> String {
-    let columns = ", {oid}::pg_catalog.oid as oid, {cycles} as cycles, {ascending} as ascending, \
-                   {minimum} as minimum, {maximum} as maximum";
-    let mut text = String::from("with standing as materialized (\n");
-    text.push_str(&union(sequences, columns));
-    let ahead = "case when s.ascending then n.value > s.value else n.value < s.value end \
-                 or (n.value = s.value and n.called and not s.called)";
-    write!(
-        text,
-        "\n),\ndecided as materialized (\n\
-         select s.*, n.value as new_value, n.called as new_called,\n\
-         case when not (n.value between s.minimum and s.maximum) then 'out_of_range'\n\
-         when s.cycles then case when n.value = s.value and n.called = s.called then 'kept' else 'set' end\n\
-         when {ahead} then 'set' else 'kept' end as outcome\n\
-         from standing as s\n\
-         join unnest($1::int8[], $2::bool[]) with ordinality as n (value, called, place) on n.place = s.ordinal + 1\n\
-         )\n\
-         select d.ordinal, d.value, d.called, d.outcome,\n\
-         case when d.outcome = 'set' then pg_catalog.setval(d.oid::pg_catalog.regclass, d.new_value, d.new_called) end as now\n\
-         from decided as d"
-    )
-    .expect("writing to a string does not fail");
-    text
+/// Reads the sequences themselves, which costs far more than asking for the last value.
+fn read_uncalled(session: &mut Session, sequences: &[&Sequence]) -> Result<Vec<Position>> {
+    let mut positions = Vec::with_capacity(sequences.len());
+    for chunk in sequences.chunks(CHUNK) {
+        let rows = session.query_text(&reading(chunk.iter().copied()), &[]);
+        positions.extend(rows.doing(|| "read sequences".into())?.iter().map(position_of));
+    }
+    Ok(positions)
+}
+
+fn read_prepared(session: &mut Session, statement: &Statement) -> Result<Vec<Position>> {
+    let rows = session.client().query(statement, &[]);
+    let rows = rows.map_err(|error| Error::sql("read sequences", session.side.name(), &error))?;
+    Ok(rows.iter().map(position_of).collect())
+}
+
+fn position_of(row: &postgres::Row) -> Position {
+    Position { value: row.get("last_value"), called: row.get("is_called") }
+}
+
+/// Position of each sequence, one row each, in their order.
+fn reading<'a>(sequences: impl Iterator<Item = &'a Sequence>) -> String {
+    let branches: Vec<String> = sequences
+        .enumerate()
+        .map(|(place, sequence)| {
+            format!("select {place} as place, s.last_value, s.is_called from {} as s", sequence.quoted())
+        })
+        .collect();
+    format!("{}\norder by place", branches.join("\nunion all\n"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Changes applied as far as they fit: what does not is set aside, and so is what comes later for the same row.
 
+use std::collections::HashSet;
+
 use postgres::types::PgLsn;
 
 use super::apply::{Applier, LONGEST_RUN};
 use super::batch::{self, Planned, Step, Transaction, Work};
 use super::bound::Bound;
-use super::change::Value;
+use super::change::{RowChange, Value};
 use super::conflict::{self, Misfit};
+use super::mapping::TableName;
 use super::quarantine::{self, Entry, Quarantine};
 use super::statement;
 use crate::error::Result;
@@ -48,11 +51,21 @@ fn middle(items: &[Item<'_>]) -> usize {
     }
 }
 
+/// Tables of the subscriber whose rows these changes take away, or change.
+fn touched(items: &[Item<'_>]) -> HashSet<TableName> {
+    let tables = items.iter().filter_map(|item| match item.work {
+        Work::Row { change: RowChange::Insert { .. }, .. } | Work::Truncate { .. } => None,
+        Work::Row { table, .. } => Some(table),
+    });
+    tables.flat_map(|table| &table.rules).map(|rule| rule.rule.to.clone()).collect()
+}
+
 impl Applier {
     /// Applies what fits, in halves where something does not, so that the cost of a conflict is the logarithm of the batch.
     /// What does not fit is in the quarantine afterwards, in the same transaction. Fails only for what is not about data.
     pub(super) fn settle(&mut self, items: &[Item<'_>]) -> Result<()> {
         let is_truncate = |item: &Item<'_>| matches!(item.work, Work::Truncate { .. });
+        let is_part = self.references.is_part;
         let mut rest = items;
         while let Some(first) = rest.first() {
             let length =
@@ -60,7 +73,12 @@ impl Applier {
             let (run, others) = rest.split_at(length);
             match first.work {
                 Work::Truncate { tables } => self.settle_truncate(first, tables)?,
-                Work::Row { .. } => self.settle_rows(run)?,
+                Work::Row { .. } => {
+                    self.references.is_part = is_part || run.len() < items.len();
+                    let settled = self.settle_rows(run);
+                    self.references.is_part = is_part;
+                    settled?;
+                }
             }
             rest = others;
         }
@@ -99,13 +117,26 @@ impl Applier {
                 if items.len() > 1 && !is_done {
                     drop((plan, work, fit, held));
                     let (first, second) = items.split_at(middle(items));
-                    self.settle_rows(first)?;
-                    return self.settle_rows(second);
+                    // Cut within a transaction, neither half is what the foreign keys hold for.
+                    let is_cut = first.last().map(|item| item.transaction)
+                        == second.first().map(|item| item.transaction);
+                    if !is_cut || self.references.is_part {
+                        self.settle_rows(first)?;
+                        return self.settle_rows(second);
+                    }
+                    self.references.is_part = true;
+                    self.references.touched = Some(touched(items));
+                    let settled = self.settle_rows(first).and_then(|()| self.settle_rows(second));
+                    self.references.is_part = false;
+                    self.references.touched = None;
+                    return settled;
                 }
                 if !is_done {
                     let item = items[0];
                     let is_of_data = failure.is_of_data();
-                    let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+                    let violated = self.violated_columns(&failure)?;
+                    let misfit =
+                        conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
                     if !is_of_data {
                         return Err(misfit.into_error());
                     }
@@ -139,7 +170,8 @@ impl Applier {
             }
             self.undo()?;
             let is_of_data = failure.is_of_data();
-            let misfit = conflict::describe(plan.get(at), failure, item.lsn, on)?;
+            let violated = self.violated_columns(&failure)?;
+            let misfit = conflict::describe(plan.get(at), failure, violated.as_deref(), item.lsn, on)?;
             if !is_of_data {
                 return Err(misfit.into_error());
             }
@@ -208,9 +240,10 @@ impl Applier {
             let present = |column: usize| row[rule.positions[column]] != Value::Unchanged;
             let asked = statement::values(&rule.rule, present);
             match self.query_value(rule, &asked, row) {
-                Ok(values) => {
+                Ok(Some(values)) => {
                     mapped.insert(rule.rule.to.to_string(), values);
                 }
+                Ok(None) => {}
                 // An expression that fails has no value to show; that it fails is in the message.
                 Err(failure) if !failure.is_fatal() => self.undo()?,
                 Err(failure) => return Err(failure.into_error(self.session.side.name())),

@@ -27,7 +27,7 @@ pub struct Statement {
 }
 
 /// Which of the old columns these expressions read, in order.
-fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
+pub(super) fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
     let mut read: Vec<usize> = columns.flat_map(|column| column.reads.iter().copied()).collect();
     read.sort_unstable();
     read.dedup();
@@ -35,7 +35,7 @@ fn columns_read<'a>(columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usiz
 }
 
 /// Typed rows of these old columns, named as they are, from parameters numbered on from `first`.
-fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
+pub(super) fn stage(rule: &TableRule, columns: &[usize], first: usize) -> String {
     stage_from(rule, columns, first, From::Parameters)
 }
 
@@ -74,7 +74,7 @@ fn unnest(parameter: usize) -> String {
 }
 
 /// Values of the expressions over staged rows, as `v0`, `v1`, …, and those of the key as `k0`, ….
-fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> String {
+pub(super) fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> String {
     let value = |(at, column): (usize, &&MappedColumn)| format!("({}\n) as v{at}", column.expression);
     let part = |(at, column): (usize, &MappedColumn)| {
         format!("({}\n)::{} as k{at}", column.expression, column.type_name)
@@ -84,14 +84,14 @@ fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &str) -> Str
     format!("select {} from ({stage}) as \"old\"", list.join(", "))
 }
 
-fn key_condition(rule: &TableRule, from: &str) -> String {
+pub(super) fn key_condition(rule: &TableRule, from: &str) -> String {
     let equal = |(at, column): (usize, &MappedColumn)| {
         format!("t.{} = {from}.k{at}", sql::quote_identifier(&column.name))
     };
     rule.key.iter().enumerate().map(equal).collect::<Vec<_>>().join(" and ")
 }
 
-fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
+pub(super) fn assignments(rule: &TableRule, values: &[&MappedColumn]) -> String {
     if values.is_empty() {
         // Nothing to change, but that the row is there is still to be seen.
         let column = rule.columns.iter().find(|column| column.updatable).or(rule.columns.first());
@@ -159,8 +159,17 @@ pub fn delete(rule: &TableRule, from: From<'_>) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
+/// Deletes all rows of a rule that shares its table with others, by what tells them apart.
+pub fn delete_own(rule: &TableRule) -> String {
+    let equal = |column: &MappedColumn| {
+        format!("t.{} = ({})", sql::quote_identifier(&column.name), column.expression)
+    };
+    let conditions: Vec<String> = rule.constants().map(equal).collect();
+    format!("delete from {} as t where {}", rule.target(), conditions.join(" and "))
+}
+
 /// Columns that an update writes, when those of `rule.old_columns` for which `present` is false are not known.
-fn updated<'a>(
+pub(super) fn updated<'a>(
     rule: &'a TableRule,
     present: &impl Fn(usize) -> bool,
     with_key: bool,
@@ -270,11 +279,20 @@ pub fn update_whole(rule: &TableRule) -> Statement {
     Statement { text, takes_count: columns.is_empty(), columns, old_columns }
 }
 
-/// Reads what would be written, as one JSON object by column, as far as its inputs are `present`.
+/// Reads what would be written, as one JSON object by column, as far as its inputs are `present`; no row where the
+/// condition, as far as it can be told, says that nothing is.
 pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let is_known = |column: &&MappedColumn| column.reads.iter().all(|at| present(*at));
     let values: Vec<&MappedColumn> = rule.columns.iter().filter(is_known).collect();
-    let columns = columns_read(values.iter().copied());
+    let condition = rule.condition.as_ref().filter(|condition| condition.reads.iter().all(|at| present(*at)));
+    let mut columns = columns_read(values.iter().copied());
+    columns.extend(condition.iter().flat_map(|condition| condition.reads.iter().copied()));
+    columns.sort_unstable();
+    columns.dedup();
+    let mut staged = stage(rule, &columns, 1);
+    if let Some(condition) = condition {
+        staged = format!("select * from ({staged}) as \"old\" where ({}\n)", condition.expression);
+    }
     let pair = |(at, column): (usize, &&MappedColumn)| {
         format!("s.v{at}::text as {}", sql::quote_identifier(&column.name))
     };
@@ -282,7 +300,7 @@ pub fn values(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let text = format!(
         "select pg_catalog.to_jsonb(m.*) from (select {} from ({}) as s) as m",
         list.join(", "),
-        evaluated_or_one(&values, &stage(rule, &columns, 1)),
+        evaluated_or_one(&values, &staged),
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }

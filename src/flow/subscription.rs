@@ -11,7 +11,7 @@ use crate::pg::{PgLsn, Session};
 use crate::sql::{self, quote_identifier, quote_literal};
 
 /// How often a worker or a slot is looked at while it ends: this happens while clients are held.
-const POLL_INTERVAL: Duration = Duration::from_millis(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How long the publisher's WAL sender may outlive the worker that it served.
 const SENDER_GRACE: Duration = Duration::from_millis(250);
 
@@ -122,6 +122,14 @@ pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<
     }))
 }
 
+/// Up to where, on the publisher, it has applied; none when it has applied nothing yet.
+pub fn read_applied(subscriber: &mut Session, name: &str) -> Result<Option<PgLsn>> {
+    let row = subscriber
+        .query_opt(&sql::flow::READ_APPLIED_ORIGIN, &[&name])
+        .doing(|| format!("read how far subscription \"{name}\" is"))?;
+    Ok(row.and_then(|row| row.get("applied")))
+}
+
 /// Lets it apply. Changes nothing if it does already.
 pub fn enable_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
     if find_subscription(subscriber, name)?.is_some_and(|subscription| subscription.enabled) {
@@ -144,32 +152,51 @@ pub fn disable_subscription(
 ) -> Result<bool> {
     let deadline = Instant::now() + budget;
     let Some(subscription) = find_subscription(subscriber, name)? else { return Ok(false) };
-    if subscription.enabled {
-        subscriber
-            .change_script(&format!("alter subscription {} disable", quote_identifier(name)))
-            .doing(|| format!("disable subscription \"{name}\""))?;
+    if subscription.enabled || subscriber.is_dry() {
+        stop_applying(subscriber, name, budget)?;
+    } else {
+        end_workers(subscriber, name, deadline, budget)?;
     }
-    if subscriber.is_dry() {
-        return Ok(subscription.enabled);
-    }
-    end_workers(subscriber, name, deadline, budget)?;
-    if let Some(slot) = &subscription.slot {
+    if let Some(slot) = subscription.slot.as_ref().filter(|_| !subscriber.is_dry()) {
         wait_for_free_slot(publisher, slot, deadline, budget)?;
     }
     Ok(subscription.enabled)
 }
 
+/// Stops it, and waits within `budget` until nothing is applied any more; the publisher's side of it may end a little
+/// later. Changes nothing if it does not exist.
+pub fn stop_applying(subscriber: &mut Session, name: &str, budget: Duration) -> Result<()> {
+    let deadline = Instant::now() + budget;
+    let disabled =
+        subscriber.change_script(&format!("alter subscription {} disable", quote_identifier(name)));
+    match disabled {
+        Err(error) if error.is_sqlstate(&SqlState::UNDEFINED_OBJECT) => return Ok(()),
+        other => other.doing(|| format!("disable subscription \"{name}\""))?,
+    }
+    if subscriber.is_dry() { Ok(()) } else { end_workers(subscriber, name, deadline, budget) }
+}
+
+/// The statements of [`stop_applying`], to be prepared before it has to be fast.
+pub const STOPPING: [&sql::Sql; 2] =
+    [&sql::flow::END_SUBSCRIPTION_WORKERS, &sql::flow::COUNT_SUBSCRIPTION_WORKERS];
+
 /// Before 16, a worker notices only at its next round, up to a second later, that it is to end; so it is told.
 fn end_workers(subscriber: &mut Session, name: &str, deadline: Instant, budget: Duration) -> Result<()> {
     let mut told = false;
     loop {
-        let row = subscriber.query_one(&sql::flow::COUNT_SUBSCRIPTION_WORKERS, &[&name])?;
+        let look =
+            if told { sql::flow::COUNT_SUBSCRIPTION_WORKERS } else { sql::flow::END_SUBSCRIPTION_WORKERS };
+        let row = match subscriber.query_one(&look, &[&name]) {
+            // Our role may not: it ends by itself.
+            Err(error) if !told && error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                told = true;
+                continue;
+            }
+            other => other?,
+        };
+        told = true;
         if row.get::<_, i64>("workers") == 0 {
             return Ok(());
-        }
-        if !told {
-            told = true;
-            terminate(subscriber, &row.get::<_, Vec<i32>>("pids"))?;
         }
         if Instant::now() > deadline {
             return Err(Error::TimedOut {

@@ -69,11 +69,14 @@ pub struct Bar {
     output: Output,
     what: String,
     drawn: ProgressBar,
+    begun: Instant,
+    /// Where nothing is drawn, lines tell of it.
+    tells: bool,
     last_line: Arc<Mutex<Instant>>,
 }
 
 impl Bar {
-    pub(super) fn new(output: &Output, what: &str, total: u64) -> Self {
+    pub(super) fn new(output: &Output, what: &str, total: u64, tells: bool) -> Self {
         let bar = if output.mode.quiet {
             ProgressBar::hidden()
         } else {
@@ -97,6 +100,8 @@ impl Bar {
             output: output.clone(),
             what: what.to_owned(),
             drawn: bar,
+            begun: Instant::now(),
+            tells,
             last_line: Arc::new(Mutex::new(Instant::now())),
         }
     }
@@ -114,13 +119,14 @@ impl Bar {
 
     /// Where nothing is drawn, a line now and then.
     fn keep_pace(&self) {
-        if self.output.mode.quiet || !self.output.screen.is_hidden() {
+        if !self.tells || self.output.mode.quiet || !self.output.screen.is_hidden() {
             return;
         }
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() >= PACE {
             *last = Instant::now();
-            self.output.say(&line(&self.what, self.drawn.position(), self.drawn.length().unwrap_or(0)));
+            let (done, total) = (self.drawn.position(), self.drawn.length().unwrap_or(0));
+            self.output.say(&line(&self.what, done, total, self.begun.elapsed()));
         }
     }
 }
@@ -173,10 +179,24 @@ fn put(to: &mut dyn Write, text: &str) {
     let _ = to.write_str(text);
 }
 
-/// `copy orders: 1.5 GB of 3.0 GB (50 %)`.
-fn line(what: &str, done: u64, total: u64) -> String {
+/// `copy orders: 1.5 GB of 3.0 GB (50 %), 51.2 MB/s, 30.0 s left`.
+fn line(what: &str, done: u64, total: u64, took: Duration) -> String {
     let percent = (done * 100).checked_div(total).map_or_else(String::new, |part| format!(" ({part} %)"));
-    format!("{what}: {} of {}{percent}", bytes(done), bytes(total))
+    let per_second = done as f64 / took.as_secs_f64().max(0.001);
+    let left = total.saturating_sub(done) as f64 / per_second.max(1.0);
+    let left = duration(Duration::from_secs_f64(left.min(1e9)));
+    format!(
+        "{what}: {} of {}{percent}, {}/s, {left} left",
+        bytes(done),
+        bytes(total),
+        bytes(per_second as u64)
+    )
+}
+
+/// `1.5 GB in 30.0 s (51.2 MB/s)`.
+pub fn rate_line(done: u64, seconds: f64) -> String {
+    let took = duration(Duration::from_secs_f64(seconds));
+    format!("{} in {took} ({}/s)", bytes(done), bytes((done as f64 / seconds.max(0.001)) as u64))
 }
 
 #[cfg(test)]
@@ -185,7 +205,12 @@ mod tests {
 
     #[test]
     fn a_plain_line_says_how_far_it_is() {
-        assert_eq!(line("copy", 3 << 29, 3 << 30), "copy: 1.5 GB of 3.0 GB (50 %)");
-        assert_eq!(line("copy", 17, 0), "copy: 17 B of 0 B");
+        let took = Duration::from_secs(30);
+        assert_eq!(
+            line("copy", 3 << 29, 3 << 30, took),
+            "copy: 1.5 GB of 3.0 GB (50 %), 51.2 MB/s, 30.0 s left"
+        );
+        assert_eq!(line("copy", 60, 0, took), "copy: 60 B of 0 B, 2 B/s, 0.0 ms left");
+        assert_eq!(rate_line(3 << 29, 30.0), "1.5 GB in 30.0 s (51.2 MB/s)");
     }
 }

@@ -15,12 +15,23 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     let report = outcome.report.as_object().unwrap_or(&empty);
     let steps = report.get("steps").and_then(Value::as_array);
     if let Some(planned) = steps.filter(|steps| steps.iter().any(|step| step.get("actions").is_some())) {
-        return plan_text(planned);
+        let expected = report.get("rehearsal").and_then(|rehearsal| rehearsal.get("pause_ms"));
+        let expected = expected.map(|pause| {
+            format!("A pause of {} is to be expected, as in the last rehearsal.\n", cell("pause_ms", pause))
+        });
+        return plan_text(planned) + &expected.unwrap_or_default();
+    }
+    // SQL for psql: nothing but it.
+    if let Some(grants) = report.get("grants").and_then(Value::as_array) {
+        let texts: Vec<&str> = grants.iter().filter_map(|grants| grants.get("sql")?.as_str()).collect();
+        return texts.join("\n");
     }
     let mut told = vec!["steps"];
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
-    if !failed && (asked_for || !quiet) {
+    // The state is the answer, also when it is a bad one.
+    let is_answer = !failed || (outcome.command == Some(Command::Status) && !report.is_empty());
+    if is_answer && (asked_for || !quiet) {
         text = sentence(outcome, report);
         text.push('\n');
         told.extend(told_by_sentence(outcome));
@@ -71,6 +82,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
                 )
             }
         },
+        Command::Cutover | Command::Cutback if report.contains_key("rehearsal") => {
+            format!("Rehearsed, and taken back: a pause of {} is to be expected.", field("pause_ms"))
+        }
         Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
         Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
         Command::Cutover | Command::Cutback => format!(
@@ -80,6 +94,9 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
             plural(number("late_writes"), "late write")
         ),
         Command::Replay if report.contains_key("lint") => "This becomes of the captured columns.".into(),
+        Command::Replay if report.contains_key("rehearsed") => {
+            format!("All {} that were tried fit on the source.", plural(number("rows"), "row"))
+        }
         Command::Replay if report.contains_key("skipped") && !report.contains_key("transactions") => {
             format!("Gave up {}; {} left.", plural(number("skipped"), "change"), number("quarantined"))
         }
@@ -113,6 +130,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
 fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
     match outcome.command {
         Some(Command::Status) => &["phase", "serving", "next"],
+        Some(Command::Check) => &["phase", "next"],
         Some(Command::Verify) => &["equal"],
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],
         Some(Command::Replay) => &["transactions", "changes", "caught_up"],

@@ -26,6 +26,8 @@ pub struct Column {
     pub identity: bool,
     /// May be stored out of line, and so be absent from a change that did not touch it.
     pub toastable: bool,
+    /// Of an enum: its values, in their order.
+    pub labels: Vec<String>,
 }
 
 /// What an UPDATE or DELETE carries of the old row (`pg_class.relreplident`).
@@ -113,6 +115,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
         let generated = flags("column_generated");
         let identity = flags("column_identity");
         let toastable = flags("column_toastable");
+        let labels: Vec<Option<String>> = row.get("column_labels");
         let columns = names.into_iter().zip(types).enumerate().map(|(at, (name, type_name))| Column {
             name,
             type_name,
@@ -121,6 +124,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
             generated: generated[at],
             identity: identity[at],
             toastable: toastable[at],
+            labels: labels[at].as_deref().map_or_else(Vec::new, read_labels),
         });
         Table {
             oid: row.get("oid"),
@@ -144,4 +148,9 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
         }
     });
     Ok(tables.collect())
+}
+
+/// The values of an enum from a JSON list of them.
+fn read_labels(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_default()
 }

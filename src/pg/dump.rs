@@ -26,11 +26,13 @@ pub struct Schema {
 }
 
 /// Dumps the schema of `publisher` without the relations in `abilities.absent`, fitted to a server of
-/// version `receiving_version` with these `abilities`. Both halves are of one snapshot.
+/// version `receiving_version` with these `abilities`. Both halves are of one snapshot. Unless `only` is empty, nothing
+/// but these tables, and what hangs on them, is dumped.
 pub fn dump_schema(
     publisher: &Server,
     receiving_version: i32,
     abilities: &Abilities,
+    only: &[(String, String)],
     stop: &AtomicBool,
 ) -> Result<Schema> {
     let mut keeper = publisher.connect()?;
@@ -42,6 +44,8 @@ pub fn dump_schema(
         .map(|(schema, name)| format!("--exclude-table={}", sql::quote_qualified(schema, name)))
         .collect();
     options.sort();
+    options
+        .extend(only.iter().map(|(schema, name)| format!("--table={}", sql::quote_qualified(schema, name))));
     options.push(format!("--snapshot={snapshot}"));
     let mut left_out = LeftOut::default();
     let mut half = |section: &str| {

@@ -63,6 +63,23 @@ struct Listed {
     reaches_general: bool,
 }
 
+impl Listed {
+    /// From a row in text form, its columns in the statement's order.
+    fn of_text(row: &[Option<String>]) -> Listed {
+        let is = |at: usize| row[at].as_deref() == Some("t");
+        Listed {
+            grant: ConnectGrant {
+                grantor: row[0].clone().unwrap_or_default(),
+                grantee: row[1].clone(),
+                grantable: is(2),
+                by_owner: is(3),
+            },
+            to_owner: is(4),
+            reaches_general: is(5),
+        }
+    }
+}
+
 /// A role that would lose CONNECT with the general roles.
 struct Bereft {
     role: String,
@@ -89,7 +106,23 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
 /// Keeps the planned roles out of the database, in one transaction that proves that none of them may connect.
 /// Sessions that are open stay open. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
-    let database = current_database(session)?;
+    raise_and(session, undo, Ending::Commit)
+}
+
+/// The same, rolled back at the end: proves that it can be done.
+pub fn try_to_raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    raise_and(session, undo, Ending::Rollback)
+}
+
+/// What becomes of a change of grants that has had its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Commit,
+    Rollback,
+}
+
+fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending) -> Result<()> {
+    let database = quote_identifier(&session.database);
     let revoke = |grant: &ConnectGrant| {
         grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
     };
@@ -99,14 +132,9 @@ pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
         statements.push(format!("grant connect on database {database} to {};\n", grantees.join(", ")));
     }
     let script = statements.concat();
-    change_grants(session, |session| {
-        if !script.is_empty() {
-            session.change_script(&script)?;
-        }
-        if session.is_dry() {
-            return Ok(());
-        }
-        let admitted = list_admitted(session, &undo.roles)?;
+    let proof = sql::fence::LIST_ADMITTED_ROLES.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
+    change_grants(session, &script, &proof, ending, &mut false, |rows| {
+        let admitted: Vec<&str> = rows.iter().filter_map(|row| row[0].as_deref()).collect();
         if admitted.is_empty() {
             return Ok(());
         }
@@ -125,22 +153,45 @@ pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     .doing(|| format!("keep general roles out of database {database}"))
 }
 
-/// Gives back what was taken and takes back what was given. Grants that others have made meanwhile stay.
-/// Lowering it again has no effect.
-pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
-    let database = current_database(session)?;
+/// What lowering a fence will do, found out before it has to be done fast.
+#[derive(Debug, Clone)]
+pub struct Lowering {
+    script: String,
+    present: HashSet<String>,
+}
+
+/// Finds out what lowering has to do now. Changes nothing.
+pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering> {
+    let database = quote_identifier(&session.database);
     let named = undo.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
     let named: Vec<&String> = named.flatten().chain(&undo.granted).collect();
     let rows = session.query(&sql::fence::LIST_PRESENT_ROLES, &[&named])?;
     let present: HashSet<String> = rows.iter().map(|row| row.get("role_name")).collect();
-    change_grants(session, |session| {
-        let script = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
-        if script.is_empty() {
-            return Ok(());
-        }
-        session.change_script(&script)?;
-        let left = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
-        if left.is_empty() || session.is_dry() {
+    let script = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
+    Ok(Lowering { script, present })
+}
+
+/// Gives back what was taken and takes back what was given. Grants that others have made meanwhile stay.
+/// Lowering it again has no effect.
+pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    let plan = plan_lowering(session, undo)?;
+    lower_as_planned(session, undo, &plan, &mut false)
+}
+
+/// The same, in two round trips, from a plan of earlier. `committing` is set before the statement is sent whose answer may
+/// be lost: until then the fence stands for sure.
+pub fn lower_as_planned(
+    session: &mut Session,
+    undo: &FenceUndo,
+    plan: &Lowering,
+    committing: &mut bool,
+) -> Result<()> {
+    let database = quote_identifier(&session.database);
+    let proof = sql::fence::LIST_CONNECT_GRANTS.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
+    let lowered = change_grants(session, &plan.script, &proof, Ending::Commit, committing, |rows| {
+        let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
+        let left = lowering_script(&now, undo, &plan.present, &database);
+        if left.is_empty() {
             return Ok(());
         }
         let statements = left.trim().replace('\n', " ");
@@ -150,8 +201,8 @@ pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
             detail: Some(format!("Without effect: {statements}")),
             hint: "Run these statements as a superuser, then run the same command again.".into(),
         })
-    })
-    .doing(|| format!("let general roles into database {database}"))
+    });
+    lowered.doing(|| format!("let general roles into database {database}"))
 }
 
 /// Whether none of `roles` may connect to the database.
@@ -163,7 +214,7 @@ pub fn is_raised(session: &mut Session, roles: &[String]) -> Result<bool> {
 pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
     let mut checked = Checked::default();
     let side = session.side.name();
-    let database = current_database(session)?;
+    let database = quote_identifier(&session.database);
     let rows = session.query(&sql::fence::DESCRIBE_ROLES, &[&roles])?;
     for row in &rows {
         let role = quote_identifier(row.get("role_name"));
@@ -182,7 +233,7 @@ pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
             checked.fail("general_role", &object, "it is the role that pgdetour connects as", hint);
         }
         if row.get("owner") {
-            checked.warn(
+            checked.fail(
                 "general_role",
                 &object,
                 format!("it owns database {database}, and could let itself in again from another database"),
@@ -328,23 +379,44 @@ fn list_admitted(session: &mut Session, roles: &[String]) -> Result<Vec<String>>
     Ok(rows.iter().map(|row| row.get("role_name")).collect())
 }
 
-/// Its name, quoted.
-fn current_database(session: &mut Session) -> Result<String> {
-    let rows = session.query_text("select pg_catalog.current_database()::text", &[])?;
-    Ok(quote_identifier(rows[0].get(0)))
-}
-
-/// One transaction, tried again when somebody else has changed the database's row at the same moment.
-fn change_grants(session: &mut Session, mut work: impl FnMut(&mut Session) -> Result<()>) -> Result<()> {
+/// Runs `script` and commits when `proof`, whose rows `prove` looks at, shows that it has had its effect: two round
+/// trips. Tried again when somebody else has changed the database's row at the same moment.
+fn change_grants(
+    session: &mut Session,
+    script: &str,
+    proof: &str,
+    ending: Ending,
+    committing: &mut bool,
+    prove: impl Fn(&[Vec<Option<String>>]) -> Result<()>,
+) -> Result<()> {
+    if session.is_dry() {
+        return match script {
+            "" => Ok(()),
+            script if ending == Ending::Rollback => {
+                session.change_script(&format!("begin;\n{script}rollback"))
+            }
+            script => session.atomically(|session| session.change_script(script)),
+        };
+    }
     let mut attempt = 1;
     loop {
-        match session.atomically(&mut work) {
-            // "tuple concurrently updated" has no code of its own.
-            Err(error) if attempt < ATTEMPTS && error.is_sqlstate(&SqlState::INTERNAL_ERROR) => {
+        let begun = session.ask_script(&format!("begin;\n{script}{proof}"));
+        match begun.and_then(|rows| prove(&rows)) {
+            Ok(()) if ending == Ending::Commit => {
+                *committing = true;
+                return session.change_script("commit");
+            }
+            Ok(()) => return session.change_script("rollback"),
+            Err(error) => {
+                // The first failure is the one to report; a lost session has rolled back by itself.
+                let _ = session.change_script("rollback");
+                // "tuple concurrently updated" has no code of its own.
+                if attempt == ATTEMPTS || !error.is_sqlstate(&SqlState::INTERNAL_ERROR) {
+                    return Err(error);
+                }
                 attempt += 1;
                 thread::sleep(Duration::from_millis(2));
             }
-            other => return other,
         }
     }
 }

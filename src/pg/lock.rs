@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
+use crate::phase::Side;
 use crate::sql::record as sql;
 
 /// First half of the session advisory locks' keys: the letters `pgdt`.
-const CLASS: i32 = 0x7067_6474;
+pub const CLASS: i32 = 0x7067_6474;
 
 /// What a lock is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub enum Key {
 }
 
 impl Key {
-    fn object(self) -> i32 {
+    /// Second half of the lock's key.
+    pub fn object(self) -> i32 {
         self as i32
     }
 }
@@ -32,6 +34,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Held for as long as this lives; the server releases it when the session ends, however it ends.
 pub struct Lock {
     session: Session,
+    backend: i32,
     key: Key,
 }
 
@@ -49,10 +52,11 @@ impl Lock {
         go_on: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Lock> {
         let mut session = server.connect()?;
+        let backend = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
         let deadline = Instant::now() + budget;
         loop {
             if session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken") {
-                return Ok(Lock { session, key });
+                return Ok(Lock { session, backend, key });
             }
             if Instant::now() >= deadline {
                 return Err(busy(&mut session, key)?);
@@ -62,11 +66,22 @@ impl Lock {
         }
     }
 
+    /// The server process that holds it.
+    pub fn backend(&self) -> i32 {
+        self.backend
+    }
+
+    /// The side on which it is.
+    pub fn side(&self) -> Side {
+        self.session.side
+    }
+
     /// Takes the lock on one side if it is free.
     pub fn try_acquire(server: &Server, key: Key) -> Result<Option<Lock>> {
         let mut session = server.connect()?;
+        let backend = session.query_text("select pg_catalog.pg_backend_pid()", &[])?[0].get(0);
         let taken = session.query_one(&sql::TRY_LOCK, &[&CLASS, &key.object()])?.get("taken");
-        Ok(if taken { Some(Lock { session, key }) } else { None })
+        Ok(if taken { Some(Lock { session, backend, key }) } else { None })
     }
 
     /// Fails when the session was lost, and with it the lock.
@@ -75,22 +90,27 @@ impl Lock {
     }
 }
 
-/// Whether somebody holds the lock on the session's side.
-pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
-    Ok(session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?.is_some())
-}
-
-fn busy(session: &mut Session, key: Key) -> Result<Error> {
-    let holder = match session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])? {
-        Some(row) => format!(
+/// Who holds the lock in the session's database; none when nobody does. Takes nothing.
+pub fn find_holder(session: &mut Session, key: Key) -> Result<Option<String>> {
+    let row = session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?;
+    Ok(row.map(|row| {
+        format!(
             "process {} \"{}\" of role \"{}\" from {}, connected since {}",
             row.get::<_, i32>("pid"),
             row.get::<_, &str>("application_name"),
             row.get::<_, &str>("role"),
             row.get::<_, &str>("address"),
             row.get::<_, &str>("since"),
-        ),
-        None => "a session that has just ended".to_owned(),
-    };
+        )
+    }))
+}
+
+/// Whether somebody holds the lock on the session's side.
+pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
+    Ok(find_holder(session, key)?.is_some())
+}
+
+fn busy(session: &mut Session, key: Key) -> Result<Error> {
+    let holder = find_holder(session, key)?.unwrap_or_else(|| "a session that has just ended".to_owned());
     Ok(Error::Busy { on: session.side.name().to_owned(), holder })
 }

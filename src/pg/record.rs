@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Doing as _, Error, Result};
+use crate::pg::lock::{CLASS, Key};
 use crate::pg::{PgLsn, Session};
 use crate::phase::{Phase, Serving, Side};
 use crate::sql::record as sql;
@@ -145,6 +146,43 @@ pub fn set_phase(
     Ok(())
 }
 
+/// Records the point of no return, in one statement that holds only while the switch is in phase `moving`, is not
+/// decided, and backend `lock` of the target holds our lock. The record's facts then; none when it did not hold.
+pub fn decide(
+    target: &mut Session,
+    moving: Phase,
+    to: Side,
+    facts: &Value,
+    lock: i32,
+) -> Result<Option<Value>> {
+    let rows = target
+        .change_returning(
+            sql::DECIDE.text,
+            &[&moving.name(), &to.name(), facts, &lock, &CLASS, &Key::Run.object()],
+        )
+        .doing(|| format!("record the decision for the {to}"))?;
+    Ok(rows.first().map(|row| row.get("facts")))
+}
+
+/// Takes a decision back on which nobody has acted yet.
+pub fn revoke_decision(target: &mut Session, moving: Phase, to: Side) -> Result<()> {
+    target
+        .change(sql::REVOKE_DECISION.text, &[&moving.name(), &to.name()])
+        .doing(|| format!("take back the decision for the {to}"))
+        .map(drop)
+}
+
+/// Records that a switch was taken back; false when it has been decided meanwhile, and goes forwards only.
+pub fn settle_phase(target: &mut Session, phase: Phase, serving: Serving) -> Result<bool> {
+    let rows = target
+        .change_returning(sql::SETTLE_PHASE.text, &[&phase.name(), &serving.to_string()])
+        .doing(|| format!("record phase \"{phase}\""))?;
+    Ok(!rows.is_empty())
+}
+
+/// The statements of a switch's decision, to be prepared before it has to be fast.
+pub const DECIDING: [&crate::sql::Sql; 2] = [&sql::DECIDE, &sql::UPDATE_PHASE];
+
 /// Copies phase and who serves to a side's stamp, for a time when the record cannot be read.
 pub fn set_stamp_phase(session: &mut Session, phase: Phase, serving: Serving) -> Result<()> {
     session.change(sql::UPDATE_STAMP.text, &[&phase.name(), &serving.to_string()]).map(drop)
@@ -258,6 +296,20 @@ pub fn read_progress(subscriber: &mut Session, flow: &str) -> Result<Option<Flow
         changes: row.get("changes"),
         changed_at: row.get("changed_at"),
     }))
+}
+
+/// How far a flow of this detour has come, as this side has it; on the publisher, as it was told.
+pub fn read_progress_of(session: &mut Session, flow: &str, detour: &str) -> Result<Option<PgLsn>> {
+    let row = session.query_opt(&crate::sql::flow::READ_PROGRESS, &[&flow, &detour])?;
+    Ok(row.map(|row| row.get("lsn")))
+}
+
+/// Forgets how far a flow has come: what recorded its changes begins anew.
+pub fn forget_progress(session: &mut Session, flow: &str) -> Result<()> {
+    if has_table(session, "progress")? {
+        session.change(sql::DELETE_PROGRESS.text, &[&flow])?;
+    }
+    Ok(())
 }
 
 /// Changes that were set aside on the source, and nobody has looked at yet.

@@ -1,10 +1,11 @@
 //! Sessions on one server: settings pinned, changes noted instead of made in a dry run.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use postgres::types::ToSql;
-use postgres::{Client, Row};
+use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
@@ -39,9 +40,19 @@ impl Server {
             .query(sql::catalog::PIN_SESSION.text, &[&lock_timeout])
             .map_err(|error| unreachable((&error).into()))?;
         let row = client
-            .query_one("select pg_catalog.current_setting('server_version_num')::int4", &[])
+            .query_one(
+                "select pg_catalog.current_setting('server_version_num')::int4, pg_catalog.current_database()::text",
+                &[],
+            )
             .map_err(|error| unreachable((&error).into()))?;
-        Ok(Session { client, side: self.side, version: row.get(0), plan: self.plan.clone() })
+        Ok(Session {
+            client,
+            side: self.side,
+            version: row.get(0),
+            database: row.get(1),
+            plan: self.plan.clone(),
+            prepared: HashMap::new(),
+        })
     }
 }
 
@@ -53,8 +64,15 @@ pub struct Session {
     pub side: Side,
     /// `server_version_num`, such as 150004.
     pub version: i32,
+    /// Name of its database, unquoted.
+    pub database: String,
     plan: Plan,
+    /// By text: a statement that is run again costs one round trip instead of two.
+    prepared: HashMap<String, Statement>,
 }
+
+/// How many statements a session keeps prepared.
+const KEPT_STATEMENTS: usize = 200;
 
 impl Session {
     /// Whether changes are only noted.
@@ -69,17 +87,20 @@ impl Session {
 
     /// All rows of a statement that changes nothing.
     pub fn query(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.client.query(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        self.client.query(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row.
     pub fn query_one(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
-        self.client.query_one(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        self.client.query_one(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row, or none.
     pub fn query_opt(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
-        self.client.query_opt(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        self.client.query_opt(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Rows of a statement built at run time (identifiers quoted by the caller) that changes nothing.
@@ -93,7 +114,11 @@ impl Session {
             self.note(with_parameters(text, params));
             return Ok(0);
         }
-        self.client.execute(text, params).map_err(|error| self.failed(&summary(text), &error))
+        if params.is_empty() {
+            return self.client.execute(text, params).map_err(|error| self.failed(&summary(text), &error));
+        }
+        let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
+        self.client.execute(&statement, params).map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Makes a change that answers with rows. A dry run notes the statement and returns none.
@@ -102,7 +127,8 @@ impl Session {
             self.note(with_parameters(text, params));
             return Ok(Vec::new());
         }
-        self.client.query(text, params).map_err(|error| self.failed(&summary(text), &error))
+        let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
+        self.client.query(&statement, params).map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Runs several statements without parameters. A dry run notes them.
@@ -133,6 +159,38 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// Prepares statements that are to run fast later on.
+    pub fn prepare(&mut self, statements: &[&Sql]) -> Result<()> {
+        for sql in statements {
+            self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Several statements without parameters in one round trip; the rows of all, as text.
+    pub fn ask_script(&mut self, script: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let answer =
+            self.client.simple_query(script).map_err(|error| self.failed(&summary(script), &error))?;
+        let rows = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    fn statement(&mut self, text: &str) -> Result<Statement, postgres::Error> {
+        if let Some(statement) = self.prepared.get(text) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(text)?;
+        if self.prepared.len() < KEPT_STATEMENTS {
+            self.prepared.insert(text.to_owned(), statement.clone());
+        }
+        Ok(statement)
     }
 
     /// The client itself, for what the methods above do not cover: COPY, notifications, prepared statements.

@@ -73,6 +73,26 @@ pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<Gene
     Ok(sessions.collect())
 }
 
+/// Ends the sessions of `roles` that have a transaction open; how many there were.
+pub fn end_transactions(session: &mut Session, roles: &[String]) -> Result<u64> {
+    let rows = session
+        .query(&sql::fence::END_SESSIONS, &[&roles, &true])
+        .doing(|| format!("end transactions of {}", roles.join(", ")))?;
+    Ok(rows.iter().filter(|row| !row.get::<_, bool>("idle")).count() as u64)
+}
+
+/// Address and port of the client of each session of `roles` in this database, with its pid; sockets of the host left out.
+pub fn list_ports(session: &mut Session, roles: &[String]) -> Result<Vec<(i32, String, i32)>> {
+    let rows = session.query(&sql::fence::LIST_PORTS, &[&roles])?;
+    Ok(rows.iter().map(|row| (row.get("pid"), row.get("address"), row.get("port"))).collect())
+}
+
+/// What sessions of `roles` hold that is lost when they move: its kind, how many, and one of them.
+pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String, i64, String)>> {
+    let rows = session.query(&sql::fence::LIST_SESSION_STATE, &[&roles])?;
+    Ok(rows.iter().map(|row| (row.get("kind"), row.get("holders"), row.get("example"))).collect())
+}
+
 /// Ends the sessions of `roles`, which the fence keeps from coming back: idle ones at once, those in a
 /// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin;
 /// past `deadline` the error names those that are left. Prepared transactions are waited for.
@@ -86,6 +106,9 @@ pub fn end_sessions(
     let mut ended = SessionsEnded::default();
     if session.is_dry() {
         session.note(format!("(end the sessions of {} in this database)", roles.join(", ")));
+        return Ok(ended);
+    }
+    if none_is_left(session, roles)? {
         return Ok(ended);
     }
     let mut pause = Duration::from_millis(1);
@@ -118,6 +141,17 @@ pub fn end_sessions(
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(Duration::from_millis(8));
     }
+}
+
+/// Whether nobody is about to begin, and after that nobody is there: in one round trip, of two transactions, since one
+/// transaction sees the sessions of its beginning.
+fn none_is_left(session: &mut Session, roles: &[String]) -> Result<bool> {
+    let starting = sql::fence::COUNT_STARTING.text;
+    let there = sql::fence::LIST_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles));
+    let rows = session.ask_script(&format!(
+        "begin;\n{starting};\ncommit;\nselect pg_catalog.count(*) from (\n{there}\n) as s"
+    ))?;
+    Ok(rows.iter().all(|row| row[0].as_deref() == Some("0")))
 }
 
 fn still_there(left: &[GeneralSession], budget: Duration) -> Error {

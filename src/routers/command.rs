@@ -1,32 +1,15 @@
 //! The operator's program, for whatever sends clients to a server: told the action and the side in its environment.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
+use crate::config::CommandSettings;
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::{Router, RouterState, RouterUndo};
+use crate::routers::{Router, RouterState, RouterUndo, program};
 
-/// Between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_millis(300);
 /// How much of what the program writes is kept, from the end.
 const TAIL: usize = 4096;
-
-/// `[router.command]`.
-#[derive(Debug, Clone)]
-pub struct CommandSettings {
-    /// Program and arguments; no shell.
-    pub program: Vec<String>,
-    /// How long one call may take.
-    pub timeout: Duration,
-}
 
 /// Calls the program with `PGDETOUR_ACTION` set to check, hold, point, resume, reconnect or show, and with
 /// `PGDETOUR_SIDE` set to source or target for point. Exit status 0 is success. For show it prints `source` or
@@ -67,27 +50,20 @@ impl Command {
         if let Some(side) = side {
             command.env("PGDETOUR_SIDE", side.name());
         }
-        // A group of its own: Ctrl-C is for us, and what it started ends with it.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(|error| self.failed(action, error.to_string()))?;
-        let output = child.stdout.take().map(read_tail);
-        let errors = child.stderr.take().map(read_tail);
-        let status =
-            wait_until(&mut child, deadline).map_err(Error::io(format!("wait for {}", self.name)))?;
-        let Some(status) = status else {
-            end_group(&mut child);
+        let ended = program::run(command, &[], TAIL, deadline)
+            .map_err(|error| self.failed(action, error.to_string()))?;
+        let Some(status) = ended.status else {
             return Err(Error::TimedOut {
                 what: format!("{} ({action})", self.name),
                 budget: deadline.saturating_duration_since(begun),
-                detail: some_text(&tail_of(errors)),
+                detail: program::some_text(&ended.errors),
                 hint: "It was ended. Make it faster, or raise its timeout.".into(),
             });
         };
         if !status.success() {
-            let said = some_text(&tail_of(errors)).map(|text| format!(": {text}")).unwrap_or_default();
-            return Err(self.failed(action, format!("{status}{said}")));
+            return Err(self.failed(action, format!("{status}{}", ended.said())));
         }
-        Ok(tail_of(output))
+        Ok(String::from_utf8_lossy(&ended.output).into_owned())
     }
 
     fn failed(&self, action: &str, message: String) -> Error {
@@ -179,73 +155,6 @@ impl Router for Command {
     fn clients(&mut self) -> Result<u64> {
         Ok(0)
     }
-}
-
-/// None when it still runs at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-}
-
-/// Ends the program and what it started.
-fn end_group(child: &mut Child) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    for signal in [Signal::TERM, Signal::KILL] {
-        // A group that is gone already has nothing to end.
-        let _ = group.map(|group| kill_process_group(group, signal));
-        if signal == Signal::TERM {
-            let _ = wait_until(child, Instant::now() + GRACE);
-        }
-    }
-    let _ = child.wait();
-}
-
-/// What a pipe has brought, and the thread that reads it to its end.
-struct Pipe {
-    tail: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
-}
-
-/// Reads in a thread, so that a program that writes much is never stopped by a full pipe.
-fn read_tail(mut pipe: impl Read + Send + 'static) -> Pipe {
-    let tail = Arc::<Mutex<Vec<u8>>>::default();
-    let shared = Arc::clone(&tail);
-    let reader = thread::spawn(move || {
-        let mut chunk = [0; 4096];
-        while let Ok(read @ 1..) = pipe.read(&mut chunk) {
-            let mut tail = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.extend_from_slice(&chunk[..read]);
-            let excess = tail.len().saturating_sub(TAIL);
-            tail.drain(..excess);
-        }
-    });
-    Pipe { tail, reader }
-}
-
-/// What was read; something that the program left behind may keep the pipe open, and is not waited for.
-fn tail_of(pipe: Option<Pipe>) -> String {
-    let Some(pipe) = pipe else { return String::new() };
-    let deadline = Instant::now() + GRACE;
-    while !pipe.reader.is_finished() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
-    }
-    let tail = pipe.tail.lock().unwrap_or_else(PoisonError::into_inner);
-    String::from_utf8_lossy(&tail).into_owned()
-}
-
-fn some_text(text: &str) -> Option<String> {
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! The map in the process says where clients go now, and `hold` that they wait; the map's file always names a side,
 //! and so keeps the way through a hold, a reload and a restart.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::config::HaProxySettings;
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
@@ -21,31 +22,12 @@ pub const HOLD: &str = "hold";
 /// Between two looks at the requests that are still answered.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// One `[[router.haproxy]]`.
-#[derive(Debug, Clone)]
-pub struct HaProxySettings {
-    /// Where its runtime API listens: a path, or host:port.
-    pub socket: String,
-    /// The map, named as in its configuration.
-    pub map: String,
-    /// The key of general traffic.
-    pub key: String,
-    /// Backend of the source.
-    pub source: String,
-    /// Backend of the target.
-    pub target: String,
-    /// The map's file on this host.
-    pub file: PathBuf,
-    /// The ACL of admin traffic, named as in its configuration.
-    pub admin_acl: Option<String>,
-    /// Networks that must be in the ACL.
-    pub admin_networks: Vec<String>,
-}
-
 /// Moves the clients of one key.
 pub struct HaProxy {
     pub(super) name: String,
     pub(super) settings: HaProxySettings,
+    /// Networks that have to be in the ACL.
+    pub(super) admin_networks: Vec<String>,
     pub(super) runtime: Runtime,
     plan: Plan,
     /// The key's value in the process, as a dry run would have left it.
@@ -56,12 +38,13 @@ pub struct HaProxy {
 
 impl HaProxy {
     /// Connects to nothing yet.
-    pub fn new(settings: &HaProxySettings, plan: &Plan) -> Self {
+    pub fn new(settings: &HaProxySettings, admin_networks: &[String], plan: &Plan) -> Self {
         let name = format!("haproxy {} {}", settings.socket, settings.key);
         HaProxy {
             runtime: Runtime::new(&name, &settings.socket),
             name,
             settings: settings.clone(),
+            admin_networks: admin_networks.to_vec(),
             plan: plan.clone(),
             noted_value: None,
             noted_side: None,
@@ -111,7 +94,7 @@ impl HaProxy {
     }
 
     pub(super) fn read_file(&self) -> Result<MapFile> {
-        MapFile::read(&self.settings.file)
+        MapFile::read(&self.settings.file, self.settings.file_command.as_deref())
     }
 
     /// The side that the file names.

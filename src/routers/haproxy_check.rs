@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::config::HaProxySettings;
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::routers::haproxy::{HOLD, HaProxy};
+use crate::routers::haproxy_map::MapFile;
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// All findings of one map.
 pub fn check(router: &HaProxy) -> Checked {
@@ -14,10 +17,9 @@ pub fn check(router: &HaProxy) -> Checked {
     let level = match router.runtime.ask("show cli level") {
         Ok(level) => level,
         Err(error) => {
-            let said = error.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
             let hint = "See that HAProxy runs, that \"socket\" is a \"stats socket\" of its configuration, and that \
                         this user may write to it.";
-            checked.fail("router_reachable", name, format!("{error}{said}"), hint);
+            checked.fail("router_reachable", name, error.with_cause(), hint);
             check_file(router, &mut checked);
             return checked;
         }
@@ -44,31 +46,14 @@ fn fail(checked: &mut Checked, check: &'static str, object: &str, error: &Error)
         Error::Router { hint, .. } => hint,
         _ => "Correct it, then run the same command again.",
     };
-    let said = error.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
-    checked.fail(check, object, format!("{error}{said}"), hint);
+    checked.fail(check, object, error.with_cause(), hint);
 }
 
 /// The file, and whether it can be rewritten; its value for the key.
 fn check_file(router: &HaProxy, checked: &mut Checked) -> Option<String> {
-    let object = router.settings.file.display().to_string();
-    let file = match router.read_file() {
-        Ok(file) => file,
-        Err(error) => {
-            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            let hint = "Run pgdetour on HAProxy's host as a user who may replace this file, or name the file as it is \
-                        reached from here with file = \"…\".";
-            checked.fail("router_file", &object, format!("{error}{why}"), hint);
-            return None;
-        }
-    };
-    if let Err(why) = file.try_replace() {
-        checked.fail(
-            "router_file",
-            &object,
-            format!("it cannot be replaced with its owner and mode kept: {why}"),
-            "Run as the file's owner or as root, with the right to create files in its folder.",
-        );
-    }
+    let HaProxySettings { file: path, file_command, .. } = &router.settings;
+    let object = path.display().to_string();
+    let file = MapFile::from(ReplaceableFile::check(path, file_command.as_deref(), "HAProxy", checked)?);
     match file.entry(&router.settings.key) {
         Ok((_, value)) => Some(value),
         Err(error) => {
@@ -146,7 +131,7 @@ fn check_backends(router: &HaProxy, file: Option<&str>, checked: &mut Checked) {
 /// Every configured network against the ACL, in the process and, where it can be read from here, in its file.
 fn check_admin_networks(router: &HaProxy, checked: &mut Checked) {
     let settings = &router.settings;
-    if settings.admin_networks.is_empty() {
+    if router.admin_networks.is_empty() {
         return;
     }
     let Some(acl) = &settings.admin_acl else {
@@ -163,7 +148,7 @@ fn check_admin_networks(router: &HaProxy, checked: &mut Checked) {
         Err(error) => return fail(checked, "admin_networks", &router.name, &error),
     };
     let mut compare = |where_: &str, networks: &[String]| {
-        let missing = missing_networks(&settings.admin_networks, networks);
+        let missing = missing_networks(&router.admin_networks, networks);
         if !missing.is_empty() {
             let message = format!("{where_} lacks {}: their clients are moved", missing.join(", "));
             let hint = format!("Add a line for each to {acl}, then reload HAProxy.");

@@ -1,6 +1,5 @@
 //! A map of HAProxy, a key and a value a line: finding one key in its file, and writing another value in its place.
 
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -56,8 +55,8 @@ pub struct MapFile(ReplaceableFile);
 
 impl MapFile {
     /// Reads the file.
-    pub fn read(path: &Path) -> Result<MapFile> {
-        ReplaceableFile::read(path).map(MapFile)
+    pub fn read(path: &Path, command: Option<&[String]>) -> Result<MapFile> {
+        ReplaceableFile::read(path, command).map(MapFile)
     }
 
     /// Where it is, symbolic links resolved.
@@ -88,10 +87,11 @@ impl MapFile {
         let text = self.0.text();
         self.0.replace(&[&text[..entry.value.start], value.as_bytes(), &text[entry.value.end..]].concat())
     }
+}
 
-    /// Whether [`Self::write_value`] would succeed: tries all of it but the rename.
-    pub fn try_replace(&self) -> io::Result<()> {
-        self.0.try_replace()
+impl From<ReplaceableFile> for MapFile {
+    fn from(file: ReplaceableFile) -> Self {
+        MapFile(file)
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
         let text = "# who serves\r\nother  x\r\n general \t source \r\nlast y";
         std::fs::write(&path, text).expect("it can be written");
         let write = |value: &str| {
-            let file = MapFile::read(&path).expect("it can be read");
+            let file = MapFile::read(&path, None).expect("it can be read");
             let (entry, _) = file.entry("general").expect("the key is there");
             file.write_value(&entry, value).expect("it can be replaced");
             std::fs::read_to_string(&path).expect("it can be read")

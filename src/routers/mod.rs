@@ -10,6 +10,7 @@ mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
 mod pgbouncer_file;
+mod program;
 mod replaceable_file;
 #[cfg(test)]
 mod test_haproxy;
@@ -19,26 +20,12 @@ mod test_pgbouncer;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use command::CommandSettings;
-pub use haproxy::HaProxySettings;
-pub use pgbouncer::{PgBouncerSettings, PgBouncerUndo};
+pub use pgbouncer::PgBouncerUndo;
 
+use crate::config::{self, RouterKind};
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-
-/// What sends general traffic to a server, as configured.
-#[derive(Debug, Clone)]
-pub enum RouterSettings {
-    /// Every `PgBouncer` process.
-    PgBouncer(Vec<PgBouncerSettings>),
-    /// The operator's program.
-    Command(CommandSettings),
-    /// Every map of every `HAProxy` process.
-    HaProxy(Vec<HaProxySettings>),
-    /// Clients are moved by somebody else.
-    None,
-}
 
 /// What one router does with clients now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -96,6 +83,11 @@ pub trait Router: Send {
 
     /// Number of clients connected through it.
     fn clients(&mut self) -> Result<u64>;
+
+    /// Local port of each of its connections to servers; none when it cannot tell.
+    fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        Ok(None)
+    }
 }
 
 /// All routers that the traffic goes through, moved as one: all of them or none.
@@ -105,31 +97,36 @@ pub struct Routers {
 }
 
 impl Routers {
-    /// The routers of the configuration. `stored` is what [`Routers::prepare`] gave at the beginning of this detour,
-    /// empty before it. `application_name` is what a console shows of us.
+    /// The routers of `[router]`, with the networks of admin traffic. `stored` is what [`Routers::prepare`] gave at
+    /// the beginning of this detour, empty before it. `application_name` is what a console shows of us.
     pub fn new(
-        settings: &RouterSettings,
+        router: &config::Router,
+        admin_networks: &[String],
         stored: &[RouterUndo],
         plan: &Plan,
         application_name: &str,
     ) -> Result<Routers> {
-        let list: Vec<Box<dyn Router>> = match settings {
-            RouterSettings::PgBouncer(instances) => {
-                let instances = instances.iter().map(|settings| {
-                    let router = pgbouncer::PgBouncer::new(settings, stored, plan, application_name)?;
-                    Ok(Box::new(router) as Box<dyn Router>)
-                });
-                instances.collect::<Result<_>>()?
+        let mut list: Vec<Box<dyn Router>> = Vec::new();
+        match router.kind {
+            RouterKind::Pgbouncer => {
+                for settings in &router.pgbouncer {
+                    list.push(Box::new(pgbouncer::PgBouncer::new(settings, stored, plan, application_name)?));
+                }
             }
-            RouterSettings::Command(settings) => vec![Box::new(command::Command::new(settings, plan))],
-            RouterSettings::None => vec![Box::new(none::NoRouter::new(plan))],
-            RouterSettings::HaProxy(maps) => {
-                let maps = maps
-                    .iter()
-                    .map(|settings| Box::new(haproxy::HaProxy::new(settings, plan)) as Box<dyn Router>);
-                maps.collect()
+            RouterKind::Haproxy => {
+                for settings in &router.haproxy {
+                    list.push(Box::new(haproxy::HaProxy::new(settings, admin_networks, plan)));
+                }
             }
-        };
+            RouterKind::Command => {
+                let settings = router.command.as_ref().ok_or_else(|| Error::Usage {
+                    message: "router.kind is \"command\", but no program is given".into(),
+                    hint: "Write [router.command] program = [\"…\"].".into(),
+                })?;
+                list.push(Box::new(command::Command::new(settings, plan)));
+            }
+            RouterKind::None => list.push(Box::new(none::NoRouter::new(plan))),
+        }
         Ok(Routers { list, plan: plan.clone() })
     }
 
@@ -201,13 +198,17 @@ impl Routers {
                 name: router.name().to_owned(),
                 held: false,
                 side: None,
-                detail: Some(match error.server_error() {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                }),
+                detail: Some(error.with_cause()),
             })
         });
         states.collect()
+    }
+
+    /// Local port of each connection to a server, when all of them can tell.
+    pub fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        let ports: Option<Vec<Vec<i32>>> =
+            self.list.iter_mut().map(|router| router.server_ports()).collect::<Result<_>>()?;
+        Ok(ports.map(|ports| ports.concat()))
     }
 
     /// Number of clients connected through all of them.
@@ -246,13 +247,9 @@ fn verify(router: &mut dyn Router, side: Side, plan: &Plan) -> Result<()> {
 /// The failure, and what went wrong when its effects were taken back.
 fn taken_back(error: Error, outcome: Result<()>) -> Error {
     let Err(second) = outcome else { return error };
-    let said = |error: &Error| match error.server_error() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
     Error::Router {
         action: "take the routers back".into(),
-        message: format!("{}, after this failure: {}", said(&second), said(&error)),
+        message: format!("{}, after this failure: {}", second.with_cause(), error.with_cause()),
         hint: "Clients may still be held. Run the same command again; it takes back what is left.".into(),
     }
 }

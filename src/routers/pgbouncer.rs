@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, Result};
 use crate::pg::Conninfo;
 use crate::phase::Side;
@@ -14,22 +15,11 @@ use crate::routers::replaceable_file::repeat_if_changed;
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
-/// One `[[router.pgbouncer]]`.
-#[derive(Debug, Clone)]
-pub struct PgBouncerSettings {
-    /// Connection to its console.
-    pub admin: String,
-    /// Entry of `[databases]` that general traffic uses.
-    pub database: String,
-    /// The file that holds the entry.
-    pub config: PathBuf,
-    /// The entry's value while detoured.
-    pub target: String,
-}
-
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
+    /// The console's address: files on several hosts may have one name.
+    pub console: String,
     /// The file, symbolic links resolved.
     pub config: PathBuf,
     /// The entry's name.
@@ -60,13 +50,15 @@ impl PgBouncer {
         let name = name_of(&settings.admin);
         let conninfo = Conninfo::parse(&settings.admin)?;
         let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
-        let undo = stored.iter().find_map(|undo| match undo {
-            RouterUndo::PgBouncer(undo) => {
-                let is_ours = undo.database == settings.database
-                    && (undo.config == real || undo.config == settings.config);
-                is_ours.then(|| undo.clone())
-            }
-        });
+        let ours: Vec<&PgBouncerUndo> = stored
+            .iter()
+            .map(|RouterUndo::PgBouncer(undo)| undo)
+            .filter(|undo| {
+                undo.database == settings.database && (undo.config == real || undo.config == settings.config)
+            })
+            .collect();
+        // The address may be written in another way by now.
+        let undo = ours.iter().find(|undo| undo.console == name).or(ours.first()).map(|undo| (*undo).clone());
         Ok(PgBouncer {
             console: Console::new(&name, conninfo, application_name),
             name,
@@ -103,7 +95,7 @@ impl PgBouncer {
     }
 
     pub(super) fn read_file(&self) -> Result<DatabaseFile> {
-        DatabaseFile::read(&self.settings.config)
+        DatabaseFile::read(&self.settings.config, self.settings.file_command.as_deref())
     }
 
     /// Where the entry in the file leads.
@@ -300,6 +292,7 @@ impl Router for PgBouncer {
                 ));
             }
             self.undo = Some(PgBouncerUndo {
+                console: self.name.clone(),
                 config: file.path().to_owned(),
                 database: self.settings.database.clone(),
                 entry: hide_password(&value),
@@ -388,6 +381,11 @@ impl Router for PgBouncer {
         Ok(RouterState { name: self.name.clone(), held, side, detail })
     }
 
+    fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {
+        let servers = self.console.ask("SHOW SERVERS")?;
+        Ok(Some(servers.iter().filter_map(|server| server.text("local_port").parse().ok()).collect()))
+    }
+
     fn clients(&mut self) -> Result<u64> {
         let database = self.settings.database.clone();
         let pools = self.console.ask("SHOW POOLS")?;
@@ -428,7 +426,7 @@ pub(super) fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
         if !path.is_absolute() || files.len() > 100 {
             return None;
         }
-        let file = DatabaseFile::read(&path).ok()?;
+        let file = DatabaseFile::read(&path, None).ok()?;
         left.extend(super::pgbouncer_file::list_includes(file.text()));
         files.push(file.path().to_owned());
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, human};
 use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
 use crate::routers::pgbouncer_console::Row;
 use crate::routers::pgbouncer_file::{DatabaseFile, Place, place_of};
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// A database name that nobody has, to ask for rights without effect.
 const NOBODYS: &str = "\"pgdetour: no such database\"";
@@ -25,8 +27,7 @@ pub fn check(router: &mut PgBouncer, budget: Duration) -> Checked {
     match router.live() {
         Err(error) => {
             let check = if error.is_connection_lost() { "router_reachable" } else { "router_database" };
-            let said = error.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
-            checked.fail(check, &name, format!("{error}{said}"), hint_of(&error));
+            checked.fail(check, &name, error.with_cause(), hint_of(&error));
         }
         Ok(live) => {
             check_console(router, &live, budget, &mut checked);
@@ -61,24 +62,10 @@ fn hint_of(error: &Error) -> String {
 
 /// The file, and whether it can be rewritten; where its entry leads.
 fn check_file(router: &PgBouncer, checked: &mut Checked) -> Option<Place> {
-    let object = router.settings.config.display().to_string();
-    let file = match router.read_file() {
-        Ok(file) => file,
-        Err(error) => {
-            let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
-            let hint = "Run pgdetour on PgBouncer's host, as a user who may read and replace this file.";
-            checked.fail("router_file", &object, format!("{error}{why}"), hint);
-            return None;
-        }
-    };
-    if let Err(why) = file.try_replace() {
-        checked.fail(
-            "router_file",
-            &object,
-            format!("it cannot be replaced with its owner and mode kept: {why}"),
-            "Run as the file's owner or as root, with the right to create files in its folder.",
-        );
-    }
+    let PgBouncerSettings { config: path, file_command, .. } = &router.settings;
+    let object = path.display().to_string();
+    let file = ReplaceableFile::check(path, file_command.as_deref(), "PgBouncer", checked)?;
+    let file = DatabaseFile::from(file);
     let (entry, value) = match file.entry(&router.settings.database) {
         Ok(found) => found,
         Err(error) => {
@@ -195,10 +182,10 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
 
 /// The configured file has to be one that this process reads.
 fn check_is_read(router: &PgBouncer, main: &str, checked: &mut Checked) {
-    let (Ok(file), Some(files)) = (DatabaseFile::read(&router.settings.config), list_files(main.as_ref()))
-    else {
+    if router.settings.file_command.is_some() {
         return;
-    };
+    }
+    let (Ok(file), Some(files)) = (router.read_file(), list_files(main.as_ref())) else { return };
     if !files.iter().any(|read| read == file.path()) {
         let object = router.settings.config.display().to_string();
         let hint = format!("Name {main} or a file that it includes as \"config\".");

@@ -1,7 +1,6 @@
 //! PgBouncer's configuration file: finding one database's entry, reading it, and writing another in its place.
 
 use std::ffi::OsStr;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -322,8 +321,8 @@ pub struct DatabaseFile(ReplaceableFile);
 
 impl DatabaseFile {
     /// Reads the file.
-    pub fn read(path: &Path) -> Result<DatabaseFile> {
-        ReplaceableFile::read(path).map(DatabaseFile)
+    pub fn read(path: &Path, command: Option<&[String]>) -> Result<DatabaseFile> {
+        ReplaceableFile::read(path, command).map(DatabaseFile)
     }
 
     /// Where it is, symbolic links resolved.
@@ -397,10 +396,11 @@ impl DatabaseFile {
     pub fn replace(&self, text: &[u8]) -> Result<()> {
         self.0.replace(text)
     }
+}
 
-    /// Whether [`Self::replace`] would succeed: tries all of it but the rename.
-    pub fn try_replace(&self) -> io::Result<()> {
-        self.0.try_replace()
+impl From<ReplaceableFile> for DatabaseFile {
+    fn from(file: ReplaceableFile) -> Self {
+        DatabaseFile(file)
     }
 }
 

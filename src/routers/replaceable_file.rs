@@ -1,33 +1,91 @@
-//! A configuration file of a router: read whole, and replaced at once with its mode and owner kept.
+//! A configuration file of a router: read whole, and replaced at once with its mode and owner kept; by ourselves, or on
+//! another host by a command of the operator's.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Checked, Error, Result};
+use crate::routers::program;
 
 /// How often a replacement is tried while others change the same file.
 const ATTEMPTS: usize = 5;
+/// Why a replacement is tried again.
+const CHANGED: &str = "somebody else changed it at the same time";
+/// How long one call of the operator's command may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The largest file that a command may bring.
+const LARGEST: usize = 16 * 1024 * 1024;
 
 /// A file as it was read.
 pub struct ReplaceableFile {
-    /// Symbolic links resolved: the file that a rename replaces.
+    /// Symbolic links resolved, as far as it is here: the file that a rename replaces.
     path: PathBuf,
     text: Vec<u8>,
-    metadata: fs::Metadata,
+    place: Place,
+}
+
+/// Where a file is.
+enum Place {
+    /// On this host.
+    Here(fs::Metadata),
+    /// Where this command reads and replaces it.
+    Behind(Vec<String>),
 }
 
 impl ReplaceableFile {
-    /// Reads the file.
-    pub fn read(path: &Path) -> Result<ReplaceableFile> {
+    /// Reads the file; with a command, through it.
+    pub fn read(path: &Path, command: Option<&[String]>) -> Result<ReplaceableFile> {
+        if let Some(command) = command {
+            let text = call(command, "read", path, &[])?;
+            return Ok(ReplaceableFile {
+                path: path.to_owned(),
+                text,
+                place: Place::Behind(command.to_vec()),
+            });
+        }
         let failed = || Error::io(format!("read {}", path.display()));
         let real = fs::canonicalize(path).map_err(failed())?;
         let metadata = fs::metadata(&real).map_err(failed())?;
         let text = fs::read(&real).map_err(failed())?;
-        Ok(ReplaceableFile { path: real, text, metadata })
+        Ok(ReplaceableFile { path: real, text, place: Place::Here(metadata) })
+    }
+
+    /// Reads the file of `program` and finds out whether it could be replaced; what stands in the way is a finding.
+    pub fn check(
+        path: &Path,
+        command: Option<&[String]>,
+        program: &str,
+        checked: &mut Checked,
+    ) -> Option<ReplaceableFile> {
+        let object = path.display().to_string();
+        let file = match ReplaceableFile::read(path, command) {
+            Ok(file) => file,
+            Err(error) => {
+                let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
+                let hint = error.hint().unwrap_or_else(|| {
+                    format!(
+                        "Run pgdetour on {program}'s host as a user who may read and replace this file, or name a \
+                         file_command that does it from here."
+                    )
+                });
+                checked.fail("router_file", &object, format!("{error}{why}"), hint);
+                return None;
+            }
+        };
+        if let Err(why) = file.try_replace() {
+            checked.fail(
+                "router_file",
+                &object,
+                format!("it cannot be replaced with its owner and mode kept: {why}"),
+                "Run as the file's owner or as root, with the right to create files in its folder.",
+            );
+        }
+        Some(file)
     }
 
     /// Where it is, symbolic links resolved.
@@ -44,26 +102,54 @@ impl ReplaceableFile {
     /// An `Error::Router` when somebody else changed the file since it was read.
     pub fn replace(&self, text: &[u8]) -> Result<()> {
         let action = || Error::io(format!("write {}", self.path.display()));
+        let metadata = match &self.place {
+            Place::Here(metadata) => metadata,
+            Place::Behind(command) => return self.replace_behind(command, text),
+        };
         let now = fs::metadata(&self.path).map_err(action())?;
         if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
-            != (self.metadata.ino(), self.metadata.mtime(), self.metadata.mtime_nsec(), self.metadata.size())
+            != (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size())
         {
-            return Err(Error::Router {
-                action: format!("write {}", self.path.display()),
-                message: "somebody else changed it at the same time".into(),
-                hint: "Run the same command again.".into(),
-            });
+            return Err(self.changed());
         }
-        let mut file = self.temporary().map_err(action())?;
+        let mut file = self.temporary(metadata).map_err(action())?;
         file.write_all(text).map_err(action())?;
         file.as_file().sync_all().map_err(action())?;
         file.persist(&self.path).map_err(|error| action()(error.error))?;
         File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(action())
     }
 
-    /// Whether [`Self::replace`] would succeed: tries all of it but the rename.
-    pub fn try_replace(&self) -> io::Result<()> {
-        self.temporary().map(drop)
+    fn replace_behind(&self, command: &[String], text: &[u8]) -> Result<()> {
+        if call(command, "read", &self.path, &[])? != self.text {
+            return Err(self.changed());
+        }
+        call(command, "write", &self.path, text)?;
+        if call(command, "read", &self.path, &[])? == text {
+            return Ok(());
+        }
+        Err(Error::Router {
+            action: format!("write {}", self.path.display()),
+            message: format!("{} ended well, and reads another text than it was given", command[0]),
+            hint: "With \"write\" it has to put its standard input in the file's place.".into(),
+        })
+    }
+
+    fn changed(&self) -> Error {
+        Error::Router {
+            action: format!("write {}", self.path.display()),
+            message: CHANGED.into(),
+            hint: "Run the same command again.".into(),
+        }
+    }
+
+    /// Whether [`Self::replace`] would succeed: tries all of it but the rename; a command is asked.
+    fn try_replace(&self) -> Result<(), String> {
+        match &self.place {
+            Place::Here(metadata) => self.temporary(metadata).map(drop).map_err(|error| error.to_string()),
+            Place::Behind(command) => {
+                call(command, "check", &self.path, &[]).map(drop).map_err(|error| error.to_string())
+            }
+        }
     }
 
     fn directory(&self) -> &Path {
@@ -71,25 +157,51 @@ impl ReplaceableFile {
     }
 
     /// An empty file beside it, with its mode and owner; gone when dropped.
-    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
+    fn temporary(&self, metadata: &fs::Metadata) -> io::Result<tempfile::NamedTempFile> {
         let file = tempfile::Builder::new().prefix(".pgdetour-").tempfile_in(self.directory())?;
         let created = file.as_file().metadata()?;
-        let owner = (created.uid() != self.metadata.uid()).then_some(self.metadata.uid());
-        let group = (created.gid() != self.metadata.gid()).then_some(self.metadata.gid());
+        let owner = (created.uid() != metadata.uid()).then_some(metadata.uid());
+        let group = (created.gid() != metadata.gid()).then_some(metadata.gid());
         if owner.is_some() || group.is_some() {
             fchown(file.as_file(), owner, group)?;
         }
-        file.as_file().set_permissions(fs::Permissions::from_mode(self.metadata.mode() & 0o7777))?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
         Ok(file)
     }
 }
 
-/// Does `work`, which reads a file and replaces it, again when a router's file refuses: processes that share one
-/// file may change different entries of it at the same time.
+/// Runs `command ACTION PATH`; what it wrote. The text goes through standard input, since it may hold passwords.
+fn call(command: &[String], action: &str, path: &Path, input: &[u8]) -> Result<Vec<u8>> {
+    let failed = |message: String| Error::Router {
+        action: format!("{action} {} with {}", path.display(), command.join(" ")),
+        message,
+        hint: format!("Run {} {action} {} by hand to see why.", command.join(" "), path.display()),
+    };
+    let [name, arguments @ ..] = command else { return Err(failed("no program is configured".into())) };
+    let mut program = Command::new(name);
+    program.args(arguments).arg(action).arg(path);
+    let ended = program::run(program, input, LARGEST, Instant::now() + ANSWER)
+        .map_err(|error| failed(error.to_string()))?;
+    match ended.status {
+        Some(status) if status.success() => Ok(ended.output),
+        Some(status) => Err(failed(format!("{status}{}", ended.said()))),
+        None => Err(Error::TimedOut {
+            what: format!("{} ({action})", command.join(" ")),
+            budget: ANSWER,
+            detail: program::some_text(&ended.errors),
+            hint: "It was ended. See why it does not answer, then run the same command again.".into(),
+        }),
+    }
+}
+
+/// Does `work`, which reads a file and replaces it, again when somebody else was faster: processes that share one file
+/// may change different entries of it at the same time.
 pub fn repeat_if_changed<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..ATTEMPTS {
         match work() {
-            Err(Error::Router { .. }) => thread::sleep(Duration::from_millis(5)),
+            Err(Error::Router { message, .. }) if message == CHANGED => {
+                thread::sleep(Duration::from_millis(5));
+            }
             other => return other,
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::routers::HaProxySettings;
+use crate::config::HaProxySettings;
 use crate::routers::haproxy_runtime::Runtime;
 
 /// The map before a detour, its spacing and comment not ours.
@@ -109,7 +109,7 @@ impl TestHaProxy {
             target: target.into(),
             file: self.path("pgdetour.map"),
             admin_acl: Some(text("admin_networks.acl")),
-            admin_networks: vec!["127.0.0.2/32".into()],
+            file_command: None,
         }
     }
 

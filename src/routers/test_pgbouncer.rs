@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::routers::PgBouncerSettings;
+use crate::config::PgBouncerSettings;
 
 /// One process, with its databases in a file of their own. Trusts everybody; `dba` may run PAUSE, `stats` may look.
 pub struct TestPgBouncer {
@@ -92,6 +92,7 @@ impl TestPgBouncer {
             database: "shop".into(),
             config: self.databases_file(),
             target: target.into(),
+            file_command: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::flow::mapping::Mapping;
 use crate::flow::{ChangeSource, FlowName, Until, change_table, marker, publication, slot};
 use crate::pg::record;
 use crate::phase::Phase;
+use crate::steps::facts::parse_lsn;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
@@ -65,6 +66,9 @@ pub fn arm(run: &mut Run) -> Result<()> {
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
     if source(run) == ChangeSource::Triggers {
+        if !change_table::is_present(run.target())? {
+            record::forget_progress(run.target(), FlowName::Replay.name())?;
+        }
         run.changed |= change_table::create_capture(run.target(), &tables)?;
         return Ok(());
     }
@@ -74,6 +78,9 @@ pub fn arm(run: &mut Run) -> Result<()> {
         &selection::captured(&tables),
     )?;
     let (_, created) = slot::create_slot(run.target(), names::CAPTURE_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
+    if created {
+        record::forget_progress(run.target(), FlowName::Replay.name())?;
+    }
     run.changed |= published || created;
     Ok(())
 }
@@ -94,19 +101,19 @@ pub fn prove_way_back(run: &mut Run) -> Result<()> {
     marker::remove_marker(target, source, &id)
 }
 
-/// Fixes where replay begins: the mirror has drained and general traffic is held, so what comes after is the users'.
-pub fn confirm(run: &mut Run) -> Result<()> {
-    let start = source(run).end(run.target())?;
+/// Notes on the source where replay begins, which the decision has fixed: the mirror had drained and general traffic was
+/// held, so what comes after is the users'.
+pub fn begin_replay(run: &mut Run) -> Result<()> {
+    let Some(start) = run.facts()?.capture_start else { return Ok(()) };
     let detour = run.detour_id()?;
-    record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
-    run.pending.capture_start = Some(start.to_string());
-    Ok(())
+    record::write_progress(run.source(), FlowName::Replay.name(), &detour, parse_lsn(&start)?)
 }
 
 /// Takes the recording away. Nothing of it need be there.
 pub fn drop_flow(run: &mut Run) -> Result<()> {
     drop_slot(run)?;
-    change_table::drop_capture(run.target())
+    change_table::drop_capture(run.target())?;
+    record::forget_progress(run.target(), FlowName::Replay.name())
 }
 
 fn drop_other(run: &mut Run) -> Result<()> {

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::flow::behind::list_behind;
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
-use crate::phase::Phase;
+use crate::phase::{Phase, Side};
 use crate::steps::{Needs, Run, capture, inventory, mirror};
 
 /// What becomes of the copies on the target.
@@ -30,7 +31,7 @@ pub struct Extent {
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
-    run.open(Needs::Both)?;
+    open(run, extent)?;
     let phase = run.phase();
     refuse_loss(phase, extent)?;
     let orphans = run.find_orphans()?;
@@ -45,7 +46,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     };
     run.confirm(question)?;
     run.part_way = !run.plan.is_dry();
-    run.step("drop the mirror flow", mirror::drop_flow)?;
+    let has_source = run.answering(Side::Source).is_some();
+    if has_source {
+        run.step("drop the mirror flow", mirror::drop_flow)?;
+    }
     run.step("drop capture", capture::drop_flow)?;
     run.step("lift restrictions", |run| restriction::lift_all(run.target()).map(drop))?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
@@ -55,8 +59,13 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
             objects::restore_emptiness(run.target(), before)
         })?;
     }
+    if extent.stay {
+        run.step("check the sequences", check_sequences)?;
+    }
     // The target's record goes last: as long as it is there, the same command goes on.
-    run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
+    if has_source {
+        run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
+    }
     run.step("drop the record on the target", |run| {
         record::drop_record(run.target())?;
         if !run.plan.is_dry() {
@@ -69,6 +78,34 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.part_way = false;
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// Both sides; but a target that is to stay must not wait for a source that may never come back.
+fn open(run: &mut Run, extent: Extent) -> Result<()> {
+    if !extent.stay {
+        return run.open(Needs::Both);
+    }
+    run.open(Needs::Target)?;
+    match run.open_source() {
+        Err(Error::Unreachable { cause, .. }) => {
+            run.warn(format!(
+                "the source cannot be reached ({cause}): what is left there goes with pgdetour clean once it can"
+            ));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// The new home must not give a key twice.
+fn check_sequences(run: &mut Run) -> Result<()> {
+    for sequence in list_behind(run.target())? {
+        run.warn(format!(
+            "sequence \"{}\" is behind its column, which holds {}: run {}",
+            sequence.name, sequence.furthest, sequence.fix
+        ));
+    }
+    Ok(())
 }
 
 /// While detoured, what users have written is on the target alone: removing capture would lose it.
@@ -99,10 +136,11 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
         fence::lower(run.target(), fence)?;
     }
     match (&facts.source_fence, phase) {
-        (Some(_), Phase::Detoured) => {
-            run.warn(
-                "the source stays closed to general roles; GRANT CONNECT ON DATABASE opens it again when it is needed",
-            );
+        (Some(fence), Phase::Detoured) => {
+            let roles = fence.roles.join("\", \"");
+            run.warn(format!(
+                "the source stays closed to \"{roles}\"; GRANT CONNECT ON DATABASE opens it again when it is needed"
+            ));
             Ok(())
         }
         (Some(fence), _) => fence::lower(run.source(), fence),

@@ -6,26 +6,28 @@ use crate::error::Result;
 use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
-use crate::steps::switch::{Bounds, HOME};
+use crate::steps::switch::{Bounds, HOME, Rehearsal};
 use crate::steps::{Needs, Run, capture, preconditions, replay};
 
 /// Runs the command; its report.
 /// Exactly `accept_quarantined` changes may be in quarantine.
 pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Value> {
     run.accept_quarantined = accept_quarantined;
+    run.max_pause = Some(bounds.max_pause);
     run.open(Needs::Both)?;
+    run.refuse_late_rehearsal(HOME, bounds)?;
     if run.phase() == HOME.arrived {
         return Ok(run.facts()?.cutback.unwrap_or_default());
     }
     run.take_back_earlier_attempt(HOME)?;
     if !run.is_decided() {
-        run.attempt(HOME, |run| up_to_the_decision(run, bounds))?;
+        run.attempt(HOME, bounds, |run| up_to_the_decision(run, bounds))?;
+    }
+    if let Some(rehearsal) = bounds.rehearsal {
+        return run.end_rehearsal(HOME, rehearsal);
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
-    run.step("open source", |run| match run.facts()?.source_fence {
-        Some(fence) => fence::lower(run.source(), &fence),
-        None => Ok(()),
-    })?;
+    run.step("open source", Run::open_the_source)?;
     run.step("point router to source", |run| run.routers()?.point_to(Side::Source))?;
     // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
@@ -42,34 +44,48 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY, preconditions::CUTBACK]))?;
-    run.confirm("move general traffic home to the source")?;
+    if bounds.rehearsal.is_none() {
+        run.confirm("move general traffic home to the source")?;
+    }
     run.step("replay what is captured", |run| {
         replay::catch_up(run, Some(bounds.drain_timeout))?;
         run.refuse_quarantined()
     })?;
+    run.step("refresh statistics", |run| run.refresh_statistics(Side::Source))?;
+    if bounds.prewarm {
+        run.step("warm caches", |run| run.warm_caches(Side::Source))?;
+    }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
-    let flow = run.step("start replay", |run| {
+    let mut flow = run.step("start replay", |run| {
         let mut flow = replay::start(run, &id)?;
         flow.catch_up(run, bounds.drain_timeout)?;
         Ok(flow)
     })?;
+    run.step("prepare statements", |run| run.prepare_statements(HOME))?;
+    run.step("plan to open the source", Run::plan_opening)?;
 
-    run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
-    run.step("fence target", |run| fence::raise(run.target(), &fence))?;
-    run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
+    if bounds.rehearsal == Some(Rehearsal::NotHeld) {
+        run.step("try the fence", |run| fence::try_to_raise(run.target(), &fence))?;
+    } else {
+        run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
+        run.step("fence target", |run| fence::raise(run.target(), &fence))?;
+        run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
+    }
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| {
-        let source = capture::source(run);
-        run.write_marker(HOME, &source, &id)
-    })?;
+    run.step("write marker", |run| run.write_marker(HOME, &id))?;
     run.step("drain to the marker", |run| {
-        flow.finish(run.pause_left(bounds))?;
+        let left = run.pause_left(bounds);
+        let changes = capture::source(run);
+        run.drain(HOME, &changes, &mut plan, |source| flow.wait_for_marker(source, &id, left))?;
         run.refuse_quarantined()
     })?;
-    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
+    run.replaying = Some(flow);
+    if bounds.rehearsal.is_some() {
+        return run.require_pause_left(bounds);
+    }
     run.step("decide", |run| run.decide(HOME, bounds))
 }

@@ -7,22 +7,28 @@ use crate::flow::{FlowName, lag, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::carrier::Carrier;
-use crate::steps::switch::{Bounds, OUT};
+use crate::steps::switch::{Bounds, OUT, Rehearsal};
 use crate::steps::{Needs, Run, capture, mirror, names, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
+    run.max_pause = Some(bounds.max_pause);
     run.open(Needs::Both)?;
+    run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }
     run.take_back_earlier_attempt(OUT)?;
     if !run.is_decided() {
-        run.attempt(OUT, |run| up_to_the_decision(run, bounds))?;
+        run.attempt(OUT, bounds, |run| up_to_the_decision(run, bounds))?;
+    }
+    if let Some(rehearsal) = bounds.rehearsal {
+        return run.end_rehearsal(OUT, rehearsal);
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
+    run.step("begin the replay", capture::begin_replay)?;
     run.step("count late writes", |run| {
         let source = mirror::source(run);
         run.count_late_writes(OUT, &source)
@@ -34,7 +40,9 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
 fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("reach the router", |run| run.routers()?.clients().map(drop))?;
     run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE, preconditions::CUTOVER]))?;
-    run.confirm("move general traffic to the target")?;
+    if bounds.rehearsal.is_none() {
+        run.confirm("move general traffic to the target")?;
+    }
     let carrier = run.carrier()?;
     if carrier == Carrier::Pgdetour {
         run.step("take the mirror flow over", |run| {
@@ -47,11 +55,15 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("arm capture", capture::arm)?;
     run.step("prove the way back", capture::prove_way_back)?;
     run.step("prepare the router", Run::prepare_router)?;
+    run.step("refresh statistics", |run| run.refresh_statistics(Side::Target))?;
+    if bounds.prewarm {
+        run.step("warm caches", |run| run.warm_caches(Side::Target))?;
+    }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
-    let flow = run.step("wait until the lag is small", |run| {
+    let mut flow = run.step("wait until the lag is small", |run| {
         if carrier == Carrier::Pgdetour {
             let flow = run.mirror_flow()?;
             let mut flow = replay::start_flow(run, flow, &id);
@@ -68,27 +80,36 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         Ok(None)
     })?;
 
-    run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
-    run.step("fence source", |run| fence::raise(run.source(), &fence))?;
-    run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+    run.step("prepare statements", |run| run.prepare_statements(OUT))?;
+
+    if bounds.rehearsal == Some(Rehearsal::NotHeld) {
+        run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
+    } else {
+        run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
+        run.step("fence source", |run| fence::raise(run.source(), &fence))?;
+        run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+    }
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| {
-        let source = mirror::source(run);
-        run.write_marker(OUT, &source, &id)
-    })?;
+    run.step("write marker", |run| run.write_marker(OUT, &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
-        if let Some(flow) = flow {
-            return flow.finish(left);
-        }
-        marker::wait_for_marker(run.target(), &id, left).map(drop)
+        let source = mirror::source(run);
+        run.drain(OUT, &source, &mut plan, |target| match &mut flow {
+            Some(flow) => flow.wait_for_marker(target, &id, left),
+            None => marker::wait_for_marker(target, &id, left).map(drop),
+        })
     })?;
-    run.step("carry sequences", |run| run.carry_sequences(&mut plan))?;
+    // It has come to its end: the rest is its leave of what it read from.
+    run.replaying = flow;
+    if bounds.rehearsal == Some(Rehearsal::NotHeld) {
+        return Ok(());
+    }
     run.step("stop the mirror", |run| {
         let left = run.pause_left(bounds);
-        let (source, target) = run.both();
-        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, left).map(drop)
+        subscription::stop_applying(run.target(), names::MIRROR_SUBSCRIPTION, left)
     })?;
-    run.step("confirm capture", capture::confirm)?;
+    if bounds.rehearsal.is_some() {
+        return run.require_pause_left(bounds);
+    }
     run.step("decide", |run| run.decide(OUT, bounds))
 }

@@ -60,6 +60,12 @@ pub struct Facts {
     /// Row changes that were found on the side left behind, for a run that finds the slot gone already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_writes: Option<i64>,
+    /// The report of `cutover --rehearse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutover_rehearsal: Option<Value>,
+    /// The report of `cutback --rehearse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutback_rehearsal: Option<Value>,
     /// `cutover`'s report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutover: Option<Value>,

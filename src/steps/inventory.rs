@@ -84,11 +84,11 @@ const CAVEATS: [Caveat; 9] = [
 ];
 
 /// Names what exists on the source and will not be mirrored as a table is.
-pub fn check(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let objects = inventory::list_objects(run.source())?;
+pub fn objects(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let found = inventory::list_objects(run.source())?;
     let absent = absent(run)?;
     for caveat in &CAVEATS {
-        let of_kind: Vec<&Object> = objects
+        let of_kind: Vec<&Object> = found
             .iter()
             .filter(|object| object.kind == caveat.kind)
             .filter(|object| !object.relation.as_ref().is_some_and(|name| absent.contains(name)))

@@ -1,6 +1,7 @@
 //! Copies the source to the target, and has PostgreSQL's own replication or our own runs keep it current.
 
 mod carry;
+mod progress;
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,11 @@ use serde_json::{Value, json};
 
 use crate::config::{self, CaptureMethod};
 use crate::error::{Error, Result};
-use crate::flow::copy::{self, CopyJob, CopyReport, PostStatement, Prepared, SchemaMode, Stage};
+pub use crate::flow::copy::Limits;
+use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage};
 use crate::flow::{ChangeSource, change_table, publication, slot, subscription};
-use crate::output::Bar;
+use crate::pattern::Selection;
+use crate::pg::catalog::objects::Name;
 use crate::pg::catalog::{Table, objects};
 use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
@@ -24,6 +27,7 @@ const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
 const SLOT_BUDGET: Duration = Duration::from_secs(30);
 
 pub use carry::stop;
+use progress::CopyProgress;
 
 /// What a call asks for beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -32,19 +36,32 @@ pub struct Wishes {
     pub jobs: Option<u16>,
     /// Keep the target current until told to stop.
     pub follow: bool,
+    /// Patterns of tables to copy anew.
+    pub again: Vec<String>,
+    /// How fast the source may be read.
+    pub limits: Limits,
 }
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     refuse_contradiction(run, wishes)?;
     run.choice = Choice::of(&run.config.mirror, wishes.follow);
+    run.copy_limits = wishes.limits;
     run.open(Needs::Both)?;
+    let again = named_again(run, &wishes.again)?;
     if run.phase() == Phase::Mirrored {
-        return carry::carry_on(run, wishes.follow);
+        let added = added_tables(run)?;
+        if again.is_empty() && added.is_empty() {
+            return carry::carry_on(run, wishes.follow);
+        }
+        tell_of_changes(run, &again, &added);
+        run.step("take the mirror flow back", |run| carry::take_back(run, &again))?;
+    } else if !again.is_empty() {
+        copy::repeat_tables(run.target(), &again)?;
     }
     let begun = Instant::now();
     let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
-    run.step("check preconditions", |run| run.require(&[preconditions::MIRROR]))?;
+    run.step("check preconditions", |run| run.require(&[preconditions::MIRROR, preconditions::UNCHANGED]))?;
     run.step("begin the record", begin_record)?;
     let watch = run.watch_for_stop()?;
     let tables = run.selected_tables(Side::Source)?;
@@ -84,6 +101,50 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     if wishes.follow { carry::follow(run, report) } else { Ok(report) }
 }
 
+/// The tables that are to be copied anew.
+fn named_again(run: &mut Run, patterns: &[String]) -> Result<Vec<Name>> {
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = Selection::parse(patterns, &[""; 0])?;
+    let copies = copy::list_table_copies(run.target())?;
+    let tables = run.selected_tables(Side::Source)?;
+    let names: Vec<Name> = tables
+        .iter()
+        .filter(|table| !table.partitioned && selection::is_designated(&wanted, table))
+        .map(|table| (table.schema.clone(), table.name.clone()))
+        .filter(|name| copies.iter().any(|copy| copy.name == *name))
+        .collect();
+    if names.is_empty() {
+        return Err(Error::Usage {
+            message: format!("no mirrored table matches \"{}\"", patterns.join("\", \"")),
+            hint: "Name a table of the mirror, as psql's \\d takes it.".into(),
+        });
+    }
+    Ok(names)
+}
+
+/// Selected tables that the mirror does not have.
+fn added_tables(run: &mut Run) -> Result<Vec<Name>> {
+    let copies = copy::list_table_copies(run.target())?;
+    let tables = run.selected_tables(Side::Source)?;
+    let names = tables.iter().map(|table| (table.schema.clone(), table.name.clone()));
+    Ok(names.filter(|name| !copies.iter().any(|copy| copy.name == *name)).collect())
+}
+
+fn tell_of_changes(run: &Run, again: &[Name], added: &[Name]) {
+    for (what, names) in [("copied again", again), ("added", added)] {
+        if !names.is_empty() {
+            let names = names.iter().map(|(schema, name)| format!("{schema}.{name}"));
+            run.output.say(&format!("{what}: {}", list(names)));
+        }
+    }
+}
+
+fn list(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
 fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
     let mirror = &run.config.mirror;
     let key = match (mirror.mode, mirror.carrier) {
@@ -119,23 +180,6 @@ fn begin_record(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
-/// Tells of a copy: one bar for all of it.
-struct CopyProgress {
-    bar: Bar,
-}
-
-impl copy::Progress for CopyProgress {
-    fn table_started(&self, _table: &str, _bytes: u64) {}
-
-    fn bytes_copied(&self, _table: &str, bytes: u64) {
-        self.bar.add(bytes);
-    }
-
-    fn table_copied(&self, _table: &str, _rows: u64, _bytes: u64) {}
-
-    fn statement_done(&self, _statement: &PostStatement) {}
-}
-
 /// Does one part of the copy, with a bar.
 fn with_job<T>(
     run: &mut Run,
@@ -143,10 +187,9 @@ fn with_job<T>(
     jobs: usize,
     work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
 ) -> Result<T> {
-    let total = tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
     let left_empty = run.unlogged_tables()?;
     let before = run.facts()?.target_before;
-    let progress = CopyProgress { bar: run.output.bar("copied", total) };
+    let progress = CopyProgress::new(&run.output, tables);
     let stop = run.signals.stop_flag();
     let job = CopyJob {
         publisher: run.server(Side::Source),
@@ -159,11 +202,12 @@ fn with_job<T>(
             config::SchemaMode::Existing => SchemaMode::Existing,
         },
         jobs,
+        limits: run.copy_limits,
         stop: &stop,
         progress: &progress,
     };
     let result = work(&job);
-    progress.bar.end();
+    progress.end();
     // A signal stops the work at a place of its own choosing; the signal is what to tell of.
     run.heed_signals()?;
     result
@@ -182,7 +226,18 @@ fn copy_schema(run: &mut Run, tables: &[Table], jobs: usize) -> Result<Prepared>
 }
 
 fn copy_tables(run: &mut Run, tables: &[Table], jobs: usize, prepared: &Prepared) -> Result<CopyReport> {
-    with_job(run, tables, jobs, |job| job.copy_tables(prepared))
+    let copied = with_job(run, tables, jobs, |job| job.copy_tables(prepared))?;
+    let found = run.check_all(&[preconditions::UNCHANGED])?.failures;
+    let Some(first) = found.first() else { return Ok(copied) };
+    Err(Error::Conflict {
+        kind: "schema_changed",
+        message: first.message.clone(),
+        detail: Some(format!(
+            "Changed while it was copied: {}.",
+            list(found.iter().map(|it| it.object.clone()))
+        )),
+        hint: first.hint.clone(),
+    })
 }
 
 fn complete(

@@ -1,5 +1,6 @@
 //! What each command does, in the order in which it does it.
 
+mod attempt;
 pub mod capture;
 mod carrier;
 pub mod check;
@@ -8,7 +9,9 @@ pub mod cutback;
 pub mod cutover;
 mod facts;
 mod fault;
+mod grants;
 mod inventory;
+mod mapping_rehearsal;
 pub mod mirror;
 mod names;
 mod open;
@@ -16,6 +19,8 @@ mod orphans;
 mod outcome;
 mod preconditions;
 mod quarantine;
+mod readiness;
+mod rehearsal;
 pub mod replay;
 pub mod restrict;
 mod routing;
@@ -34,6 +39,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::pg::fence::Lowering;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
 use crate::pg::{Conninfo, Server, Session};
@@ -45,9 +51,10 @@ pub use clean::{Copies, Extent};
 use facts::Facts;
 pub use open::Needs;
 pub use signals::Signals;
-pub use switch::Bounds;
+pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,
@@ -68,6 +75,8 @@ pub struct Run {
     flow_lock: Option<Lock>,
     /// Who is to carry the mirror.
     choice: Choice,
+    /// How fast a copy may read the source.
+    copy_limits: mirror::Limits,
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
@@ -77,6 +86,10 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// What lowering the source's fence will do, found out before clients are held.
+    opening: Option<Lowering>,
+    /// The replay of the last changes, which has applied its marker and is about to end.
+    replaying: Option<replay::Running>,
     /// Facts found out while clients are held, written together with the decision.
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
@@ -85,12 +98,24 @@ pub struct Run {
     accept_quarantined: i64,
     pause_ms: Option<f64>,
     late_writes: i64,
+    /// Attempts of a switch, this one included.
+    attempts: u32,
+    /// Open transactions that were ended so that clients could be held.
+    ended_transactions: u64,
+    /// How long clients were held in a rehearsal, in milliseconds.
+    rehearsed_pause_ms: Option<f64>,
+    /// The deciding statement was sent: whether it took effect is known from the record alone.
+    deciding: bool,
+    /// What this process has noted to take back.
+    undos: Vec<undo::Undo>,
     /// A report that stands although the command fails.
     report: Option<Value>,
     /// Whether `detour` is what the target has, be it nothing.
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
     reported: Option<(Phase, Serving)>,
+    /// The result was shown already, and is not to be shown at the end.
+    shown: bool,
 }
 
 /// How long one named step took.
@@ -137,6 +162,7 @@ impl Run {
             locks: Vec::new(),
             flow_lock: None,
             choice,
+            copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
             warnings: Vec::new(),
@@ -145,14 +171,22 @@ impl Run {
             changed: false,
             part_way: false,
             held_since: None,
+            opening: None,
+            replaying: None,
             pending: Facts::default(),
             max_pause: None,
             accept_quarantined: 0,
             pause_ms: None,
             late_writes: 0,
+            attempts: 0,
+            ended_transactions: 0,
+            rehearsed_pause_ms: None,
+            deciding: false,
+            undos: Vec::new(),
             report: None,
             record_read: false,
             reported: None,
+            shown: false,
         })
     }
 
@@ -292,7 +326,8 @@ impl Run {
 
     /// Asks before something that cannot be undone easily; a dry run does not ask.
     fn confirm(&self, what: &str) -> Result<()> {
-        if self.plan.is_dry() { Ok(()) } else { self.output.confirm(what) }
+        // A further attempt at a switch was confirmed with the first.
+        if self.plan.is_dry() || self.attempts > 1 { Ok(()) } else { self.output.confirm(what) }
     }
 
     /// What earlier steps left for later ones.

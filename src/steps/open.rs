@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::pg::catalog;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
+use crate::pg::{Server, Session};
 use crate::phase::{Command, Phase, Side};
 use crate::steps::Run;
 
@@ -61,26 +62,34 @@ impl Run {
         Ok(())
     }
 
-    /// Connects to whichever side answers, for a command that has to work with either down.
-    pub fn connect_what_answers(&mut self) -> Result<()> {
-        let (source, target) = (self.source_server.connect(), self.target_server.connect());
-        if let (Err(_), Err(error)) = (&source, &target) {
-            return Err(Error::Unreachable {
-                what: "the source and the target".into(),
-                cause: error.server_error().cloned().unwrap_or_default(),
-            });
+    /// Connects to whichever side answers, both at once, for a command that has to work with either down; a session that
+    /// still answers is kept. Why a side does not answer.
+    pub fn connect_what_answers(&mut self) -> [(Side, Option<Error>); 2] {
+        let connect = |session: Option<Session>, server: &Server| {
+            let kept =
+                session.and_then(|mut session| session.query_text("select", &[]).is_ok().then_some(session));
+            kept.map_or_else(|| server.connect(), Ok)
+        };
+        let (old_source, old_target) = (self.source.take(), self.target.take());
+        let (source, target) = std::thread::scope(|scope| {
+            let target = scope.spawn(|| connect(old_target, &self.target_server));
+            let source = connect(old_source, &self.source_server);
+            let died = |_| Err(Error::Internal { message: "a connection panicked".into() });
+            (source, target.join().unwrap_or_else(died))
+        });
+        let (source, source_error) = answer(source);
+        let (target, target_error) = answer(target);
+        self.source = source;
+        self.target = target;
+        [(Side::Source, source_error), (Side::Target, target_error)]
+    }
+
+    /// The session on a side that answered.
+    pub fn answering(&mut self, side: Side) -> Option<&mut Session> {
+        match side {
+            Side::Source => self.source.as_mut(),
+            Side::Target => self.target.as_mut(),
         }
-        for outcome in [&source, &target] {
-            if let Err(error) = outcome {
-                self.warn(match error.server_error() {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                });
-            }
-        }
-        self.source = source.ok();
-        self.target = target.ok();
-        Ok(())
     }
 
     fn refuse_same_database(&mut self) -> Result<()> {
@@ -133,6 +142,13 @@ impl Run {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn answer(outcome: Result<Session>) -> (Option<Session>, Option<Error>) {
+    match outcome {
+        Ok(session) => (Some(session), None),
+        Err(error) => (None, Some(error)),
     }
 }
 

@@ -18,7 +18,11 @@ impl Run {
         let (report, error) = match result {
             // A finished command has no steps left: what it came to is the answer, dry or not.
             Ok(_) if planned && !self.steps.is_empty() => {
-                (json!({ "dry_run": true, "steps": self.steps_report() }), None)
+                let mut report = json!({ "dry_run": true, "steps": self.steps_report() });
+                if let Some(rehearsal) = self.last_rehearsal() {
+                    report["rehearsal"] = rehearsal;
+                }
+                (report, None)
             }
             Ok(report) => (report, None),
             Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
@@ -31,6 +35,7 @@ impl Run {
             serving: knows_phase.then_some(serving),
             warnings: self.warnings,
             report,
+            shown: self.shown,
         };
         (outcome, error)
     }

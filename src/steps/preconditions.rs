@@ -9,21 +9,30 @@ mod tables;
 mod traffic;
 
 use crate::error::{Checked, Error, Result};
-use crate::phase::Phase;
+use crate::phase::{Command, Phase};
 use crate::steps::{Run, inventory};
 
-/// One group of preconditions.
+/// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
 
+/// One precondition: its path here, whose last word is its name, and what finds out.
+pub type Precondition = (&'static str, Check);
+
+macro_rules! group {
+    ($($check:path),* $(,)?) => { &[$((stringify!($check), $check as Check)),*] };
+}
+
 /// What `mirror` needs.
-pub const MIRROR: &[Check] = &[
+pub const MIRROR: &[Precondition] = group![
     servers::versions,
     servers::not_in_recovery,
     servers::encodings,
     servers::source_wal_level,
     servers::source_slots,
+    servers::source_keeps_wal,
     servers::trigger_cost,
     servers::target_workers,
+    servers::source_conninfo,
     servers::pg_dump,
     privileges::source,
     privileges::target,
@@ -31,16 +40,19 @@ pub const MIRROR: &[Check] = &[
     tables::replica_identity,
     tables::target_is_empty,
     tables::existing_schema_fits,
-    parts::fit,
-    parts::unchanged,
-    inventory::check,
+    parts::parts_fit,
+    parts::parts_unchanged,
+    inventory::objects,
 ];
 
 /// What our own runs need to keep a mirror current.
-pub const FOLLOW: &[Check] = &[servers::mirror_is_running, tables::schema_unchanged];
+pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::schema_as_mirrored];
+
+/// What a copy needs that goes on, or has been made.
+pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 
 /// What `capture` needs before cutover.
-pub const CAPTURE: &[Check] = &[
+pub const CAPTURE: &[Precondition] = group![
     servers::not_in_recovery,
     servers::target_wal_level,
     servers::target_slots,
@@ -49,29 +61,38 @@ pub const CAPTURE: &[Check] = &[
 ];
 
 /// What `cutover` needs, beside what `capture` does.
-pub const CUTOVER: &[Check] = &[
+pub const CUTOVER: &[Precondition] = group![
     servers::mirror_is_running,
     tables::schema_unchanged,
-    parts::unchanged,
+    parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,
+    traffic::source_session_state,
+    traffic::source_direct_sessions,
 ];
 
 /// What `replay` needs.
-pub const REPLAY: &[Check] =
-    &[servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
+pub const REPLAY: &[Precondition] =
+    group![servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
 /// What `cutback` needs, beside what `replay` does.
-pub const CUTBACK: &[Check] =
-    &[tables::quarantine_is_empty, traffic::roles_named, traffic::target_fence, traffic::router];
+pub const CUTBACK: &[Precondition] = group![
+    tables::quarantine_is_empty,
+    traffic::roles_named,
+    traffic::target_fence,
+    traffic::router,
+    traffic::target_sessions,
+    traffic::target_session_state,
+    traffic::target_direct_sessions,
+];
 
 impl Run {
     /// Runs groups of checks; their warnings are told, and any failure refuses the command.
-    pub fn require(&mut self, groups: &[&[Check]]) -> Result<()> {
+    pub fn require(&mut self, groups: &[&[Precondition]]) -> Result<()> {
         let checked = self.check_all(groups)?;
         for warning in &checked.warnings {
             self.warn(format!("{}: {}. {}", warning.object, warning.message, warning.hint));
@@ -83,9 +104,9 @@ impl Run {
     }
 
     /// Runs groups of checks and gathers everything that they find.
-    pub fn check_all(&mut self, groups: &[&[Check]]) -> Result<Checked> {
+    pub fn check_all(&mut self, groups: &[&[Precondition]]) -> Result<Checked> {
         let mut checked = Checked::default();
-        for check in groups.iter().flat_map(|group| group.iter()) {
+        for (_, check) in groups.iter().flat_map(|group| group.iter()) {
             check(self, &mut checked)?;
         }
         Ok(checked)
@@ -93,23 +114,39 @@ impl Run {
 }
 
 /// What comparing needs.
-pub const PARTS: &[Check] = &[parts::unchanged];
+pub const PARTS: &[Precondition] = group![parts::parts_unchanged];
 
-/// The groups that still matter in a phase, for `check`.
-pub fn ahead_of(phase: Phase) -> &'static [&'static [Check]] {
+/// The steps that lie ahead in a phase, with as much of what they need as can be found out by now.
+pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {
+    use Command::{Capture, Cutback, Cutover, Mirror, Replay, Restrict};
     match phase {
-        Phase::Absent | Phase::Mirroring => &[MIRROR, CAPTURE, &CUTOVER_AHEAD],
-        Phase::Mirrored | Phase::CuttingOver => &[CAPTURE, CUTOVER],
-        Phase::Detoured | Phase::CuttingBack => &[REPLAY, CUTBACK],
+        Phase::Absent | Phase::Mirroring => {
+            &[(Mirror, MIRROR), (Capture, CAPTURE), (Cutover, CUTOVER_AHEAD), (Cutback, CUTBACK_AHEAD)]
+        }
+        Phase::Mirrored | Phase::CuttingOver => &[
+            (Restrict, RESTRICT),
+            (Capture, CAPTURE),
+            (Cutover, CUTOVER),
+            (Replay, group![tables::mapping]),
+            (Cutback, CUTBACK_AHEAD),
+        ],
+        Phase::Detoured | Phase::CuttingBack => &[(Restrict, RESTRICT), (Replay, REPLAY), (Cutback, CUTBACK)],
         Phase::Returned => &[],
     }
 }
 
+/// What `restrict` needs.
+const RESTRICT: &[Precondition] = group![tables::restrictions];
+
 /// What of cutover's needs can be said before there is a mirror.
-const CUTOVER_AHEAD: [Check; 5] = [
+const CUTOVER_AHEAD: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
     traffic::source_fence,
     traffic::router,
+    traffic::source_sessions,
 ];
+
+/// What of cutback's needs can be said before the target serves.
+const CUTBACK_AHEAD: &[Precondition] = group![traffic::target_fence, traffic::target_sessions];

@@ -1,6 +1,7 @@
 //! Applies the changes captured on the target to the source, through the mapping.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,9 +16,9 @@ use crate::flow::mapping::Mapping;
 use crate::flow::pace::Rates;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
-use crate::pg::record;
+use crate::pg::{Session, record};
 use crate::phase::Side;
-use crate::steps::{Needs, Run, capture, preconditions, quarantine};
+use crate::steps::{Needs, Run, capture, mapping_rehearsal, preconditions, quarantine};
 use crate::units::Lag;
 
 /// What the command is to do.
@@ -31,6 +32,11 @@ pub enum Task {
     CatchUpWithin(Lag),
     /// Show what becomes of each captured column.
     Lint,
+    /// Try the mapping on the rows that are there.
+    Rehearse {
+        /// Only so many of each table.
+        sample: Option<u64>,
+    },
     /// Show what was set aside.
     ListQuarantine {
         /// Only this change.
@@ -57,6 +63,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             let lint = run.step("compare the schemas", Run::lint)?;
             return Ok(json!({ "lint": lint }));
         }
+        Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),
         Task::ListQuarantine { id } => return quarantine::list(run, id),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
@@ -95,7 +102,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "changes": applied.changes,
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
-        "lag_seconds": round(applied.lag_time),
+        "lag_seconds": applied.lag_time.map(round),
         "caught_up": applied.reached,
         "seconds": round(applied.time),
         "changes_per_second": per_second(applied.changes),
@@ -145,16 +152,21 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
 /// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.
 fn describe(progress: &Progress) -> String {
     let mut text = format!("{} applied", plural(progress.changes, "change"));
+    // Writing to a string cannot fail.
     if let Some(rates) = progress.rates {
-        text.push_str(&format!(", {}/s", bytes(rates.applied)));
+        let _ = write!(text, ", {}/s", bytes(rates.applied));
     }
-    text.push_str(&format!("; {} and {} behind", bytes(progress.lag_bytes), duration(progress.lag_time)));
+    let _ = write!(text, "; {}", bytes(progress.lag_bytes));
+    if let Some(time) = progress.lag_time {
+        let _ = write!(text, " and {}", duration(time));
+    }
+    text.push_str(" behind");
     match progress.rates {
         Some(Rates { catches_up_in: None, .. }) => {
             text.push_str(", and falling behind: more is written than is applied");
         }
         Some(Rates { catches_up_in: Some(time), .. }) if !time.is_zero() => {
-            text.push_str(&format!(", caught up in {}", duration(time)));
+            let _ = write!(text, ", caught up in {}", duration(time));
         }
         _ => {}
     }
@@ -230,14 +242,26 @@ impl Running {
         marker::remove_marker(target, source, &id)
     }
 
-    /// Waits until the marker is applied; past `budget` the replay is stopped and the wait has failed.
-    pub fn finish(mut self, budget: Duration) -> Result<()> {
+    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed.
+    /// The thread takes leave of the slot later: clients need not wait for that.
+    pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
-        while !thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_micros(200));
+        while !marker::has_marker(source, id)? {
+            if thread.is_finished() || Instant::now() >= deadline {
+                return self.end(budget);
+            }
+            thread::sleep(Duration::from_micros(500));
         }
-        self.end(budget)
+        Ok(())
+    }
+
+    /// Waits until it has ended, its marker applied.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let ended =
+            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })?;
+        ended.map(drop)
     }
 
     /// Stops the replay; an error unless it has come to its marker.

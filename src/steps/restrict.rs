@@ -33,6 +33,12 @@ pub fn run(run: &mut Run, lift: bool) -> Result<Value> {
     Ok(json!({ "restricted": restricted }))
 }
 
+/// Every precondition of the configured limits.
+pub fn check(run: &mut Run) -> Result<Checked> {
+    let (rules, _) = rules(run)?;
+    restriction::check(run.target(), &rules)
+}
+
 /// What is recorded is fixed when capture is armed; a table that becomes scratch later is still skipped by replay.
 fn warn_of_late_scratch(run: &mut Run, scratch: &[Restricted]) -> Result<()> {
     let mut published =

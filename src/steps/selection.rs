@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::{MirrorPart, Restrict, SchemaMode};
 use crate::error::Result;
 use crate::flow::TableName;
+use crate::flow::doubts::Keys;
 use crate::flow::lint::{self, TableLint};
 use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
 use crate::flow::publication::Published;
@@ -104,6 +105,7 @@ impl Run {
                 key: map.key.clone(),
                 columns: map.columns.clone(),
                 drop: map.drop.clone(),
+                condition: map.condition.clone(),
             })
             .collect()
     }
@@ -116,7 +118,10 @@ impl Run {
         let defaulted = list_defaulted(self.source())?;
         let has_default =
             |table: &Table, column: &Column| defaulted.contains(&(TableName::of(table), column.name.clone()));
-        Ok(lint::lint(&publisher, &subscriber, &rules, &has_default))
+        let mut found = lint::lint(&publisher, &subscriber, &rules, &has_default);
+        let (old, new) = (Keys::read(self.target())?, Keys::read(self.source())?);
+        lint::add_doubts(&mut found, (&publisher, &subscriber), &rules, (&old, &new));
+        Ok(found)
     }
 
     /// How the target's tables map to the source's by name: the same schema on both sides.

@@ -1,19 +1,22 @@
 //! What cutover and cutback share: the hold, the drain, the point of no return, the arrival, taking back.
 
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::sequences::{self, SequencePlan};
-use crate::flow::{ChangeSource, FlowName, marker};
+use crate::flow::sequences::{self, Carried, SequencePlan};
+use crate::flow::{ChangeSource, FlowName, marker, subscription};
 use crate::pg::fence::{self, FenceUndo};
-use crate::pg::{record, sessions};
+use crate::pg::lock::Lock;
+use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::Run;
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
+use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
+use crate::steps::{Run, capture};
 
 /// The bounds of a switch.
 #[derive(Debug, Clone)]
@@ -26,6 +29,21 @@ pub struct Bounds {
     pub drain_timeout: Duration,
     /// After this long in the hold, open transactions of general roles are ended; never when absent.
     pub terminate_after: Option<Duration>,
+    /// How many more attempts are made when one was over a bound and was taken back.
+    pub retries: u32,
+    /// Do everything up to the point of no return, then take it back.
+    pub rehearsal: Option<Rehearsal>,
+    /// Load tables and indexes into the caches of the side that takes over.
+    pub prewarm: bool,
+}
+
+/// How far a rehearsal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// Clients are held, as they will be.
+    Held,
+    /// Nothing touches clients.
+    NotHeld,
 }
 
 /// A move of general traffic from one side to the other.
@@ -65,64 +83,6 @@ impl Switch {
 }
 
 impl Run {
-    /// Takes back what an earlier run of this switch left when it died before its point of no return.
-    pub fn take_back_earlier_attempt(&mut self, switch: Switch) -> Result<()> {
-        if self.phase() != switch.moving || self.is_decided() {
-            return Ok(());
-        }
-        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))
-    }
-
-    /// Runs everything before the point of no return. A failure there is taken back and returned;
-    /// past that point it is returned as it is, and the same command goes on from the record.
-    pub fn attempt(&mut self, switch: Switch, work: impl FnOnce(&mut Run) -> Result<()>) -> Result<()> {
-        let Err(error) = work(self) else { return Ok(()) };
-        if self.phase() != switch.moving || self.is_decided() {
-            return Err(error);
-        }
-        if error.is_connection_lost() {
-            self.reconnect_lost_sessions(switch)?;
-            if self.is_decided() {
-                return Err(error);
-            }
-        }
-        match self.take_back(switch.settled, switch.from) {
-            Ok(()) => {
-                self.part_way = false;
-                self.changed = false;
-            }
-            Err(second) => self.warn(format!("not everything could be taken back: {second}")),
-        }
-        Err(error)
-    }
-
-    /// Opens lost sessions anew, so that a failure can be taken back, and reads again what the record decided:
-    /// the answer to the deciding statement may be what was lost.
-    fn reconnect_lost_sessions(&mut self, switch: Switch) -> Result<()> {
-        if let Ok(session) = self.source_server.connect() {
-            self.source = Some(session);
-        }
-        let deadline = self.held_since.map_or_else(Instant::now, |held| held + RECONNECT_BUDGET);
-        loop {
-            match self.target_server.connect() {
-                Ok(session) => {
-                    self.target = Some(session);
-                    break;
-                }
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-        self.detour = record::read_detour(self.target())?;
-        if self.is_decided() {
-            self.warn(format!(
-                "the switch to the {} had been decided when the connection broke",
-                switch.to()
-            ));
-        }
-        Ok(())
-    }
-
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
         let roles = self.config.traffic.roles.clone();
@@ -135,30 +95,112 @@ impl Run {
         Ok(fence)
     }
 
+    /// Finds out what lowering the fence of the cutover will do, for a time when that has to be fast.
+    pub fn plan_opening(&mut self) -> Result<()> {
+        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
+        self.opening = Some(fence::plan_lowering(self.source(), &fence)?);
+        Ok(())
+    }
+
+    /// Lets general roles connect to the source again.
+    pub fn open_the_source(&mut self) -> Result<()> {
+        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
+        let Some(plan) = self.opening.take() else { return fence::lower(self.source(), &fence) };
+        let mut committing = false;
+        match fence::lower_as_planned(self.source(), &fence, &plan, &mut committing) {
+            Err(error) if error.is_connection_lost() && !committing => self.open_after_a_break(&fence, error),
+            // Somebody may have changed the grants since: then it is planned again.
+            Err(error) if !error.is_connection_lost() => fence::lower(self.source(), &fence),
+            other => other,
+        }
+    }
+
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
     pub fn hold_clients(&mut self, switch: Switch, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
-        self.note_undo(&Undo::Resume)?;
+        self.note_undo(Undo::Resume)?;
         if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
-            self.note_undo(&Undo::EnableSubscription)?;
+            self.note_undo(Undo::EnableSubscription)?;
         }
-        self.note_undo(&Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
+        self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_facts(&Facts {
             held_at: Some(since_epoch.as_millis() as u64),
             clients_held: Some(clients_held),
             ..Facts::default()
         })?;
-        self.enter_phase(switch.moving, switch.from.into(), None)?;
+        // One round trip less while they wait; a router that can be asked is asked who serves in between.
+        self.enter_phase(switch.moving, Serving::Nobody, None)?;
         if !self.plan.is_dry() {
             self.part_way = true;
-            self.changed = true;
+            self.changed |= bounds.rehearsal.is_none();
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
-        self.routers()?.hold(deadline)?;
-        self.enter_phase(switch.moving, Serving::Nobody, None)
+        let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
+        let held = match ending {
+            Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
+            _ => self.routers()?.hold(deadline),
+        };
+        held.map_err(|error| self.name_blockers(switch.from, error))
+    }
+
+    /// Holds clients at the router; transactions that are open for longer than `after` from now on are ended on the server.
+    fn hold_and_end(&mut self, side: Side, deadline: Instant, after: Duration) -> Result<()> {
+        let roles = self.config.traffic.roles.clone();
+        self.routers()?;
+        let Run { routers: Some(routers), source: Some(source), target: Some(target), .. } = self else {
+            unreachable!("open() connected to both sides, and the line above to the routers")
+        };
+        let session = if side == Side::Source { source } else { target };
+        let due = Instant::now() + after;
+        let (held, ended) = thread::scope(|scope| {
+            let holding = scope.spawn(|| routers.hold(deadline));
+            while !holding.is_finished() && Instant::now() < due {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let ended =
+                if holding.is_finished() { Ok(0) } else { sessions::end_transactions(session, &roles) };
+            (self::ended(holding), ended)
+        });
+        held?;
+        self.ended_transactions += ended?;
+        Ok(())
+    }
+
+    /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
+    fn name_blockers(&mut self, side: Side, error: Error) -> Error {
+        let Error::TimedOut { what, budget, detail, hint } = error else { return error };
+        let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
+        let roles = self.config.traffic.roles.clone();
+        // Without an answer the error stays as it is.
+        let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
+        blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
+        let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let detail: Vec<String> =
+            Some(named.join("; ")).filter(|named| !named.is_empty()).into_iter().chain(detail).collect();
+        if !blockers.is_empty() {
+            self.report = Some(json!({ "blockers": blockers }));
+        }
+        Error::TimedOut {
+            what,
+            budget,
+            detail: Some(detail.join("; ")).filter(|text| !text.is_empty()),
+            hint,
+        }
+    }
+
+    /// Prepares what is run while clients are held, so that each statement is one round trip.
+    pub fn prepare_statements(&mut self, switch: Switch) -> Result<()> {
+        let (source, target) = self.both();
+        source.prepare(&marker::DRAINING)?;
+        target.prepare(&marker::DRAINING)?;
+        target.prepare(&record::DECIDING)?;
+        if switch.from == Side::Source {
+            target.prepare(&subscription::STOPPING)?;
+        }
+        Ok(())
     }
 
     /// Where the budget of the pause ends.
@@ -169,25 +211,63 @@ impl Run {
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
     /// transactions when they finish by themselves, or after `terminate_after`.
     pub fn end_general_sessions(&mut self, side: Side, bounds: &Bounds) -> Result<()> {
+        if bounds.rehearsal.is_some() {
+            return self.tell_of_direct_sessions(side);
+        }
         let deadline = self.pause_deadline(bounds);
         let roles = self.config.traffic.roles.clone();
-        let ended = sessions::end_sessions(self.session(side), &roles, deadline, bounds.terminate_after)?;
-        if ended.in_transaction > 0 {
-            self.warn(format!("{} open transactions of general roles were ended", ended.in_transaction));
+        let terminate_after = bounds.terminate_after;
+        let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
+            .map_err(|error| self.name_blockers(side, error))?;
+        let in_transaction = ended.in_transaction + self.ended_transactions;
+        if in_transaction > 0 {
+            self.warn(format!("{in_transaction} open transactions of general roles were ended"));
         }
         Ok(())
     }
 
-    /// Writes the marker that proves the drain, and notes where it is.
-    pub fn write_marker(&mut self, switch: Switch, source: &ChangeSource, id: &str) -> Result<()> {
+    /// Writes the marker that proves the drain.
+    pub fn write_marker(&mut self, switch: Switch, id: &str) -> Result<()> {
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,
         };
-        let publisher = self.session(switch.from);
-        marker::write_marker(publisher, flow, id)?;
-        let position = source.end(publisher)?;
-        self.pending.switch_position = Some(position.to_string());
+        marker::write_marker(self.session(switch.from), flow, id)
+    }
+
+    /// Waits by `wait`, which is given the side that takes over, until the marker has come through. Meanwhile, in sessions
+    /// of their own: the sequences are carried over, the position is noted from which on writes are late, and the locks are
+    /// looked at.
+    pub fn drain(
+        &mut self,
+        switch: Switch,
+        changes: &ChangeSource,
+        plan: &mut SequencePlan,
+        wait: impl FnOnce(&mut Session) -> Result<()>,
+    ) -> Result<()> {
+        let locks = self.locks.iter_mut().chain(self.flow_lock.as_mut());
+        let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
+            unreachable!("open() connected to both sides, which this command needs")
+        };
+        let (from, to) = match switch.from {
+            Side::Source => (source, target),
+            Side::Target => (target, source),
+        };
+        let (waited, position, carried) = if self.plan.is_dry() {
+            (wait(to), changes.end(from), plan.carry())
+        } else {
+            thread::scope(|scope| {
+                let carrying = scope.spawn(|| plan.carry());
+                let looking = scope.spawn(|| {
+                    locks.into_iter().try_for_each(Lock::assert_held)?;
+                    changes.end(from)
+                });
+                (wait(to), ended(looking), ended(carrying))
+            })
+        };
+        waited?;
+        self.pending.switch_position = Some(position?.to_string());
+        self.tell_of_sequences(&carried?);
         Ok(())
     }
 
@@ -199,18 +279,46 @@ impl Run {
     /// The point of no return. Everything after it goes forwards only, in this run or the next.
     pub fn decide(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         self.heed_signals()?;
-        if !self.plan.is_dry() && Instant::now() >= self.pause_deadline(bounds) {
-            return Err(Error::TimedOut {
-                what: "the pause".into(),
-                budget: bounds.max_pause,
-                detail: Some(self.slowest_step()),
-                hint: "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
-                    .into(),
-            });
+        self.require_pause_left(bounds)?;
+        if switch.to() == Side::Target {
+            // In the WAL the decision itself can tell where it is.
+            if let ChangeSource::Triggers = capture::source(self) {
+                let start = ChangeSource::Triggers.end(self.target())?;
+                self.pending.capture_start = Some(start.to_string());
+            }
         }
-        self.assert_locked()?;
-        let facts = std::mem::take(&mut self.pending);
-        self.enter_phase_with(switch.moving, Serving::Nobody, Some(switch.to()), &facts)
+        self.deciding = true;
+        let facts = json!(std::mem::take(&mut self.pending));
+        let lock = self.locks.iter().find(|lock| lock.side() == Side::Target).map_or(0, Lock::backend);
+        let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        let (Some(facts), Some(detour)) = (decided, &mut self.detour) else {
+            return Err(Error::Busy {
+                on: Side::Target.name().into(),
+                holder: "the lock was lost while clients were held, and another run may have it".into(),
+            });
+        };
+        detour.facts = facts;
+        detour.serving = Serving::Nobody;
+        detour.decided = Some(switch.to());
+        Ok(())
+    }
+
+    /// Fails when the budget of the pause is used up.
+    pub fn require_pause_left(&self, bounds: &Bounds) -> Result<()> {
+        if self.held_since.is_none() || Instant::now() < self.pause_deadline(bounds) {
+            return Ok(());
+        }
+        Err(Error::TimedOut {
+            what: "the pause".into(),
+            budget: bounds.max_pause,
+            detail: Some(self.slowest_step()),
+            hint:
+                "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
+                    .into(),
+        })
     }
 
     fn slowest_step(&self) -> String {
@@ -238,8 +346,17 @@ impl Run {
         self.enter_phase(switch.moving, switch.to().into(), Some(switch.to()))
     }
 
+    /// Waits for the end of the replay that this run has begun; the run before may have died with its own.
+    pub fn end_replay(&mut self) {
+        if let Some(Err(error)) = self.replaying.take().map(Running::finish) {
+            // Its marker was applied before the decision: nothing is missing on the source.
+            self.warn(format!("the replay did not end well after its last change: {error}"));
+        }
+    }
+
     /// Row changes that were committed on the side left behind after the marker. Admins' own work is seen too.
     pub fn count_late_writes(&mut self, switch: Switch, source: &ChangeSource) -> Result<()> {
+        self.end_replay();
         if self.plan.is_dry() {
             return Ok(());
         }
@@ -267,12 +384,15 @@ impl Run {
     pub fn arrive(&mut self, switch: Switch) -> Result<Value> {
         self.forget_undo()?;
         let facts = self.facts()?;
-        let report = json!({
+        let mut report = json!({
             "pause_ms": self.pause_ms.map(|ms| (ms * 10.0).round() / 10.0),
             "steps": self.steps_report(),
             "late_writes": self.late_writes,
             "clients_held": facts.clients_held.unwrap_or(0),
         });
+        if self.attempts > 1 {
+            report["attempts"] = json!(self.attempts);
+        }
         let kept = match switch.to() {
             Side::Target => Facts { cutover: Some(report.clone()), ..Facts::default() },
             Side::Source => Facts { cutback: Some(report.clone()), ..Facts::default() },
@@ -285,9 +405,9 @@ impl Run {
         Ok(report)
     }
 
-    /// Carries the sequences' values over, and warns of those that could not take theirs.
-    pub fn carry_sequences(&mut self, plan: &mut SequencePlan) -> Result<()> {
-        for sequence in plan.carry()? {
+    /// Warns of sequences that could not take their values.
+    fn tell_of_sequences(&mut self, carried: &[Carried]) {
+        for sequence in carried {
             let why = match sequence.outcome {
                 sequences::Outcome::Set | sequences::Outcome::Kept => continue,
                 sequences::Outcome::Missing => "does not exist on the other side",
@@ -295,9 +415,12 @@ impl Run {
             };
             self.warn(format!("sequence \"{}\" {why}; its value was not carried over", sequence.name));
         }
-        Ok(())
     }
 }
 
-/// How long to try to reach the target again when it was lost while clients are held.
-const RECONNECT_BUDGET: Duration = Duration::from_secs(10);
+/// What a thread came to.
+fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
+}

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::compare::{self, Comparison, Job, Pair, Rows, Sample};
+use crate::flow::compare::{self, Comparison};
 use crate::flow::mapping::{Mapping, TableRule};
+use crate::flow::verify::{self, Job, Pair, Rows, Sample};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, repair, subscription};
 use crate::pattern::Selection;
 use crate::pg::catalog::{self, Part, Table};
@@ -51,13 +52,14 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         Phase::Mirrored => run.identity_mapping()?,
         _ => run.replay_mapping()?,
     };
-    let pairs = list_pairs(run, &mapping, extent)?;
+    let (pairs, others) = list_pairs(run, &mapping, extent)?;
     let known = begin(run, extent)?;
     let (done, pairs): (Vec<Pair>, Vec<Pair>) =
         pairs.into_iter().partition(|pair| known.contains_key(&pair.rule.to.to_string()));
     let mut tables: Vec<Comparison> =
         done.iter().filter_map(|pair| known.get(&pair.rule.to.to_string()).cloned()).collect();
     tables.extend(compare_all(run, &pairs)?);
+    tables.extend(compare_others(run, &others, extent)?);
     if extent.repair && tables.iter().any(|table| !table.equal) {
         tables = repair_all(run, &pairs, tables)?;
     }
@@ -92,9 +94,12 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     })
 }
 
-/// The pairs to compare. Partitions are compared with their root, since the other side's may be cut in another way;
-/// one by one only where the root is not asked for.
-fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<Pair>> {
+/// Rules that lead to one table of the source.
+type Group = Vec<Arc<TableRule>>;
+
+/// The pairs to compare, and the tables that several lead to, or that only the source can evaluate. Partitions are compared
+/// with their root, since the other side's may be cut in another way; one by one only where the root is not asked for.
+fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<(Vec<Pair>, Vec<Group>)> {
     let wanted =
         if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
     let chosen =
@@ -113,11 +118,17 @@ fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<P
     };
     let parts = run.parts();
     let in_flow = run.phase() == Phase::Mirrored;
-    let mut pairs = Vec::new();
-    for rule in mapping.pairs().filter(|rule| is_wanted(rule)) {
-        let with_root = target.roots.get(&rule.from).is_some_and(|root| roots.contains(root));
-        if with_root || rule.to_partitioned && !rule.from_partitioned && target.roots.contains_key(&rule.from)
-        {
+    let (mut pairs, mut others) = (Vec::new(), Vec::new());
+    for group in mapping.by_target() {
+        let with_root =
+            |rule: &TableRule| target.roots.get(&rule.from).is_some_and(|root| roots.contains(root));
+        if !group.iter().any(|rule| is_wanted(rule)) || group.iter().all(|rule| with_root(rule)) {
+            continue;
+        }
+        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
+        let rule = group[0];
+        if !compare::is_simple(&rules) {
+            others.push(group.into_iter().cloned().collect());
             continue;
         }
         let part = parts.get(&rule.from.to_string()).cloned().unwrap_or_else(Part::default);
@@ -132,7 +143,7 @@ fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<P
             rows_estimate: new_size.rows.max(old_size.rows),
         });
     }
-    Ok(pairs)
+    Ok((pairs, others))
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -226,18 +237,59 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
             Ok(())
         },
     };
-    let result = compare::compare_tables(&job);
+    let result = verify::compare_tables(&job);
     run.heed_signals()?;
     result
+}
+
+/// Tables that several tables of the target lead to, or whose rows only the source can tell: always as a whole.
+fn compare_others(run: &mut Run, groups: &[Group], extent: &Extent) -> Result<Vec<Comparison>> {
+    let live = is_followed(run)?;
+    let estimates = Sizes::of(&catalog::list_tables(run.source())?);
+    let parts = run.parts();
+    let mut tables = Vec::new();
+    for group in groups {
+        run.heed_signals()?;
+        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
+        let name = rules[0].to.to_string();
+        if extent.sample.is_some() {
+            run.warn(format!("table \"{name}\" is compared as a whole: its mapping leaves no sample"));
+        }
+        if rules
+            .iter()
+            .any(|rule| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some()))
+        {
+            run.warn(format!(
+                "rows of table \"{name}\" outside of the mirror's filter count as missing on the target"
+            ));
+        }
+        let rows = estimates.get(&rules[0].to).rows;
+        let (source, target) = run.both();
+        let mut settle = |source: &mut _, target: &mut _| settle(live, source, target);
+        tables.push(compare::compare_table(source, target, &rules, rows, &mut settle)?);
+    }
+    Ok(tables)
 }
 
 /// Makes the tables that differ equal, and compares them again.
 fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
     let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
     let (mut rows, mut names) = (0, Vec::new());
+    let can_be_repaired =
+        |table: &Comparison| pairs.iter().any(|pair| pair.rule.to.to_string() == table.table);
     for table in tables.iter().filter(|table| !table.equal) {
+        if !can_be_repaired(table) {
+            run.warn(format!(
+                "table \"{}\" cannot be repaired row by row: its mapping has a condition, several tables, or functions of the source",
+                table.table
+            ));
+            continue;
+        }
         rows += table.different + table.missing_on_source + table.missing_on_target;
         names.push(table.table.clone());
+    }
+    if names.is_empty() {
+        return Ok(tables);
     }
     run.confirm(&format!(
         "overwrite {rows} differing rows in {} on the {} by those of the {serving}",
@@ -291,7 +343,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
         run.changed |= repaired > 0;
         let again = Job { pairs: std::slice::from_ref(pair), ..job };
-        let now = compare::compare_tables(&again)?.pop().unwrap_or_default();
+        let now = verify::compare_tables(&again)?.pop().unwrap_or_default();
         run.note_event(&format!("repaired {repaired} rows of table \"{}\"", now.table));
         if let Some(table) = tables.iter_mut().find(|table| table.table == now.table) {
             *table = Comparison { repaired, ..now };

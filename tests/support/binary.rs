@@ -10,6 +10,18 @@ use super::wait::until;
 /// No command on the tests' small databases needs longer; one that does hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
+/// `program` with nothing of our environment that would lead the binary elsewhere, its outputs piped.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("PG") && name != "PGDETOUR_PG_BIN") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs the binary, its first argument a command, and reads its answer.
 pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
     start(arguments, environment).end()
@@ -17,14 +29,8 @@ pub fn run(arguments: &[String], environment: &[(&str, &str)]) -> Answer {
 
 /// Starts the binary, its first argument a command.
 pub fn start(arguments: &[String], environment: &[(&str, &str)]) -> Running {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_pgdetour"));
-    process.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("PG") && name != "PGDETOUR_PG_BIN") {
-            process.env_remove(name);
-        }
-    }
-    process.envs(environment.iter().copied());
+    let mut process = command(env!("CARGO_BIN_EXE_pgdetour"));
+    process.args(arguments).envs(environment.iter().copied());
     let mut child = process.spawn().expect("the binary can be started");
     let stdout = drain(child.stdout.take().expect("a pipe"));
     let stderr = drain(child.stderr.take().expect("a pipe"));
@@ -50,6 +56,18 @@ impl Running {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the run can be signalled");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// The most memory that it has had resident until now, in kB; none once it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// Waits for its end; its answer.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postgres::NoTls;
 use serde_json::Value;
@@ -13,8 +14,10 @@ use super::haproxy::HaProxy;
 use super::pgbouncer::{self, PgBouncer};
 use super::postgres::{DATABASE, Postgres, Template};
 use super::probe;
+use super::proxy::Proxy;
 use super::scratch::Scratch;
 use super::template;
+use super::wait::until;
 use super::writer::{self, ClientError, Writer};
 
 /// The side that general traffic really uses.
@@ -47,15 +50,28 @@ pub struct Detour {
     pub source: Postgres,
     /// Usable from the outside, to break things.
     pub target: Postgres,
+    proxies: Option<Proxies>,
     sections: Sections,
     answers: Vec<Answer>,
     scratch: Scratch,
+}
+
+/// Proxies between pgdetour and what it talks to; the traffic and the mirror do not go through them.
+pub struct Proxies {
+    /// Before the source.
+    pub source: Proxy,
+    /// Before the target.
+    pub target: Proxy,
+    /// Before the pooler's console.
+    pub pooler: Proxy,
 }
 
 #[derive(Clone)]
 struct Sections {
     source: String,
     target: String,
+    /// In place of the pooler's or the balancer's.
+    router: Option<String>,
     more: String,
 }
 
@@ -75,8 +91,9 @@ impl Detour {
              grant select, insert on public.probe to shop_app",
         );
         let sections = Sections {
-            source: format!("conninfo = \"{}\"", source.conninfo("dba")),
-            target: format!("conninfo = \"{}\"", target.conninfo("dba")),
+            source: format!("conninfo = {}", quoted(&source.conninfo("dba"))),
+            target: format!("conninfo = {}", quoted(&target.conninfo("dba"))),
+            router: None,
             more: String::new(),
         };
         let detour = Detour {
@@ -85,6 +102,7 @@ impl Detour {
             balancer: None,
             source,
             target,
+            proxies: None,
             sections,
             answers: Vec::new(),
             scratch,
@@ -148,25 +166,94 @@ impl Detour {
         self
     }
 
-    /// Replaces how the source is reached.
-    pub fn source_is(mut self, conninfo: &str) -> Detour {
-        self.sections.source = format!("conninfo = \"{conninfo}\"");
+    /// Replaces a text in the sections that were added.
+    pub fn reconfigured(mut self, from: &str, to: &str) -> Detour {
+        assert!(self.sections.more.contains(from), "the configuration does not have {from}");
+        self.sections.more = self.sections.more.replace(from, to);
         self.write_configuration();
         self
     }
 
-    /// How the target's server reaches the source.
-    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
-        self.sections.target = format!("{}\nsource_conninfo = \"{conninfo}\"", self.sections.target);
+    /// Replaces the sections that were added to the configuration file.
+    pub fn configured_anew(mut self, sections: &str) -> Detour {
+        sections.clone_into(&mut self.sections.more);
+        self.write_configuration();
+        self
+    }
+
+    /// Replaces how the source is reached.
+    pub fn source_is(mut self, conninfo: &str) -> Detour {
+        self.sections.source = format!("conninfo = {}", quoted(conninfo));
         self.write_configuration();
         self
     }
 
     /// Replaces how the target is reached.
     pub fn target_is(mut self, conninfo: &str) -> Detour {
-        self.sections.target = format!("conninfo = \"{conninfo}\"");
+        self.sections.target = format!("conninfo = {}", quoted(conninfo));
         self.write_configuration();
         self
+    }
+
+    /// Replaces how the target's server reaches the source.
+    pub fn target_reaches_source_by(mut self, conninfo: &str) -> Detour {
+        let before = self.sections.target.lines().next().unwrap_or_default().to_owned();
+        self.sections.target = format!("{before}\nsource_conninfo = {}", quoted(conninfo));
+        self.write_configuration();
+        self
+    }
+
+    /// Replaces `[router]` and what belongs to it.
+    pub fn routed(mut self, section: &str) -> Detour {
+        self.sections.router = Some(section.to_owned());
+        self.write_configuration();
+        self
+    }
+
+    /// Puts a proxy between pgdetour and each of source, target and pooler, to break the network there.
+    pub fn through_proxies(mut self) -> Detour {
+        let proxies = Proxies {
+            source: Proxy::start(self.source.port()),
+            target: Proxy::start(self.target.port()),
+            pooler: Proxy::start(self.pooler.port()),
+        };
+        let through = |server: &Postgres, proxy: &Proxy| {
+            let port = format!("port={}", server.port());
+            server.conninfo("dba").replace(&port, &format!("port={}", proxy.port()))
+        };
+        self.sections.source = format!("conninfo = \"{}\"", through(&self.source, &proxies.source));
+        self.sections.target = format!(
+            "conninfo = \"{}\"\nsource_conninfo = \"{}\"",
+            through(&self.target, &proxies.target),
+            self.source.conninfo("dba")
+        );
+        self.proxies = Some(proxies);
+        self.write_configuration();
+        self
+    }
+
+    /// The proxies of [`Self::through_proxies`].
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("the detour goes through proxies")
+    }
+
+    /// Starts a command that waits at `fault`, such as `before:hold clients`; returns when it waits there, or has ended.
+    pub fn start_until(&self, command: &str, arguments: &[&str], fault: &str) -> Waiting {
+        let file = self.scratch.path().join("waiting");
+        let _ = std::fs::remove_file(&file);
+        let path = file.to_str().expect("temporary paths are UTF-8").to_owned();
+        let environment = [("PGDETOUR_FAULT", fault), ("PGDETOUR_FAULT_FILE", &path)];
+        let mut run = binary::start(&self.arguments(command, arguments), &environment);
+        until(&format!("{command} is at {fault}"), Duration::from_secs(90), || {
+            (file.exists() || run.has_ended()).then_some(())
+        });
+        Waiting { run, file }
+    }
+
+    /// Keeps the answer of a run that was started.
+    pub fn keep(&mut self, answer: Answer) -> &Answer {
+        self.answers.push(answer);
+        self.last()
     }
 
     /// Starts the application.
@@ -224,6 +311,11 @@ impl Detour {
     /// The latest answer.
     pub fn last(&self) -> &Answer {
         self.answers.last().expect("a command was run")
+    }
+
+    /// Everything that all runs until now have written.
+    pub fn all_said(&self) -> String {
+        self.answers.iter().map(Answer::describe).collect::<Vec<_>>().join("\n")
     }
 
     /// The latest answer to this command.
@@ -383,6 +475,11 @@ impl Detour {
         self
     }
 
+    /// How the application connects, for programs.
+    pub fn application_conninfo(&self) -> String {
+        self.entrance()
+    }
+
     /// How the application connects.
     fn entrance(&self) -> String {
         match &self.balancer {
@@ -428,13 +525,14 @@ impl Detour {
     }
 
     fn write_configuration(&self) {
-        let Sections { source, target, more } = &self.sections;
-        let (traffic, router) = match &self.balancer {
+        let Sections { source, target, router, more } = &self.sections;
+        let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
                 (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
             }
             None => (String::new(), self.pooler_section()),
         };
+        let router = router.as_ref().unwrap_or(&of_program);
         let text = format!(
             "[source]\n{source}\n\n[target]\n{target}\n\n\
              [traffic]\nroles = [\"shop_app\"]\n{traffic}\n\n{router}\n\n{more}"
@@ -442,14 +540,30 @@ impl Detour {
         std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
     }
 
+    fn console_conninfo(&self) -> String {
+        let direct = self.pooler.console_conninfo();
+        match &self.proxies {
+            Some(proxies) => direct
+                .replace(&format!("port={}", self.pooler.port()), &format!("port={}", proxies.pooler.port())),
+            None => direct,
+        }
+    }
+
     fn pooler_section(&self) -> String {
         format!(
             "[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"{}\"\n\
              database = \"{DATABASE}\"\nconfig = \"{}\"\ntarget = \"{}\"",
-            self.pooler.console_conninfo(),
+            self.console_conninfo(),
             self.pooler.databases_file().display(),
             pgbouncer::entry(self.target.port()),
         )
+    }
+
+    /// Runs a command as a person does, for text instead of a document.
+    pub fn as_text(&self, command: &str, arguments: &[&str]) -> std::process::Output {
+        let mut process = binary::command(env!("CARGO_BIN_EXE_pgdetour"));
+        process.arg(command).arg("--config").arg(self.configuration()).args(arguments);
+        process.output().expect("the binary can be started")
     }
 
     fn execute(&self, command: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
@@ -482,6 +596,30 @@ impl Drop for Detour {
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();
         let _ = std::fs::write(kept.join("runs.txt"), runs.join("\n\n"));
         eprintln!("logs and all runs are kept in {}", kept.display());
+    }
+}
+
+/// A run that waits at a step.
+pub struct Waiting {
+    run: binary::Running,
+    file: PathBuf,
+}
+
+impl Waiting {
+    /// Whether it waits; if not, it has ended by itself.
+    pub fn is_there(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.run.signal(signal);
+    }
+
+    /// Lets it go on to its end.
+    pub fn go_on(self) -> Answer {
+        let _ = std::fs::remove_file(&self.file);
+        self.run.end()
     }
 }
 
@@ -537,6 +675,11 @@ impl Run {
         detour.answers.push(answer);
         detour
     }
+}
+
+/// A string of the configuration file; JSON's escapes are TOML's, too.
+pub fn quoted(text: &str) -> String {
+    serde_json::json!(text).to_string()
 }
 
 fn logs_directory() -> PathBuf {

@@ -10,6 +10,7 @@ pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod probe;
+pub mod proxy;
 pub mod scratch;
 pub mod template;
 pub mod wait;

@@ -43,7 +43,7 @@ impl PgBouncer {
              admin_users = pgbouncer\n\
              pool_mode = transaction\n\
              default_pool_size = 20\n\
-             max_client_conn = 200\n\
+             max_client_conn = 1000\n\
              server_login_retry = 1\n\
              query_wait_timeout = 60\n\
              ignore_startup_parameters = extra_float_digits\n\

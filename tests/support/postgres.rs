@@ -22,7 +22,7 @@ pub const DATABASE: &str = "shop";
 
 const HBA: &str = "\
 local all all trust
-host  all dba,shop_owner 127.0.0.1/32 scram-sha-256
+host  all dba,shop_owner,detour 127.0.0.1/32 scram-sha-256
 host  all all 127.0.0.1/32 trust
 ";
 

@@ -7,23 +7,28 @@ mod record;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod transfer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 pub use completion::Stage;
 pub use post_data::{Kind, PostStatement};
-pub use record::{State, TableCopy, list_tables as list_table_copies};
+pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tables, update_fingerprints};
+pub use throttle::Limits;
 
 use self::completion::Builder;
 use self::pool::Pool;
+use self::throttle::Throttle;
 use self::transfer::{Emptying, Pipe, Range, SharedRead, Transfer};
 use crate::error::{Error, Result};
 use crate::pg::catalog::objects::{self, Emptiness, Name};
 use crate::pg::catalog::{self, Table, facts};
 use crate::pg::{Server, Session};
+use crate::sql;
 
 /// Whose the tables on the subscriber are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub trait Progress: Sync {
     fn bytes_copied(&self, table: &str, bytes: u64);
     /// All rows of a table are there.
     fn table_copied(&self, table: &str, rows: u64, bytes: u64);
+    /// An earlier run has left `kept` tables whole and begun others, which are done again; `left` were not begun.
+    fn resumed(&self, kept: usize, again: &[String], left: usize);
+    /// The copy pauses for this reason; none when it goes on.
+    fn paused(&self, reason: Option<&str>);
     /// An index, a constraint or another part of the schema was made.
     fn statement_done(&self, statement: &PostStatement);
 }
@@ -62,6 +71,8 @@ pub struct CopyJob<'a> {
     pub mode: SchemaMode,
     /// Workers at a time.
     pub jobs: usize,
+    /// How fast it may read.
+    pub limits: Limits,
     /// Set by the caller to end early; everything can be resumed.
     pub stop: &'a AtomicBool,
     /// Hears how it goes on.
@@ -111,9 +122,11 @@ impl CopyJob<'_> {
     /// the tables fit. Afterwards the record knows every table that is to be copied.
     pub fn prepare(&self) -> Result<Prepared> {
         let mut session = self.subscriber.connect()?;
-        if !record::list_tables(&mut session)?.is_empty() {
+        let noted = record::list_tables(&mut session)?;
+        if !noted.is_empty() {
+            let warnings = self.prepare_added(&mut session, &noted)?;
             let post_data = post_data::list(&mut session)?;
-            return Ok(Prepared { post_data, ..Prepared::default() });
+            return Ok(Prepared { post_data, warnings });
         }
         match self.mode {
             SchemaMode::Dump => {
@@ -122,7 +135,8 @@ impl CopyJob<'_> {
             }
             SchemaMode::Existing => {
                 schema::require_existing(self.tables, &mut session)?;
-                record::insert_tables(&mut session, self.tables)?;
+                let fingerprints = objects::fingerprint_tables(&mut self.publisher.connect()?, self.tables)?;
+                record::insert_tables(&mut session, self.tables, &fingerprints)?;
                 let mut warnings = Vec::new();
                 if !facts::may_set_replica_role(&mut session)? {
                     warnings.push(
@@ -131,6 +145,25 @@ impl CopyJob<'_> {
                     );
                 }
                 Ok(Prepared { post_data: Vec::new(), warnings })
+            }
+        }
+    }
+
+    /// Makes tables that are selected now and were not when the rest was made.
+    fn prepare_added(&self, session: &mut Session, noted: &[TableCopy]) -> Result<Vec<String>> {
+        let noted: HashSet<&Name> = noted.iter().map(|copy| &copy.name).collect();
+        let is_new = |table: &&Table| !noted.contains(&(table.schema.clone(), table.name.clone()));
+        let added: Vec<Table> = self.tables.iter().filter(is_new).cloned().collect();
+        if added.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.mode {
+            SchemaMode::Dump => schema::load_added(self.publisher, session, self.tables, &added, self.stop),
+            SchemaMode::Existing => {
+                schema::require_existing(&added, session)?;
+                let fingerprints = objects::fingerprint_tables(&mut self.publisher.connect()?, &added)?;
+                record::insert_tables(session, &added, &fingerprints)?;
+                Ok(Vec::new())
             }
         }
     }
@@ -149,6 +182,7 @@ impl CopyJob<'_> {
         let raw = self.is_raw(&mut session)?;
         let mut builder = Builder::new(self, session)?;
         builder.run_partitioned(&works)?;
+        self.tell_of_resumption(&states);
         let pool = Pool::new(self.stop);
         for (index, work) in works.iter().enumerate() {
             let table = work.transfer.table;
@@ -160,10 +194,40 @@ impl CopyJob<'_> {
             }
         }
         let start = || Worker { pipe: None, builder: None };
-        let crew = Crew { job: self, pool: &pool, works: &works, raw };
-        pool.run(self.subscriber, self.jobs, start, |worker, task| crew.work(worker, task))?;
+        let throttle = Throttle::new(self.limits);
+        let crew = Crew { job: self, pool: &pool, works: &works, raw, throttle: &throttle };
+        thread::scope(|scope| {
+            let watch = throttle.watches_load().then(|| {
+                scope.spawn(|| {
+                    throttle.watch(self.publisher, &|reason| self.progress.paused(reason.as_deref()));
+                })
+            });
+            let result = pool.run(self.subscriber, self.jobs, start, |worker, task| crew.work(worker, task));
+            throttle.end();
+            if let Some(watch) = &watch {
+                watch.thread().unpark();
+            }
+            result
+        })?;
         builder.analyze_partitioned(self.tables, &states)?;
         report(&mut self.subscriber.connect()?)
+    }
+
+    /// Says what an earlier run has left, and what becomes of it.
+    fn tell_of_resumption(&self, states: &HashMap<&Name, &TableCopy>) {
+        let mut kept = 0;
+        let mut again = Vec::new();
+        let mut left = 0;
+        for table in self.tables.iter().filter(|table| !table.partitioned) {
+            match states.get(&(table.schema.clone(), table.name.clone())).map(|state| state.state) {
+                Some(State::Copied) => kept += 1,
+                Some(State::Copying) => again.push(table.display()),
+                _ => left += 1,
+            }
+        }
+        if kept > 0 || !again.is_empty() {
+            self.progress.resumed(kept, &again, left);
+        }
     }
 
     /// Neither side knows the encoding of its text, so that none of it is to be looked at.
@@ -193,6 +257,7 @@ impl CopyJob<'_> {
                 statements.entry(table).or_default().push(statement);
             }
         }
+        let referenced = list_referenced(subscriber)?;
         let all_bytes: u64 = self.tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
         let work = |table| {
             let key = name(table);
@@ -204,6 +269,7 @@ impl CopyJob<'_> {
                 transfer::is_binary(table, other, &portable, &portable_there)
             };
             let emptying = match self.mode {
+                SchemaMode::Dump if referenced.contains(&key) => Emptying::Delete,
                 SchemaMode::Dump => Emptying::Truncate,
                 SchemaMode::Existing if cut_off.contains(&key) => Emptying::Delete,
                 SchemaMode::Existing => Emptying::Nothing,
@@ -250,6 +316,12 @@ impl CopyJob<'_> {
         }
         Ok(())
     }
+}
+
+/// Tables that TRUNCATE refuses, since foreign keys refer to them.
+fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
+    let rows = subscriber.query(&sql::flow::LIST_REFERENCED_TABLES, &[])?;
+    Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("table_name"))).collect())
 }
 
 /// What is copied by now.
@@ -306,6 +378,7 @@ struct Crew<'a> {
     pool: &'a Pool<'a, Task>,
     works: &'a [Work<'a>],
     raw: bool,
+    throttle: &'a Throttle,
 }
 
 impl<'a> Crew<'a> {
@@ -349,11 +422,13 @@ impl<'a> Crew<'a> {
     fn progress<'p>(&'p self, name: &'p str) -> impl FnMut(u64) -> Result<()> + 'p {
         let mut told = 0;
         move |bytes| {
-            if bytes > told {
-                self.job.progress.bytes_copied(name, bytes - told);
+            let more = bytes.saturating_sub(told);
+            if more > 0 {
+                self.job.progress.bytes_copied(name, more);
                 told = bytes;
             }
-            self.pool.go_on()
+            self.pool.go_on()?;
+            self.throttle.take(more, &|| self.pool.go_on())
         }
     }
 

@@ -285,9 +285,10 @@ impl Words<'_> {
     }
 }
 
-/// Stores the statements in the record.
+/// Stores the statements in the record, behind those that are there.
 pub fn insert(session: &mut Session, statements: &[PostStatement]) -> Result<()> {
-    let ordinals: Vec<i32> = statements.iter().map(|s| s.ordinal).collect();
+    let last = list(session)?.last().map_or(0, |statement| statement.ordinal);
+    let ordinals: Vec<i32> = statements.iter().map(|s| last + s.ordinal).collect();
     let kinds: Vec<&str> = statements.iter().map(|s| s.kind.name()).collect();
     let part = |pick: fn(&Name) -> &str| -> Vec<Option<&str>> {
         statements.iter().map(|s| s.table.as_ref().map(pick)).collect()

@@ -1,5 +1,7 @@
 //! Which tables are copied, as the record on the target has it.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Doing as _, Result};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
@@ -33,6 +35,8 @@ pub struct TableCopy {
     pub bytes: u64,
     /// Its statistics are there.
     pub analyzed: bool,
+    /// What its definition on the publisher hashed to when its copy was made.
+    pub fingerprint: Option<String>,
 }
 
 /// The tables of a copy; none when none was begun.
@@ -52,19 +56,44 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<TableCopy>> {
         rows: row.get::<_, Option<i64>>("row_count").unwrap_or(0).cast_unsigned(),
         bytes: row.get::<_, Option<i64>>("byte_count").unwrap_or(0).cast_unsigned(),
         analyzed: row.get("analyzed"),
+        fingerprint: row.get("fingerprint"),
     };
     Ok(rows.iter().map(table).collect())
 }
 
 /// Notes tables that are to be copied; those that are noted already stay as they are.
-pub fn insert_tables(session: &mut Session, tables: &[Table]) -> Result<()> {
+pub fn insert_tables(
+    session: &mut Session,
+    tables: &[Table],
+    fingerprints: &BTreeMap<Name, String>,
+) -> Result<()> {
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let partitioned: Vec<bool> = tables.iter().map(|table| table.partitioned).collect();
+    let fingerprint = |table: &Table| fingerprints.get(&(table.schema.clone(), table.name.clone())).cloned();
+    let fingerprints: Vec<Option<String>> = tables.iter().map(fingerprint).collect();
     session
-        .change(sql::flow::INSERT_TABLE_COPIES.text, &[&schemas, &names, &partitioned])
+        .change(sql::flow::INSERT_TABLE_COPIES.text, &[&schemas, &names, &partitioned, &fingerprints])
         .doing(|| "record the tables to copy".into())?;
     Ok(())
+}
+
+/// Notes that tables are to be copied anew.
+pub fn repeat_tables(session: &mut Session, tables: &[Name]) -> Result<()> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    session
+        .change(sql::flow::REPEAT_TABLE_COPIES.text, &[&schemas, &names])
+        .doing(|| "record the tables to copy again".into())?;
+    Ok(())
+}
+
+/// Notes other definitions of tables as those that were copied.
+pub fn update_fingerprints(session: &mut Session, fingerprints: &[(Name, String)]) -> Result<()> {
+    let part = |pick: fn(&(Name, String)) -> &str| fingerprints.iter().map(pick).collect::<Vec<&str>>();
+    let (schemas, names) = (part(|(name, _)| &name.0), part(|(name, _)| &name.1));
+    let hashes = part(|(_, hash)| hash);
+    session.change(sql::flow::UPDATE_FINGERPRINTS.text, &[&schemas, &names, &hashes]).map(drop)
 }
 
 /// The statement that notes under which snapshot a table is being copied.

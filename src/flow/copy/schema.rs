@@ -1,14 +1,17 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::AtomicBool;
 
 use super::post_data::{self, PostStatement, Sorter};
 use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result};
+use crate::pg::Server;
 use crate::pg::Session;
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, fit};
+use crate::sql;
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
@@ -25,10 +28,12 @@ pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatemen
     let mut source = publisher.connect()?;
     let mut abilities = fit::list_abilities(subscriber)?;
     abilities.absent = list_absent(&mut source, tables.iter().chain(job.left_empty))?;
+    // Before the dump: a change in between is seen as one, at worst where there is none.
+    let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
     let mut views = objects::list_materialized_views(&mut source)?;
     views.retain(|view| !abilities.absent.contains(view));
-    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, stop)?;
+    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
     if let Some(before) = job.before
         && !subscriber.is_dry()
@@ -44,7 +49,7 @@ pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatemen
     }
     subscriber.atomically(|subscriber| {
         run_part(subscriber, last, &mut settings)?;
-        record::insert_tables(subscriber, tables)?;
+        record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     })?;
     Ok((statements, schema.warnings))
@@ -63,6 +68,35 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
         }
     }
     Ok(())
+}
+
+/// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made.
+pub fn load_added(
+    publisher: &Server,
+    subscriber: &mut Session,
+    tables: &[Table],
+    added: &[Table],
+    stop: &AtomicBool,
+) -> Result<Vec<String>> {
+    let mut source = publisher.connect()?;
+    let mut abilities = fit::list_abilities(subscriber)?;
+    abilities.absent = list_absent(&mut source, tables.iter())?;
+    let fingerprints = objects::fingerprint_tables(&mut source, added)?;
+    let constraints = objects::list_constraint_indexes(&mut source)?;
+    let only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &only, stop)?;
+    let statements = Sorter::new(added, constraints).sort(&schema.post_data, &[]);
+    let schemas: BTreeSet<&String> = added.iter().map(|table| &table.schema).collect();
+    subscriber.atomically(|subscriber| {
+        for schema in schemas {
+            let name = sql::quote_identifier(schema);
+            subscriber.change_script(&format!("create schema if not exists {name}"))?;
+        }
+        run_entries(subscriber, &schema.pre_data)?;
+        record::insert_tables(subscriber, added, &fingerprints)?;
+        post_data::insert(subscriber, &statements)
+    })?;
+    Ok(schema.warnings)
 }
 
 /// Tables that were not selected, and the views that read them.

@@ -70,6 +70,7 @@ impl Pair {
             before: None,
             mode: SchemaMode::Dump,
             jobs: 3,
+            limits: super::Limits::default(),
             stop,
             progress,
         }
@@ -117,6 +118,8 @@ impl Progress for Silent {
     fn table_started(&self, _: &str, _: u64) {}
     fn bytes_copied(&self, _: &str, _: u64) {}
     fn table_copied(&self, _: &str, _: u64, _: u64) {}
+    fn resumed(&self, _: usize, _: &[String], _: usize) {}
+    fn paused(&self, _: Option<&str>) {}
     fn statement_done(&self, _: &PostStatement) {}
 }
 
@@ -141,6 +144,8 @@ impl Progress for StopAfter<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
+    fn resumed(&self, _: usize, _: &[String], _: usize) {}
+    fn paused(&self, _: Option<&str>) {}
     fn statement_done(&self, _: &PostStatement) {}
 }
 

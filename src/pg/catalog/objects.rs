@@ -118,8 +118,14 @@ pub fn list_lock_holders(session: &mut Session, relation: u32) -> Result<Vec<Loc
 /// A hash of each table's definition, by name; tables that are gone are left out. It changes with columns, types,
 /// identity, keys, partitioning, and is the same on both sides when these are.
 pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTreeMap<Name, String>> {
-    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
-    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let names: Vec<Name> = tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    fingerprint_named(session, &names)
+}
+
+/// The same for tables that need not be there, which then have none.
+pub fn fingerprint_named(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, String>> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
     let rows = session.query(&sql::catalog::FINGERPRINT_TABLES, &[&schemas, &names])?;
     let entry = |row: &postgres::Row| {
         let name = (row.get("schema_name"), row.get("table_name"));

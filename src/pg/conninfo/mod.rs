@@ -139,7 +139,8 @@ impl Conninfo {
             interval: Duration::from_secs(tuned("keepalives_interval", 10)?),
             count: tuned("keepalives_count", 3)?.min(127) as u32,
         };
-        let user_timeout = tuned("tcp_user_timeout", 0)?;
+        // A network that swallows what we send must not keep clients held for as long as TCP would try.
+        let user_timeout = tuned("tcp_user_timeout", 20_000)?;
         Ok(Conninfo {
             hosts,
             user,

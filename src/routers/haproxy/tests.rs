@@ -5,12 +5,13 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use super::{HaProxy, HaProxySettings};
+use super::HaProxy;
+use crate::config::{self, HaProxySettings, RouterKind};
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::plan::Plan;
 use crate::routers::test_haproxy::{MAP, TestHaProxy};
-use crate::routers::{Router as _, RouterSettings, Routers};
+use crate::routers::{Router as _, Routers};
 
 /// How long a test looks on before it says that a client waits.
 const A_WHILE: Duration = Duration::from_millis(150);
@@ -24,7 +25,7 @@ fn web(haproxy: &TestHaProxy) -> HaProxySettings {
 }
 
 fn router(settings: &HaProxySettings) -> HaProxy {
-    HaProxy::new(settings, &Plan::real())
+    HaProxy::new(settings, &["127.0.0.2/32".into()], &Plan::real())
 }
 
 fn soon() -> Instant {
@@ -227,9 +228,11 @@ fn every_wrong_setting_is_a_finding() {
     assert!(backend.len() == 1 && backend[0].contains("it has no backend \"nowhere\""), "{backend:?}");
     let file = found(&|it| it.file = "/nonexistent.map".into());
     assert!(file.len() == 1 && file[0].starts_with("router_file: "), "{file:?}");
-    let networks = found(&|it| it.admin_networks = vec!["127.0.0.2/32".into(), "10.9.0.0/16".into()]);
-    assert_eq!(networks.len(), 2, "in the process and in the file: {networks:?}");
-    assert!(networks[0].contains("lacks 10.9.0.0/16: their clients are moved"), "{networks:?}");
+    let wanted = ["127.0.0.2/32".into(), "10.9.0.0/16".into()];
+    let networks = HaProxy::new(&general(&haproxy), &wanted, &Plan::real()).check(Duration::from_secs(5));
+    assert_eq!(networks.failures.len(), 2, "in the process and in the file: {networks:?}");
+    let message = &networks.failures[0].message;
+    assert!(message.contains("lacks 10.9.0.0/16: their clients are moved"), "{message}");
     haproxy.runtime().act("disable server target/db2").expect("disabled");
     assert_eq!(found(&|_| {}), ["router_backend: backend \"target\" has no server that is up"]);
 
@@ -255,7 +258,7 @@ fn the_file_keeps_its_mode() {
 fn a_dry_run_shows_the_commands_and_does_nothing() {
     let haproxy = TestHaProxy::start();
     let plan = Plan::dry();
-    let mut router = HaProxy::new(&general(&haproxy), &plan);
+    let mut router = HaProxy::new(&general(&haproxy), &[], &plan);
     router.hold(soon()).expect("noted");
     router.point_to(Side::Target).expect("noted");
     router.resume().expect("noted");
@@ -270,7 +273,7 @@ fn a_dry_run_shows_the_commands_and_does_nothing() {
             format!("set map {map} general target"),
         ]
     );
-    let live = HaProxy::new(&general(&haproxy), &Plan::real()).live();
+    let live = HaProxy::new(&general(&haproxy), &[], &Plan::real()).live();
     assert_eq!(live.expect("known"), "source");
     assert_eq!(std::fs::read_to_string(&map).expect("readable"), MAP);
 }
@@ -279,8 +282,12 @@ fn a_dry_run_shows_the_commands_and_does_nothing() {
 fn two_processes_move_together_or_not_at_all() {
     let first = TestHaProxy::start();
     let mut second = TestHaProxy::start();
-    let settings = RouterSettings::HaProxy(vec![general(&first), general(&second)]);
-    let mut routers = Routers::new(&settings, &[], &Plan::real(), "test").expect("two routers");
+    let router = config::Router {
+        kind: RouterKind::Haproxy,
+        haproxy: vec![general(&first), general(&second)],
+        ..config::Router::default()
+    };
+    let mut routers = Routers::new(&router, &[], &[], &Plan::real(), "test").expect("two routers");
     routers.hold(soon()).expect("held");
     routers.point_to(Side::Target).expect("pointed");
     routers.resume().expect("resumed");

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::config::{self, RouterKind};
 use crate::pg::test_server::TestServer;
+use crate::routers::Routers;
 use crate::routers::test_pgbouncer::TestPgBouncer;
-use crate::routers::{RouterSettings, Routers};
 
 /// A server whose database `postgres` has a table and the roles of an application.
 fn shop() -> TestServer {
@@ -26,8 +27,12 @@ fn entry(server: &TestServer) -> String {
 }
 
 fn routers(settings: &[PgBouncerSettings], stored: &[RouterUndo], plan: &Plan) -> Routers {
-    let settings = RouterSettings::PgBouncer(settings.to_vec());
-    Routers::new(&settings, stored, plan, "pgdetour test").expect("the settings are right")
+    let router = config::Router {
+        kind: RouterKind::Pgbouncer,
+        pgbouncer: settings.to_vec(),
+        ..config::Router::default()
+    };
+    Routers::new(&router, &[], stored, plan, "pgdetour test").expect("the settings are right")
 }
 
 fn soon(milliseconds: u64) -> Instant {

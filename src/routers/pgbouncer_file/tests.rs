@@ -8,7 +8,7 @@ fn file_of(text: &[u8]) -> (tempfile::TempDir, DatabaseFile) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("databases.ini");
     fs::write(&path, text).expect("a file");
-    let file = DatabaseFile::read(&path).expect("it is there");
+    let file = DatabaseFile::read(&path, None).expect("it is there");
     (directory, file)
 }
 
@@ -178,7 +178,7 @@ fn replacing_keeps_mode_owner_and_links() {
     let link = directory.path().join("link.ini");
     std::os::unix::fs::symlink("databases.ini", &link).expect("a link");
     let owner = fs::metadata(&path).map(|m| (m.uid(), m.gid())).expect("it is there");
-    let file = DatabaseFile::read(&link).expect("the link leads to it");
+    let file = DatabaseFile::read(&link, None).expect("the link leads to it");
     file.replace(b"shop = host=db2\n").expect("it can be replaced");
     assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
     let now = fs::metadata(&path).expect("it is there");

@@ -1,5 +1,6 @@
 //! The mirror after its copy: caught up, handed over to a subscription, followed by us, or stopped.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,9 +11,10 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::subscription::NewSubscription;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, copy, marker, slot, subscription};
+use crate::pg::catalog::objects::{Name, fingerprint_named};
 use crate::pg::lock::{Key, Lock};
-use crate::pg::{Conninfo, record};
-use crate::phase::{Phase, Side};
+use crate::pg::{Conninfo, Server, Session, record};
+use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
 use crate::steps::facts::Facts;
 use crate::steps::mirror::mode_name;
@@ -20,6 +22,8 @@ use crate::steps::{Needs, Run, names, preconditions};
 
 /// How often a run that follows says how far it is.
 const PACE: Duration = Duration::from_secs(10);
+/// How often it looks whether the source's schema is still what was copied.
+const GUARD_INTERVAL: Duration = Duration::from_secs(5);
 /// First and longest pause before a lost server is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -76,6 +80,34 @@ fn with_progress(mut report: Value, applied: &Applied) -> Value {
     report["applied_lsn"] = json!(applied.applied_lsn.to_string());
     report["lag_bytes"] = json!(applied.lag_bytes);
     report
+}
+
+/// Takes the flow of a mirror that stands into our own hands, and back to where tables are copied: `again` anew, and those
+/// that are new. In one transaction: before it the mirror stands, after it a run of `mirror` goes on.
+pub fn take_back(run: &mut Run, again: &[Name]) -> Result<()> {
+    run.take_flow()?;
+    let subscribed = run.carrier()? == Carrier::Subscription;
+    let detour = run.detour_id_or_planned()?;
+    let (source, target) = run.both();
+    let mut applied = None;
+    if subscribed {
+        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
+        applied = subscription::read_applied(target, names::MIRROR_SUBSCRIPTION)?;
+    }
+    target.atomically(|target| {
+        if let Some(applied) = applied {
+            record::write_progress(target, FlowName::Mirror.name(), &detour, applied)?;
+        }
+        subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;
+        copy::repeat_tables(target, again)?;
+        record::set_phase(target, Phase::Mirroring, Serving::Source, None, &json!({}))
+    })?;
+    if !run.plan.is_dry() {
+        run.detour = record::read_detour(run.target())?;
+        run.part_way = true;
+        run.changed = true;
+    }
+    Ok(())
 }
 
 /// Applies what was changed since the tables were copied, or since an earlier run, up to a marker that is younger.
@@ -173,11 +205,12 @@ pub fn follow(run: &mut Run, report: Value) -> Result<Value> {
 fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
     let flow = run.mirror_flow()?;
     let stop = run.signals.stop_flag();
+    let mut guard = SchemaGuard::new(run)?;
     let mut pause = RETRY.0;
     loop {
         let begun = Instant::now();
-        let error = match apply_and_tell(run, &flow) {
-            Ok(applied) => return Ok(applied),
+        let error = match apply_and_tell(run, &flow, &mut guard) {
+            Ok(applied) => return guard.verdict().map(|()| applied),
             Err(error) => error,
         };
         let is_lost = error.is_connection_lost() || matches!(error, Error::Unreachable { .. });
@@ -225,12 +258,67 @@ fn regain(run: &mut Run) -> Result<()> {
     Err(Error::WrongPhase { command: run.command.name(), phase: run.phase() })
 }
 
-fn apply_and_tell(run: &Run, flow: &Flow) -> Result<Applied> {
+/// Looks now and then whether the source's tables are still those that were copied.
+struct SchemaGuard {
+    publisher: Server,
+    known: BTreeMap<Name, String>,
+    names: Vec<Name>,
+    session: Option<Session>,
+    changed: Option<Name>,
+}
+
+impl SchemaGuard {
+    fn new(run: &mut Run) -> Result<SchemaGuard> {
+        let copies = copy::list_table_copies(run.target())?;
+        let known: BTreeMap<Name, String> =
+            copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
+        let names: Vec<Name> = known.keys().cloned().collect();
+        let publisher = run.server(Side::Source).clone();
+        let known =
+            fingerprint_named(run.source(), &names)?.into_iter().filter(|(name, _)| known.contains_key(name));
+        Ok(SchemaGuard { publisher, known: known.collect(), names, session: None, changed: None })
+    }
+
+    /// Whether nothing has changed. A source that does not answer is seen by the flow.
+    fn holds(&mut self) -> bool {
+        let Some(mut session) = self.session.take().or_else(|| self.publisher.connect().ok()) else {
+            return true;
+        };
+        let Ok(found) = fingerprint_named(&mut session, &self.names) else { return true };
+        self.session = Some(session);
+        self.changed = self
+            .known
+            .iter()
+            .find(|(name, hash)| found.get(*name) != Some(*hash))
+            .map(|(name, _)| name.clone());
+        self.changed.is_none()
+    }
+
+    fn verdict(&self) -> Result<()> {
+        let Some((schema, name)) = &self.changed else { return Ok(()) };
+        Err(Error::Conflict {
+            kind: "schema_changed",
+            message: format!("table \"{schema}.{name}\" was changed on the source"),
+            detail: Some("Everything committed before was applied; the flow has stopped there.".into()),
+            hint: "Make the same change on the target, then run the same command again.".into(),
+        })
+    }
+}
+
+fn apply_and_tell(run: &Run, flow: &Flow, guard: &mut SchemaGuard) -> Result<Applied> {
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
+    let signals = run.signals.clone();
     let mut told_at = Instant::now();
+    let mut guarded_at = Instant::now();
     apply_until(flow, &Until::Stopped, &stop, None, &mut |progress| {
         output.elaborate(&told(progress));
+        if guarded_at.elapsed() >= GUARD_INTERVAL {
+            guarded_at = Instant::now();
+            if !guard.holds() {
+                signals.request_end();
+            }
+        }
         if told_at.elapsed() >= PACE {
             told_at = Instant::now();
             output.say(&format!("follows: {}", told(progress)));

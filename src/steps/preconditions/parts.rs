@@ -12,7 +12,7 @@ use crate::steps::Run;
 const PARTS_SINCE: i32 = 150_000;
 
 /// Every part can be copied and followed, on both sides.
-pub fn fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
+pub fn parts_fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.mirror.parts.is_empty() {
         return Ok(());
     }
@@ -136,7 +136,7 @@ fn check_filter(run: &mut Run, table: &Table, checked: &mut Checked) -> Result<(
 }
 
 /// The parts are those that were copied: rows and columns that came or went since would be nowhere.
-pub fn unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
+pub fn parts_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let Some(before) = run.facts()?.parts else { return Ok(()) };
     let now = run.parts();
     for name in before.keys().chain(now.keys().filter(|name| !before.contains_key(*name))) {

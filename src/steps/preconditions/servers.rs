@@ -3,6 +3,7 @@
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::{ChangeSource, slot, subscription};
+use crate::pg::Conninfo;
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Side};
@@ -104,6 +105,28 @@ pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     slots(run, checked, Side::Source, names::MIRROR_SLOT)
 }
 
+/// The source keeps WAL for as long as the copy takes, as far as that can be told.
+pub fn source_keeps_wal(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let limit = run.source().query_text(
+        "select pg_catalog.pg_size_bytes(s.setting || s.unit) from pg_catalog.pg_settings as s \
+         where s.name = 'max_slot_wal_keep_size' and s.setting <> '-1'",
+        &[],
+    )?;
+    let Some(limit) = limit.first().map(|row| row.get::<_, i64>(0)) else { return Ok(()) };
+    let copied: i64 = run.selected_tables(Side::Source)?.iter().map(|table| table.bytes).sum();
+    if limit < copied {
+        let message = format!(
+            "max_slot_wal_keep_size is {} MB, less than the {} MB that are to be copied",
+            limit >> 20,
+            copied >> 20
+        );
+        let hint = "If more WAL than that is written while the copy runs, the mirror has to begin again: raise it (ALTER \
+                    SYSTEM, then reload), as far as the disk allows.";
+        checked.warn("wal_kept", "source", message, hint);
+    }
+    Ok(())
+}
+
 /// Capture's slot is there, or there is room for it.
 pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.capture.method == CaptureMethod::Trigger {
@@ -164,6 +187,16 @@ pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "all replication origins of the target are in use",
             hint,
         );
+    }
+    Ok(())
+}
+
+/// How the target's server reaches the source is a connection string; a mistake in it would show only after the copy.
+pub fn source_conninfo(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let parsed = run.config.target.source_conninfo.as_deref().map(Conninfo::parse);
+    if let Some(Err(error)) = parsed {
+        let hint = error.hint().unwrap_or_else(|| "Write it as for psql.".into());
+        checked.fail("source_conninfo", "target.source_conninfo", error.to_string(), hint);
     }
     Ok(())
 }

@@ -2,14 +2,15 @@
 
 use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
+use crate::flow::copy;
 use crate::flow::mapping::Mapping;
 use crate::pg::Session;
-use crate::pg::catalog::objects::{fingerprint_tables, list_user_objects};
+use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
 use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::{Run, quarantine};
+use crate::steps::{Run, quarantine, restrict};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -127,6 +128,56 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// The source's tables are still those that were, or are being, copied. A change that was made on the target too is
+/// noted as the new state.
+pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let copies = copy::list_table_copies(run.target())?;
+    let selection = run.config.mirror.selection()?;
+    let known: Vec<(Name, String)> =
+        copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<Name> = known.iter().map(|(name, _)| name.clone()).collect();
+    let found = fingerprint_named(run.source(), &names)?;
+    let differing: Vec<Name> = known
+        .into_iter()
+        .filter(|(name, fingerprint)| found.get(name) != Some(fingerprint))
+        .map(|(name, _)| name)
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let images = fingerprint_named(run.target(), &differing)?;
+    let mut adopted = Vec::new();
+    for name in differing {
+        let table = format!("{}.{}", name.0, name.1);
+        match found.get(&name) {
+            Some(fingerprint) if images.get(&name) == Some(fingerprint) => {
+                adopted.push((name, fingerprint.clone()));
+            }
+            Some(_) => checked.fail(
+                "schema",
+                &table,
+                format!("table \"{table}\" was changed on the source since its copy was made"),
+                "Make the same change on the target, then run the same command again; or run pgdetour clean and \
+                 mirror again.",
+            ),
+            None if selection.matches(&name.0, &name.1) => checked.fail(
+                "schema",
+                &table,
+                format!("table \"{table}\" is not on the source any more"),
+                "Add it to mirror.exclude and run the same command again; its copy stays on the target.",
+            ),
+            None => {}
+        }
+    }
+    if !adopted.is_empty() {
+        copy::update_fingerprints(run.target(), &adopted)?;
+    }
+    Ok(())
+}
+
 fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
     let only = if table.partitioned { "" } else { "only " };
     let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
@@ -148,6 +199,15 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// What `[[restrict]]` asks for can be installed on the tables that there are.
+pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let found = restrict::check(run);
+    if let Ok(found) = &found {
+        checked.append(found.clone());
+    }
+    collect(found, checked)
 }
 
 /// Nothing was set aside that nobody has looked at.

@@ -6,6 +6,7 @@ use crate::config::RouterKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
+use crate::phase::Side;
 use crate::steps::Run;
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
@@ -66,14 +67,56 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "admin_networks has no effect: this kind of router cannot tell clients by their network";
         checked.warn("admin_networks", "traffic.admin_networks", message, hint);
     }
-    if run.config.router.kind == RouterKind::None {
-        let hint = "Point your clients at the other side yourself while the command waits for you.";
-        checked.warn(
-            "router",
-            "router.kind",
-            "no router is configured: clients are not moved by pgdetour",
-            hint,
+    Ok(())
+}
+
+/// What sessions on the source hold that does not move with them.
+pub fn source_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Source)
+}
+
+/// What sessions on the target hold that does not move with them.
+pub fn target_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    session_state(run, checked, Side::Target)
+}
+
+/// Sessions on the source that do not come through the router.
+pub fn source_direct_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    direct_sessions(run, checked, Side::Source)
+}
+
+/// Sessions on the target that do not come through the router.
+pub fn target_direct_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    direct_sessions(run, checked, Side::Target)
+}
+
+fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    // The router's connections come and go: one that it had before or has after is its own.
+    let Ok(Some(mut routed)) = run.routers()?.server_ports() else { return Ok(()) };
+    let ports = sessions::list_ports(run.session(side), &roles)?;
+    let listed = sessions::list_sessions(run.session(side), &roles)?;
+    routed.extend(run.routers()?.server_ports()?.unwrap_or_default());
+    for (pid, address, port) in ports.iter().filter(|(_, _, port)| !routed.contains(port)) {
+        let Some(session) = listed.iter().find(|session| session.pid == Some(*pid)) else { continue };
+        let message = format!(
+            "role \"{}\" is connected from {address}:{port} (pid {pid}, {}) without the router",
+            session.role, session.state
         );
+        let hint =
+            "Point that client at the router. The switch ends its session, and the fence keeps it out.";
+        checked.warn("direct_session", side.name(), message, hint);
+    }
+    Ok(())
+}
+
+fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    for (kind, holders, example) in sessions::list_state(run.session(side), &roles)? {
+        let message =
+            format!("general roles hold {kind} there ({holders}, such as {example}), which do not move");
+        let hint = "See that the application takes them anew on its next connection.";
+        checked.warn("session_state", side.name(), message, hint);
     }
     Ok(())
 }
@@ -82,5 +125,12 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
     checked.append(sessions::check(run.source(), &roles)?);
+    Ok(())
+}
+
+/// What general roles have open on the target can be ended.
+pub fn target_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    checked.append(sessions::check(run.target(), &roles)?);
     Ok(())
 }

@@ -191,7 +191,7 @@ impl Rows {
 
     /// Key → its parts, and hash of the rows in these buckets; rows that share a key are hashed together.
     pub(super) fn hash_rows(&self, session: &mut Session, buckets: i32, wanted: &[i32]) -> Result<RowHashes> {
-        let text = sql::flow::HASH_ROWS.with(&[("rows", &self.select(None))]);
+        let text = sql::flow::HASH_KEYED_ROWS.with(&[("rows", &self.select(None))]);
         let rows = session
             .query_text(&text, &[&i64::from(buckets), &wanted])
             .doing(|| format!("compare table \"{}\"", self.name))?;

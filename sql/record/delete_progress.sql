@@ -1,0 +1,3 @@
+-- $1 text: flow
+delete from pgdetour.progress
+where flow = $1

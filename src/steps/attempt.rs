@@ -1,0 +1,176 @@
+//! Attempts of a switch: each is taken back whole before the next, also when a server or a connection went away.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, Result, human};
+use crate::pg::fence::{self, FenceUndo};
+use crate::pg::lock::{Key, Lock};
+use crate::pg::record;
+use crate::phase::Side;
+use crate::steps::Run;
+use crate::steps::switch::{Bounds, HOME, Switch};
+
+/// Between two tries to reach it.
+const RECONNECT_EVERY: Duration = Duration::from_millis(20);
+/// Before the second attempt; twice as long before each further one, give or take half of it.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait between two attempts, before chance.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+impl Run {
+    /// Takes back what an earlier run of this switch left when it died before its point of no return.
+    pub fn take_back_earlier_attempt(&mut self, switch: Switch) -> Result<()> {
+        if self.phase() != switch.moving || self.is_decided() {
+            return Ok(());
+        }
+        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))
+    }
+
+    /// Runs everything before the point of no return. A failure there is taken back and returned, or tried again when a
+    /// bound was exceeded and retries are left. Ends well when the switch is decided.
+    pub fn attempt(
+        &mut self,
+        switch: Switch,
+        bounds: &Bounds,
+        mut work: impl FnMut(&mut Run) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            self.attempts += 1;
+            let Err(error) = work(self) else { return Ok(()) };
+            self.fall_back(switch, &error);
+            if self.is_decided() {
+                self.warn(format!("the switch had been decided when this went wrong: {error}"));
+                return Ok(());
+            }
+            let is_bound = matches!(error, Error::TimedOut { .. });
+            if !is_bound || self.phase() != switch.settled || self.attempts > bounds.retries {
+                return Err(error);
+            }
+            let wait = wait_after(self.attempts);
+            let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            self.warn(format!(
+                "attempt {} was taken back: {error}{detail}; the next begins in {}",
+                self.attempts,
+                human(wait)
+            ));
+            self.steps.clear();
+            self.unwritten_steps = 0;
+            self.report = None;
+            let due = Instant::now() + wait;
+            while Instant::now() < due {
+                self.heed_signals()?;
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// Takes back what an attempt has done, unless it was decided; tells what could not be taken back.
+    fn fall_back(&mut self, switch: Switch, error: &Error) {
+        if self.phase() != switch.moving || self.is_decided() {
+            return;
+        }
+        // Clients first, from what this process knows: the record may be slow, or away.
+        let is_lost = error.is_connection_lost();
+        if is_lost && let Err(second) = self.reconnect_lost_sessions(switch) {
+            if matches!(second, Error::Busy { .. }) {
+                self.warn(format!("another run has taken over: {second}"));
+                return;
+            }
+            if self.deciding {
+                self.warn(format!(
+                    "whether the switch to the {} was decided is not known, and clients are still held: {second}",
+                    switch.to()
+                ));
+                return;
+            }
+            self.release_clients(switch);
+            self.warn(format!("the record still shows a switch in progress: {second}"));
+            return;
+        }
+        if self.is_decided() {
+            return;
+        }
+        match self.take_back(switch.settled, switch.from) {
+            Ok(()) => {
+                self.part_way = false;
+                self.changed = false;
+            }
+            Err(second) => self.warn(format!("not everything could be taken back: {second}")),
+        }
+    }
+
+    /// Opens lost sessions and locks anew, so that a failure can be taken back, and reads again what the record decided:
+    /// the answer to the deciding statement may be what was lost. A source that stays away is left out.
+    fn reconnect_lost_sessions(&mut self, switch: Switch) -> Result<()> {
+        let deadline =
+            self.held_since.map_or_else(Instant::now, |held| held + self.max_pause.unwrap_or_default());
+        let (mut source, mut target) = (None, None);
+        let mut failure = None;
+        loop {
+            for (side, session) in [(Side::Source, &mut source), (Side::Target, &mut target)] {
+                if session.is_none() {
+                    match self.server(side).connect() {
+                        Ok(fresh) => *session = Some(fresh),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+            }
+            if (source.is_some() && target.is_some()) || Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(RECONNECT_EVERY);
+        }
+        self.source = source.or_else(|| self.source.take());
+        let Some(target) = target else {
+            return Err(failure.unwrap_or(Error::Internal { message: "no session on the target".into() }));
+        };
+        self.target = Some(target);
+        // Whoever has taken the lock meanwhile takes back himself.
+        self.locks.clear();
+        self.flow_lock = None;
+        self.locks.push(Lock::acquire(&self.target_server, Key::Run)?);
+        if let Ok(lock) = Lock::acquire(&self.source_server, Key::Run) {
+            self.locks.push(lock);
+        }
+        self.detour = record::read_detour(self.target())?;
+        if self.is_decided() {
+            self.warn(format!(
+                "the switch to the {} had been decided when the connection broke",
+                switch.to()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Lowers the source's fence after the session was lost; when the source stays away, home is not where clients can be:
+    /// as nobody can have used it through the fence, even the decision is taken back.
+    pub fn open_after_a_break(&mut self, fence: &FenceUndo, error: Error) -> Result<()> {
+        let deadline = self.held_since.unwrap_or_else(Instant::now) + self.max_pause.unwrap_or_default();
+        loop {
+            match self.source_server.connect() {
+                Ok(session) => {
+                    self.source = Some(session);
+                    return fence::lower(self.source(), fence);
+                }
+                Err(_) if Instant::now() < deadline => thread::sleep(RECONNECT_EVERY),
+                Err(_) => break,
+            }
+        }
+        record::revoke_decision(self.target(), HOME.moving, HOME.to())?;
+        if let Some(detour) = &mut self.detour {
+            detour.decided = None;
+        }
+        self.fall_back(HOME, &error);
+        Err(error)
+    }
+}
+
+/// Twice as long each time, give or take half of it, so that two who wait do not meet again.
+fn wait_after(attempt: u32) -> Duration {
+    let base = (FIRST_WAIT * 2_u32.saturating_pow(attempt - 1)).min(LONGEST_WAIT);
+    let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    base.mul_f64(0.5 + f64::from(nanoseconds % 1000) / 1000.0)
+}

@@ -1,0 +1,284 @@
+//! The statements that give a role of one's own, which is no superuser, what the configured trip needs on each side.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::pg::catalog::facts::{list_roles, read_own_role};
+use crate::pg::{Conninfo, Session};
+use crate::phase::Side;
+use crate::sql::{self, quote_identifier, quote_qualified};
+use crate::steps::Run;
+
+/// What one side needs.
+#[derive(Debug, Serialize)]
+pub struct Grants {
+    /// Which side.
+    pub side: Side,
+    /// The role that gets it.
+    pub role: String,
+    /// The server's major version.
+    pub major: i32,
+    /// SQL for a superuser of that side, in the database of the detour; what the version keeps to superusers is named
+    /// in comments.
+    pub sql: String,
+}
+
+/// All that the statements of one side follow from.
+struct Facts {
+    side: Side,
+    major: i32,
+    database: String,
+    role: String,
+    /// None when the role is to be made.
+    is_superuser: Option<bool>,
+    database_owner: Owner,
+    /// Owners of what is mirrored; on the target, of all that a dump of the source makes.
+    owners: Vec<Owner>,
+    /// Of `owners`, those that exist here.
+    present: Vec<String>,
+    /// Of `owners`, those that may create in schema public here.
+    creators: Vec<String>,
+    /// Tables of superusers, quoted.
+    superusers_tables: Vec<String>,
+    /// A table whose row-level security binds its owner too.
+    forced: Option<String>,
+    /// The source holds objects of others than `owners`, which a dump reads as well.
+    reads_others: bool,
+    /// Extensions that only a superuser can create here: name and schema.
+    extensions: Vec<(String, String)>,
+    /// The role by which the target's server reaches the source, when it is another one.
+    replicator: Option<String>,
+}
+
+/// A role that owns something.
+#[derive(Debug, Clone)]
+struct Owner {
+    name: String,
+    superuser: bool,
+    /// Schemas that hold its objects.
+    schemas: Vec<String>,
+}
+
+/// The statements of both sides for `role`, or for the roles that the connection strings name.
+pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
+    let tables = run.selected_tables(Side::Source)?;
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let rows = run.source().query(&sql::catalog::LIST_TABLE_OWNERS, &[&oids])?;
+    let superusers = rows.iter().filter(|row| row.get("superuser"));
+    let superusers_tables =
+        superusers.map(|row| quote_qualified(row.get("schema_name"), row.get("table_name"))).collect();
+    let forced = rows.iter().find(|row| row.get("forced"));
+    let forced = forced.map(|row| quote_qualified(row.get("schema_name"), row.get("table_name")));
+    let selected: BTreeSet<String> = rows.iter().map(|row| row.get("owner")).collect();
+    let all = list_owners(run.source())?;
+    let (owners, others): (Vec<Owner>, Vec<Owner>) =
+        all.iter().cloned().partition(|owner| selected.contains(&owner.name));
+    let reads_others = !others.is_empty() || owners.iter().any(|owner| owner.superuser);
+    let replicator = match &run.config.target.source_conninfo {
+        Some(text) => Some(Conninfo::parse(text)?.user().to_owned()),
+        None => None,
+    };
+    let extensions = untrusted_extensions(run)?;
+    let source = Facts {
+        superusers_tables,
+        forced: forced.clone(),
+        reads_others,
+        replicator,
+        ..facts(run, Side::Source, role, owners)?
+    };
+    let target = Facts { forced, extensions, ..facts(run, Side::Target, role, all)? };
+    Ok([source, target]
+        .iter()
+        .map(|facts| Grants {
+            side: facts.side,
+            role: facts.role.clone(),
+            major: facts.major,
+            sql: statements(facts),
+        })
+        .collect())
+}
+
+fn facts(run: &mut Run, side: Side, role: Option<&str>, owners: Vec<Owner>) -> Result<Facts> {
+    let session = run.session(side);
+    let role = match role {
+        Some(role) => role.to_owned(),
+        None => read_own_role(session)?.name,
+    };
+    let is_superuser = list_roles(session, std::slice::from_ref(&role))?.first().map(|found| found.superuser);
+    let names: Vec<&String> = owners.iter().map(|owner| &owner.name).collect();
+    let row = session.query_one(&sql::catalog::READ_DATABASE_OWNER, &[&names])?;
+    Ok(Facts {
+        side,
+        major: session.version / 10_000,
+        database: row.get("name"),
+        role,
+        is_superuser,
+        database_owner: Owner {
+            name: row.get("owner"),
+            superuser: row.get("superuser"),
+            schemas: Vec::new(),
+        },
+        owners,
+        present: row.get("present"),
+        creators: row.get("creators"),
+        superusers_tables: Vec::new(),
+        forced: None,
+        reads_others: false,
+        extensions: Vec::new(),
+        replicator: None,
+    })
+}
+
+fn list_owners(session: &mut Session) -> Result<Vec<Owner>> {
+    let rows = session.query(&sql::catalog::LIST_OBJECT_OWNERS, &[])?;
+    let owner = |row: &postgres::Row| Owner {
+        name: row.get("owner"),
+        superuser: row.get("superuser"),
+        schemas: row.get("schemas"),
+    };
+    Ok(rows.iter().map(owner).collect())
+}
+
+/// Extensions of the source that the target does not have yet and that only a superuser can create.
+fn untrusted_extensions(run: &mut Run) -> Result<Vec<(String, String)>> {
+    let wanted = run.source().query(&sql::catalog::LIST_EXTENSIONS, &[])?;
+    let there = run.target().query(&sql::catalog::LIST_EXTENSIONS, &[])?;
+    let is_there = |name: &str| there.iter().any(|row| row.get::<_, &str>("name") == name);
+    let missing = wanted.iter().filter(|row| !row.get::<_, bool>("trusted") && !is_there(row.get("name")));
+    Ok(missing.map(|row| (row.get("name"), row.get("schema_name"))).collect())
+}
+
+/// A name for a comment, which ends with its line.
+fn shown(name: &str) -> String {
+    quote_identifier(name).replace(['\n', '\r'], " ")
+}
+
+fn statements(facts: &Facts) -> String {
+    let mut lines = vec![format!(
+        "-- For role {} on the {}, PostgreSQL {}. Run this as a superuser in database {}.",
+        shown(&facts.role),
+        facts.side,
+        facts.major,
+        shown(&facts.database)
+    )];
+    if facts.is_superuser == Some(true) {
+        lines.push("-- It is a superuser, who needs none of this. See --role for another.".into());
+        return lines.join("\n") + "\n";
+    }
+    let role = quote_identifier(&facts.role);
+    let verb = if facts.is_superuser.is_none() { "create" } else { "alter" };
+    let bypass = if facts.forced.is_some() { " bypassrls" } else { "" };
+    lines.push("-- Slots, and the streams that read them. Give it a password with psql's \\password.".into());
+    if let Some(table) = &facts.forced {
+        lines.push(format!(
+            "-- BYPASSRLS: row-level security of {} binds its owner too.",
+            table.replace(['\n', '\r'], " ")
+        ));
+    }
+    lines.push(format!("{verb} role {role} login inherit replication{bypass};"));
+    if let Some(replicator) = facts.replicator.as_ref().filter(|name| **name != facts.role) {
+        lines.push("-- By this one the target's server reaches the source.".into());
+        lines.push(format!("alter role {} login replication;", quote_identifier(replicator)));
+    }
+    ownership(facts, &role, &mut lines);
+    lines.push("-- To see the application's sessions, and to end them when clients are held.".into());
+    lines.push(format!("grant pg_read_all_stats, pg_signal_backend to {role};"));
+    if facts.reads_others {
+        lines.push("-- A dump of the schema looks at tables of others, too.".into());
+        lines.push(format!("grant pg_read_all_data to {role};"));
+    }
+    if facts.major >= 15 {
+        lines.push("-- So that triggers do not fire again for changes that are carried over.".into());
+        lines.push(format!("grant set on parameter session_replication_role to {role};"));
+    } else {
+        lines.push(format!(
+            "-- PostgreSQL {} lets only superusers set session_replication_role: without it changes are carried over row \
+             by row, and triggers fire for them. Disable those that must not.",
+            facts.major
+        ));
+    }
+    if facts.side == Side::Target {
+        target_only(facts, &role, &mut lines);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Membership in owners, so that tables can be published, restricted and written, and the database fenced.
+fn ownership(facts: &Facts, role: &str, lines: &mut Vec<String>) {
+    // Since 16 membership says for itself what it is good for.
+    let options = if facts.major >= 16 { " with inherit true, set true" } else { "" };
+    let database = quote_identifier(&facts.database);
+    lines.push("-- Who owns the database may say who connects to it, and create in it.".into());
+    if facts.database_owner.superuser {
+        lines.push(format!(
+            "-- It belongs to {}, and a member of a superuser is one.",
+            shown(&facts.database_owner.name)
+        ));
+        lines.push(format!("alter database {database} owner to {role};"));
+    } else if facts.database_owner.name != facts.role {
+        lines.push(format!("grant {} to {role}{options};", quote_identifier(&facts.database_owner.name)));
+    }
+    let is_other = |owner: &&Owner| {
+        !owner.superuser && owner.name != facts.role && owner.name != facts.database_owner.name
+    };
+    let others: Vec<&Owner> = facts.owners.iter().filter(is_other).collect();
+    if !others.is_empty() {
+        lines.push("-- Who owns tables may publish, restrict and write them.".into());
+    }
+    for owner in others {
+        if !facts.present.contains(&owner.name) {
+            lines.push(
+                "-- As on the source, whose pg_dumpall --roles-only tells its password and settings.".into(),
+            );
+            lines.push(format!("create role {};", quote_identifier(&owner.name)));
+        }
+        lines.push(format!("grant {} to {role}{options};", quote_identifier(&owner.name)));
+    }
+    if !facts.superusers_tables.is_empty() {
+        lines.push("-- These belong to a superuser, and a member of a superuser is one.".into());
+        let alter = |table: &String| format!("alter table {table} owner to {role};");
+        lines.extend(facts.superusers_tables.iter().map(alter));
+    }
+}
+
+fn target_only(facts: &Facts, role: &str, lines: &mut Vec<String>) {
+    for owner in facts.owners.iter().filter(|owner| !owner.superuser) {
+        let owns_public = facts.database_owner.name == owner.name && facts.major >= 15;
+        let may_create = owns_public || facts.creators.contains(&owner.name);
+        if owner.schemas.iter().any(|schema| schema == "public") && !may_create {
+            lines.push("-- A new owner must be allowed to create where the object is.".into());
+            lines.push(format!("grant create on schema public to {};", quote_identifier(&owner.name)));
+        }
+    }
+    if facts.owners.iter().any(|owner| owner.superuser) && facts.major >= 15 {
+        lines.push("-- What belongs to a superuser on the source is this role's here.".into());
+        lines.push(format!("grant create on schema public to {role};"));
+    }
+    if facts.major >= 16 {
+        lines.push("-- The mirror's subscription. Its connection string has to hold a password.".into());
+        lines.push(format!("grant pg_create_subscription to {role};"));
+    } else {
+        lines.push(format!(
+            "-- PostgreSQL {} lets only superusers create a subscription. Either connect to the target as one for \
+             \"pgdetour mirror\" and \"pgdetour cutover\", or let \"pgdetour mirror --follow\" carry the changes.",
+            facts.major
+        ));
+    }
+    for (name, schema) in &facts.extensions {
+        lines.push("-- Only a superuser can create this extension.".into());
+        if schema != "public" {
+            lines.push(format!("create schema if not exists {};", quote_identifier(schema)));
+        }
+        lines.push(format!(
+            "create extension if not exists {} schema {};",
+            quote_identifier(name),
+            quote_identifier(schema)
+        ));
+    }
+    lines.push(
+        "-- Event triggers are a superuser's: without one, tables made while the target serves are not restricted."
+            .into(),
+    );
+}

@@ -1,0 +1,227 @@
+//! What of a detour's state somebody has to look at, and how soon. Pure.
+
+use serde::Serialize;
+
+use super::look::Seen;
+use crate::error::Finding;
+use crate::phase::{Phase, Serving, Side};
+use crate::steps::carrier::Carrier;
+use crate::steps::names;
+
+/// Below this much time until the recording's limit is reached, somebody has to know.
+const LITTLE_TIME: f64 = 3600.0;
+/// The same for the mirror's slot, in seconds: nobody looks at a mirror every hour.
+const A_DAY: u64 = 86_400;
+
+/// How bad it is; the order is that of urgency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing to do.
+    Well,
+    /// It works, and somebody should act before it does not.
+    Attention,
+    /// Clients are not served as they should be, or changes are lost.
+    Broken,
+}
+
+/// One thing to look at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attention {
+    /// How bad.
+    pub level: Level,
+    /// What, and what mends it.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct List(Vec<Attention>);
+
+impl List {
+    fn add(
+        &mut self,
+        level: Level,
+        check: &'static str,
+        object: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let finding =
+            Finding { check, object: object.to_owned(), message: message.into(), hint: hint.into() };
+        self.0.push(Attention { level, finding });
+    }
+}
+
+/// Everything that is not as it should be, the worst first.
+pub fn of(seen: &Seen) -> Vec<Attention> {
+    let mut list = List::default();
+    servers(seen, &mut list);
+    unfinished(seen, &mut list);
+    routers(seen, &mut list);
+    flows(seen, &mut list);
+    traffic(seen, &mut list);
+    for orphan in &seen.orphans {
+        let message = format!("it is left of a detour that no record speaks of: {}", orphan.kind);
+        let object = format!("{}: {}", orphan.side, orphan.name);
+        list.add(Level::Attention, "orphan", &object, message, "Run pgdetour clean to remove it.");
+    }
+    list.0.sort_by_key(|attention| std::cmp::Reverse(attention.level));
+    list.0
+}
+
+fn serves(seen: &Seen, side: Side) -> bool {
+    seen.serving.or(seen.recorded) == Some(side.into())
+}
+
+fn servers(seen: &Seen, list: &mut List) {
+    let none = seen.servers.iter().all(|server| !server.reachable);
+    for server in seen.servers.iter().filter(|server| !server.reachable) {
+        // Without its record nobody knows whether it serves.
+        let broken = none || serves(seen, server.side);
+        let level = if broken { Level::Broken } else { Level::Attention };
+        let message = server.error.clone().unwrap_or_else(|| "it does not answer".into());
+        let hint = match (server.side, broken) {
+            (Side::Source, false) => {
+                "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
+            }
+            (Side::Target, false) => {
+                "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
+            }
+            _ => "Start it, or correct how pgdetour reaches it.",
+        };
+        list.add(level, "unreachable", server.side.name(), message, hint);
+    }
+}
+
+/// A run that died part way; one that is at work still holds the lock.
+fn unfinished(seen: &Seen, list: &mut List) {
+    let command = match seen.phase {
+        Some(Phase::Mirroring) => "mirror",
+        Some(Phase::CuttingOver) => "cutover",
+        Some(Phase::CuttingBack) => "cutback",
+        _ => return,
+    };
+    if seen.running.is_some() {
+        return;
+    }
+    let held = seen.serving == Some(Serving::Nobody) && command != "mirror";
+    let (level, message) = if held {
+        (Level::Broken, format!("{command} stopped part way, and clients are held"))
+    } else {
+        (Level::Attention, format!("{command} stopped part way"))
+    };
+    let hint = format!("Run pgdetour {command} again: it goes on, or takes back.");
+    list.add(level, "unfinished", command, message, hint);
+}
+
+fn routers(seen: &Seen, list: &mut List) {
+    let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
+    for router in seen.router.iter().filter(|router| !router.right) {
+        let state = &router.state;
+        if state.held && !moves {
+            let hint = "Resume it by hand, unless somebody holds it on purpose.";
+            list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
+        }
+        if let Some(side) = state.side
+            && let Some(should) = router.should
+            && side != should
+        {
+            let message = format!("it sends clients to the {side}, and should to the {should}");
+            let hint = match seen.phase {
+                Some(Phase::Absent) => "Point it to the source, whose data are the live ones.".to_owned(),
+                _ => format!("Point it to the {should} at once: writes to the {side} are not carried over."),
+            };
+            list.add(Level::Broken, "router_side", &state.name, message, hint);
+        }
+        if let Some(detail) = &state.detail {
+            let hint = "Correct it before the next switch; pgdetour check tells how.";
+            list.add(Level::Attention, "router_drift", &state.name, detail, hint);
+        }
+    }
+}
+
+fn flows(seen: &Seen, list: &mut List) {
+    let reachable = |side| seen.servers.iter().any(|server| server.side == side && server.reachable);
+    if let Some(left) =
+        seen.mirror.as_ref().and_then(|mirror| mirror.seconds_to_loss).filter(|left| *left < A_DAY)
+    {
+        let message = format!(
+            "in about {} minutes the source removes WAL that the mirror still needs (max_slot_wal_keep_size)",
+            left / 60
+        );
+        let hint = "Run pgdetour mirror, or raise max_slot_wal_keep_size on the source.";
+        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, message, hint);
+    }
+    if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
+        let again = "Run pgdetour clean, then mirror again.";
+        // What our own runs carry may be recorded by triggers, or come once only, and they need not run all the time.
+        let by_subscription = mirror.carried_by != Some(Carrier::Pgdetour);
+        let has_no_slot = by_subscription && mirror.slot.is_none() && reachable(Side::Source);
+        if mirror.slot_lost == Some(true) || has_no_slot {
+            let what = if mirror.slot.is_none() { "missing" } else { "lost" };
+            let message =
+                format!("the mirror's slot on the source is {what}: the target falls behind for good");
+            list.add(Level::Broken, "mirror", names::MIRROR_SLOT, message, again);
+        } else if !by_subscription {
+            // Nothing more to ask of them.
+        } else if mirror.enabled.is_none() && reachable(Side::Target) {
+            list.add(
+                Level::Attention,
+                "mirror",
+                names::MIRROR_SUBSCRIPTION,
+                "nothing carries the mirror",
+                again,
+            );
+        } else if mirror.enabled == Some(false) {
+            let hint =
+                format!("Run ALTER SUBSCRIPTION {} ENABLE; on the target.", names::MIRROR_SUBSCRIPTION);
+            list.add(Level::Attention, "mirror", names::MIRROR_SUBSCRIPTION, "it is disabled", hint);
+        } else if mirror.running == Some(false) {
+            let hint = "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
+            list.add(Level::Attention, "mirror", names::MIRROR_SUBSCRIPTION, "its worker does not run", hint);
+        }
+    }
+    if let Some(capture) = &seen.capture {
+        if let Some(fault) = &capture.fault {
+            let hint =
+                "What was written since is on the target alone: pgdetour verify tells which rows differ.";
+            list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
+        } else if let Some(left) = capture.left_seconds.filter(|left| *left < LITTLE_TIME) {
+            let message =
+                format!("at the present rate the recording is given up in {:.0} minutes", left / 60.0);
+            let hint = "Run pgdetour replay, or raise max_slot_wal_keep_size on the target.";
+            list.add(Level::Attention, "capture", names::CAPTURE_SLOT, message, hint);
+        }
+    }
+    if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {
+        let message = format!("{quarantined} changes do not fit the source and were set aside");
+        let hint = "See them with pgdetour replay --quarantine list.";
+        list.add(Level::Attention, "quarantine", "source", message, hint);
+    }
+}
+
+/// General roles: whom the fence lets in, and where they are.
+fn traffic(seen: &Seen, list: &mut List) {
+    let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
+    for (side, fenced) in [(Side::Source, seen.fenced.source), (Side::Target, seen.fenced.target)] {
+        if fenced == Some(true) && serves(seen, side) && !moves {
+            let message = "general roles may not connect, and it serves";
+            let hint = "Run GRANT CONNECT ON DATABASE to them there.";
+            list.add(Level::Broken, "fence", side.name(), message, hint);
+        }
+    }
+    if seen.fenced.source == Some(false) && seen.phase == Some(Phase::Detoured) {
+        let message = "general roles may connect, and what they write there is not on the target";
+        let hint = "Run REVOKE CONNECT ON DATABASE from them and from PUBLIC there.";
+        list.add(Level::Attention, "fence", "source", message, hint);
+    }
+    if !seen.wrong_side.is_empty() {
+        let side = seen.wrong_side[0]["side"].as_str().unwrap_or_default();
+        let count = seen.wrong_side.len();
+        let message = format!("{count} sessions of general roles are connected, and it does not serve");
+        let hint = "See who they are under wrong_side: they do not go through the router.";
+        list.add(Level::Attention, "wrong_side", side, message, hint);
+    }
+}

@@ -1,0 +1,411 @@
+//! One look at everything that can be seen of a detour.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::attention::{self, Attention, Level};
+use crate::error::{Error, Finding, Result, ServerError};
+use crate::flow::{ChangeSource, change_table, lag, slot, subscription};
+use crate::pg::catalog::facts::read_server;
+use crate::pg::lock::{self, Key};
+use crate::pg::sessions::list_sessions;
+use crate::pg::{Session, fence, record, restriction};
+use crate::phase::{Command, Phase, Serving, Side};
+use crate::routers::RouterState;
+use crate::steps::carrier::Carrier;
+use crate::steps::facts::parse_lsn;
+use crate::steps::orphans::Orphan;
+use crate::steps::{Run, capture, names};
+
+/// How much of the history is shown.
+const SHOWN_EVENTS: i64 = 10;
+
+/// All that one look has found. The keys are those of the report.
+#[derive(Debug, Serialize)]
+pub struct Seen {
+    /// None when neither the record nor its copy can be read.
+    pub phase: Option<Phase>,
+    /// As the routers have it, which know better than the record.
+    pub serving: Option<Serving>,
+    health: Level,
+    next: Vec<Command>,
+    pub(super) attention: Vec<Attention>,
+    pub(super) servers: Vec<ServerSeen>,
+    /// The run that holds the lock, if there is one.
+    pub(super) running: Option<String>,
+    pub(super) mirror: Option<MirrorSeen>,
+    pub(super) capture: Option<CaptureSeen>,
+    pub(super) replay: Option<ReplaySeen>,
+    pub(super) router: Vec<RouterSeen>,
+    pub(super) wrong_side: Vec<Value>,
+    pub(super) orphans: Vec<Orphan>,
+    restricted: Value,
+    pub(super) fenced: Fenced,
+    done: Vec<Value>,
+    history: Value,
+    /// Who serves, as the record has it.
+    #[serde(skip)]
+    pub(super) recorded: Option<Serving>,
+}
+
+/// One server.
+#[derive(Debug, Serialize)]
+pub struct ServerSeen {
+    pub side: Side,
+    pub reachable: bool,
+    version: Option<String>,
+    /// Why it cannot be reached.
+    pub error: Option<String>,
+}
+
+/// The flow from the source to the target.
+#[derive(Debug, Serialize)]
+pub struct MirrorSeen {
+    pub carried_by: Option<Carrier>,
+    pub enabled: Option<bool>,
+    pub running: Option<bool>,
+    /// Attempts to apply that have failed; a number that grows is a change that does not fit.
+    apply_errors: Option<i64>,
+    pub slot: Option<&'static str>,
+    pub slot_lost: Option<bool>,
+    retained_bytes: Option<i64>,
+    /// WAL that the source may still write before it gives the slot up; none without a limit.
+    safe_bytes: Option<u64>,
+    /// Time until then at the source's pace so far.
+    pub seconds_to_loss: Option<u64>,
+    lag_bytes: Option<u64>,
+}
+
+/// The recording of changes on the target.
+#[derive(Debug, Serialize)]
+pub struct CaptureSeen {
+    method: &'static str,
+    slot: Option<&'static str>,
+    start_lsn: Option<String>,
+    retained_bytes: Option<i64>,
+    /// What may still be written before the server gives the recording up; none without a limit.
+    safe_bytes: Option<i64>,
+    /// WAL, or recorded changes, written a second, on average since cutover.
+    growth_bytes: Option<i64>,
+    /// Time until the limit is reached at that rate.
+    pub left_seconds: Option<f64>,
+    /// What was recorded is not, or no longer, complete.
+    lost: bool,
+    /// Why.
+    pub fault: Option<String>,
+}
+
+/// The flow from the target to the source.
+#[derive(Debug, Serialize)]
+pub struct ReplaySeen {
+    applied_lsn: String,
+    transactions: i64,
+    changes: i64,
+    changed_at: String,
+    lag_bytes: Option<u64>,
+    pub quarantined: Option<i64>,
+}
+
+/// One router against what it should do.
+#[derive(Debug, Serialize)]
+pub struct RouterSeen {
+    #[serde(flatten)]
+    pub state: RouterState,
+    /// The side that it should send clients to; none while a switch runs.
+    pub should: Option<Side>,
+    /// It does what it should.
+    pub right: bool,
+}
+
+/// On which side general roles are kept out; none where that is not known.
+#[derive(Debug, Serialize)]
+pub struct Fenced {
+    pub source: Option<bool>,
+    pub target: Option<bool>,
+}
+
+impl Seen {
+    /// How bad it is.
+    pub fn health(&self) -> Level {
+        self.health
+    }
+
+    /// What somebody has to look at, the worst first.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.attention.iter().map(|attention| attention.finding.clone()).collect()
+    }
+
+    /// The failure when neither server answers.
+    pub fn unreachable(&self) -> Option<Error> {
+        if self.servers.iter().any(|server| server.reachable) {
+            return None;
+        }
+        let said = self.servers.iter().filter_map(|server| server.error.clone());
+        Some(Error::Unreachable {
+            what: "the source and the target".into(),
+            cause: ServerError::lost(said.collect::<Vec<_>>().join("; ")),
+        })
+    }
+}
+
+/// Looks at both servers and every router.
+pub fn look(run: &mut Run) -> Seen {
+    let servers = run.connect_what_answers().map(|(side, error)| server_seen(run, side, error));
+    let (phase, recorded) = read_phase(run).unzip();
+    let states = router_states(run);
+    let serving = recorded.map(|recorded| who_serves(phase, recorded, &states));
+    let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
+    let mut seen = Seen {
+        phase,
+        serving,
+        health: Level::Well,
+        next: phase.map(Phase::next).unwrap_or_default(),
+        attention: Vec::new(),
+        servers: servers.into(),
+        running: running(run),
+        mirror: mirror_seen(run, phase),
+        capture: capture_seen(run, phase),
+        replay: replay_seen(run, phase),
+        router,
+        wrong_side: wrong_side(run, serving),
+        orphans: orphans(run, phase),
+        restricted: restricted(run),
+        fenced: fenced(run),
+        done: steps_of_phase(run, phase),
+        history: history(run),
+        recorded,
+    };
+    seen.attention = attention::of(&seen);
+    seen.health = seen.attention.iter().map(|attention| attention.level).max().unwrap_or(Level::Well);
+    seen
+}
+
+fn server_seen(run: &mut Run, side: Side, error: Option<Error>) -> ServerSeen {
+    let session = run.answering(side);
+    ServerSeen {
+        side,
+        reachable: session.is_some(),
+        version: session.and_then(|session| read_server(session).ok()).map(|server| server.version_text),
+        error: error.map(|error| error.with_cause()),
+    }
+}
+
+/// From the record; with the target down, from the copy in the source's stamp.
+fn read_phase(run: &mut Run) -> Option<(Phase, Serving)> {
+    if let Some(target) = run.answering(Side::Target) {
+        run.detour = record::read_detour(target).ok()?;
+        return Some((run.phase(), run.serving()));
+    }
+    run.detour = None;
+    let stamp = record::read_stamp(run.answering(Side::Source)?).ok()?;
+    Some(stamp.map_or((Phase::Absent, Serving::Source), |stamp| (stamp.phase, stamp.serving)))
+}
+
+fn router_states(run: &mut Run) -> Vec<RouterState> {
+    // What leads home may have been noted since the last look.
+    run.forget_routers();
+    match run.routers() {
+        Ok(routers) if routers.moves_clients() => routers.states(),
+        Ok(_) => Vec::new(),
+        Err(error) => vec![RouterState {
+            name: "router".into(),
+            held: false,
+            side: None,
+            detail: Some(error.with_cause()),
+        }],
+    }
+}
+
+/// The routers know better than the record: a run may have died between an act and its note.
+fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState]) -> Serving {
+    if phase.is_none() || routers.is_empty() {
+        return recorded;
+    }
+    if routers.iter().any(|router| router.held) {
+        return Serving::Nobody;
+    }
+    let first = routers[0].side;
+    match first {
+        Some(side) if routers.iter().all(|router| router.side == first) => side.into(),
+        _ => recorded,
+    }
+}
+
+fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Option<Serving>) -> RouterSeen {
+    let moves = matches!(phase, None | Some(Phase::CuttingOver | Phase::CuttingBack));
+    let should = match recorded {
+        // Before a detour, and after one that has stayed, clients are where the operator wants them.
+        _ if moves || phase == Some(Phase::Absent) => None,
+        Some(Serving::Source) => Some(Side::Source),
+        Some(Serving::Target) => Some(Side::Target),
+        _ => None,
+    };
+    // What it says of itself in detail, such as a file that a reload would follow elsewhere, is never as it should be.
+    let right =
+        state.detail.is_none() && (moves || (!state.held && (should.is_none() || state.side == should)));
+    RouterSeen { state, should, right }
+}
+
+fn running(run: &mut Run) -> Option<String> {
+    lock::find_holder(run.answering(Side::Target)?, Key::Run).ok().flatten()
+}
+
+fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
+    if !matches!(phase, Some(Phase::Mirroring | Phase::Mirrored | Phase::CuttingOver)) {
+        return None;
+    }
+    let found = run.answering(Side::Target).and_then(|target| {
+        subscription::find_subscription(target, names::MIRROR_SUBSCRIPTION).ok().flatten()
+    });
+    let source = run.answering(Side::Source);
+    let (slot, lag) = source.map_or((None, None), |source| {
+        let slot = slot::find_slot(source, names::MIRROR_SLOT).ok().flatten();
+        (slot, lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten())
+    });
+    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes).map(i64::cast_unsigned);
+    let left = safe.and_then(|safe| lag::time_to_loss(run.answering(Side::Source)?, safe).ok().flatten());
+    let carrier = if phase == Some(Phase::Mirroring) { None } else { run.carrier().ok() };
+    let follows = run.answering(Side::Target).and_then(|target| lock::is_held(target, Key::Flow).ok());
+    Some(MirrorSeen {
+        carried_by: carrier,
+        enabled: found.as_ref().map(|found| found.enabled),
+        running: match carrier {
+            Some(Carrier::Pgdetour) => follows,
+            _ => found.as_ref().map(|found| found.worker_pid.is_some()),
+        },
+        apply_errors: found.as_ref().and_then(|found| found.apply_errors),
+        slot: slot.as_ref().map(|_| names::MIRROR_SLOT),
+        slot_lost: slot.as_ref().map(slot::Slot::is_lost),
+        retained_bytes: slot.as_ref().and_then(|slot| slot.retained_bytes),
+        safe_bytes: safe,
+        seconds_to_loss: left.map(|left| left.as_secs()),
+        lag_bytes: lag,
+    })
+}
+
+fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
+    use Phase::{CuttingBack, CuttingOver, Detoured, Mirrored};
+    let is_due = matches!(phase, Some(Detoured | CuttingBack));
+    if !is_due && !matches!(phase, Some(Mirrored | CuttingOver)) {
+        return None;
+    }
+    let method = run.config.capture.method.name();
+    let facts = run.facts().ok()?;
+    let source = capture::source(run);
+    let target = run.answering(Side::Target)?;
+    if !source.exists(target).ok()? && !is_due {
+        return None;
+    }
+    let slot = match &source {
+        ChangeSource::Slot { slot, .. } => slot::find_slot(target, slot).ok()?,
+        ChangeSource::Triggers => None,
+    };
+    let retained = match &source {
+        ChangeSource::Slot { .. } => slot.as_ref().and_then(|slot| slot.retained_bytes),
+        ChangeSource::Triggers => change_table::retained_bytes(target).ok().flatten(),
+    };
+    let began = facts.held_at.filter(|_| phase == Some(Detoured)).map(Duration::from_millis);
+    let growth = facts.capture_start.as_deref().and_then(|start| {
+        let written = source.bytes_behind(target, parse_lsn(start).ok()?).ok()?;
+        let took = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(began?)?;
+        Some(written as f64 / took.as_secs_f64().max(1.0))
+    });
+    // Before cutover nothing depends on it yet.
+    let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
+    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes);
+    let left = growth.zip(safe).filter(|(growth, _)| *growth > 0.0);
+    Some(CaptureSeen {
+        method,
+        slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),
+        start_lsn: facts.capture_start,
+        retained_bytes: retained,
+        safe_bytes: safe,
+        growth_bytes: growth.map(|growth| growth as i64),
+        left_seconds: left.map(|(growth, safe)| (safe.max(0) as f64 / growth).round()),
+        lost: fault.is_some(),
+        fault,
+    })
+}
+
+fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
+    if !matches!(phase, Some(Phase::Detoured | Phase::CuttingBack)) {
+        return None;
+    }
+    let source = run.answering(Side::Source)?;
+    let progress = record::read_progress(source, "replay").ok().flatten()?;
+    let quarantined = record::count_quarantined(source).ok();
+    let recording = capture::source(run);
+    let target = run.answering(Side::Target);
+    Some(ReplaySeen {
+        applied_lsn: progress.lsn.to_string(),
+        transactions: progress.transactions,
+        changes: progress.changes,
+        changed_at: progress.changed_at,
+        lag_bytes: target.and_then(|target| recording.bytes_behind(target, progress.lsn).ok()),
+        quarantined,
+    })
+}
+
+/// Connections of general roles to the side that does not serve.
+fn wrong_side(run: &mut Run, serving: Option<Serving>) -> Vec<Value> {
+    let side = match serving {
+        Some(Serving::Source) => Side::Target,
+        Some(Serving::Target) => Side::Source,
+        Some(Serving::Nobody) | None => return Vec::new(),
+    };
+    let roles = run.config.traffic.roles.clone();
+    let found = run.answering(side).and_then(|session| list_sessions(session, &roles).ok());
+    found
+        .unwrap_or_default()
+        .iter()
+        .map(|session| json!({ "side": side, "pid": session.pid, "role": session.role, "address": session.address, "state": session.state }))
+        .collect()
+}
+
+fn orphans(run: &mut Run, phase: Option<Phase>) -> Vec<Orphan> {
+    // With the target down nobody knows whether its record still speaks of them.
+    if phase != Some(Phase::Absent) || run.answering(Side::Target).is_none() {
+        return Vec::new();
+    }
+    run.find_orphans().unwrap_or_default()
+}
+
+fn restricted(run: &mut Run) -> Value {
+    json!(run.answering(Side::Target).and_then(|target| restriction::list_restricted(target).ok()))
+}
+
+fn fenced(run: &mut Run) -> Fenced {
+    let roles = run.config.traffic.roles.clone();
+    let mut is_fenced = |side| {
+        let session = run.answering(side).filter(|_| !roles.is_empty())?;
+        is_fenced(session, &roles).ok()
+    };
+    Fenced { source: is_fenced(Side::Source), target: is_fenced(Side::Target) }
+}
+
+/// A role that does not exist is kept out by nobody.
+fn is_fenced(session: &mut Session, roles: &[String]) -> Result<bool> {
+    fence::is_raised(session, roles)
+}
+
+/// The latest lines of the detour's history, last first.
+fn history(run: &mut Run) -> Value {
+    if run.detour.is_none() {
+        return json!([]);
+    }
+    json!(run.answering(Side::Target).and_then(|target| record::list_events(target, SHOWN_EVENTS).ok()))
+}
+
+/// The finished steps of the command in whose phase we are.
+fn steps_of_phase(run: &mut Run, phase: Option<Phase>) -> Vec<Value> {
+    let command = match phase {
+        Some(Phase::Mirroring) => "mirror",
+        Some(Phase::CuttingOver) => "cutover",
+        Some(Phase::CuttingBack) => "cutback",
+        _ => return Vec::new(),
+    };
+    let steps = run.answering(Side::Target).and_then(|target| record::list_steps(target, command).ok());
+    steps.unwrap_or_default().into_iter().map(|step| json!({ "name": step.name, "ms": step.ms })).collect()
+}

@@ -1,0 +1,1 @@
+alter table columns_dropped.customers drop fax, drop pager;

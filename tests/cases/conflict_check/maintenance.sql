@@ -1,0 +1,1 @@
+alter table conflict_check.orders add constraint short check (length(name) < 10);

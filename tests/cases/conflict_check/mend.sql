@@ -1,0 +1,1 @@
+alter table conflict_check.orders drop constraint short;

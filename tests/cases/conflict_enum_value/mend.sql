@@ -1,0 +1,1 @@
+alter type conflict_enum_value.state rename value 'closed' to 'old';

@@ -1,0 +1,1 @@
+alter table conflict_exclusion.bookings add constraint apart exclude using gist (days with &&);

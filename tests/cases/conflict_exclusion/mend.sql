@@ -1,0 +1,1 @@
+alter table conflict_exclusion.bookings drop constraint apart;

@@ -1,0 +1,1 @@
+alter table conflict_not_null.orders alter name set not null;

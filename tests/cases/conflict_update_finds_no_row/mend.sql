@@ -1,0 +1,1 @@
+insert into conflict_update_finds_no_row.orders values (2, 'name 2', '2');

@@ -1,0 +1,14 @@
+insert into table_split_by_condition.accounts values (13, 'company', 'New company', 'x'), (14, 'person', 'New person', 'x'), (15, null, 'New', 'x');
+update table_split_by_condition.accounts set kind = 'company' where id = 1;
+update table_split_by_condition.accounts set kind = 'person' where id in (2, 3);
+update table_split_by_condition.accounts set kind = null where id = 4;
+update table_split_by_condition.accounts set name = 'Changed' where id in (5, 6, 7);
+update table_split_by_condition.accounts set id = id + 100, kind = 'person' where id = 9;
+update table_split_by_condition.accounts set id = id + 100 where id in (10, 11);
+delete from table_split_by_condition.accounts where id in (8, 12);
+begin;
+update table_split_by_condition.accounts set kind = 'person' where id = 13;
+update table_split_by_condition.accounts set kind = null where id = 13;
+delete from table_split_by_condition.accounts where id = 14;
+insert into table_split_by_condition.accounts values (14, 'company', 'Again', 'y');
+commit;

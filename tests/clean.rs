@@ -1,0 +1,106 @@
+//! What `clean` leaves: nothing of ours, whatever happened before, or a target that has become the new home.
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::postgres::{Postgres, Shutdown};
+
+/// Everything on a server that bears one of our names, whatever database or catalog it is in.
+fn ours(server: &Postgres) -> Vec<String> {
+    let rows = server.client("dba").query(
+        "select 'slot ' || slot_name from pg_replication_slots where slot_name like 'pgdetour%'
+         union all select 'publication ' || pubname from pg_publication where pubname like 'pgdetour%'
+         union all select 'subscription ' || subname from pg_subscription where subname like 'pgdetour%'
+         union all select 'schema ' || nspname from pg_namespace where nspname like 'pgdetour%'
+         union all select 'trigger ' || tgname from pg_trigger where tgname like 'pgdetour%'
+         union all select 'event trigger ' || evtname from pg_event_trigger where evtname like 'pgdetour%'
+         union all select 'origin ' || roname from pg_replication_origin",
+        &[],
+    );
+    rows.expect("the catalog can be read").iter().map(|row| row.get(0)).collect()
+}
+
+fn nothing_is_left(detour: &Detour) {
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(ours(server), [""; 0]);
+    }
+}
+
+const RESTRICTED: &str = "[[restrict]]\ntables = [\"public.users\"]";
+
+#[test]
+fn the_target_becomes_the_new_home() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .configured(RESTRICTED)
+        .writing()
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .run("cutover")
+        .exits(0)
+        .application_is_refused("delete from public.users where id = 1", "25006")
+        // Somebody who brought rows along without the sequence.
+        .on_target(
+            "insert into public.orders (id, note) overriding system value values (5000, 'brought along')",
+        )
+        .run("clean")
+        .with(&["--stay"])
+        .exits(0)
+        .changed(true)
+        .phase("absent");
+    nothing_is_left(&detour);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("public.orders_id_seq") && warnings.contains("setval"), "{warnings}");
+    assert!(warnings.contains("the source stays closed"), "{warnings}");
+    assert_eq!(detour.who_really_serves(), Serving::Target);
+    let detour = detour
+        .application("delete from public.users where id = 1; insert into public.users (note) values ('new')")
+        .application_goes_on()
+        .no_client_error()
+        .no_row_lost();
+    // The source was left behind: nobody writes there by mistake.
+    detour.source.try_client("shop_app").map(drop).expect_err("general roles are kept out");
+    detour.run("status").with(&["--check"]).exits(0).run("clean").exits(0).changed(false);
+}
+
+#[test]
+fn the_target_stays_without_a_source_that_never_comes_back() {
+    let mut detour = Detour::new().table("orders").writing().detoured();
+    detour.source.stop(Shutdown::Immediate);
+    detour = detour.run("clean").exits(5).kind("unreachable").changed(false);
+    detour = detour.run("clean").with(&["--stay"]).exits(0).changed(true);
+    assert_eq!(ours(&detour.target), [""; 0]);
+    detour = detour.application_goes_on();
+    // It comes back after all: what is left there is found by its names.
+    detour.source.start();
+    assert!(!ours(&detour.source).is_empty());
+    detour = detour.run("status").with(&["--check"]).exits(3).run("clean").exits(0).changed(true);
+    nothing_is_left(&detour);
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn orphans_are_found_by_their_names_when_no_record_is_left() {
+    let detour = Detour::new().table("orders").table("users").configured(RESTRICTED).mirrored();
+    let detour = detour.run("restrict").exits(0).run("capture").exits(0);
+    // The records are lost, and with them every knowledge of the detour.
+    let detour = detour
+        .on_source("drop schema pgdetour cascade")
+        .on_target("drop schema pgdetour cascade")
+        .run("status")
+        .with(&["--check"])
+        .exits(3)
+        .phase("absent");
+    let orphans = detour.last().at("/report/orphans").to_string();
+    for kind in ["replication slot", "publication", "subscription"] {
+        assert!(orphans.contains(kind), "{orphans}");
+    }
+    let detour = detour.run("clean").exits(0).changed(true);
+    nothing_is_left(&detour);
+    assert_eq!(
+        detour.target.value::<i64>("select count(*) from public.orders"),
+        1000,
+        "not known to be ours"
+    );
+    detour.run("clean").exits(0).changed(false);
+}

@@ -1,0 +1,237 @@
+//! The trip with roles that are no superusers, and a password that nobody gets to see.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use postgres::NoTls;
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::pgbouncer;
+use crate::support::postgres::Postgres;
+
+/// Every printable character, the space not at an end, where nobody could see it.
+fn canary() -> String {
+    let mut text: String = ('!'..='~').collect();
+    text.insert(40, ' ');
+    text
+}
+
+/// Runs of the password that every way of escaping it leaves as they are; none stands anywhere else.
+const PIECES: [&str; 2] = ["BCDEFGHIJKLMNOPQRSTUVWX", "bcdefghijklmnopqrstuvwx"];
+
+fn assert_hidden(place: &str, text: &str) {
+    for piece in PIECES {
+        let Some(at) = text.find(piece) else { continue };
+        let around: String = text[at.saturating_sub(60)..].chars().take(40).collect();
+        panic!("{place} shows the password, behind {around:?}");
+    }
+}
+
+/// Looks at the arguments of every process on this host, which anybody may.
+struct Onlooker {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeSet<String>>,
+}
+
+impl Onlooker {
+    fn start() -> Onlooker {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !told.load(Ordering::SeqCst) {
+                for entry in std::fs::read_dir("/proc").expect("Linux has /proc").flatten() {
+                    let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                    if arguments.windows(8).any(|window| window == b"pgdetour" || window == b"pg_dump\0") {
+                        seen.insert(String::from_utf8_lossy(&arguments).replace('\0', " "));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            seen
+        });
+        Onlooker { stop, thread }
+    }
+
+    fn stop(self) -> BTreeSet<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("it only looks")
+    }
+}
+
+/// How `detour` reaches a server, its password with libpq's escapes.
+fn conninfo(server: &Postgres, password: &str) -> String {
+    let password = password.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("host=127.0.0.1 port={} dbname=shop user=detour password='{password}'", server.port())
+}
+
+/// Runs what `check --grants` writes for one side there, as it stands; then gives the role its password.
+fn grant(detour: &Detour, side: &str) {
+    let output = detour.as_text("check", &["--grants", "--role", "detour", "--side", side]);
+    let sql = String::from_utf8(output.stdout).expect("SQL is text");
+    assert!(output.status.success(), "{sql}{}", String::from_utf8_lossy(&output.stderr));
+    let server = if side == "source" { &detour.source } else { &detour.target };
+    server.exec(&sql);
+    let password = canary().replace('\\', "\\\\").replace('\'', "''");
+    server.exec(&format!("set log_statement = 'none'; alter role detour password E'{password}'"));
+    let is_superuser = "select rolsuper from pg_roles where rolname = 'detour'";
+    assert!(!server.value::<bool>(is_superuser), "{sql}");
+    // Run twice it changes nothing, but for a role that is there already.
+    server.exec(&sql.replace("create role \"detour\"", "alter role \"detour\""));
+}
+
+/// All that the record holds on one side.
+fn record(server: &Postgres) -> String {
+    let mut text = String::new();
+    let mut client = server.client("dba");
+    let tables = "select table_name::text from information_schema.tables where table_schema = 'pgdetour'";
+    for table in client.query(tables, &[]).expect("the catalog can be read") {
+        let table: String = table.get(0);
+        let rows = client.query(&format!("select to_jsonb(t)::text from pgdetour.{table} as t"), &[]);
+        for row in rows.expect("the record can be read") {
+            let _ = writeln!(text, "{}", row.get::<_, String>(0));
+        }
+    }
+    text
+}
+
+#[test]
+fn a_role_of_its_own_takes_the_trip_and_its_password_is_seen_nowhere() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .on_source(
+            "alter table public.orders owner to shop_owner; alter table public.users owner to shop_owner;
+             create schema reports authorization shop_owner; create extension hstore",
+        )
+        .on_source("alter system set log_statement = 'all'")
+        .on_target("alter system set log_statement = 'all'")
+        .on_source("select pg_reload_conf()")
+        .on_target("select pg_reload_conf()")
+        .configured("[[restrict]]\ntables = [\"public.users\"]");
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    // The pooler logs in with a password of its own, too.
+    let ini = format!(" user=shop_app password='{}'", canary().replace('\'', "''"));
+    let file = detour.pooler().databases_file();
+    let entry = std::fs::read_to_string(&file).expect("the file can be read");
+    let entry = entry.trim_end().to_owned() + &ini + "\n";
+    std::fs::write(&file, &entry).expect("the file can be written");
+    detour.pooler().console("reload");
+    let console = detour.pooler().console_conninfo();
+    let section = format!(
+        "[router]\nkind = \"pgbouncer\"\n[[router.pgbouncer]]\nadmin = \"{console}\"\ndatabase = \"shop\"\n\
+         config = \"{}\"\ntarget = {}",
+        file.display(),
+        crate::support::detour::quoted(&(pgbouncer::entry(detour.target.port()) + &ini))
+    );
+    detour = detour.routed(&section).writing();
+    let onlooker = Onlooker::start();
+
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    detour = detour.source_is(&source).target_is(&target);
+    let has_subscriptions =
+        detour.target.value::<i32>("select current_setting('server_version_num')::int") >= 160_000;
+    if has_subscriptions {
+        detour = detour.run("check").exits(0);
+    } else {
+        // What this version keeps to superusers is all that is missing.
+        detour = detour.run("check").exits(3).finding("target", "may not create subscriptions", "superuser");
+        let failures = detour.last().at("/error/failures").as_array().map(Vec::len);
+        assert_eq!(failures, Some(1), "{}", detour.last().describe());
+        let superuser = detour.target.conninfo("dba");
+        detour = detour.target_is(&superuser).run("check").exits(0);
+    }
+
+    // Failures that have to do with the password.
+    let wrong = conninfo(&detour.source, &(canary() + "x"));
+    detour = detour.source_is(&wrong).run("mirror").exits(5).kind("unreachable").source_is(&source);
+    let nowhere = source.replacen(&format!("port={}", detour.source.port()), "port=1", 1);
+    detour = detour.target_reaches_source_by(&nowhere).run("mirror").exits(7);
+    detour = detour.target_reaches_source_by(&source);
+
+    detour = detour.run("mirror").with(&["--dry-run", "-v"]).exits(0).mirrored().run("restrict").exits(0);
+    detour = detour.run("cutover").with(&["--dry-run"]).exits(0);
+    let original = std::fs::read(&file).expect("the file can be read");
+    detour = detour.run("cutover").fault("before:point router to target").dies();
+    detour = detour.run("cutover").exits(0).serving(Serving::Target).application_goes_on();
+    for (place, server) in [("the source's record", &detour.source), ("the target's record", &detour.target)]
+    {
+        assert_hidden(place, &record(server));
+    }
+    detour = detour.application_is_refused("delete from public.users", "25006");
+    for arguments in [&["--format", "prometheus"][..], &["--check", "-v"], &[]] {
+        let output = detour.as_text("status", arguments);
+        assert_hidden("status", &String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+    }
+    detour =
+        detour.run("replay").exits(0).at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0));
+    detour = detour.run("cutback").exits(0).serving(Serving::Source);
+    assert_eq!(std::fs::read(&file).expect("the file can be read"), original, "byte for byte");
+    detour = detour.run("clean").exits(0);
+
+    let arguments = onlooker.stop();
+    assert!(arguments.iter().any(|line| line.contains("--schema-only")), "pg_dump was seen: {arguments:?}");
+    for line in &arguments {
+        assert_hidden("a process's arguments", line);
+    }
+    assert_hidden("what was written", &detour.all_said());
+    assert_hidden("the source's log", &detour.source.log());
+    if !has_subscriptions {
+        assert_hidden("the target's log", &detour.target.log());
+    }
+    let pooler = file.parent().expect("it is in a folder").with_file_name("pgbouncer.log");
+    assert_hidden("the pooler's log", &String::from_utf8_lossy(&std::fs::read(pooler).unwrap_or_default()));
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn without_one_grant_the_check_names_it() {
+    let detour = Detour::new().table("orders").on_source("alter table public.orders owner to shop_owner");
+    grant(&detour, "source");
+    let source = conninfo(&detour.source, &canary());
+    let mut detour = detour.source_is(&source);
+    for (revoke, restore, object, hint) in [
+        ("alter role detour noreplication", "alter role detour replication", "source", "REPLICATION"),
+        (
+            "revoke pg_signal_backend from detour",
+            "grant pg_signal_backend to detour",
+            "shop_app",
+            "GRANT pg_signal_backend",
+        ),
+        (
+            "revoke pg_read_all_stats from detour",
+            "grant pg_read_all_stats to detour",
+            "shop_app",
+            "GRANT pg_read_all_stats",
+        ),
+    ] {
+        detour = detour.on_source(revoke).run("check").exits(3).finding(object, "", hint);
+        assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(1), "{revoke}");
+        detour = detour.on_source(restore);
+    }
+    let detour = detour.on_source("revoke shop_owner from detour").run("check").exits(3);
+    let detour =
+        detour.finding("public.orders", "does not own", "owner").finding("source", "connect", "GRANT");
+    let checks = detour.last().at("/report/checks").as_array().expect("a table").clone();
+    let holds = checks.iter().filter(|line| line["state"] == "holds").count();
+    let fails: Vec<&serde_json::Value> = checks.iter().filter(|line| line["state"] == "fails").collect();
+    assert!(holds > 15 && fails.len() >= 2, "{checks:?}");
+    assert!(fails.iter().all(|line| line["fix"].as_str().is_some_and(|fix| !fix.is_empty())), "{fails:?}");
+    let steps: BTreeSet<&str> = checks.iter().filter_map(|line| line["step"].as_str()).collect();
+    assert_eq!(steps, BTreeSet::from(["mirror", "capture", "cutover", "cutback"]), "all steps at once");
+    let mut detour = detour.on_source("grant shop_owner to detour").run("check").exits(0);
+    // The role cannot do what it was not given.
+    let mut client =
+        source.parse::<postgres::Config>().expect("it is one").connect(NoTls).expect("it connects");
+    for forbidden in ["create role intruder", "alter system set work_mem = '1GB'", "create database other"] {
+        let error = client.batch_execute(forbidden).expect_err("it is not a superuser");
+        assert_eq!(error.code().map(postgres::error::SqlState::code), Some("42501"), "{forbidden}");
+    }
+    detour.ask("status", &[]);
+}

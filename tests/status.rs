@@ -1,0 +1,208 @@
+//! What `status` tells people and monitoring, and that it is so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::binary;
+use crate::support::detour::Detour;
+use crate::support::postgres::Shutdown;
+use crate::support::wait::until;
+
+/// Runs `status --check`; it must end with this code, and a code other than 0 for this reason among others.
+fn check(detour: Detour, code: i32, reason: &str) -> Detour {
+    let kind = if code == 8 { "broken" } else { "attention" };
+    let detour = detour.run("status").with(&["--check"]).exits(code);
+    let answer = detour.last();
+    let level = match code {
+        0 => "well",
+        3 => "attention",
+        _ => "broken",
+    };
+    assert_eq!(answer.text_at("/report/health"), level, "{}", answer.describe());
+    if code == 0 {
+        return detour;
+    }
+    let failures = answer.at("/error/failures").as_array().expect("a list");
+    assert!(failures.iter().any(|failure| failure["check"] == reason), "{}", answer.describe());
+    detour.kind(kind)
+}
+
+#[test]
+fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
+    let mut detour = check(Detour::new().table("orders"), 0, "").mirrored();
+    detour = check(detour, 0, "");
+
+    detour = detour.on_target("alter subscription pgdetour_mirror disable");
+    detour = check(detour, 3, "mirror").on_target("alter subscription pgdetour_mirror enable");
+    let worker = "select pid is not null from pg_stat_subscription where subname = 'pgdetour_mirror'";
+    until("the mirror runs", Duration::from_secs(30), || detour.target.value::<bool>(worker).then_some(()));
+
+    detour.pooler().console("pause shop");
+    detour = check(detour, 8, "router_held").reports("/serving", "nobody");
+    detour.pooler().console("resume shop");
+    detour = check(detour, 0, "");
+
+    // An entry that a reload would follow elsewhere.
+    let file = detour.pooler().databases_file();
+    let entry = std::fs::read_to_string(&file).expect("the file can be read");
+    std::fs::write(&file, entry.replace("port=", "port=1")).expect("the file can be written");
+    detour = check(detour, 3, "router_drift").reports("/router/0/right", false);
+    std::fs::write(&file, &entry).expect("the file can be written");
+
+    detour.target.stop(Shutdown::Immediate);
+    detour =
+        check(detour, 3, "unreachable").reports("/phase", "mirrored").reports("/servers/1/reachable", false);
+    detour.source.stop(Shutdown::Immediate);
+    detour = check(detour, 8, "unreachable");
+    // For people, nothing can be told then.
+    detour = detour.run("status").exits(5).kind("unreachable");
+    detour.source.start();
+    detour.target.start();
+    until("the mirror runs", Duration::from_secs(30), || detour.target.value::<bool>(worker).then_some(()));
+
+    detour = detour.run("cutover").fault("after:hold clients").dies();
+    detour = check(detour, 8, "unfinished");
+    detour = check(detour.run("cutover").exits(0), 0, "").reports("/router/0/should", "target");
+
+    // Somebody who goes past the pooler, where the fence has been opened by hand.
+    detour = detour.on_source("grant connect on database shop to shop_app");
+    let lost = detour.source.client("shop_app");
+    detour = check(detour, 3, "wrong_side").reports("/wrong_side/0/role", "shop_app");
+    drop(lost);
+    detour = check(detour, 3, "fence").on_source("revoke connect on database shop from shop_app");
+    until("the session is gone", Duration::from_secs(30), || {
+        let sessions = "select count(*) from pg_stat_activity where usename = 'shop_app'";
+        (detour.source.value::<i64>(sessions) == 0).then_some(())
+    });
+    detour = check(detour, 0, "");
+
+    // Down for maintenance: the target serves on.
+    detour.source.stop(Shutdown::Fast);
+    detour = check(detour, 3, "unreachable").reports("/serving", "target");
+    detour.source.start();
+
+    detour = detour.on_target("select pg_drop_replication_slot('pgdetour_capture')");
+    check(detour, 8, "capture");
+}
+
+#[test]
+fn what_a_crash_leaves_is_told_until_it_is_cleaned() {
+    let detour = Detour::new().table("orders").on_source("create publication pgdetour_mirror");
+    let detour = check(detour, 3, "orphan").reports("/orphans/0/name", "pgdetour_mirror");
+    check(detour.run("clean").exits(0).changed(true), 0, "").reports("/orphans", serde_json::json!([]));
+}
+
+/// Samples by metric with their labels, read by the rules of Prometheus's text format; panics at what breaks them.
+fn parse_metrics(text: &str) -> BTreeMap<String, i64> {
+    let name = r"[a-zA-Z_:][a-zA-Z0-9_:]*";
+    let label = r#"[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*""#;
+    let regex = |text: &str| regex::Regex::new(text).expect("the expression is fixed");
+    let sample = regex(&format!(r"^({name})(\{{{label}(?:,{label})*\}})? (-?[0-9.]+(?:e-?[0-9]+)?)$"));
+    let help = regex(&format!(r"^# HELP ({name}) \S.*\.$"));
+    let kind = regex(&format!(r"^# TYPE ({name}) (gauge|counter)$"));
+    assert!(text.ends_with('\n'), "the last line ends");
+    let (mut samples, mut begun) = (BTreeMap::new(), BTreeSet::new());
+    let mut current = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(found) = help.captures(line) {
+            assert!(begun.insert(found[1].to_owned()), "{line}: once for each metric");
+            current = (found[1].to_owned(), String::new());
+        } else if let Some(found) = kind.captures(line) {
+            assert_eq!(found[1], current.0, "{line}: behind its HELP");
+            assert_eq!(&found[2] == "counter", found[1].ends_with("_total"), "{line}");
+            found[2].clone_into(&mut current.1);
+        } else if let Some(found) = sample.captures(line) {
+            assert_eq!(found[1], current.0, "{line}: samples of a metric stand together");
+            assert!(!current.1.is_empty(), "{line}: without TYPE");
+            let key = format!("{}{}", &found[1], found.get(2).map_or("", |labels| labels.as_str()));
+            let value: f64 = found[3].parse().expect("a number");
+            assert!(samples.insert(key, value as i64).is_none(), "{line}: twice");
+        } else {
+            panic!("{line:?} is no line of Prometheus's text format");
+        }
+    }
+    samples
+}
+
+fn metrics(detour: &Detour) -> BTreeMap<String, i64> {
+    let output = detour.as_text("status", &["--format", "prometheus"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    parse_metrics(&String::from_utf8(output.stdout).expect("it is text"))
+}
+
+#[test]
+fn prometheus_reads_every_phase_and_every_outage() {
+    let mut detour = Detour::new().table("orders");
+    let seen = metrics(&detour);
+    assert_eq!(seen["pgdetour_phase{phase=\"absent\"}"], 1);
+    assert_eq!(seen["pgdetour_up{side=\"target\"}"], 1);
+    detour = detour.mirrored();
+    let seen = metrics(&detour);
+    assert_eq!((seen["pgdetour_phase{phase=\"mirrored\"}"], seen["pgdetour_mirror_running"]), (1, 1));
+    assert!(seen["pgdetour_mirror_retained_bytes"] >= 0);
+    detour = detour.run("cutover").exits(0).application("insert into public.orders (note) values ('new')");
+    let seen = metrics(&detour);
+    assert_eq!(seen["pgdetour_serving{side=\"target\"}"], 1);
+    assert_eq!(seen["pgdetour_fenced{side=\"source\"}"], 1);
+    assert!(seen["pgdetour_replay_lag_bytes"] > 0, "{seen:?}");
+    let router = seen.keys().find(|key| key.starts_with("pgdetour_router_right{"));
+    assert_eq!(router.map(|key| seen[key]), Some(1), "{seen:?}");
+    detour.source.stop(Shutdown::Fast);
+    let seen = metrics(&detour);
+    assert_eq!((seen["pgdetour_up{side=\"source\"}"], seen["pgdetour_health{level=\"attention\"}"]), (0, 1));
+    assert!(!seen.contains_key("pgdetour_replay_lag_bytes"), "not known is not 0");
+    detour.target.stop(Shutdown::Fast);
+    let seen = metrics(&detour);
+    assert_eq!(seen["pgdetour_health{level=\"broken\"}"], 1);
+    detour.source.start();
+    detour.target.start();
+    detour = detour.run("replay").exits(0);
+    assert!(metrics(&detour)["pgdetour_replay_transactions_total"] >= 1);
+}
+
+#[test]
+fn watching_writes_blocks_into_a_pipe_and_redraws_a_terminal_until_interrupted() {
+    let detour = Detour::new().table("orders").mirrored();
+    let configuration = detour.configuration().display().to_string();
+    let watch = ["status", "--config", &configuration, "--watch", "--interval", "50ms"];
+    let mut piped = binary::command(env!("CARGO_BIN_EXE_pgdetour")).args(watch).spawn().expect("it starts");
+    let mut lines = BufReader::new(piped.stdout.take().expect("a pipe")).lines();
+    for _ in 0..3 {
+        let is_head = |line: String| line.starts_with("Phase \"mirrored\"; the source serves.");
+        assert!(lines.by_ref().map_while(Result::ok).any(is_head), "three blocks");
+    }
+    let pid = Pid::from_raw(piped.id() as i32).expect("a pid");
+    kill_process(pid, Signal::INT).expect("it runs");
+    let end = lines.map_while(Result::ok).last();
+    assert_eq!(piped.wait().expect("it ends").code(), Some(0), "{end:?}");
+
+    // Somebody who closes the pipe has seen enough.
+    let mut closed = binary::command(env!("CARGO_BIN_EXE_pgdetour")).args(watch).spawn().expect("it starts");
+    drop(closed.stdout.take());
+    assert_eq!(closed.wait().expect("it ends").code(), Some(0));
+
+    // "script" gives it a terminal, and hands it what is typed.
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_pgdetour"), watch.join(" "));
+    let mut typed = Command::new("script")
+        .args(["-qefc", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("util-linux has script");
+    let mut screen = typed.stdout.take().expect("a pipe");
+    let mut shown = Vec::new();
+    let mut chunk = [0; 4096];
+    let draws = |shown: &[u8]| String::from_utf8_lossy(shown).matches("\u{1b}[HPhase \"mirrored\"").count();
+    while draws(&shown) < 3 {
+        let read = screen.read(&mut chunk).expect("the screen can be read");
+        assert!(read > 0, "it ended: {}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&chunk[..read]);
+    }
+    typed.stdin.take().expect("a pipe").write_all(b"\x03").expect("it reads what is typed");
+    assert_eq!(typed.wait().expect("it ends").code(), Some(0));
+}

@@ -1,0 +1,173 @@
+//! What cutover and cutback promise beside the move itself: bounds, rehearsals, what moves along, and what is said before.
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::postgres::Postgres;
+
+/// Grants on the database, as the catalog has them.
+fn grants(server: &Postgres) -> String {
+    server.value("select coalesce(datacl::text, '') from pg_database where datname = current_database()")
+}
+
+#[test]
+fn a_switch_over_its_bound_names_who_is_in_the_way_and_is_tried_again() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let before = grants(&detour.source);
+    let mut busy = detour.application_client();
+    busy.batch_execute("begin; insert into public.orders (note) values ('slow')").expect("it may");
+    detour = detour
+        .run("cutover")
+        .with(&["--max-pause", "400ms", "--retries", "1"])
+        .exits(6)
+        .kind("timed_out")
+        .phase("mirrored")
+        .changed(false)
+        .serving(Serving::Source)
+        .reports("/blockers/0/role", "shop_app")
+        .reports("/blockers/0/state", "idle in transaction");
+    let answer = detour.last().clone();
+    let detail = detour.answer_of("cutover").text_at("/error/detail").to_owned();
+    assert!(detail.contains("of \"shop_app\"") && detail.contains("insert into public.orders"), "{detail}");
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(warnings.contains("attempt 1 was taken back"), "{warnings}\n{}", answer.describe());
+    assert_eq!(grants(&detour.source), before);
+
+    let detour = detour
+        .run("cutover")
+        .with(&["--max-pause", "20s", "--terminate-after", "100ms"])
+        .exits(0)
+        .phase("detoured")
+        .serving(Serving::Target);
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(warnings.contains("1 open transactions of general roles were ended"), "{warnings}");
+    assert!(busy.batch_execute("commit").is_err(), "its session was ended");
+    let slow = "select count(*) from public.orders where note = 'slow'";
+    assert_eq!(detour.target.value::<i64>(slow), 0);
+    detour.application_goes_on().no_row_lost();
+}
+
+/// Every kind of sequence, where it stands.
+const SEQUENCES: &str = "
+create table public.numbered (id serial primary key, other bigint generated always as identity);
+create sequence public.free;
+create sequence public.shared;
+create table public.one (id bigint primary key default nextval('public.shared'));
+create table public.two (id bigint primary key default nextval('public.shared'));
+create sequence public.down increment -2 minvalue -1000 maxvalue 1000 start 500;
+create sequence public.round maxvalue 5 cycle;
+create sequence public.cached cache 20;
+create sequence public.far minvalue 1 maxvalue 9223372036854775807;
+create sequence public.untouched start 77;
+select setval('public.far', 9223372036854775800), setval('public.free', 41, false);
+grant usage on all sequences in schema public to shop_app;
+grant select, insert on public.numbered, public.one, public.two to shop_app;
+";
+
+/// The next value of each; each is used only once a side, for the cache.
+const NEXT: &str = "select string_agg(nextval('public.' || name)::text, ' ' order by place)
+    from unnest(array['free', 'shared', 'down', 'round', 'cached', 'far', 'untouched']) with ordinality as s (name, place)";
+
+#[test]
+fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source(SEQUENCES)
+        .on_source("revoke connect on database shop from public; grant connect on database shop to shop_app, shop_limited")
+        .writing()
+        .mirrored();
+    let before = grants(&detour.source);
+    let mut direct = detour.source.client("shop_app");
+    direct
+        .batch_execute("select pg_advisory_lock(7); create temporary table mine (n int); listen news")
+        .expect("the application may");
+    let away = detour.source.conninfo("shop_app");
+    let mut bypassing = postgres::Client::connect(&away, postgres::NoTls).expect("there is no fence yet");
+
+    detour = detour.run("cutover").with(&["--rehearse", "--no-hold"]).exits(0).reports("/rehearsal", true);
+    detour = detour
+        .run("cutover")
+        .with(&["--rehearse"])
+        .exits(0)
+        .phase("mirrored")
+        .changed(false)
+        .reports("/rehearsal", true)
+        .serving(Serving::Source)
+        .application_goes_on()
+        .no_client_error();
+    let rehearsed = detour.answer_of("cutover").clone();
+    assert!(
+        rehearsed.at("/report/pause_ms").as_f64().is_some_and(|pause| pause > 0.0),
+        "{}",
+        rehearsed.describe()
+    );
+    let warnings = rehearsed.at("/warnings").to_string();
+    for part in ["advisory locks", "temporary tables", "LISTEN", "without the router", "127.0.0.1:"] {
+        assert!(warnings.contains(part), "no warning of {part}\n{}", rehearsed.describe());
+    }
+    assert_eq!(grants(&detour.source), before);
+    assert!(bypassing.batch_execute("select 1").is_ok(), "a rehearsal ends no session");
+    let planned = detour.ask("cutover", &["--dry-run"]).clone();
+    assert_eq!(planned.at("/report/rehearsal/pause_ms"), rehearsed.at("/report/pause_ms"));
+
+    // What the statistics were is gone on the target, and nobody has looked at its tables since.
+    detour.target.exec("delete from pg_statistic; select pg_stat_reset()");
+    let numbers = |detour: &Detour, server: &Postgres| -> String {
+        assert!(detour.client_errors().is_empty(), "{}", detour.client_errors()[0]);
+        server.value(NEXT)
+    };
+    assert_eq!(numbers(&detour, &detour.source), "41 1 500 1 1 9223372036854775801 77");
+    detour = detour.run("cutover").with(&["--prewarm"]).exits(0).serving(Serving::Target).no_client_error();
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(warnings.contains("extension pg_prewarm is not installed on the target"), "{warnings}");
+    assert!(bypassing.batch_execute("select 1").is_err(), "who does not wait at the router is ended");
+    assert!(detour.source.try_client("shop_app").is_err(), "and kept out");
+    assert!(detour.source.try_client("dba").is_ok());
+    let known = "select count(*) > 0 from pg_stats where schemaname = 'public' and tablename = 'orders'";
+    assert!(detour.target.value::<bool>(known), "the target has no statistics");
+    // A cache is given up whole: what follows is further on, never twice.
+    assert_eq!(numbers(&detour, &detour.target), "42 2 498 2 21 9223372036854775802 78");
+
+    detour = detour
+        .application("insert into public.numbered default values; insert into public.one default values")
+        .run("replay")
+        .exits(0)
+        .run("cutback")
+        .with(&["--rehearse"])
+        .exits(0)
+        .phase("detoured")
+        .serving(Serving::Target)
+        .run("cutback")
+        .exits(0)
+        .serving(Serving::Source)
+        .application_goes_on()
+        .no_client_error();
+    assert_eq!(detour.answer_of("cutback").at("/report/late_writes"), 0);
+    assert_eq!(grants(&detour.source), before, "the grants are as they were");
+    assert_eq!(numbers(&detour, &detour.source), "43 4 496 3 41 9223372036854775803 79");
+    detour
+        .application("insert into public.numbered default values; insert into public.two default values")
+        .run("clean")
+        .exits(0)
+        .no_row_lost();
+}
+
+#[test]
+fn a_way_back_that_does_not_work_is_found_before_clients_are_held() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    detour.source.exec("alter table pgdetour.arrived add constraint broken check (false) not valid");
+    detour = detour.run("cutover").ends();
+    let answer = detour.last();
+    assert!(answer.code() != Some(0) && !answer.was_killed(), "{}", answer.describe());
+    assert!(!answer.stderr.contains("hold clients"), "{}", answer.describe());
+    detour = detour.phase("mirrored").serving(Serving::Source).no_client_error();
+    detour.source.exec("alter table pgdetour.arrived drop constraint broken");
+    detour.run("cutover").exits(0).serving(Serving::Target).no_client_error().no_row_lost();
+}
+
+#[test]
+fn the_owner_of_the_database_cannot_be_a_general_role() {
+    let mut detour = Detour::new().table("orders");
+    detour.source.exec("alter database shop owner to shop_app");
+    let answer = detour.ask("check", &[]);
+    assert_eq!(answer.code(), Some(3), "{}", answer.describe());
+    detour.finding("role \"shop_app\"", "owns database", "ALTER DATABASE");
+}
