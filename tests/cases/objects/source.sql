@@ -155,7 +155,7 @@ insert into public.computed (a) values (99);
 do $$
 begin
     if current_setting('server_version_num')::int >= 180000 then
-        alter table public.computed add doubled int generated always as (a * 2) virtual;
+        execute 'alter table public.computed add doubled int generated always as (a * 2) virtual';
     end if;
 end
 $$;
