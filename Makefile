@@ -1,4 +1,4 @@
-.PHONY: test test-long demo bench update
+.PHONY: test test-long test-majors demo bench update
 
 # Formatting, lints, unit and integration tests, on servers that the tests start themselves.
 test:
@@ -11,6 +11,11 @@ test:
 test-long:
 	scripts/install
 	PGDETOUR_TEST_EXTENT=long cargo test --locked --test main
+
+# The journeys between PostgreSQL's other majors, fetched into target/majors. PAIRS="14:18 16:16" runs these alone.
+test-majors:
+	scripts/install
+	scripts/majors $(PAIRS)
 
 # The whole trip on two throwaway servers and a PgBouncer, under load; ends with a report.
 demo:

@@ -158,9 +158,12 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s v -l verbo
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand cutback" -s V -l version -d 'Print version'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s t -l table -d 'Compare only tables that match, as psql\'s \\d takes it; may be given more than once' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l sample -d 'Compare only this share of the rows, chosen anew each time, such as 5%' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l resume -d 'Go on where the last run was interrupted, instead of comparing every table anew'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l repair -d 'Copy rows that differ from the side that serves to the other'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s y -l yes -d 'Answer the confirmation with yes'

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::units::{Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_size};
+use super::units::{
+    Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_share, parse_size,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes, and what a script should do next:
@@ -175,9 +177,14 @@ pub enum Commands {
     Cutback(CutbackOptions),
     /// Compare both sides
     #[command(
-        long_about = "Compares the rows of both sides, through [[map]] where the schema has changed. Exits 8 when \
-            they differ.",
-        after_long_help = examples("  pgdetour verify\n  pgdetour verify --table 'public.order*' --table public.users")
+        long_about = "Compares the rows of both sides, through [[map]] where the schema has changed: hashed by the \
+            servers, several tables and ranges at once, while traffic goes on. Rows that differ are named by key \
+            and column. Exits 8 when they differ; with --repair, they are copied from the side that serves to the \
+            other after a confirmation, and compared again.",
+        after_long_help = examples(
+            "  pgdetour verify\n  pgdetour verify --table 'public.order*' --table public.users\n  \
+             pgdetour verify --sample 5%\n  pgdetour verify --repair"
+        )
     )]
     Verify(VerifyOptions),
     /// Show where the detour is, who serves, and what may be run next
@@ -370,6 +377,15 @@ pub struct VerifyOptions {
     /// Compare only tables that match, as psql's \d takes it; may be given more than once
     #[arg(short, long = "table", value_name = "PATTERN")]
     pub tables: Vec<String>,
+    /// Compare only this share of the rows, chosen anew each time, such as 5%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
+    pub sample: Option<u32>,
+    /// Go on where the last run was interrupted, instead of comparing every table anew
+    #[arg(long, conflicts_with = "sample")]
+    pub resume: bool,
+    /// Copy rows that differ from the side that serves to the other
+    #[arg(long, conflicts_with = "sample")]
+    pub repair: bool,
 }
 
 /// Options of `status`.

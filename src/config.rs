@@ -73,6 +73,8 @@ pub struct Mirror {
     pub tables: Vec<String>,
     /// Patterns of tables to leave out.
     pub exclude: Vec<String>,
+    /// Tables of which a part is mirrored only.
+    pub parts: Vec<MirrorPart>,
     /// Kept current, or copied once.
     pub mode: MirrorMode,
     /// How changes are recorded on the source while and after it is copied.
@@ -90,6 +92,7 @@ impl Default for Mirror {
         Mirror {
             tables: vec!["*.*".into()],
             exclude: Vec::new(),
+            parts: Vec::new(),
             mode: MirrorMode::Continuous,
             method: CaptureMethod::Wal,
             carrier: Carrier::Auto,
@@ -104,6 +107,17 @@ impl Mirror {
     pub fn selection(&self) -> Result<Selection> {
         Selection::parse(&self.tables, &self.exclude)
     }
+}
+
+/// One `[[mirror.table]]`.
+#[derive(Debug, Clone)]
+pub struct MirrorPart {
+    /// The table.
+    pub table: TableName,
+    /// SQL over a row's columns: rows for which it is true are mirrored; all when absent.
+    pub filter: Option<String>,
+    /// The columns that are mirrored; all when absent.
+    pub columns: Option<Vec<String>>,
 }
 
 /// `mirror.mode`.

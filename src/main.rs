@@ -85,7 +85,15 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Cutback(options) => {
             steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
         }
-        Commands::Verify(options) => steps::verify::run(run, &options.tables),
+        Commands::Verify(options) => {
+            let extent = steps::verify::Extent {
+                patterns: options.tables.clone(),
+                sample: options.sample,
+                resume: options.resume,
+                repair: options.repair,
+            };
+            steps::verify::run(run, &extent)
+        }
         Commands::Status(options) => steps::status::run(run, telling(options)),
         Commands::Clean(options) => {
             let copies = match (options.drop_data, options.keep_data) {

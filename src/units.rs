@@ -50,6 +50,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1024_u64.pow(power)).ok_or_else(|| "too large".into())
 }
 
+/// Reads `5%`, `5` or `0.1%`, in rows out of a million: more than none, at most all.
+pub fn parse_share(text: &str) -> Result<u32, String> {
+    let wrong = "give a percentage above 0 and up to 100, such as 5% or 0.1%";
+    let number: f64 = text.trim().trim_end_matches('%').trim_end().parse().map_err(|_| wrong)?;
+    let share = (number * 10_000.0).round();
+    if (1.0..=1e6).contains(&share) { Ok(share as u32) } else { Err(wrong.into()) }
+}
+
 /// Reads `50MB/s`, in bytes a second; the `/s` may be left out.
 pub fn parse_rate(text: &str) -> Result<u64, String> {
     let size = text.trim().strip_suffix("/s").unwrap_or(text);
@@ -109,6 +117,16 @@ mod tests {
             assert!(parse_duration(wrong).is_err(), "{wrong:?} was taken");
         }
         assert_eq!(parse_duration("213503982335d"), Err("too long".into()));
+    }
+
+    #[test]
+    fn a_share_is_a_percentage_of_more_than_nothing() {
+        assert_eq!(parse_share("5%"), Ok(50_000));
+        assert_eq!(parse_share("0.1"), Ok(1000));
+        assert_eq!(parse_share("100 %"), Ok(1_000_000));
+        for wrong in ["", "0", "101%", "-1", "x", "NaN", "0.000001%"] {
+            assert!(parse_share(wrong).is_err(), "{wrong:?} was taken");
+        }
     }
 
     #[test]

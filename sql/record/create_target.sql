@@ -85,3 +85,10 @@ comment on function pgdetour.scratch() is
 'Marks the current transaction as temporary: none of its changes is replayed on the source.';
 grant usage on schema pgdetour to public;
 grant execute on function pgdetour.scratch() to public;
+
+-- Tables that the present comparison has found equal, for one that goes on after it was interrupted.
+create table if not exists pgdetour.verified (
+    table_name text primary key,
+    report jsonb not null,
+    compared_at timestamptz not null default pg_catalog.clock_timestamp()
+);

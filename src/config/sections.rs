@@ -8,8 +8,8 @@ use super::reader::Section;
 use super::restrict_role;
 use super::{
     Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
-    OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode, SourceConfig,
-    TargetConfig, Traffic,
+    MirrorPart, OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode,
+    SourceConfig, TargetConfig, Traffic,
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
@@ -86,6 +86,7 @@ fn read_mirror(section: &Section) -> Mirror {
     let mirror = Mirror {
         tables: patterns(section, "tables").unwrap_or(default.tables),
         exclude: patterns(section, "exclude").unwrap_or_default(),
+        parts: read_parts(section),
         mode: section.word("mode", &modes).unwrap_or(default.mode),
         method: read_method(section).unwrap_or(default.method),
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
@@ -115,6 +116,42 @@ fn read_mirror(section: &Section) -> Mirror {
     }
     section.end();
     mirror
+}
+
+/// `[[mirror.table]]`.
+fn read_parts(section: &Section) -> Vec<MirrorPart> {
+    let mut parts: Vec<MirrorPart> = Vec::new();
+    for section in section.sections("table") {
+        let name = section.parsed("name", |text| TableName::parse(text).map_err(in_words));
+        let name = section.required("name", name, "Name one table: name = \"public.events\".");
+        let (filter, columns) = (filled(&section, "where"), names(&section, "columns"));
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            section.mistake(
+                "columns",
+                "mirror.table.columns is empty",
+                "Leave it out to mirror all columns, or exclude the table.",
+            );
+        }
+        if filter.is_none() && columns.is_none() {
+            section.mistake(
+                "name",
+                "mirror.table has neither where nor columns",
+                "Say which rows or which columns are mirrored, or remove the entry.",
+            );
+        }
+        if let Some(table) = name {
+            if parts.iter().any(|earlier| earlier.table == table) {
+                section.mistake(
+                    "name",
+                    format!("table \"{table}\" has two [[mirror.table]]"),
+                    "Write one for each table.",
+                );
+            }
+            parts.push(MirrorPart { table, filter, columns });
+        }
+        section.end();
+    }
+    parts
 }
 
 fn read_restricts(root: &Section, traffic: &Traffic) -> Vec<Restrict> {

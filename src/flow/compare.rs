@@ -18,13 +18,13 @@ const ROUNDS: usize = 10;
 const LISTED: usize = 20;
 
 /// What was found out about one table.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Comparison {
     /// `schema.table` on the source.
     pub table: String,
-    /// Rows counted on the source.
+    /// Rows counted on the source; of a sample, those in it.
     pub rows_source: i64,
-    /// Rows counted on the target.
+    /// Rows counted on the target; of a sample, those in it.
     pub rows_target: i64,
     /// No row differs.
     pub equal: bool,
@@ -36,8 +36,30 @@ pub struct Comparison {
     pub different: usize,
     /// Keys of the first differing rows.
     pub keys: Vec<String>,
+    /// The first differing rows, and where each differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<DifferentRow>,
     /// Rows that kept changing while they were compared: neither equal nor different can be said of them.
     pub changing: usize,
+    /// Rows that were made equal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repaired: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A row that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DifferentRow {
+    /// The columns of its key, as text; empty for a table without one.
+    pub key: BTreeMap<String, Option<String>>,
+    /// `different`, `missing_on_source` or `missing_on_target`.
+    pub state: String,
+    /// Columns whose values differ, by their names on the source.
+    pub columns: Vec<String>,
 }
 
 /// Compares a table of the source with what it is the image of on the target; `rules` are all that lead there, in the
@@ -264,13 +286,7 @@ impl<'a> OldSide<'a> {
 /// might find another value than the source, or none.
 fn select_own(target: &mut Session, rule: &TableRule, shape: &Shape) -> Result<Option<String>> {
     let condition = rule.condition.as_ref();
-    let is_portable = condition.is_none_or(|condition| condition.portable)
-        && rule.columns.iter().chain(&rule.key).all(|column| column.portable);
-    let is_typed = rule.all_reads().iter().all(|at| {
-        let old = &rule.old_columns[*at];
-        old.stage_type == old.publisher_type
-    });
-    if !is_portable || !is_typed {
+    if !is_evaluable_there(rule) {
         return Ok(None);
     }
     let mut known = HashMap::new();
@@ -323,4 +339,22 @@ impl HashedSide {
             .doing(|| format!("compare table \"{}\"", self.name))?;
         rows.iter().map(|row| Ok((row.get(0), Hashed::read(row.get(1), row.get(2))?))).collect()
     }
+}
+
+/// Whether the target alone can tell what all rows of the image should be; what only the source can evaluate is carried
+/// there by [`compare_table`].
+pub fn is_simple(rules: &[&TableRule]) -> bool {
+    let [rule] = rules else { return false };
+    rule.condition.is_none() && is_evaluable_there(rule)
+}
+
+/// The old table's server finds the same values as the new one's.
+fn is_evaluable_there(rule: &TableRule) -> bool {
+    let is_portable = rule.condition.as_ref().is_none_or(|condition| condition.portable)
+        && rule.columns.iter().chain(&rule.key).all(|column| column.portable);
+    is_portable
+        && rule.all_reads().iter().all(|at| {
+            let old = &rule.old_columns[*at];
+            old.stage_type == old.publisher_type
+        })
 }

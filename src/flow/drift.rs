@@ -60,6 +60,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
         bytes: 0,
         rows_estimate: 0.0,
         columns: Vec::new(),
+        part: crate::pg::catalog::Part::default(),
     });
     let mut columns = Vec::with_capacity(relation.columns.len());
     for column in &relation.columns {

@@ -8,6 +8,7 @@ use postgres::types::PgLsn;
 
 use super::follow::BATCH_BYTES;
 use super::mapping::{MapRule, Mapping};
+use super::publication::Published;
 use super::{
     Applied, ChangeSource, Flow, FlowName, Snapshot, TableName, Until, apply_until, marker, publication, slot,
 };
@@ -80,8 +81,12 @@ impl Pair {
     /// Publication, slot, mapping: the source's changes from here on go to the target.
     pub(super) fn flow(&self, rules: &[MapRule]) -> Flow {
         let mut session = self.session(Side::Source);
-        let tables: Vec<TableName> =
-            self.tables(Side::Source).iter().filter(|t| t.root.is_none()).map(TableName::of).collect();
+        let tables: Vec<Published> = self
+            .tables(Side::Source)
+            .iter()
+            .filter(|t| t.root.is_none())
+            .map(|t| Published::whole(TableName::of(t)))
+            .collect();
         publication::create_publication(&mut session, "pgdetour_mirror", &tables).unwrap();
         slot::create_slot(&mut session, "pgdetour_mirror", BUDGET).unwrap();
         Flow {
@@ -715,7 +720,8 @@ fn slots_and_publications_are_made_once_and_removed() {
     let mut session = pair.session(Side::Source);
     let name = |name: &str| TableName { schema: "public".to_owned(), name: name.to_owned() };
     let mut publish = |tables: &[TableName]| {
-        let changed = publication::create_publication(&mut session, "p", tables).unwrap();
+        let whole: Vec<Published> = tables.iter().cloned().map(Published::whole).collect();
+        let changed = publication::create_publication(&mut session, "p", &whole).unwrap();
         let mut listed = publication::list_published(&mut session, "p").unwrap().unwrap();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         assert_eq!(listed, tables);

@@ -43,6 +43,7 @@ mod reader;
 mod record_text;
 mod references;
 pub mod rehearse;
+pub mod repair;
 pub mod resume;
 pub mod sequences;
 mod settle;
@@ -54,6 +55,7 @@ mod stage;
 mod statement;
 pub mod stream;
 pub mod subscription;
+pub mod verify;
 
 pub use follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;

@@ -52,11 +52,21 @@ fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from: From<'_>)
     let mut names = Vec::with_capacity(columns.len());
     for (at, column) in columns.iter().enumerate() {
         let old = &rule.old_columns[*column];
-        typed.push(format!("u.c{at}::{} as {}", old.stage_type, sql::quote_identifier(&old.name)));
+        let value = read_text(&format!("u.c{at}"), &old.stage_type);
+        typed.push(format!("{value} as {}", sql::quote_identifier(&old.name)));
         arrays.push(unnest(first + at));
         names.push(format!("c{at}"));
     }
     format!("select {} from rows from ({}) as u({})", typed.join(", "), arrays.join(", "), names.join(", "))
+}
+
+/// `text` read as a value of `type_name`, as that type's own input does.
+pub(super) fn read_text(text: &str, type_name: &str) -> String {
+    match type_name {
+        // The cast from text looks for a relation of that name, and refuses "-", which no relation at all is written as.
+        "regclass" => format!("pg_catalog.regclassin(pg_catalog.textout({text}))::regclass"),
+        _ => format!("{text}::{type_name}"),
+    }
 }
 
 fn unnest(parameter: usize) -> String {
@@ -318,7 +328,8 @@ pub fn fetch(rule: &TableRule, identity: &[usize], wanted: &[usize]) -> String {
     let names: Vec<String> = (0..identity.len()).map(|at| format!("c{at}")).collect();
     let equal = |(at, column): (usize, &usize)| {
         let old = &rule.old_columns[*column];
-        format!("t.{} = u.c{at}::{}", name(column), old.publisher_type)
+        let value = read_text(&format!("u.c{at}"), &old.publisher_type);
+        format!("t.{} = {value}", name(column))
     };
     format!(
         "select u.position, {} from rows from ({}) with ordinality as u({}, position) \

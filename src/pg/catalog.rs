@@ -1,6 +1,7 @@
 //! What a database holds: tables, columns, identities.
 
 pub mod facts;
+pub mod inventory;
 pub mod objects;
 
 use crate::error::Result;
@@ -69,6 +70,20 @@ pub struct Table {
     pub rows_estimate: f64,
     /// In the table's order; dropped ones left out.
     pub columns: Vec<Column>,
+    /// What of the table takes part; all of it, as far as the catalog knows.
+    pub part: Part,
+}
+
+/// The part of a table that is copied and followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// SQL over a row's columns; only rows for which it is true take part.
+    pub filter: Option<String>,
+    /// The columns that take part; all when absent.
+    pub columns: Option<Vec<String>>,
+    /// A partitioned table that goes over as one, since the other side is partitioned in another way or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub through_root: bool,
 }
 
 impl Table {
@@ -129,6 +144,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
             bytes: row.get("bytes"),
             rows_estimate: row.get("rows_estimate"),
             columns: columns.collect(),
+            part: Part::default(),
         }
     });
     Ok(tables.collect())

@@ -52,7 +52,7 @@ const VARIABLES: [(&str, &str); 16] = [
 ];
 
 /// What `:rows` stands for where it is a query; elsewhere it is a number.
-const ROWS_QUERY: &str = "select 'a'::text as key_text, 'b'::text as row_text";
+const ROWS_QUERY: &str = "select 'a'::text as key_text, '{a}'::text[] as key_parts, 'b'::text as row_text";
 
 #[test]
 fn every_file_is_registered() {

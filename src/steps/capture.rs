@@ -90,7 +90,7 @@ pub fn arm(run: &mut Run) -> Result<()> {
     let published = publication::create_publication(
         run.target(),
         names::CAPTURE_PUBLICATION,
-        &selection::published(&tables),
+        &selection::captured(&tables),
     )?;
     let (_, created) = slot::create_slot(run.target(), names::CAPTURE_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     if created {

@@ -7,7 +7,7 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Side};
-use crate::steps::{Needs, Run, capture, mirror, restrict};
+use crate::steps::{Needs, Run, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     run.step("lift restrictions", lift)?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if let Some(before) = &before {
-        run.step("drop the copies", |run| objects::restore_emptiness(run.target(), before))?;
+        run.step("drop the copies", |run| {
+            inventory::remove_settings(run)?;
+            objects::restore_emptiness(run.target(), before)
+        })?;
     }
     if extent.stay {
         run.step("check the sequences", check_sequences)?;

@@ -1,9 +1,13 @@
 //! What one step leaves for later ones in the record, typed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::pg::catalog::Part;
+use crate::pg::catalog::inventory::DatabaseSetting;
 use crate::pg::catalog::objects::Emptiness;
 use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
@@ -26,6 +30,12 @@ pub struct Facts {
     /// What the target held before it was filled, where its schema is of our making.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_before: Option<Emptiness>,
+    /// What of each table named in `[[mirror.table]]` is mirrored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<BTreeMap<String, Part>>,
+    /// Settings that the target's database got from the source's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings_added: Option<Vec<DatabaseSetting>>,
     /// Position on the target from which replay has to apply: nothing that general traffic wrote is before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_start: Option<String>,

@@ -19,7 +19,7 @@ use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice};
 use crate::steps::facts::Facts;
-use crate::steps::{Needs, Run, names, preconditions, selection};
+use crate::steps::{Needs, Run, inventory, names, preconditions, selection};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
@@ -91,6 +91,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
     run.step("catch up", |run| carry::catch_up(run).map(drop))?;
     run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
+    run.step("copy the database's settings", inventory::copy_settings)?;
     let carrier = match run.choice {
         Choice::Only(Carrier::Pgdetour) => Carrier::Pgdetour,
         _ => run.step("hand over to a subscription", carry::hand_over)?,
@@ -166,7 +167,8 @@ fn begin_record(run: &mut Run) -> Result<()> {
         (config::SchemaMode::Dump, Phase::Absent) => Some(objects::read_emptiness(run.target())?),
         _ => None,
     };
-    let facts = json!(Facts { target_before: before, ..Facts::default() });
+    let parts = Some(run.parts());
+    let facts = json!(Facts { target_before: before, parts, ..Facts::default() });
     let (source, target) = run.both();
     record::create(source, target, &facts)?;
     if run.plan.is_dry() {
@@ -185,12 +187,16 @@ fn with_job<T>(
     jobs: usize,
     work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
 ) -> Result<T> {
+    let left_empty = run.unlogged_tables()?;
+    let before = run.facts()?.target_before;
     let progress = CopyProgress::new(&run.output, tables);
     let stop = run.signals.stop_flag();
     let job = CopyJob {
         publisher: run.server(Side::Source),
         subscriber: run.server(Side::Target),
         tables,
+        left_empty: &left_empty,
+        before: before.as_ref(),
         mode: match run.config.mirror.schema {
             config::SchemaMode::Dump => SchemaMode::Dump,
             config::SchemaMode::Existing => SchemaMode::Existing,
@@ -267,6 +273,7 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -
             config::SchemaMode::Dump => "dump",
             config::SchemaMode::Existing => "existing",
         },
+        "objects": inventory::count_objects(run)?,
     });
     let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), ..Facts::default() };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;

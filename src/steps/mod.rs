@@ -12,6 +12,7 @@ pub mod export;
 mod facts;
 mod fault;
 mod grants;
+mod inventory;
 mod mapping_rehearsal;
 pub mod mirror;
 mod names;

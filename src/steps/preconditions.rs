@@ -2,6 +2,7 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
+mod parts;
 mod privileges;
 mod servers;
 mod tables;
@@ -9,7 +10,7 @@ mod traffic;
 
 use crate::error::{Checked, Error, Result};
 use crate::phase::{Command, Phase};
-use crate::steps::Run;
+use crate::steps::{Run, inventory};
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
@@ -36,10 +37,12 @@ pub const MIRROR: &[Precondition] = group![
     privileges::source,
     privileges::target,
     tables::selected,
-    tables::logged,
     tables::replica_identity,
     tables::target_is_empty,
     tables::existing_schema_fits,
+    parts::parts_fit,
+    parts::parts_unchanged,
+    inventory::objects,
 ];
 
 /// What our own runs need to keep a mirror current.
@@ -61,6 +64,7 @@ pub const CAPTURE: &[Precondition] = group![
 pub const CUTOVER: &[Precondition] = group![
     servers::mirror_is_running,
     tables::schema_unchanged,
+    parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
@@ -108,6 +112,9 @@ impl Run {
         Ok(checked)
     }
 }
+
+/// What comparing needs.
+pub const PARTS: &[Precondition] = group![parts::parts_unchanged];
 
 /// The steps that lie ahead in a phase, with as much of what they need as can be found out by now.
 pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {

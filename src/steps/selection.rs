@@ -1,19 +1,62 @@
 //! The tables that the configuration selects, and how they map.
 
-use crate::config::Restrict;
+use std::collections::{BTreeMap, HashSet};
+
+use crate::config::{MirrorPart, Restrict, SchemaMode};
 use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::doubts::Keys;
 use crate::flow::lint::{self, TableLint};
 use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
+use crate::flow::publication::Published;
 use crate::pattern::Selection;
-use crate::pg::catalog::{self, Column, Table};
+use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::Side;
 use crate::steps::Run;
 
 impl Run {
-    /// Tables of one side that `[mirror]` selects; a partition goes with its root.
+    /// Tables of one side that `[mirror]` selects, each with the part that it selects; a partition goes with its root.
+    /// UNLOGGED ones are left out: their changes are in no WAL.
     pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
+        let mut tables = self.matching_tables(side)?;
+        tables.retain(|table| !table.unlogged);
+        if side == Side::Source && self.config.mirror.schema == SchemaMode::Existing && self.target.is_some()
+        {
+            let there = catalog::list_tables(self.target())?;
+            join_partitions(&mut tables, &there);
+        }
+        for part in &self.config.mirror.parts {
+            let named =
+                |table: &&mut Table| table.schema == part.table.schema && table.name == part.table.name;
+            for table in tables.iter_mut().filter(named) {
+                table.part.filter.clone_from(&part.filter);
+                table.part.columns.clone_from(&part.columns);
+                if let Some(columns) = &part.columns {
+                    table.columns.retain(|column| columns.contains(&column.name));
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    /// `[[mirror.table]]` by table, for the record.
+    pub fn parts(&self) -> BTreeMap<String, Part> {
+        let part = |part: &MirrorPart| {
+            let (filter, columns) = (part.filter.clone(), part.columns.clone());
+            (part.table.to_string(), Part { filter, columns, ..Part::default() })
+        };
+        self.config.mirror.parts.iter().map(part).collect()
+    }
+
+    /// UNLOGGED tables of the source that `[mirror]` selects: made on the target, and left empty.
+    pub fn unlogged_tables(&mut self) -> Result<Vec<Table>> {
+        let mut tables = self.matching_tables(Side::Source)?;
+        tables.retain(|table| table.unlogged);
+        Ok(tables)
+    }
+
+    /// Tables of one side whose names `[mirror]` selects.
+    pub fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
         let all = catalog::list_tables(self.session(side))?;
         let mut tables = all.clone();
@@ -24,7 +67,10 @@ impl Run {
         let names: Vec<(&str, &str)> =
             all.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
         for pattern in selection.idle(&names) {
-            self.warn(format!("no table matches \"{pattern}\" of [mirror]"));
+            let message = format!("no table matches \"{pattern}\" of [mirror]");
+            if !self.warnings.contains(&message) {
+                self.warn(message);
+            }
         }
         Ok(tables)
     }
@@ -99,9 +145,43 @@ impl Run {
     }
 }
 
-/// Roots stand for their partitions, later ones included.
-pub fn published(tables: &[Table]) -> Vec<TableName> {
-    tables.iter().filter(|table| table.root.is_none()).map(TableName::of).collect()
+/// Where a partition of the source has no image, all partitioned tables go over as one each, under the root's name: a
+/// publication streams all of them by their roots, or none.
+fn join_partitions(tables: &mut Vec<Table>, there: &[Table]) {
+    let names: HashSet<(&str, &str)> =
+        there.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    let has_image = |table: &Table| names.contains(&(table.schema.as_str(), table.name.as_str()));
+    if tables.iter().filter(|table| table.root.is_some()).all(has_image) {
+        return;
+    }
+    let mut bytes: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for table in tables.iter() {
+        if let Some(root) = &table.root {
+            *bytes.entry(root.clone()).or_default() += table.bytes;
+        }
+    }
+    tables.retain(|table| table.root.is_none());
+    for table in tables.iter_mut().filter(|table| table.partitioned) {
+        table.partitioned = false;
+        table.part.through_root = true;
+        table.bytes = bytes.get(&(table.schema.clone(), table.name.clone())).copied().unwrap_or(0);
+    }
+}
+
+/// What a publication of the mirror names. Roots stand for their partitions, later ones included.
+pub fn published(tables: &[Table]) -> Vec<Published> {
+    let roots = tables.iter().filter(|table| table.root.is_none());
+    roots.map(|table| Published { table: TableName::of(table), part: table.part.clone() }).collect()
+}
+
+/// What the recording of changes on the target names: every row of the mirrored tables, also one that the mirror's
+/// filter would leave out, since it may have been inside before; of their columns those that are mirrored.
+pub fn captured(tables: &[Table]) -> Vec<Published> {
+    let mut published = published(tables);
+    for published in &mut published {
+        published.part.filter = None;
+    }
+    published
 }
 
 /// Whether `[[restrict]]` designates the table, by its own name or as a partition of one that it names.

@@ -1,56 +1,69 @@
-//! Compares both sides row by row, through the mapping.
+//! Compares both sides row by row, through the mapping, and makes them equal when asked to.
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::compare::{self, Comparison};
-use crate::flow::mapping::TableRule;
-use crate::flow::{FlowName, TableName, marker};
+use crate::flow::mapping::{Mapping, TableRule};
+use crate::flow::verify::{self, Job, Pair, Rows, Sample};
+use crate::flow::{FlowName, TableName, Until, apply_until, marker, repair, subscription};
 use crate::pattern::Selection;
-use crate::pg::{Session, catalog, record};
-use crate::phase::Phase;
-use crate::steps::{Needs, Run};
+use crate::pg::catalog::{self, Part, Table};
+use crate::pg::lock::{Key, Lock};
+use crate::pg::{Session, record};
+use crate::phase::{Phase, Side};
+use crate::sql;
+use crate::steps::carrier::Carrier;
+use crate::steps::{Needs, Run, names, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
 
+/// What is compared, and what is done about differences.
+#[derive(Debug, Clone, Default)]
+pub struct Extent {
+    /// Only tables that match; all when empty.
+    pub patterns: Vec<String>,
+    /// Only that many rows in a million.
+    pub sample: Option<u32>,
+    /// Go on where the last run was interrupted.
+    pub resume: bool,
+    /// Make the side that does not serve equal to the one that does.
+    pub repair: bool,
+}
+
 /// Runs the command; its report. A difference is [`Error::Conflict`], with the report kept for the document.
-pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
+pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     run.open(Needs::Both)?;
+    if extent.repair && run.phase() == Phase::Returned {
+        return Err(Error::Refused {
+            kind: "nothing_to_repair",
+            message: "since cutback the target is a copy that nothing follows".into(),
+            detail: None,
+            hint: "Verify without --repair, or run pgdetour clean and mirror again.".into(),
+        });
+    }
+    run.require(&[preconditions::PARTS])?;
     let mapping = match run.phase() {
         Phase::Mirrored => run.identity_mapping()?,
         _ => run.replay_mapping()?,
     };
-    let wanted = if patterns.is_empty() { None } else { Some(Selection::parse(patterns, &[""; 0])?) };
-    let estimates = catalog::list_tables(run.target())?;
-    let live = run.phase() == Phase::Mirrored && !run.plan.is_dry();
-    let mut tables = Vec::new();
-    for rules in mapping.by_target() {
-        let chosen =
-            |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
-        if !rules.iter().any(|rule| chosen(&rule.from) || chosen(&rule.to)) {
-            continue;
-        }
-        run.heed_signals()?;
-        let rules: Vec<&TableRule> = rules.into_iter().map(AsRef::as_ref).collect();
-        let leads_there = |table: &&catalog::Table| {
-            rules.iter().any(|rule| {
-                let is_it = table.schema == rule.from.schema && table.name == rule.from.name;
-                is_it
-                    || table
-                        .root
-                        .as_ref()
-                        .is_some_and(|(schema, name)| *schema == rule.from.schema && *name == rule.from.name)
-            })
-        };
-        let estimate: f64 = estimates.iter().filter(leads_there).map(|table| table.rows_estimate).sum();
-        let (source, target) = run.both();
-        let mut settle = |source: &mut _, target: &mut _| settle(live, source, target);
-        tables.push(compare::compare_table(source, target, &rules, estimate, &mut settle)?);
+    let (pairs, others) = list_pairs(run, &mapping, extent)?;
+    let known = begin(run, extent)?;
+    let (done, pairs): (Vec<Pair>, Vec<Pair>) =
+        pairs.into_iter().partition(|pair| known.contains_key(&pair.rule.to.to_string()));
+    let mut tables: Vec<Comparison> =
+        done.iter().filter_map(|pair| known.get(&pair.rule.to.to_string()).cloned()).collect();
+    tables.extend(compare_all(run, &pairs)?);
+    tables.extend(compare_others(run, &others, extent)?);
+    if extent.repair && tables.iter().any(|table| !table.equal) {
+        tables = repair_all(run, &pairs, tables)?;
     }
-    tables.sort_by(|one: &Comparison, other| one.table.cmp(&other.table));
+    tables.sort_by(|one, other| one.table.cmp(&other.table));
     for table in tables.iter().filter(|table| table.changing > 0) {
         run.warn(format!(
             "{} rows of table \"{}\" kept changing while they were compared",
@@ -58,24 +71,306 @@ pub fn run(run: &mut Run, patterns: &[String]) -> Result<Value> {
         ));
     }
     let unequal: Vec<String> = tables.iter().filter(|table| !table.equal).map(describe).collect();
-    let report = json!({ "tables": tables, "equal": unequal.is_empty() });
+    let mut report = json!({ "tables": tables, "equal": unequal.is_empty() });
+    if let Some(sample) = extent.sample {
+        report["sample_percent"] = json!(f64::from(sample) / 10_000.0);
+    }
     if unequal.is_empty() {
         return Ok(report);
     }
     run.report = Some(report);
     Err(Error::Conflict {
         kind: "differs",
-        message: format!("{} tables differ", unequal.len()),
+        message: format!("{} {}", unequal.len(), if unequal.len() == 1 { "table differs" } else { "tables differ" }),
         detail: Some(unequal.join("; ")),
         hint: match run.phase() {
             Phase::Detoured => {
                 "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
             }
             Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
-            _ => "Find out who changed rows of the target before cutting over.",
+            _ => "Find out who changed rows of the target; pgdetour verify --repair copies them from the source.",
         }
         .into(),
     })
+}
+
+/// Rules that lead to one table of the source.
+type Group = Vec<Arc<TableRule>>;
+
+/// The pairs to compare, and the tables that several lead to, or that only the source can evaluate. Partitions are compared
+/// with their root, since the other side's may be cut in another way; one by one only where the root is not asked for.
+fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<(Vec<Pair>, Vec<Group>)> {
+    let wanted =
+        if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
+    let chosen =
+        |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
+    let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
+    let target = Sizes::of(&catalog::list_tables(run.target())?);
+    let source = Sizes::of(&catalog::list_tables(run.source())?);
+    let roots: HashSet<&TableName> = mapping
+        .pairs()
+        .filter(|rule| rule.from_partitioned && is_wanted(rule))
+        .map(|rule| &rule.from)
+        .collect();
+    let sample = match extent.sample {
+        Some(rows_in_a_million) => Some(Sample { rows_in_a_million, seed: new_seed(run)? }),
+        None => None,
+    };
+    let parts = run.parts();
+    let in_flow = run.phase() == Phase::Mirrored;
+    let (mut pairs, mut others) = (Vec::new(), Vec::new());
+    for group in mapping.by_target() {
+        let with_root =
+            |rule: &TableRule| target.roots.get(&rule.from).is_some_and(|root| roots.contains(root));
+        if !group.iter().any(|rule| is_wanted(rule)) || group.iter().all(|rule| with_root(rule)) {
+            continue;
+        }
+        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
+        let rule = group[0];
+        if !compare::is_simple(&rules) {
+            others.push(group.into_iter().cloned().collect());
+            continue;
+        }
+        let part = parts.get(&rule.from.to_string()).cloned().unwrap_or_else(Part::default);
+        // The mirror holds nothing but what the filter lets through; what was written there since cutover may be anything.
+        let filter = part.filter;
+        let there = if in_flow { None } else { filter.clone() };
+        let (new_size, old_size) = (source.get(&rule.to), target.get(&rule.from));
+        pairs.push(Pair {
+            rule: Arc::clone(rule),
+            new: Rows::new(rule, new_size.bytes).filtered(filter).sampled(sample),
+            old: Rows::old(run.target(), rule, old_size.bytes)?.filtered(there).sampled(sample),
+            rows_estimate: new_size.rows.max(old_size.rows),
+        });
+    }
+    Ok((pairs, others))
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Of the largest of its partitions.
+    bytes: u64,
+    rows: f64,
+}
+
+/// How large tables are, partitioned ones with their partitions, and whose partition each is.
+struct Sizes {
+    sizes: BTreeMap<(String, String), Size>,
+    roots: std::collections::HashMap<TableName, TableName>,
+}
+
+impl Sizes {
+    fn of(tables: &[Table]) -> Sizes {
+        let mut sizes: BTreeMap<(String, String), Size> = BTreeMap::new();
+        let mut roots = std::collections::HashMap::new();
+        for table in tables {
+            let bytes = table.bytes.cast_unsigned();
+            let own = (table.schema.clone(), table.name.clone());
+            for name in table.root.iter().chain([&own]) {
+                let size = sizes.entry(name.clone()).or_default();
+                size.bytes = size.bytes.max(bytes);
+                // A partitioned table's own estimate is the sum of its partitions', where there is one.
+                size.rows = if *name == own {
+                    size.rows.max(table.rows_estimate)
+                } else {
+                    size.rows + table.rows_estimate
+                };
+            }
+            if let Some((schema, name)) = &table.root {
+                let root = TableName { schema: schema.clone(), name: name.clone() };
+                roots.insert(TableName::of(table), root);
+            }
+        }
+        Sizes { sizes, roots }
+    }
+
+    fn get(&self, table: &TableName) -> Size {
+        self.sizes.get(&(table.schema.clone(), table.name.clone())).copied().unwrap_or_default()
+    }
+}
+
+/// Another one for each run, so that samples add up.
+fn new_seed(run: &mut Run) -> Result<i64> {
+    let rows = run.target().query_text("select (pg_catalog.random() * 9e15)::bigint", &[])?;
+    Ok(rows[0].get(0))
+}
+
+/// What an interrupted run has found equal already; a new one begins with nothing.
+fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Comparison>> {
+    let mut known = BTreeMap::new();
+    if run.plan.is_dry() {
+        return Ok(known);
+    }
+    if !extent.resume {
+        run.target().change_script("delete from pgdetour.verified")?;
+        return Ok(known);
+    }
+    for row in run.target().query(&sql::record::LIST_VERIFIED, &[])? {
+        let report: Value = row.get("report");
+        if let Ok(comparison) = serde_json::from_value(report) {
+            known.insert(row.get("table_name"), comparison);
+        }
+    }
+    Ok(known)
+}
+
+fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
+    let live = is_followed(run)?;
+    let stop = run.signals.stop_flag();
+    let note = if run.plan.is_dry() { None } else { Some(Mutex::new(run.server(Side::Target).connect()?)) };
+    let output = run.output.clone();
+    let job = Job {
+        source: run.server(Side::Source),
+        target: run.server(Side::Target),
+        pairs,
+        jobs: run.config.mirror.jobs,
+        stop: &stop,
+        settle: &|source, target| settle(live, source, target),
+        done: &|comparison| {
+            let what = if comparison.equal { "equal" } else { "different" };
+            output.elaborate(&format!("table \"{}\" is {what}", comparison.table));
+            if let Some(note) = note.as_ref().filter(|_| comparison.equal && comparison.changing == 0) {
+                let mut session = note.lock().unwrap_or_else(PoisonError::into_inner);
+                session
+                    .change(sql::record::INSERT_VERIFIED.text, &[&comparison.table, &json!(comparison)])?;
+            }
+            Ok(())
+        },
+    };
+    let result = verify::compare_tables(&job);
+    run.heed_signals()?;
+    result
+}
+
+/// Tables that several tables of the target lead to, or whose rows only the source can tell: always as a whole.
+fn compare_others(run: &mut Run, groups: &[Group], extent: &Extent) -> Result<Vec<Comparison>> {
+    let live = is_followed(run)?;
+    let estimates = Sizes::of(&catalog::list_tables(run.source())?);
+    let parts = run.parts();
+    let mut tables = Vec::new();
+    for group in groups {
+        run.heed_signals()?;
+        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
+        let name = rules[0].to.to_string();
+        if extent.sample.is_some() {
+            run.warn(format!("table \"{name}\" is compared as a whole: its mapping leaves no sample"));
+        }
+        if rules
+            .iter()
+            .any(|rule| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some()))
+        {
+            run.warn(format!(
+                "rows of table \"{name}\" outside of the mirror's filter count as missing on the target"
+            ));
+        }
+        let rows = estimates.get(&rules[0].to).rows;
+        let (source, target) = run.both();
+        let mut settle = |source: &mut _, target: &mut _| settle(live, source, target);
+        tables.push(compare::compare_table(source, target, &rules, rows, &mut settle)?);
+    }
+    Ok(tables)
+}
+
+/// Makes the tables that differ equal, and compares them again.
+fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
+    let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
+    let (mut rows, mut names) = (0, Vec::new());
+    let can_be_repaired =
+        |table: &Comparison| pairs.iter().any(|pair| pair.rule.to.to_string() == table.table);
+    for table in tables.iter().filter(|table| !table.equal) {
+        if !can_be_repaired(table) {
+            run.warn(format!(
+                "table \"{}\" cannot be repaired row by row: its mapping has a condition, several tables, or functions of the source",
+                table.table
+            ));
+            continue;
+        }
+        rows += table.different + table.missing_on_source + table.missing_on_target;
+        names.push(table.table.clone());
+    }
+    if names.is_empty() {
+        return Ok(tables);
+    }
+    run.confirm(&format!(
+        "overwrite {rows} differing rows in {} on the {} by those of the {serving}",
+        names.join(", "),
+        serving.other()
+    ))?;
+    if run.plan.is_dry() {
+        let other = serving.other();
+        for name in &names {
+            run.session(other).note(format!("make table \"{name}\" equal to that of the {serving}"));
+        }
+        return Ok(tables);
+    }
+    // Who brings what is written meanwhile: somebody else, or ourselves.
+    let (name, flow) = match serving {
+        Side::Target => (FlowName::Replay, Some(replay::mapped_flow(run)?)),
+        Side::Source if is_followed(run)? => (FlowName::Mirror, None),
+        Side::Source if run.carrier()? == Carrier::Pgdetour => {
+            run.take_free_flow()?;
+            (FlowName::Mirror, Some(run.mirror_flow()?))
+        }
+        Side::Source => return Err(mirror_is_stopped()),
+    };
+    let stop = run.signals.stop_flag();
+    let settle = |source: &mut Session, target: &mut Session| match &flow {
+        None => settle(true, source, target),
+        Some(flow) => {
+            let (from, to) = match serving {
+                Side::Source => (source, target),
+                Side::Target => (target, source),
+            };
+            let id = record::new_id(from)?;
+            marker::write_marker(from, name, &id)?;
+            apply_until(flow, &Until::Marker(id.clone()), &stop, Some(MARKER_BUDGET), &mut |_| {})?;
+            marker::remove_marker(from, to, &id)
+        }
+    };
+    let (source_server, target_server) = (run.server(Side::Source).clone(), run.server(Side::Target).clone());
+    let job = Job {
+        source: &source_server,
+        target: &target_server,
+        pairs,
+        jobs: 1,
+        stop: &stop,
+        settle: &settle,
+        done: &|_| Ok(()),
+    };
+    let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
+    for pair in pairs.iter().filter(|pair| names.contains(&pair.rule.to.to_string())) {
+        run.heed_signals()?;
+        let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
+        run.changed |= repaired > 0;
+        let again = Job { pairs: std::slice::from_ref(pair), ..job };
+        let now = verify::compare_tables(&again)?.pop().unwrap_or_default();
+        run.note_event(&format!("repaired {repaired} rows of table \"{}\"", now.table));
+        if let Some(table) = tables.iter_mut().find(|table| table.table == now.table) {
+            *table = Comparison { repaired, ..now };
+        }
+    }
+    Ok(tables)
+}
+
+/// Whether a subscription, or a run that follows the source, brings changes to the target while we look.
+fn is_followed(run: &mut Run) -> Result<bool> {
+    if run.phase() != Phase::Mirrored || run.plan.is_dry() {
+        return Ok(false);
+    }
+    if run.carrier()? == Carrier::Pgdetour {
+        return Ok(Lock::try_acquire(run.server(Side::Target), Key::Flow)?.is_none());
+    }
+    let found = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?;
+    Ok(found.is_some_and(|found| found.enabled))
+}
+
+fn mirror_is_stopped() -> Error {
+    Error::Refused {
+        kind: "mirror_stopped",
+        message: "the mirror was stopped, so rows cannot be made equal to the source's".into(),
+        detail: None,
+        hint: "Run pgdetour mirror to let it go on, then repair.".into(),
+    }
 }
 
 /// Waits until what the source has committed up to now is on the target.

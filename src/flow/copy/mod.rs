@@ -1,7 +1,7 @@
 //! The copy half of a flow: schema and rows, one snapshot per table, resumable table by table.
 
 mod completion;
-mod pool;
+pub(super) mod pool;
 mod post_data;
 mod record;
 mod schema;
@@ -25,7 +25,7 @@ use self::pool::Pool;
 use self::throttle::Throttle;
 use self::transfer::{Emptying, Pipe, Range, SharedRead, Transfer};
 use crate::error::{Error, Result};
-use crate::pg::catalog::objects::{self, Name};
+use crate::pg::catalog::objects::{self, Emptiness, Name};
 use crate::pg::catalog::{self, Table, facts};
 use crate::pg::{Server, Session};
 use crate::sql;
@@ -63,6 +63,10 @@ pub struct CopyJob<'a> {
     pub subscriber: &'a Server,
     /// The selected tables, partitions and partitioned ones alike.
     pub tables: &'a [Table],
+    /// Tables whose definition goes over and whose rows do not.
+    pub left_empty: &'a [Table],
+    /// What the subscriber held before it was filled, where its schema is made from a dump.
+    pub before: Option<&'a Emptiness>,
     /// Whose the tables on the subscriber are.
     pub mode: SchemaMode,
     /// Workers at a time.
@@ -126,8 +130,7 @@ impl CopyJob<'_> {
         }
         match self.mode {
             SchemaMode::Dump => {
-                let (post_data, warnings) =
-                    schema::load(self.publisher, &mut session, self.tables, self.stop)?;
+                let (post_data, warnings) = schema::load(self, &mut session)?;
                 Ok(Prepared { post_data, warnings })
             }
             SchemaMode::Existing => {
@@ -265,10 +268,11 @@ impl CopyJob<'_> {
             } else {
                 transfer::is_binary(table, other, &portable, &portable_there)
             };
-            let is_small = Transfer { table, binary, emptying: Emptying::Nothing }.is_small();
+            let into_partitioned = other.is_some_and(|other| other.partitioned);
+            let transfer = Transfer { table, binary, emptying: Emptying::Nothing, into_partitioned };
             let emptying = match self.mode {
                 // New files for a table that has nothing in them take longer than its rows.
-                SchemaMode::Dump if is_small && untouched.contains(&key) => Emptying::Nothing,
+                SchemaMode::Dump if transfer.is_small() && untouched.contains(&key) => Emptying::Nothing,
                 SchemaMode::Dump if referenced.contains(&key) => Emptying::Delete,
                 SchemaMode::Dump => Emptying::Truncate,
                 SchemaMode::Existing if cut_off.contains(&key) => Emptying::Delete,
@@ -278,12 +282,12 @@ impl CopyJob<'_> {
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
             let weight = table.bytes.cast_unsigned();
             Work {
-                transfer: Transfer { table, binary, emptying },
+                transfer: Transfer { emptying, ..transfer },
                 indexes_left: AtomicUsize::new(indexes.len()),
                 indexes,
                 constraints,
                 weight,
-                cut: transfer::is_dominant(weight, all_bytes, self.jobs),
+                cut: !table.part.through_root && transfer::is_dominant(weight, all_bytes, self.jobs),
             }
         };
         Ok(self.tables.iter().map(work).collect())

@@ -345,6 +345,7 @@ mod tests {
             bytes: 0,
             rows_estimate: 0.0,
             columns: Vec::new(),
+            part: crate::pg::catalog::Part::default(),
         }
     }
 

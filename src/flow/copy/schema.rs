@@ -1,30 +1,33 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use super::post_data::{self, PostStatement, Sorter};
-use super::record;
+use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result};
+use crate::pg::Server;
+use crate::pg::Session;
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, fit};
-use crate::pg::{Server, Session};
 use crate::sql;
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
 
-/// Makes the tables and what they need on the subscriber, and notes the rest: all in one transaction.
-pub fn load(
-    publisher: &Server,
-    subscriber: &mut Session,
-    tables: &[Table],
-    stop: &AtomicBool,
-) -> Result<(Vec<PostStatement>, Vec<String>)> {
+/// More entries than this are not made in one transaction: each takes some of the server's lock table, which has room
+/// for a few thousand.
+const MOST_IN_ONE_TRANSACTION: usize = 1000;
+
+/// Makes the tables and what they need on the subscriber, and notes the rest: in one transaction, or, where that would
+/// hold too many locks, in several, of which the last makes the note. What a run that was interrupted between them has
+/// left is removed first.
+pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatement>, Vec<String>)> {
+    let CopyJob { publisher, tables, stop, .. } = *job;
     let mut source = publisher.connect()?;
     let mut abilities = fit::list_abilities(subscriber)?;
-    abilities.absent = list_absent(&mut source, tables)?;
+    abilities.absent = list_absent(&mut source, tables.iter().chain(job.left_empty))?;
     // Before the dump: a change in between is seen as one, at worst where there is none.
     let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
@@ -32,12 +35,39 @@ pub fn load(
     views.retain(|view| !abilities.absent.contains(view));
     let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
+    if let Some(before) = job.before
+        && !subscriber.is_dry()
+        && !objects::list_user_objects(subscriber)?.is_empty()
+    {
+        objects::restore_emptiness(subscriber, before)?;
+    }
+    let mut parts: Vec<&[Entry]> = schema.pre_data.chunks(MOST_IN_ONE_TRANSACTION).collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut settings = BTreeMap::new();
+    for part in parts {
+        subscriber.atomically(|subscriber| run_part(subscriber, part, &mut settings))?;
+    }
     subscriber.atomically(|subscriber| {
-        run_entries(subscriber, &schema.pre_data)?;
+        run_part(subscriber, last, &mut settings)?;
         record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     })?;
     Ok((statements, schema.warnings))
+}
+
+/// Runs entries in the transaction that is open, under the settings of the dump as they are at this place of it.
+fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<String, String>) -> Result<()> {
+    for statement in settings.values() {
+        session.change_script(statement)?;
+    }
+    run_entries(session, entries)?;
+    // `SET LOCAL name = value` ends with its transaction.
+    for statement in entries.iter().flat_map(|entry| &entry.statements) {
+        if let Some((name, _)) = statement.strip_prefix("SET LOCAL ").and_then(|rest| rest.split_once(' ')) {
+            settings.insert(name.to_owned(), statement.clone());
+        }
+    }
+    Ok(())
 }
 
 /// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made.
@@ -50,7 +80,7 @@ pub fn load_added(
 ) -> Result<Vec<String>> {
     let mut source = publisher.connect()?;
     let mut abilities = fit::list_abilities(subscriber)?;
-    abilities.absent = list_absent(&mut source, tables)?;
+    abilities.absent = list_absent(&mut source, tables.iter())?;
     let fingerprints = objects::fingerprint_tables(&mut source, added)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
     let only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
@@ -70,9 +100,9 @@ pub fn load_added(
 }
 
 /// Tables that were not selected, and the views that read them.
-fn list_absent(source: &mut Session, selected: &[Table]) -> Result<HashSet<Name>> {
+fn list_absent<'a>(source: &mut Session, selected: impl Iterator<Item = &'a Table>) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
-    let selected: HashSet<Name> = selected.iter().map(name).collect();
+    let selected: HashSet<Name> = selected.map(name).collect();
     let mut tables = catalog::list_tables(source)?;
     tables.retain(|table| !selected.contains(&name(table)));
     let mut absent: HashSet<Name> = tables.iter().map(name).collect();

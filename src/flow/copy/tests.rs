@@ -66,6 +66,8 @@ impl Pair {
             publisher: &self.source,
             subscriber: &self.target,
             tables,
+            left_empty: &[],
+            before: None,
             mode: SchemaMode::Dump,
             jobs: 3,
             limits: super::Limits::default(),

@@ -34,6 +34,8 @@ pub struct Transfer<'a> {
     pub binary: bool,
     /// What empties the table on the subscriber first.
     pub emptying: Emptying,
+    /// The subscriber's table has partitions.
+    pub into_partitioned: bool,
 }
 
 /// What happens to rows that are there before a table is copied.
@@ -74,14 +76,25 @@ impl Transfer<'_> {
     /// `COPY … TO STDOUT` of the whole table or of a range.
     pub fn out_statement(&self, range: Option<Range>) -> String {
         let (table, format) = (self.table.quoted(), self.format());
-        let Some(Range { from, to }) = range else {
-            return format!("copy {table}{} to stdout (format {format})", self.column_list());
+        let filter = self.table.part.filter.as_ref().map(|filter| format!("({filter})"));
+        let (from, to) = match range {
+            None if filter.is_none() && !self.table.part.through_root => {
+                return format!("copy {table}{} to stdout (format {format})", self.column_list());
+            }
+            None => (None, None),
+            Some(Range { from, to }) => (Some(from), to),
         };
-        let end = to.map(|to| format!(" and ctid < '({to},0)'")).unwrap_or_default();
+        let from = from.map(|from| format!("ctid >= '({from},0)'"));
+        let to = to.map(|to| format!("ctid < '({to},0)'"));
+        let conditions: Vec<String> = from.into_iter().chain(to).chain(filter).collect();
+        let only = if self.table.part.through_root { "" } else { "only " };
+        let conditions = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" where {}", conditions.join(" and "))
+        };
         let columns = self.columns();
-        format!(
-            "copy (select {columns} from only {table} where ctid >= '({from},0)'{end}) to stdout (format {format})"
-        )
+        format!("copy (select {columns} from {only}{table}{conditions}) to stdout (format {format})")
     }
 
     /// `COPY … FROM STDIN`; `freeze` needs a table truncated in the same transaction.
@@ -97,7 +110,8 @@ impl Transfer<'_> {
         match self.emptying {
             Emptying::Truncate => format!("truncate only {table}"),
             Emptying::Delete => {
-                format!("lock table only {table} in share row exclusive mode; delete from only {table}")
+                let only = if self.into_partitioned { "" } else { "only " };
+                format!("lock table {only}{table} in share row exclusive mode; delete from {only}{table}")
             }
             Emptying::Nothing => String::new(),
         }
@@ -278,8 +292,9 @@ fn failed(server: &Server, action: String, cause: ServerError) -> Error {
 /// The lock comes first: the snapshot is taken by the first statement that reads.
 fn begin_statement(table: &Table) -> String {
     format!(
-        "begin isolation level repeatable read, read only; lock table only {} in access share mode; \
+        "begin isolation level repeatable read, read only; lock table {}{} in access share mode; \
          select pg_catalog.pg_current_snapshot()::text",
+        if table.part.through_root { "" } else { "only " },
         table.quoted()
     )
 }

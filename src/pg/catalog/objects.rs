@@ -7,6 +7,9 @@ use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::sql;
 
+/// Objects dropped in one transaction: each takes some of the server's lock table, which has room for a few thousand.
+const DROPPED_AT_ONCE: i64 = 100;
+
 /// Schema and name, unquoted.
 pub type Name = (String, String);
 
@@ -150,13 +153,20 @@ pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
 /// were not there before. Our own schema stays.
 pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<()> {
     loop {
-        // Dropping one may take others with it: look again each time.
-        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[])?;
-        let Some(row) = rows.first() else { break };
-        let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
-        session
-            .change_script(&format!("drop {kind} {identity} cascade"))
-            .doing(|| format!("drop {kind} {identity}"))?;
+        // Dropping one may take others with it: look again after each few.
+        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[&DROPPED_AT_ONCE])?;
+        let name = |row: &postgres::Row| {
+            let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
+            (kind, identity)
+        };
+        let Some((kind, identity)) = rows.first().map(name) else { break };
+        let statements: Vec<String> = rows
+            .iter()
+            .map(name)
+            .map(|(kind, identity)| format!("drop {kind} if exists {identity} cascade"))
+            .collect();
+        let shown = if session.is_dry() { &statements[..1] } else { &statements[..] };
+        session.change_script(&shown.join(";\n")).doing(|| format!("drop {kind} {identity}"))?;
         if session.is_dry() {
             session.note("the same for every other object that was copied");
             return Ok(());

@@ -5,8 +5,8 @@ use crate::error::{Checked, Error, Result};
 use crate::flow::copy;
 use crate::flow::mapping::Mapping;
 use crate::pg::Session;
-use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
+use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::sql;
@@ -21,24 +21,6 @@ pub fn selected(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let patterns = run.config.mirror.tables.join(", ");
         let message = format!("no table of the source matches {patterns}");
         checked.fail("tables", "source", message, "Correct mirror.tables and mirror.exclude.");
-    }
-    Ok(())
-}
-
-/// None is UNLOGGED: its changes are in no WAL.
-pub fn logged(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for table in run.selected_tables(Side::Source)?.iter().filter(|table| table.unlogged) {
-        let name = table.display();
-        let hint = format!(
-            "Add \"{name}\" to mirror.exclude, or run ALTER TABLE {} SET LOGGED; which rewrites it.",
-            table.quoted()
-        );
-        checked.fail(
-            "unlogged",
-            &name,
-            format!("table \"{name}\" is unlogged, so its changes cannot be followed"),
-            hint,
-        );
     }
     Ok(())
 }
@@ -62,7 +44,8 @@ pub fn captured_identity(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn identity(tables: &[Table], checked: &mut Checked) {
-    for table in tables.iter().filter(|table| !table.partitioned && table.key.is_empty()) {
+    let identified = |table: &&Table| !table.key.is_empty() || table.identity == Identity::Full;
+    for table in tables.iter().filter(|table| !table.partitioned && !identified(table)) {
         let name = table.display();
         // Publishing it anyway would make the application's own UPDATE fail at once.
         let message = format!(
@@ -111,7 +94,7 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
         };
-        if !image.partitioned && has_rows(run.target(), image)? {
+        if has_rows(run.target(), image)? {
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
@@ -196,7 +179,8 @@ pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
-    let rows = session.query_text(&format!("select 1 from only {} limit 1", table.quoted()), &[])?;
+    let only = if table.partitioned { "" } else { "only " };
+    let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
     Ok(!rows.is_empty())
 }
 

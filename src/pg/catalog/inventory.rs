@@ -1,0 +1,156 @@
+//! Every object of a database, to account for each of them, and the settings that belong to the database itself.
+
+use crate::error::{Doing as _, Error, Result, ServerError};
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::pg::catalog::objects::Name;
+use crate::sql::{self, quote_identifier, quote_literal};
+
+/// One object by kind and identity, which is the same on every server that has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// `table`, `index`, `large object`, …
+    pub kind: String,
+    /// As `pg_identify_object` writes it.
+    pub identity: String,
+    /// The table or view that it is or belongs to.
+    pub relation: Option<Name>,
+    /// The table that a foreign key refers to.
+    pub referenced: Option<Name>,
+}
+
+/// Everything that users made in this database; not the system's, extensions' and ours.
+pub fn list_objects(session: &mut Session) -> Result<Vec<Object>> {
+    let rows = session.query(&sql::catalog::LIST_OBJECTS, &[])?;
+    let name = |row: &postgres::Row, schema: &str, name: &str| {
+        row.get::<_, Option<String>>(schema).zip(row.get::<_, Option<String>>(name))
+    };
+    let object = |row: &postgres::Row| Object {
+        kind: row.get("kind"),
+        identity: row.get("identity"),
+        relation: name(row, "relation_schema", "relation_name"),
+        referenced: name(row, "referenced_schema", "referenced_name"),
+    };
+    Ok(rows.iter().map(object).collect())
+}
+
+/// One setting of a database, for everybody or for one role in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DatabaseSetting {
+    /// For this role alone.
+    pub role: Option<String>,
+    /// Name of the parameter.
+    pub name: String,
+    /// Its value as the catalog keeps it: lists of names are quoted already.
+    pub value: String,
+}
+
+/// Parameters whose value is a list of quoted names.
+const LISTS: [&str; 6] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
+
+impl DatabaseSetting {
+    /// `ALTER DATABASE …` or `ALTER ROLE … IN DATABASE …`, up to the verb.
+    fn head(&self, database: &str) -> String {
+        let database = quote_identifier(database);
+        match &self.role {
+            Some(role) => format!("alter role {} in database {database}", quote_identifier(role)),
+            None => format!("alter database {database}"),
+        }
+    }
+
+    /// The statement that makes it in `database`.
+    pub fn set_statement(&self, database: &str) -> String {
+        let value = match self.value.as_str() {
+            "\"\"" => "''".to_owned(),
+            list if LISTS.contains(&self.name.as_str()) && !list.is_empty() => list.to_owned(),
+            text => quote_literal(text),
+        };
+        // The name of a parameter of an extension has a dot, and is written as it is.
+        let name = self.name.split('.').map(quote_identifier).collect::<Vec<_>>().join(".");
+        format!("{} set {name} to {value}", self.head(database))
+    }
+
+    /// The statement that takes it away again.
+    pub fn reset_statement(&self, database: &str) -> String {
+        let name = self.name.split('.').map(quote_identifier).collect::<Vec<_>>().join(".");
+        format!("{} reset {name}", self.head(database))
+    }
+
+    /// `lock_timeout`, or `lock_timeout of role "shop_app"`.
+    pub fn display(&self) -> String {
+        match &self.role {
+            Some(role) => format!("{} of role \"{role}\"", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// The settings of the database that we are in.
+pub fn list_database_settings(session: &mut Session) -> Result<Vec<DatabaseSetting>> {
+    let rows = session.query(&sql::catalog::LIST_DATABASE_SETTINGS, &[])?;
+    let setting = |row: &postgres::Row| DatabaseSetting {
+        role: row.get("role_name"),
+        name: row.get("name"),
+        value: row.get("value"),
+    };
+    Ok(rows.iter().map(setting).collect())
+}
+
+/// The columns of `table` that its filter reads, or what the server says against the filter. Asks in a transaction that
+/// is rolled back.
+pub fn list_filter_columns(session: &mut Session, table: &Table) -> Result<Result<Vec<String>, ServerError>> {
+    let Some(filter) = &table.part.filter else { return Ok(Ok(Vec::new())) };
+    let on = session.side.name();
+    let view = format!(
+        "begin; create temporary view pgdetour_filter as select from only {} where ({filter}\n)",
+        table.quoted()
+    );
+    let made = session.client().batch_execute(&view);
+    let columns = match &made {
+        Ok(()) => session.query(&sql::catalog::LIST_FILTER_COLUMNS, &[&table.oid]),
+        Err(_) => Ok(Vec::new()),
+    };
+    let ended = session.client().batch_execute("rollback");
+    ended.map_err(|error| Error::sql("examine the mirror's filters", on, &error))?;
+    match made {
+        Ok(()) => Ok(Ok(columns
+            .doing(|| "examine the mirror's filters".into())?
+            .iter()
+            .map(|row| row.get("column_name"))
+            .collect())),
+        Err(error) if error.as_db_error().is_some() => Ok(Err(ServerError::from(&error))),
+        Err(error) => Err(Error::sql("examine the mirror's filters", on, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_written_so_that_they_mean_the_same_elsewhere() {
+        let setting = |role: Option<&str>, name: &str, value: &str| DatabaseSetting {
+            role: role.map(str::to_owned),
+            name: name.into(),
+            value: value.into(),
+        };
+        let statement = setting(None, "search_path", "public, \"$user\", \"Odd\"").set_statement("a \"b\"");
+        assert_eq!(
+            statement,
+            "alter database \"a \"\"b\"\"\" set \"search_path\" to public, \"$user\", \"Odd\""
+        );
+        assert_eq!(
+            setting(Some("x"), "my.name", "it's").set_statement("d"),
+            "alter role \"x\" in database \"d\" set \"my\".\"name\" to 'it''s'"
+        );
+        assert!(setting(None, "search_path", "\"\"").set_statement("d").ends_with("to ''"));
+        assert_eq!(setting(None, "a", "b").reset_statement("d"), "alter database \"d\" reset \"a\"");
+    }
+}

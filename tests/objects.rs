@@ -1,0 +1,287 @@
+//! All that a real database holds: there and back again, each row and each definition as it was.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::extent::pick;
+use crate::support::postgres::Postgres;
+use crate::support::wait::until;
+
+const SOURCE: &str = include_str!("cases/objects/source.sql");
+
+#[test]
+fn all_that_a_database_holds_goes_there_and_comes_home() {
+    let detour = Detour::new()
+        .on_source(SOURCE)
+        .writing()
+        .run("check")
+        .exits(0)
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source("call public.churn(1)")
+        .run("mirror")
+        .exits(0)
+        .phase("mirrored")
+        .accounts_for_every_object()
+        .on_source("call public.churn(2)")
+        .at_rest(|detour| detour.run("verify").exits(0).reports("/equal", true).holds_the_same())
+        .has_the_same_schema()
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .has_the_same_sequences()
+        .on_target("call public.churn(3)")
+        .at_rest(|detour| {
+            detour
+                .run("replay")
+                .exits(0)
+                .reports("/quarantined", 0)
+                .run("verify")
+                .exits(0)
+                .reports("/equal", true)
+                .holds_the_same()
+        })
+        .on_target("call public.churn(4)")
+        .at_rest(|detour| detour.run("cutback").exits(0).serving(Serving::Source).holds_the_same())
+        .has_the_same_sequences()
+        .application_goes_on()
+        .no_client_error()
+        .no_row_lost()
+        .run("clean")
+        .with(&["--drop-data"])
+        .exits(0)
+        .target_is_empty();
+    drop(detour);
+}
+
+#[test]
+fn row_security_ends_a_copy_instead_of_cutting_it() {
+    let mut detour = Detour::new()
+        .on_source(
+            "create table public.hidden (id int primary key, note text);
+             insert into public.hidden select n, 'n' from generate_series(1, 10) as n;
+             create policy few on public.hidden using (id < 5);
+             alter table public.hidden enable row level security, force row level security;
+             alter table public.hidden owner to shop_owner; alter schema public owner to shop_owner;
+             alter role shop_owner replication",
+        )
+        .on_source("begin; insert into public.hidden values (11, 'prepared'); prepare transaction 'waits'")
+        .configured("[mirror]\ntables = [\"public.hidden\"]");
+    let warnings = detour.ask("check", &[]).at("/warnings").to_string();
+    assert!(warnings.contains("prepared transaction waits"), "{warnings}");
+    let conninfo = detour.source.conninfo("shop_owner");
+    detour = detour.on_source("rollback prepared 'waits'").source_is(&conninfo);
+    let answer = detour.ask("mirror", &["--yes"]);
+    assert_ne!(answer.code(), Some(0), "{}", answer.describe());
+    assert!(answer.text_at("/error/detail").contains("row-level security"), "{}", answer.describe());
+    let conninfo = detour.source.conninfo("dba");
+    let detour = detour.source_is(&conninfo).run("mirror").exits(0);
+    assert_eq!(detour.target.value::<i64>("select count(*) from public.hidden"), 10);
+}
+
+#[test]
+fn many_tables_wide_tables_and_large_values_go_over() {
+    let (tables, megabytes) = (pick(300, 5000), pick(10, 100));
+    // One statement, since it commits: locks of so many tables do not fit into one transaction.
+    let many = format!(
+        "do $$ begin
+             for n in 1..{tables} loop
+                 execute format('create table many.t%s (id int primary key, note text)', n);
+                 execute format('insert into many.t%s select g, %L from generate_series(1, 3) as g', n, n);
+                 if n % 100 = 0 then commit; end if;
+             end loop;
+         end $$"
+    );
+    let wide: Vec<String> = (2..=1600).map(|n| format!("c{n} bool")).collect();
+    let wide = format!(
+        "create table public.wide (c1 int primary key, {});
+         insert into public.wide (c1, c2, c1600) select n, true, n % 2 = 0 from generate_series(1, 20) as n",
+        wide.join(", ")
+    );
+    let large = format!(
+        "create table public.large (id int primary key, value text, note text);
+         alter table public.large alter value set storage external;
+         insert into public.large select 1, string_agg(md5(n::text), ''), 'x' from generate_series(1, {megabytes} * 32768) as n"
+    );
+    Detour::new()
+        .on_source("create schema many")
+        .on_source(&many)
+        .on_source(&wide)
+        .on_source(&large)
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source("update public.wide set c1600 = not c1600, c800 = true where c1 < 5; insert into public.wide (c1) values (99)")
+        .on_source("update public.large set note = 'y'; insert into public.large select 2, value, 'z' from public.large")
+        .on_source(&format!("insert into many.t1 values (4, 'x'); update many.t{tables} set note = 'y'"))
+        .run("mirror")
+        .exits(0)
+        .on_source("update public.large set value = value || 'end' where id = 2; update public.wide set c3 = true")
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .holds_the_same()
+        .run("clean")
+        .exits(0)
+        .target_is_empty();
+}
+
+impl Detour {
+    /// Nothing that the mirror made is left on the target.
+    pub fn target_is_empty(self) -> Detour {
+        let left = schema(&self.target);
+        // What the schema "public" is allowed is the source's from then on, as are default privileges.
+        let stays = ["SCHEMA public; Type: ACL", "public; Type: SCHEMA", "DEFAULT PRIVILEGES"];
+        let left: Vec<&String> =
+            left.iter().filter(|entry| !stays.iter().any(|head| entry.starts_with(head))).collect();
+        assert!(left.is_empty(), "{left:#?}");
+        let settings = "select count(*) from pg_db_role_setting where setdatabase <> 0";
+        assert_eq!(self.target.value::<i64>(settings), 0, "settings of the database are gone");
+        self
+    }
+
+    /// The report counts all that the fixture has, and names what did not go over.
+    fn accounts_for_every_object(self) -> Detour {
+        let kinds = self.last().at("/report/objects").as_array().cloned().expect("a list of kinds");
+        let count = |kind: &str, what: &str| -> i64 {
+            let found = kinds.iter().find(|counted| counted["kind"] == kind);
+            found.and_then(|counted| counted[what].as_i64()).unwrap_or_else(|| panic!("no {kind}: {kinds:?}"))
+        };
+        let tables: i64 = self.source.value(
+            "select count(*) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+              where c.relkind in ('r', 'p') and n.nspname !~ '^(pg_|information_schema|pgdetour)'",
+        );
+        assert_eq!(count("table", "mirrored"), tables);
+        for (kind, mirrored) in
+            [("event trigger", 1), ("foreign table", 1), ("policy", 2), ("cast", 2), ("database setting", 3)]
+        {
+            assert_eq!(count(kind, "mirrored"), mirrored, "{kind}: {kinds:?}");
+        }
+        let unsupported: Vec<&str> = kinds
+            .iter()
+            .filter(|counted| counted["unsupported"] != 0)
+            .map(|counted| counted["kind"].as_str().unwrap_or_default())
+            .collect();
+        assert_eq!(
+            unsupported,
+            ["large object", "publication", "subscription", "unlogged table"],
+            "{kinds:#?}"
+        );
+        assert!(kinds.iter().all(|counted| counted["skipped"] == 0), "{kinds:#?}");
+        let empty: i64 = self.target.value("select count(*) from public.cache");
+        assert_eq!(empty, 0, "an unlogged table is made and left empty");
+        self
+    }
+
+    /// Every followed table holds the same rows on both sides, as each server writes them as text.
+    pub fn holds_the_same(self) -> Detour {
+        let same = || contents(&self.source) == contents(&self.target);
+        let limit = Duration::from_secs(60);
+        let mut last = String::new();
+        let began = std::time::Instant::now();
+        until("both sides hold the same", limit * 2, || {
+            if same() {
+                last.clear();
+                return Some(());
+            }
+            last = differences(&contents(&self.source), &contents(&self.target));
+            (began.elapsed() > limit).then_some(())
+        });
+        assert!(last.is_empty(), "{last}\n{}", self.last().describe());
+        self
+    }
+
+    /// `pg_dump` writes the same definitions of both sides.
+    pub fn has_the_same_schema(self) -> Detour {
+        let major = |server: &Postgres| -> i32 {
+            server.value::<i32>("select current_setting('server_version_num')::int4") / 10_000
+        };
+        let is_same_major = major(&self.source) == major(&self.target);
+        // Majors write the same view or constraint in other words: then what there is has to do.
+        let head = |entry: String| entry.lines().next().unwrap_or_default().to_owned();
+        let read = |server: &Postgres| -> Vec<String> {
+            let entries = schema(server);
+            if is_same_major { entries } else { entries.into_iter().map(head).collect() }
+        };
+        let (source, target) = (read(&self.source), read(&self.target));
+        let lost: Vec<&String> = source.iter().filter(|entry| !target.contains(entry)).collect();
+        let come: Vec<&String> = target.iter().filter(|entry| !source.contains(entry)).collect();
+        assert!(
+            lost.is_empty() && come.is_empty(),
+            "only on the source: {lost:#?}\nonly on the target: {come:#?}"
+        );
+        assert!(source.len() > 5, "a dump was read");
+        self
+    }
+
+    /// Every sequence stands where the other side's does.
+    pub fn has_the_same_sequences(self) -> Detour {
+        let read = |server: &Postgres| -> Vec<String> {
+            let query = "select format('%I.%I %s', schemaname, sequencename, last_value) from pg_sequences
+                          where schemaname <> 'pgdetour' order by 1";
+            let rows = server.client("dba").query(query, &[]).expect("sequences can be listed");
+            rows.iter().map(|row| row.get(0)).collect()
+        };
+        assert_eq!(read(&self.source), read(&self.target));
+        self
+    }
+}
+
+/// Rows and hash of each table, read without any help of what is tested.
+fn contents(server: &Postgres) -> BTreeMap<String, (i64, Option<String>)> {
+    let mut client = server.client("dba");
+    let tables = "select format('%I.%I', n.nspname, c.relname)
+                    from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+                   where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^(pg_|information_schema|pgdetour)'
+                     and c.relname <> 'probe'";
+    client
+        .batch_execute(
+            "set search_path = ''; set timezone = 'UTC'; set extra_float_digits = 3; set row_security = off;
+             set intervalstyle = postgres; set datestyle = iso; set bytea_output = hex",
+        )
+        .expect("settings can be set");
+    let names: Vec<String> =
+        client.query(tables, &[]).expect("tables can be listed").iter().map(|row| row.get(0)).collect();
+    let hash = |name: String| {
+        let query = format!(
+            "select count(*), md5(string_agg(t, chr(10) order by t collate \"C\"))
+               from (select r::text as t from only {name} as r) as rows"
+        );
+        let row = client.query_one(&query, &[]).unwrap_or_else(|error| panic!("{error:?}\n{query}"));
+        (name, (row.get(0), row.get(1)))
+    };
+    names.into_iter().map(hash).collect()
+}
+
+fn differences(
+    source: &BTreeMap<String, (i64, Option<String>)>,
+    target: &BTreeMap<String, (i64, Option<String>)>,
+) -> String {
+    let names: std::collections::BTreeSet<&String> = source.keys().chain(target.keys()).collect();
+    let differing = names.into_iter().filter(|name| source.get(*name) != target.get(*name));
+    differing
+        .map(|name| format!("{name}: source {:?}, target {:?}", source.get(name), target.get(name)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The entries of a dump, in an order of their own.
+fn schema(server: &Postgres) -> Vec<String> {
+    let folder = std::env::var_os("PGDETOUR_PG_BIN").map(std::path::PathBuf::from);
+    let program = folder.map_or_else(|| server.program("pg_dump"), |folder| folder.join("pg_dump"));
+    let output = Command::new(program)
+        .args(["--schema-only", "--no-publications", "--no-subscriptions", "--exclude-schema=pgdetour", "-d"])
+        .arg(server.conninfo("dba"))
+        .output()
+        .expect("pg_dump can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("a dump is UTF-8");
+    let (text, _) = text.split_once("\n--\n-- PostgreSQL database dump complete").expect("a dump has an end");
+    let body = text.split("\n--\n-- Name: ").skip(1);
+    let mut entries: Vec<String> = body.map(|entry| entry.trim_end().to_owned()).collect();
+    entries.sort();
+    entries
+}

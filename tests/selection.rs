@@ -1,0 +1,266 @@
+//! What [mirror] selects: tables, rows and columns, the same for the copy, the stream and the way home.
+
+use crate::support::detour::{Detour, Serving};
+
+const EVENTS: &str = "
+create table public.events (
+    tenant int, id int, note text, secret text default 'default', big text, primary key (tenant, id)
+);
+insert into public.events
+select t, n, 'n' || n, 'secret ' || n, repeat('x', 3000) from generate_series(1, 3) as t, generate_series(1, 100) as n;
+create table public.logs (level int, what text);
+alter table public.logs replica identity full;
+insert into public.logs select n % 5, 'log ' || n from generate_series(1, 50) as n;
+create table public.audit_log (id int primary key);
+create table public.audit_mail (id int primary key);
+create table public.later (id int primary key, log int references public.audit_log);
+create view public.audit as select * from public.audit_log;
+insert into public.audit_log values (1);
+insert into public.later values (1, 1);
+grant all on public.events, public.logs to shop_app;
+";
+
+const PARTS: &str = r#"
+[mirror]
+exclude = ["public.audit_*"]
+[[mirror.table]]
+name = "public.events"
+where = "tenant = 2"
+columns = ["tenant", "id", "note", "big"]
+[[mirror.table]]
+name = "public.logs"
+where = "level > 2"
+"#;
+
+/// Rows come in, go out, and change inside and outside of the filter.
+const CHANGES: &str = "
+insert into public.events (tenant, id, note) values (2, 1000 + :n, 'new inside'), (3, 1000 + :n, 'new outside');
+update public.events set note = note || ' :n' where id between 10 and 20;
+update public.events set tenant = 2, id = 2000 + :n where tenant = 1 and id = 30 + :n;
+update public.events set tenant = 3, id = 3000 + :n where tenant = 2 and id = 40 + :n;
+update public.events set secret = 'changed' where id = 50;
+delete from public.events where id = 60 + :n;
+insert into public.logs values (4, 'in'), (1, 'out');
+update public.logs set level = 4 where what = 'log 1';
+update public.logs set level = level - 1 where what in ('log 3', 'log 8');
+delete from public.logs where what = 'log 4';
+";
+
+fn changes(n: u32) -> String {
+    CHANGES.replace(":n", &n.to_string())
+}
+
+/// Before 15, publications know neither.
+fn knows_parts(detour: &Detour) -> bool {
+    let version = "select current_setting('server_version_num')::int4";
+    detour.source.value::<i32>(version) >= 150_000 && detour.target.value::<i32>(version) >= 150_000
+}
+
+#[test]
+fn filters_and_column_lists_hold_for_copy_stream_and_the_way_home() {
+    let detour = Detour::new().on_source(EVENTS).configured(PARTS);
+    if !knows_parts(&detour) {
+        detour.run("mirror").exits(3).finding("public.events", "cannot publish a part", "PostgreSQL 15");
+        return;
+    }
+    let detour = detour
+        .writing()
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source(&changes(1))
+        .run("mirror")
+        .exits(0)
+        .on_source(&changes(2))
+        .at_rest(|detour| detour.run("verify").exits(0).reports("/equal", true));
+    let objects = detour.answer_of("mirror").at("/report/objects").to_string();
+    assert!(objects.contains("public.audit_log, public.audit_mail: left out by [mirror]"), "{objects}");
+    let target = &detour.target;
+    assert_eq!(target.value::<i64>("select count(*) from public.events where tenant <> 2"), 0);
+    assert_eq!(target.value::<i64>("select count(*) from public.logs where level <= 2"), 0);
+    assert_eq!(target.value::<i64>("select count(*) from public.events where secret <> 'default'"), 0);
+    let inside = "select md5(string_agg(row(tenant, id, note, big)::text, ',' order by id)) from public.events where tenant = 2";
+    assert_eq!(target.value::<String>(inside), detour.source.value::<String>(inside));
+    let logs = "select md5(string_agg(l::text, ',' order by l::text collate \"C\")) from public.logs as l where level > 2";
+    assert_eq!(target.value::<String>(logs), detour.source.value::<String>(logs));
+    assert_eq!(target.value::<i64>("select count(*) from pg_class where relname like 'audit%'"), 0);
+
+    let outside = "select md5(string_agg(e::text, ',' order by tenant, id)) from public.events as e where tenant in (1, 3)";
+    let secrets = "select md5(string_agg(secret, ',' order by id)) from public.events where tenant = 2 and id between 70 and 90";
+    let before: (String, String) = (detour.source.value(outside), detour.source.value(secrets));
+    let detour = detour
+        .on_target("insert into public.events (tenant, id) values (3, 77777)")
+        .run("verify")
+        .exits(8)
+        .on_target("delete from public.events where id = 77777")
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .application(
+            "update public.events set note = 'from the target', secret = 'stays there' where id between 70 and 80;
+             insert into public.events (tenant, id, note) values (2, 5000, 'inside'), (7, 5000, 'outside');
+             update public.events set tenant = 8 where id = 90;
+             insert into public.logs values (5, 'new inside'), (0, 'new outside')",
+        )
+        .at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true))
+        .run("cutback")
+        .exits(0);
+    let count = |what: &str| -> i64 { detour.source.value(&format!("select count(*) from {what}")) };
+    assert_eq!(count("public.events where note = 'from the target' and secret like 'secret %'"), 11);
+    assert_eq!(count("public.events where id = 5000"), 2);
+    assert_eq!(count("public.events where tenant = 8 and id = 90 and secret = 'secret 90'"), 1);
+    assert_eq!(count("public.logs where what like 'new %side'"), 2);
+    assert_eq!(detour.source.value::<String>(outside), before.0);
+    assert_eq!(count("public.events where secret = 'stays there'"), 0);
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_part_that_the_stream_could_not_hold_to_is_refused_before_anything_is_done() {
+    let detour = Detour::new().on_source(EVENTS);
+    if !knows_parts(&detour) {
+        return;
+    }
+    let before = detour.fingerprint();
+    detour
+        .on_source("create table public.strict (id int primary key, must text not null)")
+        .on_source("create table public.cut (id int primary key) partition by range (id)")
+        .configured(
+            r#"
+[[mirror.table]]
+name = "public.events"
+where = "note <> ''"
+columns = ["id", "note", "nothing"]
+[[mirror.table]]
+name = "public.logs"
+where = "no such thing"
+[[mirror.table]]
+name = "public.strict"
+columns = ["id"]
+[[mirror.table]]
+name = "public.cut"
+where = "id > 5"
+[[mirror.table]]
+name = "public.absent"
+where = "true"
+"#,
+        )
+        .run("mirror")
+        .exits(3)
+        .finding("public.events", "reads column \"note\"", "replica identity full")
+        .finding("public.events", "column \"tenant\"", "columns")
+        .finding("public.events", "\"nothing\"", "name")
+        .finding("public.logs", "cannot be read", "")
+        .finding("public.strict", "\"must\"", "columns")
+        .finding("public.cut", "partitioned", "exclude")
+        .finding("public.absent", "not a mirrored table", "name")
+        .on_source("drop table public.strict, public.cut")
+        .unchanged_since(&before);
+}
+
+const CUT: &str = "
+create table public.plain_here (id int primary key, note text);
+insert into public.plain_here select n, 'n' || n from generate_series(1, 100) as n;
+create table public.cut_here (id int, at int, note text, primary key (id, at)) partition by range (at);
+create table public.cut_here_1 partition of public.cut_here for values from (0) to (50);
+create table public.cut_here_2 partition of public.cut_here for values from (50) to (1000);
+insert into public.cut_here select n, n, 'n' || n from generate_series(1, 99) as n;
+create table public.cut_both (id int primary key, note text) partition by hash (id);
+create table public.cut_both_1 partition of public.cut_both for values with (modulus 2, remainder 0);
+create table public.cut_both_2 partition of public.cut_both for values with (modulus 2, remainder 1);
+insert into public.cut_both select n, 'n' || n from generate_series(1, 100) as n;
+create table public.busy (id int primary key, note text);
+insert into public.busy select n, 'n' || n from generate_series(1, 10) as n;
+grant all on all tables in schema public to shop_app;
+";
+
+/// The same tables, but cut in another way, and with triggers and rules that must not act on what is copied.
+const CUT_OTHERWISE: &str = "
+create table public.plain_here (id int primary key, note text) partition by range (id);
+create table public.plain_here_low partition of public.plain_here for values from (minvalue) to (40);
+create table public.plain_here_high partition of public.plain_here default;
+create table public.cut_here (note text, id int, at int, primary key (id, at));
+create table public.cut_both (id int primary key, note text) partition by range (id);
+create table public.cut_both_a partition of public.cut_both for values from (minvalue) to (70);
+create table public.cut_both_b partition of public.cut_both default;
+create table public.busy (id int primary key, note text);
+create function public.spoil() returns trigger language plpgsql as $$ begin new.note := 'spoiled'; return new; end $$;
+create trigger spoil before insert or update on public.busy for each row execute function public.spoil();
+create rule never as on delete to public.busy do instead nothing;
+create table public.probe (id uuid primary key default gen_random_uuid());
+grant all on all tables in schema public to shop_app;
+";
+
+const CUT_CHANGES: &str = "
+update public.plain_here set id = id + 500 where id in (:n, :n + 10);
+update public.cut_here set at = at + 40, note = note || :n where id < 30;
+insert into public.cut_here (id, at, note) values (1000 + :n, 60, 'new');
+delete from public.cut_here where id = 80 + :n;
+update public.cut_both set note = note || :n where id > 50;
+delete from public.cut_both where id = 60 + :n;
+update public.busy set note = 'u' || :n where id < 5;
+delete from public.busy where id = 5 + :n;
+";
+
+#[test]
+fn tables_that_are_there_may_be_partitioned_in_another_way() {
+    let changes = |n: u32| CUT_CHANGES.replace(":n", &n.to_string());
+    let detour = Detour::new().on_source(CUT).on_target(CUT_OTHERWISE).configured(
+        "[mirror]\nschema = \"existing\"\ntables = [\"public.plain*\", \"public.cut*\", \"public.busy\"]",
+    );
+    let detour = detour
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source(&changes(1))
+        .run("mirror")
+        .exits(0)
+        .on_source(&changes(2))
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .on_target("update public.cut_here set note = 'x' where id = 50; delete from public.plain_here where id = 77")
+        .run("verify")
+        .exits(8)
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/equal", true);
+    let target = &detour.target;
+    assert_eq!(target.value::<i64>("select count(*) from public.busy where note = 'spoiled'"), 0);
+    assert_eq!(target.value::<i64>("select count(*) from public.busy"), 8);
+    let detour = detour
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .on_target(&CUT_CHANGES.replace(":n", "3").replace("public.busy", "public.plain_here"))
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+    for table in ["plain_here", "cut_here", "cut_both"] {
+        let rows = format!(
+            "select md5(string_agg(row(id, note)::text, ',' order by row(id, note)::text collate \"C\")) from public.{table}"
+        );
+        assert_eq!(detour.source.value::<String>(&rows), detour.target.value::<String>(&rows), "{table}");
+    }
+}
+
+#[test]
+fn a_part_stays_what_it_was_when_mirroring_began() {
+    let detour = Detour::new().on_source(EVENTS).configured(PARTS);
+    if !knows_parts(&detour) {
+        return;
+    }
+    detour
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .configured("[[mirror.table]]\nname = \"public.later\"\nwhere = \"id > 0\"")
+        .run("mirror")
+        .exits(3)
+        .finding("public.later", "not as it was", "clean");
+}
