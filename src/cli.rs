@@ -313,7 +313,6 @@ pub struct CutbackOptions {
 }
 
 /// Options of `replay`.
-#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 #[derive(Debug, Clone, Args)]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted

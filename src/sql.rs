@@ -170,6 +170,7 @@ statements! {
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
         FINISH_POST_DATA = "finish_post_data",
+        FINISH_SMALL_TABLE = "finish_small_table",
         FINISH_TABLE_ANALYSIS = "finish_table_analysis",
         FINISH_TABLE_COPY = "finish_table_copy",
         HAS_CASCADING_DELETES = "has_cascading_deletes",

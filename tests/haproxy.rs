@@ -1,50 +1,21 @@
 //! The trip with HAProxy in front of both servers: general clients move, admins of their own network stay.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
 
+use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving};
 use crate::support::haproxy::{HaProxy, MAP};
+use crate::support::port::Port;
 use crate::support::postgres::DBA_PASSWORD;
 
 /// Threads of the harness's writer, each of which has one session.
 const SESSIONS: usize = 2;
-
-/// An administrator who writes to one table of the source all the while, in one session through HAProxy.
-struct Admin {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<i64>,
-}
-
-impl Admin {
-    fn start(detour: &Detour) -> Admin {
-        let conninfo = format!("{} password={DBA_PASSWORD}", detour.balancer().admin_conninfo("dba"));
-        let mut client = Client::connect(&conninfo, NoTls).expect("the admin is let in");
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let insert = "insert into public.maintenance (port) values (inet_server_port())";
-        let thread = std::thread::spawn(move || {
-            let mut written = 0;
-            while !told.load(Ordering::SeqCst) {
-                client.batch_execute(insert).expect("the admin's session is not touched");
-                written += 1;
-                std::thread::sleep(Duration::from_millis(4));
-            }
-            written
-        });
-        Admin { stop, thread }
-    }
-
-    /// How many rows it has written.
-    fn stop(self) -> i64 {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the admin saw no error")
-    }
-}
 
 fn map(detour: &Detour) -> String {
     std::fs::read_to_string(detour.balancer().map_file()).expect("the map can be read")
@@ -68,7 +39,8 @@ fn through_haproxy_the_application_moves_and_the_admin_network_stays() {
         .configured("[mirror]\nexclude = [\"public.maintenance\"]")
         .behind_haproxy()
         .writing();
-    let admin = Admin::start(&detour);
+    let conninfo = format!("{} password={DBA_PASSWORD}", detour.balancer().admin_conninfo("dba"));
+    let admin = Admin::start(&conninfo);
     let detour = detour
         .run("check")
         .exits(0)
@@ -142,4 +114,109 @@ fn a_network_that_is_missing_in_the_acl_is_refused() {
     std::fs::write(acl, "10.9.0.0/16\n").expect("the scratch directory can be written");
     let missing = format!("lacks {}", HaProxy::ADMIN_NETWORK);
     detour.run("check").exits(3).finding("haproxy", &missing, "reload HAProxy");
+}
+
+/// An application server: each request writes a row, through a session to the database of its group.
+fn serve(port: &Port, conninfo: String) {
+    let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is ours");
+    std::thread::spawn(move || {
+        let mut session: Option<Client> = None;
+        for stream in listener.incoming().flatten() {
+            answer(stream, &conninfo, &mut session);
+        }
+    });
+}
+
+fn answer(mut stream: TcpStream, conninfo: &str, session: &mut Option<Client>) {
+    let mut request = [0; 4096];
+    if stream.read(&mut request).unwrap_or(0) == 0 {
+        return;
+    }
+    // A session that was ended while this group had no requests is replaced, as every pool does.
+    if session.as_mut().is_none_or(|client| client.batch_execute("select").is_err()) {
+        *session = Client::connect(conninfo, NoTls).ok();
+    }
+    let insert = "insert into public.requests default values returning inet_server_port()";
+    let row = session.as_mut().and_then(|client| client.query_one(insert, &[]).ok());
+    let (status, body) = match row {
+        Some(row) => ("200 OK", row.get::<_, i32>(0).to_string()),
+        None => ("500 Oops", "no".into()),
+    };
+    let _ = write!(stream, "HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+}
+
+/// What a request through HAProxy's HTTP frontend is answered.
+fn request(port: u16) -> String {
+    let mut answer = String::new();
+    // While HAProxy is started anew, nobody listens.
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return answer };
+    let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+    let _ = asked.and_then(|()| stream.read_to_string(&mut answer).map(drop));
+    answer
+}
+
+#[test]
+fn in_front_of_application_servers_no_request_fails_and_a_reload_that_forgets_is_seen() {
+    let applications = [Port::claim(), Port::claim()];
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.requests (id bigint generated always as identity primary key);
+             grant insert, select on public.requests to shop_app",
+        )
+        .behind_haproxy_with([applications[0].number(), applications[1].number()]);
+    serve(&applications[0], detour.source.conninfo("shop_app"));
+    serve(&applications[1], detour.target.conninfo("shop_app"));
+    let both = format!("{}\n{}", detour.balancer().section(), detour.balancer().web_section());
+    detour = detour.routed(&both);
+    let http = detour.balancer().http_port();
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let browser = std::thread::spawn(move || {
+        let mut answers = Vec::new();
+        while !told.load(Ordering::SeqCst) {
+            answers.push(request(http));
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        answers
+    });
+    detour = detour.run("check").exits(0).mirrored().run("cutover").exits(0).phase("detoured");
+    let port = |detour: &Detour, server: &str| match server {
+        "source" => detour.source.port().to_string(),
+        _ => detour.target.port().to_string(),
+    };
+    assert!(request(http).ends_with(&port(&detour, "target")));
+    assert_eq!(
+        map(&detour),
+        MAP.replace("general  source", "general  target").replace("web web_source", "web web_target")
+    );
+
+    // A reload with files that pgdetour has written changes nothing; one with files from elsewhere is seen.
+    detour.balancer_to_break().restart();
+    detour = detour.run("status").with(&["--check"]).exits(0);
+    let written = map(&detour);
+    std::fs::write(detour.balancer().map_file(), written.replace("general  target", "general  source"))
+        .expect("ours");
+    detour = detour.run("status").with(&["--check"]).exits(3);
+    detour.balancer_to_break().restart();
+    detour = detour.run("status").with(&["--check"]).exits(8).reports("/router/0/should", "target");
+    std::fs::write(detour.balancer().map_file(), written).expect("ours");
+    detour.balancer_to_break().restart();
+
+    detour = detour.run("replay").exits(0).run("cutback").exits(0).phase("returned");
+    assert!(request(http).ends_with(&port(&detour, "source")));
+    assert_eq!(map(&detour), MAP, "byte for byte");
+    stop.store(true, Ordering::SeqCst);
+    let answers = browser.join().expect("every request was answered");
+    let failed: Vec<&String> = answers.iter().filter(|answer| !answer.contains("200 OK")).collect();
+    // Requests that a killed process had in hand are no fault of a switch.
+    let lost = failed.iter().filter(|answer| answer.is_empty()).count();
+    assert_eq!(failed.len(), lost, "{failed:?}");
+    for server in ["source", "target"] {
+        let count = answers.iter().filter(|answer| answer.ends_with(&port(&detour, server))).count();
+        assert!(count > 5, "only {count} of {} on the {server}", answers.len());
+    }
+    let rows: i64 = detour.source.value("select count(*) from public.requests");
+    let answered = answers.iter().filter(|answer| answer.contains("200 OK")).count() as i64 + 2;
+    assert!(rows >= answered, "{answered} were acknowledged, {rows} are there");
 }

@@ -5,7 +5,11 @@ use crate::support::postgres::Postgres;
 
 /// Grants on the database, as the catalog has them.
 fn grants(server: &Postgres) -> String {
-    server.value("select coalesce(datacl::text, '') from pg_database where datname = current_database()")
+    // Their order means nothing.
+    server.value(
+        "select coalesce((select array_agg(a::text order by a::text) from unnest(datacl) as a)::text, '')
+           from pg_database where datname = current_database()",
+    )
 }
 
 #[test]
@@ -21,9 +25,9 @@ fn a_switch_over_its_bound_names_who_is_in_the_way_and_is_tried_again() {
         .kind("timed_out")
         .phase("mirrored")
         .changed(false)
-        .serving(Serving::Source)
         .reports("/blockers/0/role", "shop_app")
-        .reports("/blockers/0/state", "idle in transaction");
+        .reports("/blockers/0/state", "idle in transaction")
+        .serving(Serving::Source);
     let answer = detour.last().clone();
     let detail = detour.answer_of("cutover").text_at("/error/detail").to_owned();
     assert!(detail.contains("of \"shop_app\"") && detail.contains("insert into public.orders"), "{detail}");
@@ -77,8 +81,9 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
     let before = grants(&detour.source);
     let mut direct = detour.source.client("shop_app");
     direct
-        .batch_execute("select pg_advisory_lock(7); create temporary table mine (n int); listen news")
+        .batch_execute("select pg_advisory_lock(7); create temporary table mine (n int)")
         .expect("the application may");
+    direct.batch_execute("listen news").expect("the application may");
     let away = detour.source.conninfo("shop_app");
     let mut bypassing = postgres::Client::connect(&away, postgres::NoTls).expect("there is no fence yet");
 

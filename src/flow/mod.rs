@@ -31,6 +31,7 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod mapping;
+mod mapping_checks;
 pub mod marker;
 pub mod pace;
 pub mod pgoutput;

@@ -62,6 +62,11 @@ pub trait Router: Send {
     /// Every precondition of the methods below, for a hold of at most `budget`; changes nothing.
     fn check(&mut self, budget: Duration) -> Checked;
 
+    /// Roles that it logs in with itself, and not for a client, on the target too.
+    fn login_roles(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What the way home needs; to be stored before any other method acts.
     fn prepare(&mut self) -> Result<Option<RouterUndo>>;
 
@@ -140,6 +145,17 @@ impl Routers {
         let mut checked = Checked::default();
         self.list.iter_mut().for_each(|router| checked.append(router.check(budget)));
         checked
+    }
+
+    /// Roles that routers log in with themselves, each once.
+    pub fn login_roles(&mut self) -> Result<Vec<String>> {
+        let mut roles = Vec::new();
+        for router in &mut self.list {
+            roles.extend(router.login_roles()?);
+        }
+        roles.sort();
+        roles.dedup();
+        Ok(roles)
     }
 
     /// What the way home needs, of every router; to be stored before anything below acts.

@@ -10,7 +10,7 @@ use crate::phase::Side;
 use crate::plan::Plan;
 use crate::routers::pgbouncer_check::check;
 use crate::routers::pgbouncer_console::{Console, Row};
-use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of};
+use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
 use crate::routers::replaceable_file::repeat_if_changed;
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
@@ -276,6 +276,20 @@ impl Router for PgBouncer {
 
     fn check(&mut self, budget: Duration) -> Checked {
         check(self, budget)
+    }
+
+    /// The role that looks up passwords, and the one that an entry makes of all clients.
+    fn login_roles(&mut self) -> Result<Vec<String>> {
+        let target = &self.settings.target;
+        let mut roles = Vec::from_iter(value_of(target, "auth_user"));
+        roles.extend(self.target_place()?.user);
+        if value_of(target, "auth_user").is_none() {
+            let settings = self.console.ask("SHOW CONFIG")?;
+            let global = settings.iter().find(|row| row.get("key") == Some("auth_user"));
+            roles.extend(global.and_then(|row| row.get("value")).map(str::to_owned));
+        }
+        roles.retain(|role| !role.is_empty());
+        Ok(roles)
     }
 
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {

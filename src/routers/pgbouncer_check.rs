@@ -6,7 +6,7 @@ use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, human};
 use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
 use crate::routers::pgbouncer_console::Row;
-use crate::routers::pgbouncer_file::{DatabaseFile, Place, place_of};
+use crate::routers::pgbouncer_file::{DatabaseFile, Place, missing_keys, place_of};
 use crate::routers::replaceable_file::ReplaceableFile;
 
 /// A database name that nobody has, to ask for rights without effect.
@@ -73,6 +73,13 @@ fn check_file(router: &PgBouncer, checked: &mut Checked) -> Option<Place> {
             return None;
         }
     };
+    // While detoured the entry is the target's; nothing is to be compared then.
+    let lost = missing_keys(&value, &router.settings.target);
+    if !lost.is_empty() && router.undo.is_none() {
+        let message = format!("the present entry has {}, and \"target\" has not", lost.join(", "));
+        let hint = "Add them to \"target\", unless clients are to be pooled and let in otherwise there.";
+        checked.warn("router_target", &object, message, hint);
+    }
     match place_of(&router.settings.database, &value) {
         Ok(place) => Some(place),
         Err(why) => {

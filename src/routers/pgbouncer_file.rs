@@ -294,6 +294,19 @@ pub fn place_of(database: &str, value: &str) -> Result<Place, String> {
     Ok(place)
 }
 
+/// What an entry's value says of one key; None when it does not name it, or is malformed.
+pub fn value_of(value: &str, key: &str) -> Option<String> {
+    pairs(value).ok()?.into_iter().find(|(name, ..)| name == key).map(|(_, text, _)| text)
+}
+
+/// Keys of one entry's value that another does not name, beside where they lead and as whom.
+pub fn missing_keys(value: &str, other: &str) -> Vec<String> {
+    let known = ["host", "port", "dbname", "user", "password"];
+    let Ok(pairs) = pairs(value) else { return Vec::new() };
+    let keys = pairs.into_iter().map(|(key, ..)| key);
+    keys.filter(|key| !known.contains(&key.as_str()) && value_of(other, key).is_none()).collect()
+}
+
 /// Whether the value holds a password, or is too malformed to tell.
 pub fn has_password(value: &str) -> bool {
     match pairs(value) {

@@ -28,7 +28,7 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
     run.step("open source", Run::open_the_source)?;
-    run.step("point router to source", |run| run.routers()?.point_to(Side::Source))?;
+    run.step("point router to source", |run| run.point_clients(Side::Source))?;
     // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients
     // are held: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
@@ -71,7 +71,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.target(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(HOME, &fence, bounds))?;
+        run.step("hold clients", |run| run.hold_clients(HOME, &fence, None, bounds))?;
         run.step("fence target", |run| fence::raise(run.target(), &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     }

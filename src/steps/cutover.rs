@@ -26,7 +26,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
         return run.end_rehearsal(OUT, rehearsal);
     }
     // Past the point of no return: each of these may run again, in another process, and only forwards.
-    run.step("point router to target", |run| run.routers()?.point_to(Side::Target))?;
+    run.step("point router to target", |run| run.point_clients(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
     run.step("begin the replay", capture::begin_replay)?;
     run.step("count late writes", |run| {
@@ -60,6 +60,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.step("warm caches", |run| run.warm_caches(Side::Target))?;
     }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
+    let to_close = run.step("plan to close the target", Run::plan_to_close_the_target)?;
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
@@ -85,7 +86,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(OUT, &fence, bounds))?;
+        run.step("hold clients", |run| run.hold_clients(OUT, &fence, to_close.as_ref(), bounds))?;
+        if let Some(fence) = &to_close {
+            run.step("fence target", |run| run.close_the_target(fence, bounds))?;
+        }
         run.step("fence source", |run| fence::raise(run.source(), &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     }

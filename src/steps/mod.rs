@@ -55,7 +55,7 @@ pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
 pub struct Run {
     /// What is run.
     pub command: Command,

@@ -116,12 +116,23 @@ impl Run {
     }
 
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
-    pub fn hold_clients(&mut self, switch: Switch, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
+    /// `to_close` is the fence of the other side, where clients choose their server themselves.
+    pub fn hold_clients(
+        &mut self,
+        switch: Switch,
+        fence: &FenceUndo,
+        to_close: Option<&FenceUndo>,
+        bounds: &Bounds,
+    ) -> Result<()> {
         self.assert_locked()?;
         let clients_held = self.routers()?.clients()?;
         self.note_undo(Undo::Resume)?;
         if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
             self.note_undo(Undo::EnableSubscription)?;
+        }
+        // Taken back last noted first: clients get in where they were before they could get in elsewhere.
+        if let Some(fence) = to_close {
+            self.note_undo(Undo::LowerFence { side: switch.to(), fence: fence.clone() })?;
         }
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

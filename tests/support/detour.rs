@@ -72,6 +72,8 @@ struct Sections {
     target: String,
     /// In place of the pooler's or the balancer's.
     router: Option<String>,
+    /// How the application connects, when it goes through none of them.
+    entrance: Option<String>,
     more: String,
 }
 
@@ -94,6 +96,7 @@ impl Detour {
             source: format!("conninfo = {}", quoted(&source.conninfo("dba"))),
             target: format!("conninfo = {}", quoted(&target.conninfo("dba"))),
             router: None,
+            entrance: None,
             more: String::new(),
         };
         let detour = Detour {
@@ -112,9 +115,15 @@ impl Detour {
     }
 
     /// Puts a HAProxy in front of both servers, which the application goes through instead of the pooler.
-    pub fn behind_haproxy(mut self) -> Detour {
+    pub fn behind_haproxy(self) -> Detour {
         let ports = [self.source.port(), self.target.port()];
-        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports));
+        self.behind_haproxy_with(ports)
+    }
+
+    /// The same, and in front of two groups of application servers, of one each.
+    pub fn behind_haproxy_with(mut self, applications: [u16; 2]) -> Detour {
+        let ports = [self.source.port(), self.target.port()];
+        self.balancer = Some(HaProxy::start_new(self.scratch.path(), ports, applications));
         self.write_configuration();
         self
     }
@@ -254,6 +263,15 @@ impl Detour {
     pub fn keep(&mut self, answer: Answer) -> &Answer {
         self.answers.push(answer);
         self.last()
+    }
+
+    /// The application goes through no pooler, and knows both servers.
+    pub fn without_router(mut self) -> Detour {
+        let [source, target] = [self.source.port(), self.target.port()];
+        self.sections.entrance = Some(format!(
+            "host=127.0.0.1,127.0.0.1 port={source},{target} dbname={DATABASE} user=shop_app target_session_attrs=read-write"
+        ));
+        self.routed("[router]\nkind = \"none\"")
     }
 
     /// Starts the application.
@@ -481,16 +499,22 @@ impl Detour {
     }
 
     /// How the application connects.
-    fn entrance(&self) -> String {
-        match &self.balancer {
-            Some(balancer) => balancer.conninfo("shop_app"),
-            None => self.pooler.conninfo("shop_app"),
+    pub fn entrance(&self) -> String {
+        match (&self.sections.entrance, &self.balancer) {
+            (Some(entrance), _) => entrance.clone(),
+            (None, Some(balancer)) => balancer.conninfo("shop_app"),
+            (None, None) => self.pooler.conninfo("shop_app"),
         }
     }
 
     /// The HAProxy of [`Self::behind_haproxy`].
     pub fn balancer(&self) -> &HaProxy {
         self.balancer.as_ref().expect("the detour is behind HAProxy")
+    }
+
+    /// The HAProxy, to break.
+    pub fn balancer_to_break(&mut self) -> &mut HaProxy {
+        self.balancer.as_mut().expect("the detour is behind HAProxy")
     }
 
     /// The pooler, to look at or to break.
@@ -525,7 +549,7 @@ impl Detour {
     }
 
     fn write_configuration(&self) {
-        let Sections { source, target, router, more } = &self.sections;
+        let Sections { source, target, router, more, .. } = &self.sections;
         let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
                 (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())

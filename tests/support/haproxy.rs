@@ -16,17 +16,16 @@ pub struct HaProxy {
     directory: PathBuf,
     frontend: Port,
     relay: Port,
-    /// The frontend of HTTP, which the tests of the whole binary do not use.
-    _http: Port,
-    _process: Kept,
+    http: Port,
+    process: Option<Kept>,
 }
 
 impl HaProxy {
     /// Where the relay's connections come from.
     pub const ADMIN_NETWORK: &str = "127.0.0.2/32";
 
-    /// Starts one under `parent`, in front of the source and the target.
-    pub fn start_new(parent: &Path, [source, target]: [u16; 2]) -> HaProxy {
+    /// Starts one under `parent`, in front of the source and the target, and of the application servers of each.
+    pub fn start_new(parent: &Path, [source, target]: [u16; 2], applications: [u16; 2]) -> HaProxy {
         let directory = parent.join("haproxy");
         std::fs::create_dir(&directory).expect("the scratch directory can be written");
         super::scratch::give_to_server_user(&directory);
@@ -43,25 +42,42 @@ impl HaProxy {
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", http.number()))
             .replace("db1:5432", &format!("127.0.0.1:{source}"))
             .replace("db2:5432", &format!("127.0.0.1:{target}"))
-            .replace("app1:8000", &format!("127.0.0.1:{source}"))
-            .replace("app2:8000", &format!("127.0.0.1:{target}"));
+            .replace("app1:8000", &format!("127.0.0.1:{}", applications[0]))
+            .replace("app2:8000", &format!("127.0.0.1:{}", applications[1]));
         let relayed = format!(
             "\nlisten admin_clients\n    bind 127.0.0.1:{}\n    server frontend 127.0.0.1:{} source 127.0.0.2\n",
             relay.number(),
             frontend.number()
         );
         write("haproxy.cfg", &(example + &relayed));
-        let settings = directory.join("haproxy.cfg");
+        let mut haproxy = HaProxy { directory, frontend, relay, http, process: None };
+        haproxy.start();
+        haproxy
+    }
+
+    /// Ends it, and starts it anew, which reads its files again as a reload does.
+    pub fn restart(&mut self) {
+        self.process.take().expect("HAProxy runs").end("KILL");
+        self.start();
+    }
+
+    fn start(&mut self) {
+        let settings = self.directory.join("haproxy.cfg");
         let arguments = ["-db", "-f", settings.to_str().expect("temporary paths are UTF-8")];
-        let log = parent.join("haproxy.log");
+        let log = self.directory.with_file_name("haproxy.log");
         let process = Kept::start(&program(), &arguments, &log, "KILL");
         let is_listening = until("HAProxy lets clients in", Duration::from_secs(30), || {
-            let can_connect = || std::net::TcpStream::connect(("127.0.0.1", relay.number())).is_ok();
+            let can_connect = || std::net::TcpStream::connect(("127.0.0.1", self.relay.number())).is_ok();
             if can_connect() { Some(true) } else { (!process.is_running()).then_some(false) }
         });
         let said = std::fs::read(&log).unwrap_or_default();
         assert!(is_listening, "HAProxy did not start:\n{}", last_lines(&String::from_utf8_lossy(&said)));
-        HaProxy { directory, frontend, relay, _http: http, _process: process }
+        self.process = Some(process);
+    }
+
+    /// The port of its HTTP frontend.
+    pub fn http_port(&self) -> u16 {
+        self.http.number()
     }
 
     /// How an application reaches the database through it.
@@ -81,6 +97,15 @@ impl HaProxy {
             "[router]\nkind = \"haproxy\"\n[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\n\
              map = \"{at}/pgdetour.map\"\nsource = \"source\"\ntarget = \"target\"\n\
              admin_acl = \"{at}/admin_networks.acl\""
+        )
+    }
+
+    /// `[[router.haproxy]]` of the application servers.
+    pub fn web_section(&self) -> String {
+        let at = self.directory.display();
+        format!(
+            "[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\nmap = \"{at}/pgdetour.map\"\nkey = \"web\"\n\
+             source = \"web_source\"\ntarget = \"web_target\"\nadmin_acl = \"{at}/admin_networks.acl\""
         )
     }
 

@@ -1,5 +1,6 @@
 //! Real servers, a real pooler and an application under load, for the tests and the demo.
 
+pub mod admin;
 pub mod answer;
 pub mod binary;
 pub mod detour;

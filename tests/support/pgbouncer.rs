@@ -14,6 +14,8 @@ use super::wait::until;
 pub struct PgBouncer {
     directory: PathBuf,
     port: Port,
+    /// What an application gives when it is asked for a password.
+    password: Option<String>,
     process: Option<Kept>,
 }
 
@@ -51,9 +53,56 @@ impl PgBouncer {
             port.number()
         );
         write_as_server_user(&directory.join("pgbouncer.ini"), &settings);
-        let mut pooler = PgBouncer { directory, port, process: None };
+        let mut pooler = PgBouncer { directory, port, password: None, process: None };
         pooler.start();
         pooler
+    }
+
+    /// Starts it anew with more settings, which come before those that it had.
+    pub fn reconfigure(&mut self, settings: &str) {
+        self.kill();
+        let main = self.directory.join("pgbouncer.ini");
+        let before = std::fs::read_to_string(&main).expect("its settings can be read");
+        write_as_server_user(&main, &format!("{before}{settings}\n"));
+        self.start();
+    }
+
+    /// Lets applications in by passwords that it looks up on the server as `lookup`, by the function of that name; the
+    /// console stays open.
+    pub fn look_passwords_up(&mut self, password: &str) {
+        let at = self.directory.display().to_string();
+        let rules = "local all all trust\nhost pgbouncer pgbouncer 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        write_as_server_user(&self.directory.join("hba.conf"), rules);
+        write_as_server_user(&self.directory.join("users.txt"), "\"pgbouncer\" \"\"\n\"lookup\" \"\"\n");
+        self.password = Some(password.to_owned());
+        self.reconfigure(&format!(
+            "auth_type = hba\nauth_hba_file = {at}/hba.conf\nauth_user = lookup\n\
+             auth_query = select usename, passwd from public.lookup($1)"
+        ));
+    }
+
+    /// A second process that shares port and databases with this one, which must have `so_reuseport = 1`.
+    pub fn start_peer(&self) -> PgBouncer {
+        let directory = self.directory.with_file_name("pgbouncer2");
+        std::fs::create_dir(&directory).expect("the scratch directory can be written");
+        super::scratch::give_to_server_user(&directory);
+        let main =
+            std::fs::read_to_string(self.directory.join("pgbouncer.ini")).expect("its settings can be read");
+        let here = format!("unix_socket_dir = {}", directory.display());
+        let main = main.replace(&format!("unix_socket_dir = {}", self.directory.display()), &here).replace(
+            &format!("{}/pgbouncer.pid", self.directory.display()),
+            &format!("{}/pgbouncer.pid", directory.display()),
+        );
+        write_as_server_user(&directory.join("pgbouncer.ini"), &main);
+        let (port, password) = (self.port.clone(), self.password.clone());
+        let mut peer = PgBouncer { directory, port, password, process: None };
+        peer.start();
+        peer
+    }
+
+    /// How administrators reach the console of this very process.
+    pub fn own_console(&self) -> String {
+        format!("host={} port={} dbname=pgbouncer user=pgbouncer", self.directory.display(), self.port())
     }
 
     /// Starts a stopped one and waits until it lets clients in.
@@ -86,7 +135,9 @@ impl PgBouncer {
 
     /// How an application reaches the database through it.
     pub fn conninfo(&self, role: &str) -> String {
-        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.port())
+        let password = self.password.as_ref().map(|password| format!(" password={password}"));
+        let password = password.unwrap_or_default();
+        format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}{password}", self.port())
     }
 
     /// The TCP port.
@@ -124,10 +175,7 @@ impl PgBouncer {
     }
 
     fn try_console(&self) -> Result<Client, postgres::Error> {
-        self.console_conninfo()
-            .parse::<postgres::Config>()?
-            .connect_timeout(Duration::from_secs(5))
-            .connect(NoTls)
+        self.own_console().parse::<postgres::Config>()?.connect_timeout(Duration::from_secs(5)).connect(NoTls)
     }
 
     fn log_path(&self) -> PathBuf {

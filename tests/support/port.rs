@@ -3,17 +3,19 @@
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below the range from which the system gives ports to outgoing connections.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A port, ours from now until the value goes away, also while the server on it is stopped.
+/// A port, ours from now until the last copy of the value goes away, also while the server on it is stopped.
+#[derive(Clone)]
 pub struct Port {
     number: u16,
     /// An abstract Unix socket named for the port: the system frees it when we die, and it leaves no file.
-    _claim: UnixListener,
+    _claim: Arc<UnixListener>,
 }
 
 impl Port {
@@ -28,7 +30,7 @@ impl Port {
             let address = SocketAddr::from_abstract_name(name).expect("the name is short");
             let Ok(claim) = UnixListener::bind_addr(&address) else { continue };
             if TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Port { number, _claim: claim };
+                return Port { number, _claim: Arc::new(claim) };
             }
         }
         panic!("no free port between {FIRST} and {}", FIRST + COUNT);

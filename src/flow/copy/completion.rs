@@ -90,17 +90,60 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Runs all that completes a small table in one message and transaction; whether it did. Where it did not, nothing has
+    /// happened, and statement by statement will tell why.
+    pub fn complete_small<T: Send>(&mut self, pool: &Pool<T>, work: &Work) -> Result<bool> {
+        let table = work.transfer.table;
+        let statements = || work.indexes.iter().chain(&work.constraints);
+        // A setting for one statement would hold for those after it.
+        if self.session.is_dry() || statements().any(|one| one.statement.contains("SET LOCAL ")) {
+            return Ok(false);
+        }
+        let analyzed = !self.is_analyzed_with_root(table);
+        let ordinals: Vec<String> = statements().map(|one| one.ordinal.to_string()).collect();
+        let mut script: Vec<String> = statements().map(|one| one.statement.clone()).collect();
+        if analyzed {
+            script.push(format!("analyze {}", self.analyzed_name(table)));
+        }
+        script.push(sql::flow::FINISH_SMALL_TABLE.with(&[
+            ("ordinals", &format!("{{{}}}", ordinals.join(","))),
+            ("schema", &table.schema),
+            ("table", &table.name),
+            ("analyzed", if analyzed { "true" } else { "false" }),
+        ]));
+        let session = &mut self.session;
+        let script = format!("begin;\n{};\ncommit", script.join(";\n"));
+        let done = pool.cancellable(self.pid, || match session.change_script(&script) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_connection_lost() => Err(error),
+            Err(_) => session.change_script("rollback").map(|()| false),
+        })?;
+        if done {
+            statements().for_each(|statement| self.job.progress.statement_done(statement));
+        }
+        Ok(done)
+    }
+
+    /// Before version 18 the statistics of a partition come with its root's.
+    fn is_analyzed_with_root(&self, table: &Table) -> bool {
+        table.root.is_some() && self.session.version < 180_000
+    }
+
+    fn analyzed_name(&self, table: &Table) -> String {
+        let only = if self.session.version >= 180_000 { "only " } else { "" };
+        format!("{only}{}", table.quoted())
+    }
+
     /// Collects a table's statistics. Before version 18 those of a partition come with its root's.
     pub fn analyze<T: Send>(&mut self, pool: &Pool<T>, table: &Table) -> Result<()> {
-        if table.root.is_some() && self.session.version < 180_000 {
+        if self.is_analyzed_with_root(table) {
             return Ok(());
         }
         pool.cancellable(self.pid, || self.analyze_now(table))
     }
 
     fn analyze_now(&mut self, table: &Table) -> Result<()> {
-        let only = if self.session.version >= 180_000 { "only " } else { "" };
-        let analyze = format!("analyze {only}{}", table.quoted());
+        let analyze = format!("analyze {}", self.analyzed_name(table));
         self.session.change(&analyze, &[]).doing(|| format!("analyze table \"{}\"", table.display()))?;
         self.note_analysis(table)
     }

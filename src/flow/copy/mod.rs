@@ -243,11 +243,17 @@ impl CopyJob<'_> {
         let there = catalog::list_tables(subscriber)?;
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
         let there: HashMap<Name, &Table> = there.iter().map(|table| (name(table), table)).collect();
-        let cut_off: HashSet<Name> = record::list_tables(subscriber)?
-            .into_iter()
-            .filter(|copy| copy.state == State::Copying)
-            .map(|copy| copy.name)
-            .collect();
+        let copies = record::list_tables(subscriber)?;
+        let of_state = |state: State| -> HashSet<Name> {
+            copies.iter().filter(|copy| copy.state == state).map(|copy| copy.name.clone()).collect()
+        };
+        let (cut_off, untouched) = (of_state(State::Copying), of_state(State::Waiting));
+        let mut statements: HashMap<(Kind, Name), Vec<PostStatement>> = HashMap::new();
+        for statement in post_data.iter().filter(|statement| !statement.done) {
+            if let Some(table) = &statement.table {
+                statements.entry((statement.kind, table.clone())).or_default().push(statement.clone());
+            }
+        }
         let referenced = list_referenced(subscriber)?;
         let all_bytes: u64 = self.tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
         let work = |table| {
@@ -259,18 +265,16 @@ impl CopyJob<'_> {
             } else {
                 transfer::is_binary(table, other, &portable, &portable_there)
             };
+            let is_small = Transfer { table, binary, emptying: Emptying::Nothing }.is_small();
             let emptying = match self.mode {
+                // New files for a table that has nothing in them take longer than its rows.
+                SchemaMode::Dump if is_small && untouched.contains(&key) => Emptying::Nothing,
                 SchemaMode::Dump if referenced.contains(&key) => Emptying::Delete,
                 SchemaMode::Dump => Emptying::Truncate,
                 SchemaMode::Existing if cut_off.contains(&key) => Emptying::Delete,
                 SchemaMode::Existing => Emptying::Nothing,
             };
-            let of_kind = |kind| {
-                let mine = |statement: &&PostStatement| {
-                    statement.kind == kind && !statement.done && statement.table.as_ref() == Some(&key)
-                };
-                post_data.iter().filter(mine).cloned().collect::<Vec<_>>()
-            };
+            let mut of_kind = |kind| statements.remove(&(kind, key.clone())).unwrap_or_default();
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
             let weight = table.bytes.cast_unsigned();
             Work {
@@ -427,7 +431,9 @@ impl<'a> Crew<'a> {
         if !work.cut {
             let copied = self.pipe(worker)?.copy_whole(&work.transfer, &mut self.progress(&name))?;
             self.job.progress.table_copied(&name, copied.rows, copied.bytes);
-            push_indexes(self.pool, self.works, index, false);
+            if !(work.transfer.is_small() && self.builder(worker)?.complete_small(self.pool, work)?) {
+                push_indexes(self.pool, self.works, index, false);
+            }
             return Ok(());
         }
         let ranges = work.transfer.ranges(self.job.jobs);

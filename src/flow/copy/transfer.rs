@@ -18,6 +18,8 @@ use crate::sql;
 const PAGE: u64 = 8192;
 /// The smallest range of a table that is worth a task of its own; tests have small tables.
 const SMALLEST_RANGE: u64 = if cfg!(test) { 64 << 10 } else { 64 << 20 };
+/// Tables below this many bytes are copied and completed in as few messages as possible.
+const SMALL: u64 = 1 << 20;
 /// The largest range: what a worker does before it looks for something more urgent.
 const LARGEST_RANGE: u64 = 1 << 30;
 /// How often a table's lock is asked for before its holders are reported.
@@ -101,6 +103,11 @@ impl Transfer<'_> {
         }
     }
 
+    /// Whether what is done beside its rows takes longer than they do.
+    pub fn is_small(&self) -> bool {
+        self.table.bytes.cast_unsigned() < SMALL
+    }
+
     /// The ranges that the table is cut into for `jobs` workers.
     pub fn ranges(&self, jobs: usize) -> Vec<Range> {
         let bytes = self.table.bytes.cast_unsigned();
@@ -173,13 +180,18 @@ impl<'a> Pipe<'a> {
     ) -> Result<Copied> {
         let table = transfer.table;
         let snapshot = self.begin_reading(transfer, progress)?;
-        self.run(&record::start_statement(table, &snapshot)).doing(|| transfer.action())?;
-        self.run(&format!("begin; {}", transfer.emptying_statement())).doing(|| transfer.action())?;
+        let (start, emptying) = (record::start_statement(table, &snapshot), transfer.emptying_statement());
+        if transfer.is_small() {
+            // Over before anybody could look: its beginning is noted together with its end.
+            self.run(&format!("begin; {start}; {emptying}")).doing(|| transfer.action())?;
+        } else {
+            self.run(&start).doing(|| transfer.action())?;
+            self.run(&format!("begin; {emptying}")).doing(|| transfer.action())?;
+        }
         let freeze = transfer.emptying == Emptying::Truncate;
         let copied = self.pass(transfer, None, freeze, progress)?;
         let finish = record::finish_statement(table, copied.rows, copied.bytes);
-        self.run(&finish).doing(|| transfer.action())?;
-        self.run("commit").doing(|| transfer.action())?;
+        self.run(&format!("{finish}; commit")).doing(|| transfer.action())?;
         self.ask("commit").doing(|| transfer.action())?;
         Ok(copied)
     }

@@ -60,6 +60,16 @@ pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     checked.append(run.routers()?.check(budget));
+    // A router that cannot be asked is a finding already.
+    let logins = run.routers()?.login_roles().unwrap_or_default();
+    let found = list_roles(run.target(), &logins)?;
+    for name in &logins {
+        if !found.iter().any(|role| &role.name == name && role.can_login && role.may_connect) {
+            let message = format!("the router logs in as \"{name}\", who may not connect to the target");
+            let hint = "Create it there as on the source, with the rights and the function that it uses.";
+            checked.fail("router_login", name, message, hint);
+        }
+    }
     let tells_networks = run.config.router.kind == RouterKind::Haproxy;
     if !tells_networks && !run.config.traffic.admin_networks.is_empty() {
         let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
@@ -121,7 +131,7 @@ fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()>
     Ok(())
 }
 
-/// What general roles have open can be ended.
+/// What general roles have open on the source can be ended.
 pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
     checked.append(sessions::check(run.source(), &roles)?);

@@ -1,0 +1,1 @@
+delete from conflict_beside_a_cascade.orders where id = 6;

@@ -1,0 +1,133 @@
+//! The trip through PgBouncer in the shapes that it has in the field.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::support::admin::Admin;
+use crate::support::detour::{Detour, Serving, quoted};
+use crate::support::pgbouncer::{PgBouncer, entry};
+use crate::support::postgres::DATABASE;
+
+/// `[[router.pgbouncer]]` of one process.
+fn section(console: &str, file: &Path, target: &str, more: &str) -> String {
+    format!(
+        "[[router.pgbouncer]]\nadmin = {}\ndatabase = \"{DATABASE}\"\nconfig = {}\ntarget = {}\n{more}\n",
+        quoted(console),
+        quoted(&file.display().to_string()),
+        quoted(target)
+    )
+}
+
+fn clients(pooler: &PgBouncer) -> usize {
+    let shop = |row: &&Vec<(String, String)>| row.contains(&("database".into(), DATABASE.into()));
+    pooler.console("show clients").iter().filter(shop).count()
+}
+
+#[test]
+fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_that_serves() {
+    const PASSWORD: &str = "the-application";
+    let set = format!("alter role shop_app password '{PASSWORD}'");
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create role lookup login;
+             create function public.lookup(name text) returns table (usename text, passwd text)
+             language sql security definer set search_path = '' as
+             $$ select s.usename::text, s.passwd from pg_catalog.pg_shadow as s where s.usename = name $$;
+             revoke all on function public.lookup(text) from public;
+             grant execute on function public.lookup(text) to lookup",
+        )
+        .on_source(&set)
+        .on_target(&set);
+    detour.pooler().look_passwords_up(PASSWORD);
+    detour.pooler().reconfigure("so_reuseport = 1");
+    let peer = detour.pooler().start_peer();
+    let file = detour.pooler().databases_file();
+    let target = entry(detour.target.port());
+    let consoles = [detour.pooler().own_console(), peer.own_console()];
+    let both = consoles.map(|console| section(&console, &file, &target, "")).concat();
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{both}"));
+    let original = std::fs::read(&file).expect("the file can be read");
+
+    detour =
+        detour.run("check").exits(3).finding("lookup", "may not connect to the target", "as on the source");
+    detour = detour.on_target("create role lookup login").run("check").exits(0).writing();
+    // The kernel spreads connections over the processes; both have some.
+    let mut held = Vec::new();
+    while clients(&peer) == 0 || clients(detour.pooler()) == 0 {
+        assert!(held.len() < 60, "one process gets no client");
+        held.push(detour.application_client());
+    }
+    detour = detour.mirrored().run("cutover").exits(0).serving(Serving::Target).application_goes_on();
+    for pooler in [&peer, &*detour.pooler()] {
+        assert_eq!(pooler.database("port"), target.split("port=").nth(1).map_or("", |rest| &rest[..5]));
+        assert_eq!(pooler.database("paused"), "0");
+    }
+    for client in &mut held {
+        client
+            .batch_execute("insert into public.orders (note) values ('held')")
+            .expect("no client was dropped");
+    }
+    // Somebody who comes only now is looked up on the target.
+    detour = detour.application("insert into public.orders (note) values ('new')");
+    detour = detour.run("status").with(&["--check"]).exits(0).reports("/router/1/right", true);
+    detour =
+        detour.run("replay").exits(0).run("cutback").exits(0).serving(Serving::Source).application_goes_on();
+    assert_eq!(std::fs::read(&file).expect("the file can be read"), original, "byte for byte");
+    let came_home = "select count(*) from public.orders where note in ('held', 'new')";
+    assert_eq!(detour.source.value::<i64>(came_home), held.len() as i64 + 1);
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_file_elsewhere_is_replaced_by_a_command_and_a_second_database_is_the_lane_of_admins() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source("create table public.maintenance (id serial primary key, port int not null)")
+        .on_source("grant insert on public.maintenance to shop_limited; grant usage on sequence public.maintenance_id_seq to shop_limited")
+        .configured("[mirror]\nexclude = [\"public.maintenance\"]");
+    let file = detour.pooler().databases_file();
+    let lane = format!("; the DBAs' own way in\nlane = {} pool_size=2\n", entry(detour.source.port()));
+    let entries = std::fs::read_to_string(&file).expect("the file can be read") + &lane;
+    std::fs::write(&file, &entries).expect("the file can be written");
+    detour.pooler().console("reload");
+    let before = std::fs::metadata(&file).expect("it is there");
+
+    // Through a path that only the command can resolve: pgdetour itself cannot get at the file.
+    let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/replace-file");
+    let elsewhere = file.with_file_name("not-here.ini");
+    let wrapper = file.with_file_name("elsewhere");
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {log}\nexec {} \"$1\" {}\n",
+        command.display(),
+        file.display(),
+        log = wrapper.with_extension("log").display()
+    );
+    std::fs::write(&wrapper, script).expect("it can be written");
+    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let more = format!("file_command = [\"sh\", {}]", quoted(&wrapper.display().to_string()));
+    let console = detour.pooler().console_conninfo();
+    let target = entry(detour.target.port());
+    let router = section(&console, &elsewhere, &target, &more);
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{router}")).writing();
+
+    let port = detour.pooler().port();
+    let admin = Admin::start(&format!("host=127.0.0.1 port={port} dbname=lane user=shop_limited"));
+    detour = detour.run("check").exits(0).mirrored().run("cutover").exits(0).serving(Serving::Target);
+    let now = std::fs::read_to_string(&file).expect("the file can be read");
+    assert!(now.contains(&target) && now.ends_with(&lane), "{now}");
+    detour = detour.run("status").with(&["--check"]).exits(0).application_goes_on();
+    detour = detour.run("replay").exits(0).run("cutback").exits(0).serving(Serving::Source);
+    assert_eq!(std::fs::read_to_string(&file).expect("the file can be read"), entries, "byte for byte");
+    let after = std::fs::metadata(&file).expect("it is there");
+    assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
+
+    let written = admin.stop();
+    assert!(written > 20, "only {written}");
+    let on_source = format!("select count(*) from public.maintenance where port = {}", detour.source.port());
+    assert_eq!(detour.source.value::<i64>(&on_source), written, "the admin never left the source");
+    let calls = std::fs::read_to_string(wrapper.with_extension("log")).expect("it was called");
+    assert!(["check ", "read ", "write "].iter().all(|call| calls.contains(call)), "{calls}");
+    assert!(!calls.contains("host="), "what is written is in no argument: {calls}");
+    detour.no_client_error().no_row_lost();
+}
