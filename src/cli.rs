@@ -330,6 +330,7 @@ pub struct CutbackOptions {
 
 /// Options of `replay`.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one independent flag of the command line")]
 pub struct ReplayOptions {
     /// Stay in the foreground and apply changes as they come until interrupted
     #[arg(long)]
