@@ -78,6 +78,8 @@ create index on public.wide (name);
 fn fill_pgbench(pair: &Pair) {
     let scale = number("PGDETOUR_BENCH_SCALE", 10).to_string();
     run(on(&pair.source, "pgbench").args(["--initialize", "--quiet", "--scale", &scale]));
+    // It has no key, and pgbench is to run beside the copy.
+    pair.source.exec("alter table pgbench_history replica identity full");
 }
 
 fn fill_small(pair: &Pair) {
