@@ -9,7 +9,7 @@ use crate::support::extent::pick;
 use crate::support::postgres::Postgres;
 use crate::support::wait::until;
 
-const SOURCE: &str = include_str!("cases/objects/source.sql");
+const SOURCE: &str = include_str!("objects/source.sql");
 
 #[test]
 fn all_that_a_database_holds_goes_there_and_comes_home() {

@@ -48,7 +48,7 @@ fn large_sets_arrive_with_every_kind_of_value() {
     flow.batch_bytes = 100_000;
     pair.source("begin; update m set n = n + 1; update v set c = 'z'; delete from m where id < 50; update m set last = 'x'; commit");
     pair.target("delete from m where id = 777");
-    assert_eq!(drain(&flow).unwrap_err().kind(), "row_missing");
+    assert_eq!(drain(&flow).unwrap_err().kind(), "update_missing");
     pair.target("insert into m select 777, 'l', 1, 1");
     drain(&flow).unwrap();
     compare();
@@ -79,7 +79,7 @@ fn equal_rows_without_a_key_are_counted() {
     // One too few of its kind: only the order can tell which change does not fit.
     pair.target("delete from bag where ctid = (select min(ctid) from bag where a = 6 and txt = '')");
     pair.source("insert into bag values (7, 'null', 'good'); delete from bag where a = 6");
-    assert_eq!(drain(&flow).unwrap_err().kind(), "row_missing");
+    assert_eq!(drain(&flow).unwrap_err().kind(), "delete_missing");
     assert_eq!(pair.rows(Side::Target, "select count(*) from bag where txt = 'good'"), ["(1)"]);
 }
 

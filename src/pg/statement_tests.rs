@@ -32,7 +32,7 @@ const SCRIPTS: [&str; 17] = [
 const CREATING: usize = 12;
 
 /// A value for every psql variable, of the type that its column has.
-const VARIABLES: [(&str, &str); 16] = [
+const VARIABLES: [(&str, &str); 18] = [
     ("slot", "pgdetour_capture"),
     ("copy", "pgdetour_export"),
     ("bytes", "0"),
@@ -49,6 +49,8 @@ const VARIABLES: [(&str, &str); 16] = [
     ("transactions", "0"),
     ("written_at", "2024-01-01"),
     ("rows", ""),
+    ("ordinals", "{}"),
+    ("analyzed", "true"),
 ];
 
 /// What `:rows` stands for where it is a query; elsewhere it is a number.

@@ -287,7 +287,7 @@ fn check_names_everything_that_would_fail_later() {
     };
     let right = pooler.settings("host=db2 dbname=shop");
     let limits = ["router_pool_mode", "router_query_wait_timeout"];
-    assert_eq!(findings(&right), (limits.to_vec(), vec!["router_so_reuseport"]));
+    assert_eq!(findings(&right), (limits.to_vec(), vec!["router_target", "router_so_reuseport"]));
     let stats = PgBouncerSettings { admin: pooler.conninfo("pgbouncer", "stats"), ..right.clone() };
     assert_eq!(findings(&stats).0, ["router_admin", "router_pool_mode", "router_query_wait_timeout"]);
     let with = |target: &str| findings(&pooler.settings(target)).0;
