@@ -203,14 +203,13 @@ pub fn follow(run: &mut Run, report: Value) -> Result<Value> {
 }
 
 fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
-    let flow = run.mirror_flow()?;
     let stop = run.signals.stop_flag();
-    let mut guard = SchemaGuard::new(run)?;
+    let mut followed = None;
     let mut pause = RETRY.0;
     loop {
         let begun = Instant::now();
-        let error = match apply_and_tell(run, &flow, &mut guard) {
-            Ok(applied) => return guard.verdict().map(|()| applied),
+        let error = match follow_while_connected(run, &mut followed) {
+            Ok(applied) => return Ok(applied),
             Err(error) => error,
         };
         let is_lost = error.is_connection_lost() || matches!(error, Error::Unreachable { .. });
@@ -229,11 +228,24 @@ fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
             return Err(error);
         }
         pause = (pause * 2).min(RETRY.1);
-        match regain(run) {
+        match regain_source(run).and_then(|()| regain(run)) {
             Err(error) if !matches!(error, Error::Unreachable { .. }) => return Err(error),
             _ => {}
         }
     }
+}
+
+/// Follows until a signal, or until a server is lost for long. What is read once stays in `followed` for the next attempt.
+fn follow_while_connected(run: &mut Run, followed: &mut Option<(Flow, SchemaGuard)>) -> Result<Applied> {
+    let (flow, guard) = match followed {
+        Some(followed) => followed,
+        None => followed.insert((run.mirror_flow()?, SchemaGuard::new(run)?)),
+    };
+    let applied = apply_and_tell(run, flow, guard)?;
+    guard.verdict()?;
+    // The flow rides through a short outage by itself; the session that the rest of the command uses does not.
+    regain(run)?;
+    Ok(applied)
 }
 
 fn describe(error: &Error) -> String {
@@ -241,6 +253,14 @@ fn describe(error: &Error) -> String {
         Some(detail) => format!("{error}: {detail}"),
         None => error.to_string(),
     }
+}
+
+/// Takes the session on the source anew where it was lost.
+fn regain_source(run: &mut Run) -> Result<()> {
+    if run.source().query_text("select", &[]).is_err() {
+        run.source = Some(run.source_server.connect()?);
+    }
+    Ok(())
 }
 
 /// Takes session and lock anew where the target was lost; fails when the mirror is not ours to follow any more.
