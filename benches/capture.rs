@@ -10,6 +10,7 @@ use std::time::Instant;
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod support {
+    pub mod measure;
     pub mod port;
     pub mod postgres;
     pub mod scratch;
@@ -17,7 +18,8 @@ mod support {
     pub mod wait;
 }
 
-use support::postgres::{DATABASE, DBA_PASSWORD, Postgres};
+use support::measure::{median, number, on, run};
+use support::postgres::Postgres;
 use support::scratch::Scratch;
 use support::template;
 
@@ -70,8 +72,8 @@ fn main() {
             bulk[at].push(insert(&target, rows));
         }
     }
-    let tps = tps.map(median);
-    let bulk = bulk.map(median);
+    let tps = tps.map(|values| median(&values));
+    let bulk = bulk.map(|values| median(&values));
     println!(
         "{{\"rounds\": {rounds}, \"tps\": {:.0}, \"tps_wal_ratio\": {:.3}, \"tps_trigger_ratio\": {:.3}, \
          \"bulk_seconds\": {:.3}, \"bulk_wal_ratio\": {:.2}, \"bulk_trigger_ratio\": {:.2}}}",
@@ -114,30 +116,4 @@ fn insert(target: &Postgres, rows: u32) -> f64 {
     let took = begun.elapsed().as_secs_f64();
     target.exec("delete from bulk; checkpoint");
     took
-}
-
-/// A client program of the server's installation, connected as its administrator.
-fn on(server: &Postgres, program: &str) -> Command {
-    let mut command = Command::new(server.program(program));
-    command
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", server.port().to_string())
-        .env("PGUSER", "dba")
-        .env("PGDATABASE", DATABASE)
-        .env("PGPASSWORD", DBA_PASSWORD);
-    command
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program can be started");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn number(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod support {
+    pub mod measure;
     pub mod port;
     pub mod postgres;
     pub mod scratch;
@@ -21,6 +22,7 @@ mod support {
     pub mod wait;
 }
 
+use support::measure::{median, number, on, run};
 use support::postgres::{DATABASE, DBA_PASSWORD, Postgres};
 use support::scratch::Scratch;
 use support::template;
@@ -126,13 +128,13 @@ fn compare(pair: &Pair, data: &str, peers: &[&Peer]) {
             pair.empty();
         }
     }
-    let ours = median(ours);
+    let ours = median(&ours);
     let mut line = format!(
         "{{\"data\": \"{data}\", \"rounds\": {rounds}, \"mirror_seconds\": {ours:.2}, \"client_mib\": {}",
         memory >> 10
     );
     for (peer, seconds) in peers.iter().zip(others) {
-        let theirs = median(seconds);
+        let theirs = median(&seconds);
         line = format!(
             "{line}, \"{}_seconds\": {theirs:.2}, \"ratio_to_{}\": {:.2}",
             peer.name,
@@ -327,7 +329,7 @@ fn load(pair: &Pair) {
         run(pair.pgdetour().args(["clean", "--yes", "--quiet"]));
         pair.empty();
     }
-    let (alone, copying, following) = (median(alone), median(copying), median(following));
+    let (alone, copying, following) = (median(&alone), median(&copying), median(&following));
     println!(
         "{{\"data\": \"load\", \"rounds\": {rounds}, \"tps_alone\": {alone:.0}, \"ratio_while_copying\": {:.2}, \
          \"ratio_while_following\": {:.2}}}",
@@ -349,34 +351,8 @@ fn find(program: &str) -> bool {
     std::env::split_paths(&paths).any(|folder| Path::new(&folder).join(program).is_file())
 }
 
-/// A client program of the server's installation, connected as its administrator.
-fn on(server: &Postgres, program: &str) -> Command {
-    let mut command = Command::new(server.program(program));
-    command
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", server.port().to_string())
-        .env("PGUSER", "dba")
-        .env("PGDATABASE", DATABASE)
-        .env("PGPASSWORD", DBA_PASSWORD);
-    command
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program can be started");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn seconds(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     work();
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn number(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

@@ -5,13 +5,14 @@
 //! `PGDETOUR_BENCH_ROUNDS` is how often each is measured (7 when unset), `PGDETOUR_BENCH_SECONDS` how long (4). Commits
 //! wait for the disk, as they do in production.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod support {
+    pub mod measure;
     pub mod port;
     pub mod postgres;
     pub mod scratch;
@@ -19,7 +20,8 @@ mod support {
     pub mod wait;
 }
 
-use support::postgres::{DATABASE, DBA_PASSWORD, Postgres};
+use support::measure::{median, number, on, run};
+use support::postgres::Postgres;
 use support::scratch::Scratch;
 use support::template;
 
@@ -36,7 +38,7 @@ fn main() {
     let mut target = Postgres::start_new(scratch.path(), "target", &template::of_target());
     for server in [&mut source, &mut target] {
         server.set("fsync", "on");
-        run(on(server, "pgbench", "dba").args(["--initialize", "--quiet", "--scale", "5"]));
+        run(on(server, "pgbench").args(["--initialize", "--quiet", "--scale", "5"]));
         server.exec(&format!(
             "grant all on all tables in schema public to shop_app;
              do $$ begin for n in 1..{RESTRICTED_TABLES} loop
@@ -74,8 +76,9 @@ fn main() {
         observed.push(bench(&source, "shop_app", seconds));
         run(&mut pgdetour(&source, &target, &accounts, &["--observe", "--lift"]));
     }
-    let [[admin, admin_beside], [application, application_beside]] = tps.map(|role| role.map(median));
-    let (plain, observed) = (median(plain), median(observed));
+    let [[admin, admin_beside], [application, application_beside]] =
+        tps.map(|role| role.map(|values| median(&values)));
+    let (plain, observed) = (median(&plain), median(&observed));
     println!(
         "{{\"rounds\": {rounds}, \"restricted_tables\": {RESTRICTED_TABLES}, \"admin_tps\": {admin:.0}, \
          \"admin_ratio\": {:.3}, \"application_tps\": {application:.0}, \"application_ratio\": {:.3}, \
@@ -83,15 +86,16 @@ fn main() {
          \"observed_ratio\": {:.3}}}",
         admin_beside / admin,
         application_beside / application,
-        median(passed),
-        median(refused),
+        median(&passed),
+        median(&refused),
         observed / plain
     );
 }
 
 /// Transactions a second of pgbench's "simple update": an update, a select and an insert, by two clients.
 fn bench(server: &Postgres, role: &str, seconds: u32) -> f64 {
-    let mut command = on(server, "pgbench", role);
+    let mut command = on(server, "pgbench");
+    command.env("PGUSER", role);
     command.args(["--no-vacuum", "--builtin=simple-update", "--client=2", "--time", &seconds.to_string()]);
     let output = command.output().expect("the program can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -120,31 +124,4 @@ fn pgdetour(source: &Postgres, target: &Postgres, configuration: &PathBuf, optio
         .arg(configuration)
         .args(options);
     command
-}
-
-/// A client program of the server's installation.
-fn on(server: &Postgres, program: &str, role: &str) -> Command {
-    let program: &Path = &server.program(program);
-    let mut command = Command::new(program);
-    command
-        .env("PGHOST", "127.0.0.1")
-        .env("PGPORT", server.port().to_string())
-        .env("PGUSER", role)
-        .env("PGDATABASE", DATABASE)
-        .env("PGPASSWORD", DBA_PASSWORD);
-    command
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program can be started");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn number(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

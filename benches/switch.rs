@@ -16,6 +16,7 @@ use postgres::{Client, NoTls};
 #[path = "../tests/support"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod support {
+    pub mod measure;
     pub mod pgbouncer;
     pub mod port;
     pub mod postgres;
@@ -25,6 +26,7 @@ mod support {
     pub mod wait;
 }
 
+use support::measure::{median, number};
 use support::pgbouncer::{self, PgBouncer};
 use support::postgres::{DATABASE, Postgres};
 use support::proxy::Proxy;
@@ -32,12 +34,12 @@ use support::scratch::Scratch;
 use support::template;
 
 fn main() {
-    let rounds = number("ROUNDS", 20);
-    let clients = number("CLIENTS", 8);
-    let connections = number("CONNECTIONS", 0);
-    let sequences = number("SEQUENCES", 10);
-    let tables = number("TABLES", 10);
-    let round_trip = number("ROUND_TRIP_MS", 0);
+    let rounds = number("PGDETOUR_BENCH_ROUNDS", 20);
+    let clients = number("PGDETOUR_BENCH_CLIENTS", 8);
+    let connections = number("PGDETOUR_BENCH_CONNECTIONS", 0);
+    let sequences = number("PGDETOUR_BENCH_SEQUENCES", 10);
+    let tables = number("PGDETOUR_BENCH_TABLES", 10);
+    let round_trip = number("PGDETOUR_BENCH_ROUND_TRIP_MS", 0);
     let scratch = Scratch::new();
     let source = Postgres::start_new(scratch.path(), "source", &template::of_source());
     let target = Postgres::start_new(scratch.path(), "target", &template::of_target());
@@ -274,16 +276,6 @@ fn transact_on(
     errors
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn worst(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
-}
-
-fn number(name: &str, default: u32) -> u32 {
-    std::env::var(format!("PGDETOUR_BENCH_{name}")).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
