@@ -337,15 +337,22 @@ fn attempt(server: &Postgres, client: &mut Client, statement: &str) -> Option<Db
         .split_once("copy users from stdin")
         .map(|(before, _)| (before, "copy public.users from stdin"))
     {
-        // A session whose COPY was refused is of no more use to this client.
         let role: String = client.query_one("select session_user::text", &[]).expect("it answers").get(0);
-        let mut client = server.client(&role);
-        client.batch_execute(&format!("begin; {before}")).expect("it answers");
-        let outcome = client.copy_in(copy).and_then(|mut writer| {
-            writer.write_all(b"900\tx\ty\n").expect("it is only buffered");
-            writer.finish()
-        });
-        return outcome.err().map(|error| error.as_db_error().expect("the server says it").clone());
+        // A session whose COPY was refused is of no more use to this client, which also misses the server's word where that
+        // comes while it still sends: then it asks again.
+        for _ in 0..50 {
+            let mut client = server.client(&role);
+            client.batch_execute(&format!("begin; {before}")).expect("it answers");
+            let outcome = client.copy_in(copy).and_then(|mut writer| {
+                writer.write_all(b"900\tx\ty\n").expect("it is only buffered");
+                writer.finish()
+            });
+            let Err(error) = outcome else { return None };
+            if let Some(said) = error.as_db_error() {
+                return Some(said.clone());
+            }
+        }
+        panic!("the server's word against {statement} never came");
     }
     client.batch_execute("begin; set local search_path = public").expect("it answers");
     let outcome = client.batch_execute(statement);
