@@ -13,6 +13,7 @@ use crate::support::detour::{Detour, Serving};
 use crate::support::haproxy::{HaProxy, MAP};
 use crate::support::port::Port;
 use crate::support::postgres::DBA_PASSWORD;
+use crate::support::wait::until;
 
 /// Threads of the harness's writer, each of which has one session.
 const SESSIONS: usize = 2;
@@ -23,7 +24,11 @@ fn map(detour: &Detour) -> String {
 
 /// Each session of the application was ended once for each of so many switches, and nothing else went wrong.
 fn only_ended_sessions(detour: &Detour, switches: usize) {
-    let errors = detour.client_errors();
+    // A session that was ended hears of it with its next statement.
+    let errors = until("each session was ended", Duration::from_secs(60), || {
+        let errors = detour.client_errors();
+        (errors.len() >= SESSIONS * switches).then_some(errors)
+    });
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(errors.len(), SESSIONS * switches, "{text:?}");
     for error in &errors {
