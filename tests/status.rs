@@ -186,7 +186,8 @@ fn watching_writes_blocks_into_a_pipe_and_redraws_a_terminal_until_interrupted()
     assert_eq!(closed.wait().expect("it ends").code(), Some(0));
 
     // "script" gives it a terminal, and hands it what is typed.
-    let line = format!("{} {}", env!("CARGO_BIN_EXE_pgdetour"), watch.join(" "));
+    // Its shell makes way: one that stays is interrupted too, and some shells then end with 130 whatever their child did.
+    let line = format!("exec {} {}", env!("CARGO_BIN_EXE_pgdetour"), watch.join(" "));
     let mut typed = Command::new("script")
         .args(["-qefc", &line, "/dev/null"])
         .env("TERM", "xterm")

@@ -1,7 +1,7 @@
 //! Sequences that would give a value again that their column already holds.
 
+use super::sequences::list_sequences;
 use crate::error::Result;
-use crate::flow::sequences::list_sequences;
 use crate::pg::Session;
 use crate::sql::{quote_identifier, quote_literal, quote_qualified};
 

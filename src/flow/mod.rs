@@ -1,63 +1,17 @@
 //! From one server to the other: copy, changes, mapping, apply.
 
 pub mod apply;
-#[cfg(test)]
-mod apply_tests;
-pub mod batch;
-#[cfg(test)]
-mod batch_tests;
 pub mod behind;
-pub mod bound;
-mod carried;
-pub mod change;
-mod change_reader;
-pub mod change_table;
-#[cfg(test)]
-mod change_tests;
-pub mod compare;
-mod conditional;
-pub mod conflict;
 pub mod copy;
-pub mod doubts;
-mod drift;
-pub mod export;
-mod expression;
-pub mod follow;
-#[cfg(test)]
-mod follow_tests;
-pub mod lag;
-pub mod late;
-pub mod lint;
-#[cfg(test)]
-mod lint_tests;
 pub mod mapping;
-mod mapping_checks;
 pub mod marker;
-pub mod pace;
-pub mod pgoutput;
-pub mod publication;
-pub mod quarantine;
-#[cfg(test)]
-mod quarantine_tests;
-mod reader;
-mod record_text;
-mod references;
-pub mod rehearse;
-pub mod repair;
-pub mod resume;
 pub mod sequences;
-mod settle;
-pub mod slot;
 pub mod snapshot;
 pub mod source;
-pub mod space;
-mod stage;
-mod statement;
-pub mod stream;
 pub mod subscription;
 pub mod verify;
 
-pub use follow::{Applied, Flow, Progress, Until, apply_until};
+pub use apply::follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;
 pub use snapshot::Snapshot;
 pub use source::ChangeSource;

@@ -81,7 +81,7 @@ impl Run {
             mapping,
             snapshots,
             skip_origins: false,
-            batch_bytes: crate::flow::follow::BATCH_BYTES,
+            batch_bytes: crate::flow::apply::follow::BATCH_BYTES,
             quarantine: false,
         })
     }

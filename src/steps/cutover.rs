@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::flow::{FlowName, lag, marker, sequences, subscription};
+use crate::flow::source::lag;
+use crate::flow::{FlowName, marker, sequences, subscription};
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::carrier::Carrier;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::export::{Exported, export_changes};
+use crate::flow::source::export::{Exported, export_changes};
 use crate::phase::Side;
 use crate::steps::{Run, capture};
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::TableName;
-use crate::flow::rehearse::{self, Rehearsal, RowFailure};
+use crate::flow::apply::rehearse::{self, Rehearsal, RowFailure};
 use crate::pg::catalog;
 use crate::phase::Side;
 use crate::steps::{Run, preconditions};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::quarantine;
+use crate::flow::apply::quarantine;
 use crate::pg::record;
 use crate::steps::{Run, preconditions, replay};
 

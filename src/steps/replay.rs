@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::config::OnConflict;
 use crate::error::{Error, Result};
-use crate::flow::follow::BATCH_BYTES;
+use crate::flow::apply::follow::BATCH_BYTES;
+use crate::flow::apply::pace::Rates;
 use crate::flow::mapping::Mapping;
-use crate::flow::pace::Rates;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
 use crate::pg::{Session, record};

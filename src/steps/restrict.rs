@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::config::Deny;
 use crate::error::{Checked, Error, Result};
-use crate::flow::{change_table, publication};
+use crate::flow::source::{change_table, publication};
 use crate::pattern::Pattern;
 use crate::pg::catalog::{self, Table};
 use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::compare::{self, Comparison};
 use crate::flow::mapping::{Mapping, TableRule};
+use crate::flow::verify::compare::{self, Comparison};
+use crate::flow::verify::repair;
 use crate::flow::verify::{self, Job, Pair, Rows, Sample};
-use crate::flow::{FlowName, TableName, Until, apply_until, marker, repair, subscription};
+use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
 use crate::pattern::Selection;
 use crate::pg::catalog::{self, Part, Table};
 use crate::pg::lock::{Key, Lock};

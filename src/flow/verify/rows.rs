@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::Buckets;
 use crate::error::{Doing as _, Result};
+use crate::flow::apply::statement::read_text;
 use crate::flow::mapping::{MappedColumn, TableName, TableRule};
-use crate::flow::statement::read_text;
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier};
 

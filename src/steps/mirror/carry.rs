@@ -9,8 +9,9 @@ use postgres::error::SqlState;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::flow::source::slot;
 use crate::flow::subscription::NewSubscription;
-use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, copy, marker, slot, subscription};
+use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, copy, marker, subscription};
 use crate::pg::catalog::objects::{Name, fingerprint_named};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Conninfo, Server, Session, record};

@@ -2,7 +2,8 @@
 
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
-use crate::flow::{ChangeSource, slot, subscription};
+use crate::flow::source::slot;
+use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
 use crate::error::{Error, Finding, Result, ServerError};
-use crate::flow::{ChangeSource, lag, slot, space, subscription};
+use crate::flow::source::{lag, slot, space};
+use crate::flow::{ChangeSource, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Key};
 use crate::pg::sessions::list_sessions;

@@ -1,0 +1,447 @@
+//! Whole transactions gathered by bytes, and the fewest set-based steps that have their effect.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use postgres::types::PgLsn;
+
+use crate::flow::mapping::TableName;
+use crate::flow::mapping::bound::{self, Bound};
+use crate::flow::source::change::{Row, RowChange, Value};
+
+/// One change of a transaction, with where it goes.
+#[derive(Debug)]
+pub enum Work {
+    /// Of one row.
+    Row {
+        /// Its table.
+        table: Arc<Bound>,
+        /// What happened to it.
+        change: RowChange,
+    },
+    /// All rows of these tables are gone.
+    Truncate {
+        /// The tables.
+        tables: Vec<Arc<Bound>>,
+    },
+}
+
+/// A marker that arrived in a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrivedMarker {
+    /// A uuid's text.
+    pub id: String,
+    /// When it was written, as text.
+    pub written_at: String,
+}
+
+/// A transaction of the publisher, or as much of it as has been read.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Position after its commit; 0 while it is open.
+    pub end_lsn: PgLsn,
+    /// In commit order.
+    pub work: Vec<Work>,
+    /// The flow's own markers.
+    pub markers: Vec<ArrivedMarker>,
+}
+
+/// A set of rows of one table that one statement can handle, or a change that must be alone.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Rows by the keys of these old rows.
+    Delete(Vec<Row>),
+    /// Rows by key, all with the same columns present.
+    Update(Vec<Row>),
+    /// New rows.
+    Insert(Vec<Row>),
+    /// One row whose key changes.
+    Move {
+        /// Holds the key before.
+        old: Row,
+        /// The row after.
+        new: Row,
+    },
+}
+
+/// What to do, in order.
+#[derive(Debug)]
+pub enum Planned {
+    /// On one table.
+    Rows {
+        /// The table.
+        table: Arc<Bound>,
+        /// The rows.
+        step: Step,
+    },
+    /// Empty these tables.
+    Truncate {
+        /// The tables.
+        tables: Vec<Arc<Bound>>,
+    },
+}
+
+/// What a batch has to do to one key of a table.
+#[derive(Debug)]
+enum Net {
+    /// The batch has not met it.
+    Untouched,
+    /// Inserted and deleted again: nothing to do, and known to be absent.
+    Gone,
+    Insert(Row),
+    Update(Row),
+    Delete(Row),
+    Replace {
+        old: Row,
+        new: Row,
+    },
+}
+
+/// For each of the subscriber's tables that a foreign key concerns: a referenced table comes before those that refer to it.
+pub type Ranks = HashMap<TableName, usize>;
+
+/// Ranks from pairs of a referring table and the one it refers to. Tables that refer to each other in a circle get some order.
+pub fn rank(references: &[(TableName, TableName)]) -> Ranks {
+    let mut ranks = Ranks::new();
+    for _ in 0..references.len() {
+        let mut changed = false;
+        for (child, parent) in references.iter().filter(|(child, parent)| child != parent) {
+            let least = ranks.get(parent).map_or(1, |rank| rank + 1);
+            let rank = ranks.entry(child.clone()).or_insert(0);
+            if *rank < least && least <= references.len() {
+                *rank = least;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    ranks
+}
+
+/// By which steps the last states are reached.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape<'a> {
+    /// All deletes before all updates, and these before all inserts, whatever the table: no trigger and no foreign key fires.
+    Plain,
+    /// The same, but rows are deleted and inserted again where that loses nothing: unique values that wander from row to row never meet.
+    Rewritten,
+    /// Inserts first, referenced tables before those that refer to them, then updates, then deletes the other way round. No row that
+    /// something may refer to is deleted that is to stay.
+    Referential(&'a Ranks),
+}
+
+/// The history does not add up by key (a row inserted twice, changed after it was deleted): only its order can tell.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Irregular;
+
+struct TableNet {
+    table: Arc<Bound>,
+    by_key: HashMap<Box<[u8]>, usize>,
+    nets: Vec<Net>,
+    keyless_inserts: Vec<Row>,
+    /// Of rows that are known only as a whole: how many more, or fewer, there are of each in the end.
+    counts: HashMap<Box<[u8]>, (Row, i64)>,
+}
+
+struct Segment<'a> {
+    shape: Shape<'a>,
+    tables: Vec<TableNet>,
+    index: HashMap<*const Bound, usize>,
+}
+
+/// The fewest steps with the effect of `work`: the last state of each key, between barriers.
+pub fn coalesce<'a>(
+    work: impl Iterator<Item = &'a Work>,
+    shape: Shape<'_>,
+) -> Result<Vec<Planned>, Irregular> {
+    let mut plan = Vec::new();
+    let fresh = || Segment { shape, tables: Vec::new(), index: HashMap::new() };
+    let mut segment = fresh();
+    for item in work {
+        match item {
+            Work::Truncate { tables } => {
+                std::mem::replace(&mut segment, fresh()).finish(&mut plan);
+                plan.push(Planned::Truncate { tables: tables.clone() });
+            }
+            Work::Row { table, change } => {
+                if let Some(alone) = segment.add(table, change)? {
+                    std::mem::replace(&mut segment, fresh()).finish(&mut plan);
+                    plan.push(Planned::Rows { table: Arc::clone(table), step: alone });
+                }
+            }
+        }
+    }
+    segment.finish(&mut plan);
+    Ok(plan)
+}
+
+/// `newer` with what it does not carry taken from `older`.
+fn merge(older: &Row, newer: &Row) -> Row {
+    let pick = |(older, newer): (&Value, &Value)| match newer {
+        Value::Unchanged => older.clone(),
+        newer => newer.clone(),
+    };
+    older.iter().zip(newer.iter()).map(pick).collect()
+}
+
+fn has_unchanged(row: &Row) -> bool {
+    row.contains(&Value::Unchanged)
+}
+
+impl Segment<'_> {
+    fn table(&mut self, table: &Arc<Bound>) -> &mut TableNet {
+        let at = *self.index.entry(Arc::as_ptr(table)).or_insert_with(|| {
+            self.tables.push(TableNet {
+                table: Arc::clone(table),
+                by_key: HashMap::new(),
+                nets: Vec::new(),
+                keyless_inserts: Vec::new(),
+                counts: HashMap::new(),
+            });
+            self.tables.len() - 1
+        });
+        &mut self.tables[at]
+    }
+
+    /// Takes a change in; returns it as a step when it must stand alone behind all that came before.
+    fn add(&mut self, table: &Arc<Bound>, change: &RowChange) -> Result<Option<Step>, Irregular> {
+        let fires = matches!(self.shape, Shape::Referential(_));
+        let net = self.table(table);
+        if table.key.is_none() {
+            if table.is_countable() && !fires && net.count(change) {
+                return Ok(None);
+            }
+            return Ok(match change {
+                RowChange::Insert { new } => {
+                    net.keyless_inserts.push(new.clone());
+                    None
+                }
+                other => Some(alone(other)),
+            });
+        }
+        match change {
+            RowChange::Insert { new } => net.put(new.clone(), fires)?,
+            RowChange::Delete { old } => {
+                let net = net.at(old)?;
+                *net = match std::mem::replace(net, Net::Untouched) {
+                    Net::Untouched | Net::Update(_) => Net::Delete(old.clone()),
+                    Net::Insert(_) => Net::Gone,
+                    Net::Replace { old, .. } => Net::Delete(old),
+                    Net::Gone | Net::Delete(_) => return Err(Irregular),
+                };
+            }
+            RowChange::Update { old: Some(old), new } if table.key_of(old) != table.key_of(new) => {
+                return net.change_key(old, new, fires);
+            }
+            RowChange::Update { new, .. } => {
+                let net = net.at(new)?;
+                *net = match std::mem::replace(net, Net::Untouched) {
+                    Net::Untouched => Net::Update(new.clone()),
+                    Net::Insert(older) => Net::Insert(merge(&older, new)),
+                    Net::Update(older) => Net::Update(merge(&older, new)),
+                    Net::Replace { old, new: older } => Net::Replace { old, new: merge(&older, new) },
+                    Net::Gone | Net::Delete(_) => return Err(Irregular),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    fn finish(self, plan: &mut Vec<Planned>) {
+        let mut deletes = Vec::new();
+        let mut updates = Vec::new();
+        let mut inserts = Vec::new();
+        let rank = |table: &Bound| match self.shape {
+            Shape::Referential(ranks) => {
+                table.rules.iter().filter_map(|rule| ranks.get(&rule.rule.to)).copied().max().unwrap_or(0)
+            }
+            Shape::Plain | Shape::Rewritten => 0,
+        };
+        let rewrites = matches!(self.shape, Shape::Rewritten);
+        let mut tables = self.tables;
+        tables.sort_by_key(|net| rank(&net.table));
+        for TableNet { table, nets, keyless_inserts, counts, .. } in tables {
+            let mut delete = Vec::new();
+            let mut insert = keyless_inserts;
+            for (row, count) in counts.into_values() {
+                let set = if count < 0 { &mut delete } else { &mut insert };
+                set.extend(std::iter::repeat_n(row, count.unsigned_abs() as usize));
+            }
+            let mut update: HashMap<Vec<bool>, Vec<Row>> = HashMap::new();
+            for net in nets {
+                match net {
+                    Net::Untouched | Net::Gone => {}
+                    Net::Insert(new) => insert.push(new),
+                    Net::Delete(old) => delete.push(old),
+                    Net::Replace { old, new } => {
+                        delete.push(old);
+                        insert.push(new);
+                    }
+                    Net::Update(new) if rewrites && table.complete && !has_unchanged(&new) => {
+                        delete.push(Arc::clone(&new));
+                        insert.push(new);
+                    }
+                    Net::Update(new) => {
+                        let present = new.iter().map(|value| *value != Value::Unchanged).collect();
+                        update.entry(present).or_default().push(new);
+                    }
+                }
+            }
+            let rows = |step| Planned::Rows { table: Arc::clone(&table), step };
+            if !delete.is_empty() {
+                deletes.push(rows(Step::Delete(delete)));
+            }
+            updates.extend(update.into_values().map(|set| rows(Step::Update(set))));
+            if !insert.is_empty() {
+                inserts.push(rows(Step::Insert(insert)));
+            }
+        }
+        if let Shape::Referential(_) = self.shape {
+            plan.extend(inserts.into_iter().chain(updates).chain(deletes.into_iter().rev()));
+        } else {
+            plan.extend(deletes.into_iter().chain(updates).chain(inserts));
+        }
+    }
+}
+
+impl TableNet {
+    /// The entry for the row's key.
+    fn at(&mut self, row: &Row) -> Result<&mut Net, Irregular> {
+        let key = self.table.key_of(row).ok_or(Irregular)?;
+        let at = match self.by_key.entry(key) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                self.nets.push(Net::Untouched);
+                *entry.insert(self.nets.len() - 1)
+            }
+        };
+        Ok(&mut self.nets[at])
+    }
+
+    /// Takes a change of a row that is known only as a whole into the count; whether it could.
+    fn count(&mut self, change: &RowChange) -> bool {
+        let (old, new) = match change {
+            RowChange::Insert { new } => (None, Some(new)),
+            RowChange::Delete { old } => (Some(old), None),
+            RowChange::Update { old: Some(old), new } => (Some(old), Some(new)),
+            RowChange::Update { old: None, .. } => return false,
+        };
+        if old.into_iter().chain(new).any(has_unchanged) {
+            return false;
+        }
+        for (row, by) in [(old, -1), (new, 1)] {
+            if let Some(row) = row {
+                let (_, count) =
+                    self.counts.entry(bound::bytes_of(row.iter())).or_insert_with(|| (Arc::clone(row), 0));
+                *count += by;
+            }
+        }
+        true
+    }
+
+    /// `fires`: a row that is deleted and inserted again would take others along.
+    fn put(&mut self, new: Row, fires: bool) -> Result<(), Irregular> {
+        let net = self.at(&new)?;
+        *net = match std::mem::replace(net, Net::Untouched) {
+            Net::Untouched | Net::Gone => Net::Insert(new),
+            Net::Delete(old) if !fires => Net::Replace { old, new },
+            Net::Delete(_) | Net::Insert(_) | Net::Update(_) | Net::Replace { .. } => return Err(Irregular),
+        };
+        Ok(())
+    }
+
+    /// A key change is a delete and an insert where nothing is lost by that, else a step of its own.
+    fn change_key(&mut self, old: &Row, new: &Row, fires: bool) -> Result<Option<Step>, Irregular> {
+        let complete = self.table.complete && !fires;
+        let net = self.at(old)?;
+        let (before, after) = match std::mem::replace(net, Net::Untouched) {
+            Net::Insert(older) => (Net::Gone, merge(&older, new)),
+            Net::Replace { old, new: older } => (Net::Delete(old), merge(&older, new)),
+            Net::Untouched if complete && !has_unchanged(new) => (Net::Delete(old.clone()), new.clone()),
+            Net::Update(older) if complete && !has_unchanged(&merge(&older, new)) => {
+                (Net::Delete(old.clone()), merge(&older, new))
+            }
+            pending @ (Net::Untouched | Net::Update(_)) => {
+                *net = pending;
+                return Ok(Some(Step::Move { old: old.clone(), new: new.clone() }));
+            }
+            Net::Gone | Net::Delete(_) => return Err(Irregular),
+        };
+        *net = before;
+        self.put(after, fires)?;
+        Ok(None)
+    }
+}
+
+/// A change as a step of its own.
+fn alone(change: &RowChange) -> Step {
+    match change {
+        RowChange::Insert { new } => Step::Insert(vec![new.clone()]),
+        RowChange::Delete { old } => Step::Delete(vec![old.clone()]),
+        RowChange::Update { old: Some(old), new } => Step::Move { old: old.clone(), new: new.clone() },
+        RowChange::Update { old: None, new } => Step::Update(vec![new.clone()]),
+    }
+}
+
+/// The same effect in commit order: neighbours that do the same to different rows of one table share a step,
+/// at most `longest` of them.
+pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec<Planned> {
+    let mut plan: Vec<Planned> = Vec::new();
+    let mut keys_in_step: HashSet<Box<[u8]>> = HashSet::new();
+    for item in work {
+        let (table, change) = match item {
+            Work::Truncate { tables } => {
+                plan.push(Planned::Truncate { tables: tables.clone() });
+                continue;
+            }
+            Work::Row { table, change } => (table, change),
+        };
+        let (row, step) = match change {
+            RowChange::Update { old: Some(old), new }
+                if table.key.is_some() && table.key_of(old) == table.key_of(new) =>
+            {
+                (new, Step::Update(vec![new.clone()]))
+            }
+            RowChange::Insert { new: row }
+            | RowChange::Update { new: row, .. }
+            | RowChange::Delete { old: row } => (row, alone(change)),
+        };
+        let key = table.key_of(row);
+        let joined = match plan.last_mut() {
+            Some(Planned::Rows { table: last, step: into }) if Arc::ptr_eq(last, table) => {
+                key.as_ref().is_none_or(|key| !keys_in_step.contains(key))
+                    && join(into, &step, longest, key.is_some())
+            }
+            _ => false,
+        };
+        if !joined {
+            keys_in_step.clear();
+            plan.push(Planned::Rows { table: Arc::clone(table), step });
+        }
+        keys_in_step.extend(key);
+    }
+    plan
+}
+
+/// Adds the row of `step` to `into` where one statement can do both.
+fn join(into: &mut Step, step: &Step, longest: usize, keyed: bool) -> bool {
+    let same_columns = |a: &Row, b: &Row| {
+        a.iter().zip(b.iter()).all(|(a, b)| (*a == Value::Unchanged) == (*b == Value::Unchanged))
+    };
+    match (into, step) {
+        (Step::Insert(rows), Step::Insert(more)) if rows.len() < longest => rows.extend_from_slice(more),
+        (Step::Delete(rows), Step::Delete(more)) if keyed && rows.len() < longest => {
+            rows.extend_from_slice(more);
+        }
+        (Step::Update(rows), Step::Update(more))
+            if keyed && rows.len() < longest && same_columns(&rows[0], &more[0]) =>
+        {
+            rows.extend_from_slice(more);
+        }
+        _ => return false,
+    }
+    true
+}

@@ -1,0 +1,259 @@
+//! What a batch makes of changes: each pair of them by a table, and all short histories against a model.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch::{Irregular, Planned, Shape, Step, Work, coalesce, in_order};
+use crate::flow::mapping::bound::Bound;
+use crate::flow::source::change::{Relation, RelationColumn, Row, RowChange, Value};
+
+/// Key, a plain value, a value that may be absent from an update.
+fn row(key: &str, plain: &str, large: &str) -> Row {
+    let value = |text: &str| match text {
+        "~" => Value::Unchanged,
+        "-" => Value::Null,
+        text => Value::Text(Bytes::copy_from_slice(text.as_bytes())),
+    };
+    [value(key), value(plain), value(large)].into()
+}
+
+fn table(key: Option<Vec<usize>>, complete: bool) -> Arc<Bound> {
+    let column = |name: &str, key| RelationColumn { name: name.to_owned(), type_oid: 25, key };
+    let relation = Relation {
+        id: 1,
+        schema: "public".to_owned(),
+        name: "t".to_owned(),
+        full: false,
+        columns: vec![column("id", true), column("plain", false), column("large", false)],
+    };
+    Arc::new(Bound { relation: Arc::new(relation), rules: Vec::new(), key, complete })
+}
+
+fn insert(key: &str, plain: &str, large: &str) -> RowChange {
+    RowChange::Insert { new: row(key, plain, large) }
+}
+
+fn update(key: &str, plain: &str, large: &str) -> RowChange {
+    RowChange::Update { old: None, new: row(key, plain, large) }
+}
+
+fn rekey(old: &str, key: &str, plain: &str, large: &str) -> RowChange {
+    RowChange::Update { old: Some(row(old, "-", "-")), new: row(key, plain, large) }
+}
+
+fn delete(key: &str) -> RowChange {
+    RowChange::Delete { old: row(key, "-", "-") }
+}
+
+fn work(table: &Arc<Bound>, changes: &[RowChange]) -> Vec<Work> {
+    changes.iter().map(|change| Work::Row { table: Arc::clone(table), change: change.clone() }).collect()
+}
+
+fn steps(plan: Vec<Planned>) -> Vec<Step> {
+    let step = |planned| match planned {
+        Planned::Rows { step, .. } => Some(step),
+        Planned::Truncate { .. } => None,
+    };
+    plan.into_iter().filter_map(step).collect()
+}
+
+fn net(complete: bool, changes: &[RowChange]) -> Result<Vec<Step>, Irregular> {
+    let table = table(Some(vec![0]), complete);
+    coalesce(work(&table, changes).iter(), Shape::Plain).map(steps)
+}
+
+#[test]
+fn each_pair_of_changes_has_its_net_effect() {
+    let inserted = |key: &str, plain: &str, large: &str| Step::Insert(vec![row(key, plain, large)]);
+    let updated = |key: &str, plain: &str, large: &str| Step::Update(vec![row(key, plain, large)]);
+    let deleted = |key: &str| Step::Delete(vec![row(key, "-", "-")]);
+    let moved = |old: &str, key: &str, plain: &str, large: &str| Step::Move {
+        old: row(old, "-", "-"),
+        new: row(key, plain, large),
+    };
+    for (first, second, expected) in [
+        (insert("1", "a", "A"), insert("1", "b", "B"), Err(Irregular)),
+        (insert("1", "a", "A"), update("1", "b", "~"), Ok(vec![inserted("1", "b", "A")])),
+        (insert("1", "a", "A"), delete("1"), Ok(vec![])),
+        (insert("1", "a", "A"), rekey("1", "2", "b", "~"), Ok(vec![inserted("2", "b", "A")])),
+        (update("1", "a", "A"), insert("1", "b", "B"), Err(Irregular)),
+        (update("1", "a", "A"), update("1", "b", "~"), Ok(vec![updated("1", "b", "A")])),
+        (update("1", "a", "~"), update("1", "b", "~"), Ok(vec![updated("1", "b", "~")])),
+        (update("1", "a", "~"), update("1", "b", "B"), Ok(vec![updated("1", "b", "B")])),
+        (update("1", "a", "~"), delete("1"), Ok(vec![deleted("1")])),
+        (update("1", "a", "A"), rekey("1", "2", "b", "~"), Ok(vec![deleted("1"), inserted("2", "b", "A")])),
+        (
+            update("1", "a", "~"),
+            rekey("1", "2", "b", "~"),
+            Ok(vec![updated("1", "a", "~"), moved("1", "2", "b", "~")]),
+        ),
+        (delete("1"), insert("1", "b", "B"), Ok(vec![deleted("1"), inserted("1", "b", "B")])),
+        (delete("1"), update("1", "b", "B"), Err(Irregular)),
+        (delete("1"), delete("1"), Err(Irregular)),
+        (delete("1"), rekey("1", "2", "b", "B"), Err(Irregular)),
+        (
+            delete("2"),
+            rekey("1", "2", "b", "B"),
+            Ok(vec![Step::Delete(vec![row("2", "-", "-"), row("1", "-", "-")]), inserted("2", "b", "B")]),
+        ),
+        (
+            rekey("1", "2", "a", "A"),
+            insert("1", "b", "B"),
+            Ok(vec![deleted("1"), Step::Insert(vec![row("1", "b", "B"), row("2", "a", "A")])]),
+        ),
+        (rekey("1", "2", "a", "A"), update("2", "b", "~"), Ok(vec![deleted("1"), inserted("2", "b", "A")])),
+        (rekey("1", "2", "a", "A"), delete("2"), Ok(vec![deleted("1")])),
+        (
+            rekey("1", "2", "a", "A"),
+            rekey("2", "3", "b", "~"),
+            Ok(vec![deleted("1"), inserted("3", "b", "A")]),
+        ),
+        (rekey("1", "2", "a", "A"), insert("2", "b", "B"), Err(Irregular)),
+    ] {
+        assert_eq!(net(true, &[first.clone(), second.clone()]), expected, "{first:?}, then {second:?}");
+    }
+}
+
+#[test]
+fn a_key_change_is_kept_where_a_delete_would_lose_columns() {
+    let step = Step::Move { old: row("1", "-", "-"), new: row("2", "a", "A") };
+    assert_eq!(net(false, &[rekey("1", "2", "a", "A")]), Ok(vec![step]));
+    let inserted = Step::Insert(vec![row("2", "b", "B")]);
+    assert_eq!(net(false, &[insert("1", "a", "A"), rekey("1", "2", "b", "B")]), Ok(vec![inserted]));
+}
+
+#[test]
+fn tables_are_emptied_between_what_came_before_and_after() {
+    let table = table(Some(vec![0]), true);
+    let mut all = work(&table, &[insert("1", "a", "A")]);
+    all.push(Work::Truncate { tables: vec![Arc::clone(&table)] });
+    all.extend(work(&table, &[insert("1", "b", "B")]));
+    let plan = coalesce(all.iter(), Shape::Plain).unwrap();
+    assert!(matches!(
+        plan.as_slice(),
+        [Planned::Rows { .. }, Planned::Truncate { .. }, Planned::Rows { .. }]
+    ));
+}
+
+#[test]
+fn rows_that_are_not_told_apart_keep_their_order() {
+    let table = table(None, true);
+    let changes = [
+        insert("1", "a", "A"),
+        insert("1", "a", "A"),
+        delete("1"),
+        rekey("1", "1", "b", "B"),
+        insert("1", "a", "A"),
+    ];
+    let expected = vec![
+        Step::Insert(vec![row("1", "a", "A"), row("1", "a", "A")]),
+        Step::Delete(vec![row("1", "-", "-")]),
+        Step::Move { old: row("1", "-", "-"), new: row("1", "b", "B") },
+        Step::Insert(vec![row("1", "a", "A")]),
+    ];
+    assert_eq!(steps(coalesce(work(&table, &changes).iter(), Shape::Plain).unwrap()), expected);
+    assert_eq!(steps(in_order(work(&table, &changes).iter(), 100)), expected);
+}
+
+#[test]
+fn neighbours_in_order_share_a_step() {
+    let table = table(Some(vec![0]), true);
+    let changes = [
+        update("1", "a", "~"),
+        update("2", "a", "~"),
+        update("1", "b", "~"),
+        update("3", "b", "B"),
+        delete("3"),
+        delete("4"),
+    ];
+    let expected = vec![
+        Step::Update(vec![row("1", "a", "~"), row("2", "a", "~")]),
+        Step::Update(vec![row("1", "b", "~")]),
+        Step::Update(vec![row("3", "b", "B")]),
+        Step::Delete(vec![row("3", "-", "-"), row("4", "-", "-")]),
+    ];
+    assert_eq!(steps(in_order(work(&table, &changes).iter(), 100)), expected);
+    assert_eq!(in_order(work(&table, &changes).iter(), 1).len(), 6);
+}
+
+/// What a subscriber's table holds: the mapped columns, and one that only it has.
+type Model = BTreeMap<Value, (Row, bool)>;
+
+/// Executes a step as the server would; fails where a row is missing or in the way.
+fn execute(model: &mut Model, step: &Step) -> Result<(), String> {
+    let put = |model: &mut Model, new: &Row, own| match model.insert(new[0].clone(), (new.clone(), own)) {
+        None => Ok(()),
+        Some(old) => Err(format!("{new:?} meets {old:?}")),
+    };
+    let take = |model: &mut Model, key: &Row| model.remove(&key[0]).ok_or(format!("{key:?} is missing"));
+    let merged = |old: &Row, new: &Row| -> Row {
+        let pick =
+            |(old, new): (&Value, &Value)| if *new == Value::Unchanged { old.clone() } else { new.clone() };
+        old.iter().zip(new.iter()).map(pick).collect()
+    };
+    match step {
+        Step::Delete(rows) => rows.iter().try_for_each(|key| take(model, key).map(|_| ())),
+        Step::Insert(rows) => rows.iter().try_for_each(|new| put(model, new, false)),
+        Step::Update(rows) => rows.iter().try_for_each(|new| {
+            let (old, own) = take(model, new)?;
+            put(model, &merged(&old, new), own)
+        }),
+        Step::Move { old, new } => {
+            let (before, own) = take(model, old)?;
+            put(model, &merged(&before, new), own)
+        }
+    }
+}
+
+fn after(model: &Model, steps: &[Step]) -> Result<Model, String> {
+    let mut model = model.clone();
+    steps.iter().try_for_each(|step| execute(&mut model, step)).map(|()| model)
+}
+
+#[test]
+fn every_short_history_ends_as_it_does_in_order() {
+    let mut menu = Vec::new();
+    for key in ["1", "2", "3"] {
+        menu.extend([insert(key, "i", "I"), update(key, "u", "~"), update(key, "u", "U"), delete(key)]);
+        for other in ["1", "2", "3"].into_iter().filter(|other| *other != key) {
+            menu.extend([rekey(key, other, "k", "~"), rekey(key, other, "k", "K")]);
+        }
+    }
+    let start: Model = [row("1", "a", "A"), row("2", "b", "B")]
+        .into_iter()
+        .map(|row| (row[0].clone(), (row, true)))
+        .collect();
+    let mut histories: Vec<(Vec<RowChange>, Model)> = vec![(Vec::new(), start.clone())];
+    let mut seen = 0;
+    for _ in 0..4 {
+        let mut longer = Vec::new();
+        for (history, state) in &histories {
+            for change in &menu {
+                let table = table(Some(vec![0]), true);
+                let step = steps(in_order(work(&table, std::slice::from_ref(change)).iter(), 1));
+                let Ok(state) = after(state, &step) else { continue };
+                let mut history = history.clone();
+                history.push(change.clone());
+                for complete in [true, false] {
+                    let plan = net(complete, &history).expect("a history that happened adds up");
+                    let result = after(&start, &plan);
+                    // Only a change of key by delete and insert, allowed where nothing is lost by it, may lose what is the table's own.
+                    let seen_by = |model: &Model| -> Vec<(Row, bool)> {
+                        model.values().map(|(row, own)| (row.clone(), *own && !complete)).collect()
+                    };
+                    assert_eq!(
+                        result.as_ref().map(seen_by),
+                        Ok(seen_by(&state)),
+                        "complete: {complete}, {history:?} as {plan:?}"
+                    );
+                }
+                seen += 1;
+                longer.push((history, state));
+            }
+        }
+        histories = longer;
+    }
+    assert!(seen > 5000, "{seen} histories");
+}

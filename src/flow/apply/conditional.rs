@@ -1,0 +1,217 @@
+//! Rows that go to a table only as long as a condition holds: an update may bring one in, or take it out.
+//!
+//! A change says where a row belongs from now on, not where it was. So an update puts the row where it belongs, whether it
+//! was there or not, and a delete takes it from wherever it is. Only where the identity decides is a missing row a conflict.
+
+use super::Applier;
+use super::batch::Step;
+use super::conflict::Failure;
+use super::statement::{self, From, Statement};
+use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::mapping::{MappedColumn, TableRule};
+use crate::flow::source::change::{Row, Value};
+use crate::sql;
+
+/// What a statement reads of staged rows, beside the condition.
+fn reads_with_condition<'a>(rule: &TableRule, columns: impl Iterator<Item = &'a MappedColumn>) -> Vec<usize> {
+    let condition = rule.condition.iter().flat_map(|condition| condition.reads.iter().copied());
+    let mut reads: Vec<usize> =
+        columns.flat_map(|column| column.reads.iter().copied()).chain(condition).collect();
+    reads.sort_unstable();
+    reads.dedup();
+    reads
+}
+
+/// Staged rows for which the condition is true, or is not.
+fn filtered(rule: &TableRule, columns: &[usize], first: usize, holds: bool) -> String {
+    let stage = statement::stage(rule, columns, first);
+    let expression = rule.condition.as_ref().map_or("true", |condition| condition.expression.as_str());
+    let test = if holds { "is true" } else { "is not true" };
+    format!("select * from ({stage}) as \"old\" where ({expression}\n) {test}")
+}
+
+fn statement(text: String, columns: Vec<usize>, old_columns: Vec<usize>) -> Statement {
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns }
+}
+
+/// How many rows belong there.
+fn count(rule: &TableRule) -> Statement {
+    let columns = reads_with_condition(rule, std::iter::empty());
+    let text = format!("select count(*) from ({}) as s", filtered(rule, &columns, 1, true));
+    statement(text, columns, Vec::new())
+}
+
+/// Inserts rows that belong there; with `absent` only those whose key is not there.
+pub(super) fn insert(rule: &TableRule, absent: bool) -> Statement {
+    let values: Vec<&MappedColumn> = rule.columns.iter().collect();
+    let key: &[MappedColumn] = if absent { &rule.key } else { &[] };
+    let columns = reads_with_condition(rule, rule.columns.iter().chain(key));
+    let names: Vec<String> = values.iter().map(|column| sql::quote_identifier(&column.name)).collect();
+    let picked: Vec<String> = (0..values.len()).map(|at| format!("s.v{at}")).collect();
+    let unless = if absent {
+        format!(
+            " where not exists (select from {} as t where {})",
+            rule.target(),
+            statement::key_condition(rule, "s")
+        )
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "insert into {} ({}) overriding system value select {} from ({}) as s{unless}",
+        rule.to.quoted(),
+        names.join(", "),
+        picked.join(", "),
+        statement::evaluated(&values, key, &filtered(rule, &columns, 1, true)),
+    );
+    statement(text, columns, Vec::new())
+}
+
+/// Takes out rows that do not belong there any more.
+fn delete_unfit(rule: &TableRule) -> Statement {
+    let columns = reads_with_condition(rule, rule.key.iter());
+    let text = format!(
+        "delete from {} as t using ({}) as s where {}",
+        rule.target(),
+        statement::evaluated(&[], &rule.key, &filtered(rule, &columns, 1, false)),
+        statement::key_condition(rule, "s")
+    );
+    statement(text, columns, Vec::new())
+}
+
+/// Updates rows that belong there, by their key.
+fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
+    let values = statement::updated(rule, &present, false);
+    let columns = reads_with_condition(rule, values.iter().copied().chain(&rule.key));
+    let text = format!(
+        "update {} as t set {} from ({}) as s where {}",
+        rule.target(),
+        statement::assignments(rule, &values),
+        statement::evaluated(&values, &rule.key, &filtered(rule, &columns, 1, true)),
+        statement::key_condition(rule, "s")
+    );
+    statement(text, columns, Vec::new())
+}
+
+/// Updates a row that belongs there and whose key changes.
+fn change_key(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
+    let values = statement::updated(rule, &present, true);
+    let columns = reads_with_condition(rule, values.iter().copied());
+    let old_columns = statement::columns_read(rule.key.iter());
+    let fit = filtered(rule, &columns, 1, true);
+    let new = if values.is_empty() { fit } else { statement::evaluated(&values, &[], &fit) };
+    let old = statement::stage(rule, &old_columns, columns.len().max(1) + 1);
+    let text = format!(
+        "update {} as t set {} from ({new}) as s, ({}) as o where {}",
+        rule.target(),
+        statement::assignments(rule, &values),
+        statement::evaluated(&[], &rule.key, &old),
+        statement::key_condition(rule, "o")
+    );
+    statement(text, columns, old_columns)
+}
+
+impl Applier {
+    /// [`Step`] for a rule with a condition.
+    pub(super) fn apply_conditionally(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        step: &Step,
+    ) -> std::result::Result<(), Failure> {
+        match step {
+            Step::Insert(rows) => {
+                let expected = self.count_fitting(rule, rows)?;
+                let found = self.affect(rule, &insert(&rule.rule, false), rows, None)?;
+                as_expected(found, expected)
+            }
+            Step::Delete(rows) => {
+                let found =
+                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), rows, None)?;
+                if rule.rule.is_decided_by_identity() && !self.tolerates_missing_deletes() {
+                    as_expected(found, self.count_fitting(rule, rows)?)
+                } else {
+                    Ok(())
+                }
+            }
+            Step::Update(rows) => {
+                for rows in self.completed(table, rule, rows)? {
+                    self.put(rule, &rows)?;
+                }
+                Ok(())
+            }
+            Step::Move { old, new } => {
+                let mut new = new.clone();
+                if let Some(row) =
+                    self.completed(table, rule, std::slice::from_ref(&new))?.into_iter().flatten().next()
+                {
+                    new = row;
+                }
+                let rows = std::slice::from_ref(&new);
+                let text = change_key(&rule.rule, |column| new[rule.positions[column]] != Value::Unchanged);
+                self.affect(rule, &text, rows, Some(old))?;
+                self.affect(
+                    rule,
+                    &statement::delete(&rule.rule, From::Parameters),
+                    std::slice::from_ref(old),
+                    None,
+                )?;
+                self.insert_absent(rule, rows)
+            }
+        }
+    }
+
+    /// Rows with what the stream left out, in sets with the same columns present.
+    fn completed(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<Vec<Row>>, Failure> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let mut missing = rule.rule.all_reads();
+        missing.retain(|column| first[rule.positions[*column]] == Value::Unchanged);
+        if missing.is_empty() {
+            return Ok(vec![rows.to_vec()]);
+        }
+        // Where the publisher has the row no more, a later change takes it away here as well.
+        let (found, gone) = self.fetch(table, rule, &missing, rows)?;
+        Ok(vec![found, gone])
+    }
+
+    /// Rows are where they belong afterwards, whether they were there or not.
+    fn put(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        let is_present = |column: usize| first[rule.positions[column]] != Value::Unchanged;
+        let condition = rule.rule.condition.as_ref();
+        if condition.is_some_and(|condition| !condition.reads.iter().all(|at| is_present(*at))) {
+            return Ok(());
+        }
+        if rule.rule.is_decided_by_identity() {
+            let expected = self.count_fitting(rule, rows)?;
+            let found = self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
+            return as_expected(found, expected);
+        }
+        self.affect(rule, &delete_unfit(&rule.rule), rows, None)?;
+        self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
+        self.insert_absent(rule, rows)
+    }
+
+    /// Inserts rows that came to belong there, as far as all of their values are known.
+    fn insert_absent(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
+        let is_whole =
+            |row: &Row| rule.rule.all_reads().iter().all(|at| row[rule.positions[*at]] != Value::Unchanged);
+        if rows.iter().all(is_whole) {
+            self.affect(rule, &insert(&rule.rule, true), rows, None)?;
+        }
+        Ok(())
+    }
+
+    fn count_fitting(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<u64, Failure> {
+        Ok(self.query_number(rule, &count(&rule.rule), rows)? as u64)
+    }
+}
+
+fn as_expected(found: u64, expected: u64) -> std::result::Result<(), Failure> {
+    if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+}

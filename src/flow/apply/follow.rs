@@ -1,0 +1,689 @@
+//! Applies a slot's changes to the subscriber until a marker has arrived or it is told to stop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::types::PgLsn;
+
+use super::batch::{Transaction, Work};
+use super::pace::{Pace, Rates, Sample};
+use super::quarantine::Quarantine;
+use super::{Applier, resume};
+use crate::error::{Error, Result};
+use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::{Mapping, drift};
+use crate::flow::source::ChangeSource;
+use crate::flow::source::change::{Change, Relation, RowChange};
+use crate::flow::source::reader::{Chunk, Item, Reader};
+use crate::flow::{FlowName, Snapshot, marker};
+use crate::pg::{Server, Session, catalog, record};
+use crate::sql;
+use crate::units::Lag;
+
+/// Changes in bytes that are applied at once, unless told otherwise.
+pub const BATCH_BYTES: usize = 8 << 20;
+/// The most that a batch grows to where the subscriber is far away.
+const LARGEST_BATCH: usize = 32 << 20;
+/// A round trip that takes less is no reason for larger batches.
+const SHORT_TRIP: Duration = Duration::from_millis(1);
+/// How long a batch waits for more when the publisher has nothing to send: not at all when all is read, for a while when it is behind.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(100));
+/// WAL in bytes behind the last applied position from which on there must be more to come.
+const FAR_BEHIND: u64 = 4 << 20;
+/// How long changes may wait for more of them.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often the publisher is told what is applied.
+const ACKNOWLEDGE_EVERY: Duration = Duration::from_secs(1);
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// How often the stop flag and the deadline are looked at while nothing comes.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Everything that a flow is.
+#[derive(Clone)]
+pub struct Flow {
+    /// Which way.
+    pub name: FlowName,
+    /// The detour's uuid: progress of another one does not count.
+    pub detour: String,
+    /// Where changes come from.
+    pub publisher: Server,
+    /// Where they go.
+    pub subscriber: Server,
+    /// What records them there.
+    pub source: ChangeSource,
+    /// Where each table's rows go.
+    pub mapping: Mapping,
+    /// By schema and table of the publisher: what the copy of a table holds already, so that it is not applied again.
+    pub snapshots: HashMap<(String, String), Snapshot>,
+    /// Leave out what was replicated to the publisher from elsewhere.
+    pub skip_origins: bool,
+    /// Changes in bytes that are applied at once.
+    pub batch_bytes: usize,
+    /// Set aside what does not fit, instead of stopping there.
+    pub quarantine: bool,
+}
+
+/// When to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// When the flow is no further behind; or when told to stop.
+    CaughtUp(Lag),
+    /// When this marker, a uuid's text, is applied and committed; or when told to stop.
+    Marker(String),
+    /// When told to stop.
+    Stopped,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Transactions applied and committed.
+    pub transactions: u64,
+    /// Row changes and TRUNCATEs in them.
+    pub changes: u64,
+    /// Size of what was read from the stream, in bytes.
+    pub bytes: u64,
+    /// Everything before it on the publisher is applied and committed.
+    pub applied_lsn: u64,
+    /// WAL behind it on the publisher, in bytes; that of other databases counts.
+    pub lag_bytes: u64,
+    /// How long ago the publisher committed the last transaction that is applied; zero when nothing waits to be applied, none
+    /// before that can be told.
+    pub lag_time: Option<Duration>,
+    /// How fast it goes, once that can be told.
+    pub rates: Option<Rates>,
+}
+
+/// What a run has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "applied_lsn is the name in reports")]
+pub struct Applied {
+    /// Transactions applied and committed.
+    pub transactions: u64,
+    /// Row changes and TRUNCATEs in them.
+    pub changes: u64,
+    /// Changes that did not fit and were set aside.
+    pub conflicts: u64,
+    /// Transactions left out: of another origin, or temporary.
+    pub skipped: u64,
+    /// Size of what was read from the stream, in bytes.
+    pub bytes: u64,
+    /// Everything before it on the publisher is applied and committed; the slot has been moved there.
+    pub applied_lsn: PgLsn,
+    /// WAL behind it on the publisher, in bytes; that of other databases counts.
+    pub lag_bytes: u64,
+    /// What was waited for has come: the marker, or a lag that is small enough.
+    pub reached: bool,
+    /// Triggers and foreign keys of the subscriber did not fire; if they do, tables are applied in the order of foreign keys.
+    pub replica_role: bool,
+    /// How long the run took.
+    pub time: Duration,
+    /// How far behind it was in the end, in time, where that can be told.
+    pub lag_time: Option<Duration>,
+    /// How fast it went lately; none for a run that was too short to tell.
+    pub rates: Option<Rates>,
+}
+
+impl Applied {
+    /// Nothing, and nothing was to be done.
+    pub fn nothing() -> Applied {
+        Applied {
+            transactions: 0,
+            changes: 0,
+            conflicts: 0,
+            skipped: 0,
+            bytes: 0,
+            applied_lsn: PgLsn::from(0),
+            lag_bytes: 0,
+            reached: true,
+            replica_role: true,
+            time: Duration::ZERO,
+            lag_time: Some(Duration::ZERO),
+            rates: None,
+        }
+    }
+}
+
+/// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
+/// Can be called again after any failure, and goes on where the last commit was: each transaction is applied exactly once.
+/// When it returns well, the slot is at the applied position and free.
+pub fn apply_until(
+    flow: &Flow,
+    until: &Until,
+    stop: &AtomicBool,
+    budget: Option<Duration>,
+    report: &mut dyn FnMut(&Progress),
+) -> Result<Applied> {
+    let publisher = flow.publisher.connect()?;
+    if publisher.is_dry() {
+        let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.side);
+        publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
+        return Ok(Applied::nothing());
+    }
+    drop(publisher);
+    let began = Instant::now();
+    let (mut done, mut attempt) = (Progress::default(), 0);
+    loop {
+        let left = budget.map(|budget| budget.saturating_sub(began.elapsed()));
+        let before = done.transactions;
+        let error = match apply_once(flow, until, stop, left, report, &mut done) {
+            Ok(applied) => return Ok(Applied { time: began.elapsed(), ..applied }),
+            Err(error) => error,
+        };
+        attempt = if done.transactions > before { 1 } else { attempt + 1 };
+        let is_over = budget.is_some_and(|budget| began.elapsed() >= budget);
+        if is_over || attempt == resume::ATTEMPTS || !resume::may_succeed_later(&error) {
+            return Err(error);
+        }
+        let deadline = Instant::now() + resume::pause(attempt);
+        while Instant::now() < deadline {
+            if stop.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// One attempt, which ends with the first failure; `done` goes on from what earlier ones have done.
+pub(super) fn apply_once(
+    flow: &Flow,
+    until: &Until,
+    stop: &AtomicBool,
+    budget: Option<Duration>,
+    report: &mut dyn FnMut(&Progress),
+    done: &mut Progress,
+) -> Result<Applied> {
+    let mut publisher = flow.publisher.connect()?;
+    let mut run = Run::begin(flow, &mut publisher)?;
+    run.progress = *done;
+    let reached = run.go_on(until, stop, budget, report);
+    *done = run.progress;
+    run.end(reached?)
+}
+
+/// A transaction that is being read.
+struct Open {
+    xid: u32,
+    transaction: Transaction,
+    /// Nothing of it is applied.
+    skip: bool,
+    bytes: usize,
+}
+
+/// Where the rows of a relation go, and what the copy of the table holds already.
+struct Binding {
+    table: Option<Arc<Bound>>,
+    snapshot: Option<Snapshot>,
+}
+
+struct Run<'a> {
+    flow: &'a Flow,
+    publisher: &'a mut Session,
+    applier: Applier,
+    reader: Reader,
+    mapping: Mapping,
+    /// By address: a relation lives as long as its binding.
+    bindings: HashMap<*const Relation, (Arc<Relation>, Binding)>,
+    /// Whole transactions, not applied yet.
+    batch: Vec<Transaction>,
+    batch_bytes: usize,
+    batch_began: Option<Instant>,
+    /// Bytes from which on a batch is applied.
+    batch_limit: usize,
+    /// The publisher has sent all that it has, for now.
+    drained: bool,
+    /// When the last transaction of a chunk was committed, in microseconds since 2000: of what was read, and of what is applied.
+    read_time: Option<i64>,
+    applied_time: Option<i64>,
+    /// The publisher's clock, in microseconds since 2000, when the run began.
+    clock: i64,
+    began: Instant,
+    pace: Pace,
+    open: Option<Open>,
+    /// End of the last transaction that was read, applied or left out.
+    last_end: PgLsn,
+    /// The server has said that nothing concerns us before it.
+    quiet_until: u64,
+    /// Up to where the publisher may forget, though it was not told yet.
+    confirmable: PgLsn,
+    /// The position that the publisher has noted as applied.
+    told: Option<PgLsn>,
+    acknowledged_at: Instant,
+    progress: Progress,
+    skipped: u64,
+}
+
+impl<'a> Run<'a> {
+    fn begin(flow: &'a Flow, publisher: &'a mut Session) -> Result<Run<'a>> {
+        let mut applier = Applier::connect(
+            &flow.subscriber,
+            &flow.publisher,
+            flow.name.name(),
+            &flow.detour,
+            &flow.mapping,
+        )?;
+        resume::lock_applier(applier.session(), flow.name)?;
+        if flow.quarantine {
+            applier.set_aside(Quarantine::default());
+        }
+        let released = flow.source.released(publisher)?;
+        let start = resume::find_start(flow, &mut applier, publisher)?;
+        let clock: i64 = publisher.query_one(&sql::flow::READ_CLOCK, &[])?.get("now");
+        let reader = flow.source.open(&flow.publisher, start)?;
+        Ok(Run {
+            flow,
+            publisher,
+            applier,
+            reader,
+            mapping: flow.mapping.clone(),
+            bindings: HashMap::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            batch_began: None,
+            batch_limit: flow.batch_bytes,
+            drained: false,
+            read_time: None,
+            applied_time: None,
+            clock,
+            began: Instant::now(),
+            pace: Pace::default(),
+            open: None,
+            last_end: start.max(released),
+            quiet_until: 0,
+            confirmable: PgLsn::from(0),
+            told: None,
+            acknowledged_at: Instant::now(),
+            progress: Progress::default(),
+            skipped: 0,
+        })
+    }
+
+    /// Reads and applies; whether the marker was reached.
+    fn go_on(
+        &mut self,
+        until: &Until,
+        stop: &AtomicBool,
+        budget: Option<Duration>,
+        report: &mut dyn FnMut(&Progress),
+    ) -> Result<bool> {
+        let wanted = match until {
+            Until::Marker(id) => Some(id.as_str()),
+            Until::CaughtUp(_) | Until::Stopped => None,
+        };
+        if let Some(id) = wanted
+            && marker::has_marker(self.applier.session(), id)?
+        {
+            return Ok(true);
+        }
+        self.measure()?;
+        let mut reported = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let patience = if self.progress.lag_bytes > FAR_BEHIND { PATIENCE.1 } else { PATIENCE.0 };
+            let wait = if self.batch.is_empty() { GLANCE } else { patience };
+            if let Some(chunk) = self.reader.next(wait)? {
+                self.progress.bytes += chunk.bytes as u64;
+                if self.take(chunk, wanted)? {
+                    report(&self.progress);
+                    return Ok(true);
+                }
+            } else if self.drained || self.batch_is_old() {
+                self.flush()?;
+            }
+            if self.acknowledged_at.elapsed() >= ACKNOWLEDGE_EVERY {
+                self.acknowledge()?;
+            }
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                self.measure()?;
+                report(&self.progress);
+                if let Until::CaughtUp(most) = until
+                    && self.is_within(*most)
+                {
+                    self.flush()?;
+                    return Ok(true);
+                }
+            }
+            if let Some(budget) = budget
+                && self.began.elapsed() >= budget
+            {
+                return Err(self.timed_out(budget));
+            }
+        }
+        // What has been read whole is worth keeping; a transaction that is not complete is read again next time.
+        self.flush()?;
+        self.applier.roll_back();
+        Ok(false)
+    }
+
+    /// Asks the publisher how far it is by now.
+    fn measure(&mut self) -> Result<()> {
+        let position = self.position();
+        self.progress.applied_lsn = position.into();
+        self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
+        let waiting = !self.batch.is_empty() || self.open.is_some() || !self.drained;
+        let now = self.clock + self.began.elapsed().as_micros() as i64;
+        self.progress.lag_time = if waiting {
+            let since = self.applied_time.or(self.read_time);
+            since.map(|since| Duration::from_micros((now - since).max(0) as u64))
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.pace.note(Sample {
+            at: self.began.elapsed(),
+            applied: position.into(),
+            written: u64::from(position) + self.progress.lag_bytes,
+        });
+        self.progress.rates = self.pace.rates();
+        Ok(())
+    }
+
+    /// Whether the flow was no further behind when it was measured.
+    fn is_within(&self, most: Lag) -> bool {
+        match most {
+            Lag::Bytes(bytes) => self.progress.lag_bytes <= bytes,
+            Lag::Time(time) => self.progress.lag_time.is_some_and(|lag| lag <= time),
+        }
+    }
+
+    fn timed_out(&mut self, budget: Duration) -> Error {
+        let behind = self.flow.source.bytes_behind(self.publisher, self.position());
+        Error::TimedOut {
+            what: format!("applying the changes of the {} flow", self.flow.name),
+            budget,
+            detail: behind.ok().map(|bytes| format!("{bytes} bytes of WAL are still to be applied.")),
+            hint: "Run it again with more time: it goes on where it was.".to_owned(),
+        }
+    }
+
+    /// Everything before it is applied and committed.
+    fn position(&self) -> PgLsn {
+        if self.batch.is_empty() && self.open.is_none() {
+            self.last_end.max(self.quiet_until.into())
+        } else {
+            self.applier.applied().unwrap_or(PgLsn::from(0))
+        }
+    }
+
+    fn batch_is_old(&self) -> bool {
+        self.batch_began.is_some_and(|began| began.elapsed() >= LONGEST_WAIT)
+    }
+
+    /// Takes a chunk in, applying what is complete when there is enough of it or nothing more to come;
+    /// whether the marker was reached.
+    fn take(&mut self, chunk: Chunk, wanted: Option<&str>) -> Result<bool> {
+        self.read_time = chunk.committed_at.or(self.read_time);
+        self.drained = chunk.drained;
+        for item in chunk.items {
+            match item {
+                Item::Begin { xid, commit_lsn } => {
+                    // Known already when it came again after a break: its commit is not behind the last one applied.
+                    let known = self.applier.applied().is_some_and(|applied| commit_lsn < applied);
+                    let transaction =
+                        Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
+                    self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
+                }
+                Item::Origin if self.flow.skip_origins => self.skip_open(),
+                Item::Origin => {}
+                Item::Scratch => self.skip_open(),
+                Item::Marker { flow, marker } => {
+                    if let Some(open) = &mut self.open
+                        && !open.skip
+                        && flow == self.flow.name.name()
+                    {
+                        open.transaction.markers.push(marker);
+                    }
+                }
+                Item::Change(change) => self.add(change)?,
+                Item::Commit { end_lsn } => {
+                    if self.close(end_lsn, wanted) {
+                        self.flush()?;
+                        return Ok(true);
+                    }
+                    if self.batch_bytes >= self.batch_limit {
+                        self.flush()?;
+                    }
+                }
+            }
+        }
+        if self.batch_is_old() {
+            self.flush()?;
+        }
+        if chunk.drained && self.open.is_none() {
+            self.quiet_until = self.quiet_until.max(chunk.position);
+            self.progress.applied_lsn = self.position().into();
+        }
+        Ok(false)
+    }
+
+    /// The open transaction is not to be applied; nor what was applied of it.
+    fn skip_open(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if !open.skip {
+            open.skip = true;
+            open.transaction.work.clear();
+            open.transaction.markers.clear();
+            open.bytes = 0;
+            self.skipped += 1;
+            self.applier.roll_back();
+        }
+    }
+
+    fn add(&mut self, change: Change) -> Result<()> {
+        let Some(xid) = self.open.as_ref().filter(|open| !open.skip).map(|open| open.xid) else {
+            return Ok(());
+        };
+        let (work, bytes) = match change {
+            Change::Row { relation, mut change } => {
+                let Some(table) = self.table_for(&relation, xid)? else { return Ok(()) };
+                if let RowChange::Update { old: Some(old), new } = &mut change {
+                    table.fill_unchanged(old, new);
+                }
+                let bytes = change.bytes();
+                (Work::Row { table, change }, bytes)
+            }
+            Change::Truncate { relations } => {
+                let mut tables = Vec::new();
+                for relation in relations.iter().filter(|relation| relation.schema != "pgdetour") {
+                    tables.extend(self.table_for(relation, xid)?);
+                }
+                if tables.is_empty() {
+                    return Ok(());
+                }
+                (Work::Truncate { tables }, 0)
+            }
+        };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.transaction.work.push(work);
+        open.bytes += bytes;
+        if open.bytes < self.batch_limit {
+            return Ok(());
+        }
+        // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
+        self.flush()?;
+        if let Some(open) = &mut self.open {
+            open.bytes = 0;
+            let part = Transaction {
+                end_lsn: open.transaction.end_lsn,
+                work: std::mem::take(&mut open.transaction.work),
+                markers: Vec::new(),
+            };
+            let (began, waited) = (Instant::now(), self.applier.waited());
+            self.applier.apply_part(&part)?;
+            self.grow(began, waited);
+        }
+        Ok(())
+    }
+
+    /// The transaction has ended; whether the wanted marker came in it.
+    fn close(&mut self, end_lsn: PgLsn, wanted: Option<&str>) -> bool {
+        let Some(open) = self.open.take() else { return false };
+        self.last_end = end_lsn;
+        let mut transaction = open.transaction;
+        let reached = transaction.markers.iter().any(|marker| Some(marker.id.as_str()) == wanted);
+        let is_empty =
+            transaction.work.is_empty() && transaction.markers.is_empty() && !self.applier.is_open();
+        if open.skip || is_empty {
+            if self.batch.is_empty() {
+                self.confirmable = self.confirmable.max(end_lsn);
+            }
+            return false;
+        }
+        transaction.end_lsn = end_lsn;
+        self.batch_bytes += open.bytes;
+        self.batch_began.get_or_insert_with(Instant::now);
+        self.batch.push(transaction);
+        reached
+    }
+
+    /// Applies and commits what is complete.
+    fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let is_full = self.batch_bytes >= self.batch_limit;
+        let (began, waited) = (Instant::now(), self.applier.waited());
+        self.batch_bytes = 0;
+        self.batch_began = None;
+        let before = self.applier.changes();
+        let outcome = self.applier.apply(&batch);
+        self.progress.changes += self.applier.changes() - before;
+        if let Some(applied) = self.applier.applied() {
+            let done = batch.iter().filter(|transaction| transaction.end_lsn <= applied).count();
+            self.progress.transactions += done as u64;
+            self.progress.applied_lsn = applied.into();
+            self.confirmable = self.confirmable.max(applied);
+        }
+        outcome?;
+        self.applied_time = self.read_time;
+        if is_full {
+            self.grow(began, waited);
+        }
+        if self.open.is_none() {
+            self.confirmable = self.confirmable.max(self.last_end);
+        }
+        Ok(())
+    }
+
+    /// Makes batches larger when a full one has spent much of its time with waiting for a subscriber that is far away.
+    fn grow(&mut self, began: Instant, waited: Duration) {
+        let waited = self.applier.waited().saturating_sub(waited);
+        if self.applier.round_trip() >= SHORT_TRIP && waited * 8 > began.elapsed() {
+            self.batch_limit = (self.batch_limit * 2).min(LARGEST_BATCH.max(self.flow.batch_bytes));
+        }
+    }
+
+    /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
+    fn table_for(&mut self, relation: &Arc<Relation>, xid: u32) -> Result<Option<Arc<Bound>>> {
+        let address = Arc::as_ptr(relation);
+        if !self.bindings.contains_key(&address) {
+            let binding = self.bind(relation)?;
+            self.bindings.insert(address, (Arc::clone(relation), binding));
+        }
+        let (_, binding) = &self.bindings[&address];
+        if binding.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid)) {
+            return Ok(None);
+        }
+        Ok(binding.table.clone())
+    }
+
+    fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
+        if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
+            self.learn(relation)?;
+        }
+        let rules = self.mapping.rules_for(&relation.schema, &relation.name);
+        let known = if rules.is_empty() { None } else { Some(Bound::new(Arc::clone(relation), rules)) };
+        let bound = match known {
+            Some(Ok(bound)) => Some(bound),
+            // Others than these columns by now; with nothing known of it, it may be gone.
+            _ if known.is_some() || self.is_gone(relation)? => self.bind_as_recorded(relation)?,
+            _ => None,
+        };
+        let Some(bound) = bound else {
+            return Err(Error::Conflict {
+                kind: "table_unknown",
+                message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
+                detail: Some("What is recorded was altered, or the table is new.".to_owned()),
+                hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
+            });
+        };
+        let table = Some(Arc::new(bound));
+        let name = (relation.schema.clone(), relation.name.clone());
+        Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// Whether the publisher does not have a table of that name any more.
+    fn is_gone(&mut self, relation: &Relation) -> Result<bool> {
+        let tables = catalog::list_tables(self.publisher)?;
+        Ok(!tables.iter().any(|table| table.schema == relation.schema && table.name == relation.name))
+    }
+
+    /// Where the rows of a table go that was altered or dropped since; none when they have no place.
+    fn bind_as_recorded(&mut self, relation: &Arc<Relation>) -> Result<Option<Bound>> {
+        let rules = self.mapping.map_rules().to_vec();
+        let mapping = drift::map_as_recorded(relation, &rules, self.publisher, &self.flow.subscriber)?;
+        let rules = mapping.rules_for(&relation.schema, &relation.name);
+        if rules.is_empty() { Ok(None) } else { Bound::new(Arc::clone(relation), rules).map(Some) }
+    }
+
+    /// A table that was not there when the mapping was built: a new partition of one that was.
+    fn learn(&mut self, relation: &Relation) -> Result<()> {
+        let is_known = |mapping: &Mapping, table: &catalog::Table| {
+            let root = table.root.as_ref();
+            let is_new = table.schema == relation.schema && table.name == relation.name;
+            !mapping.rules_for(&table.schema, &table.name).is_empty()
+                || is_new && root.is_some_and(|(schema, name)| !mapping.rules_for(schema, name).is_empty())
+        };
+        let mut published = catalog::list_tables(self.publisher)?;
+        published.retain(|table| is_known(&self.mapping, table));
+        let rules = self.mapping.map_rules().to_vec();
+        // Outside of the applier's transaction, which may be open.
+        let mut session = self.flow.subscriber.connect()?;
+        let subscribed = catalog::list_tables(&mut session)?;
+        self.mapping = Mapping::build(&published, &subscribed, &rules, &mut session)?;
+        self.applier.learn(&self.mapping);
+        Ok(())
+    }
+
+    /// Lets the publisher forget what is applied, once it knows how far that is: a subscriber that goes back in time is
+    /// then found out.
+    fn acknowledge(&mut self) -> Result<()> {
+        self.acknowledged_at = Instant::now();
+        if let Some(applied) = self.applier.applied().filter(|applied| Some(*applied) != self.told) {
+            record::write_progress(self.publisher, self.flow.name.name(), &self.flow.detour, applied)?;
+            self.told = Some(applied);
+        }
+        self.reader.confirm(self.confirmable);
+        Ok(())
+    }
+
+    /// Leaves the slot at the applied position.
+    fn end(mut self, reached: bool) -> Result<Applied> {
+        self.acknowledge()?;
+        self.measure()?;
+        let position = self.position();
+        let Run { flow, publisher, applier, reader, progress, skipped, began, .. } = self;
+        reader.finish();
+        if position > PgLsn::from(0) {
+            flow.source.release(publisher, position)?;
+        }
+        Ok(Applied {
+            transactions: progress.transactions,
+            changes: progress.changes,
+            conflicts: applier.conflicts(),
+            skipped,
+            bytes: progress.bytes,
+            applied_lsn: position,
+            lag_bytes: progress.lag_bytes,
+            reached,
+            replica_role: applier.replica_role(),
+            time: began.elapsed(),
+            lag_time: progress.lag_time,
+            rates: progress.rates,
+        })
+    }
+}

@@ -1,0 +1,801 @@
+//! Changes onto the subscriber: set by set, exactly once, each transaction whole or not at all.
+
+pub mod batch;
+#[cfg(test)]
+mod batch_tests;
+pub mod conditional;
+pub mod conflict;
+pub mod follow;
+#[cfg(test)]
+pub(super) mod follow_tests;
+pub mod pace;
+pub mod quarantine;
+#[cfg(test)]
+mod quarantine_tests;
+pub mod references;
+pub mod rehearse;
+pub mod resume;
+mod settle;
+mod stage;
+pub mod statement;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, BytesMut};
+use postgres::error::SqlState;
+use postgres::types::{IsNull, PgLsn, ToSql, Type};
+
+use self::batch::{Irregular, Planned, Ranks, Shape, Step, Transaction, Work};
+use self::conflict::Failure;
+use self::quarantine::Quarantine;
+use self::references::{References, list_foreign_keys};
+use self::stage::Stages;
+use self::statement::Statement;
+use crate::error::{Doing as _, Error, Result};
+use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::mapping::{Mapping, TableName, TableRule};
+use crate::flow::source::change::{Row, Value};
+use crate::pg::{Server, Session};
+use crate::sql;
+
+/// How often a statement that lost a deadlock or waited too long for a lock is tried again.
+const ATTEMPTS: u32 = 8;
+/// Rows in one statement where commit order is kept.
+pub(super) const LONGEST_RUN: usize = 1000;
+
+/// A session on the subscriber that applies transactions and knows how far it has come.
+pub struct Applier {
+    pub(super) session: Session,
+    publisher: Server,
+    /// Opened when a value is missing in the stream.
+    lookup: Option<Session>,
+    flow: &'static str,
+    detour: String,
+    sources: HashMap<TableName, Vec<Arc<TableRule>>>,
+    statements: HashMap<String, postgres::Statement>,
+    stages: Stages,
+    /// Triggers and foreign keys do not fire for what is applied.
+    pub(super) replica_role: bool,
+    /// The subscriber's tables by its foreign keys, where these fire.
+    ranks: Ranks,
+    /// The shortest time that a round trip took.
+    round_trip: Duration,
+    /// How many there were.
+    pub(super) round_trips: u64,
+    /// Where changes go that do not fit; without it the flow stops at the first.
+    pub(super) quarantine: Option<Quarantine>,
+    tolerate_missing_deletes: bool,
+    /// What nothing else looks after where triggers do not fire.
+    pub(super) references: References,
+    open: bool,
+    /// End of the last transaction that is committed.
+    applied: Option<PgLsn>,
+    /// Changes in the open transaction that are not noted yet.
+    open_changes: u64,
+    /// Changes committed by this session.
+    changes: u64,
+}
+
+/// Values of one old column, sent as a `text[]`.
+#[derive(Debug)]
+struct TextArray(BytesMut);
+
+impl ToSql for TextArray {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT_ARRAY
+    }
+
+    postgres::types::to_sql_checked!();
+}
+
+impl TextArray {
+    /// The values at `position` of all rows, in the binary form of a one-dimensional array.
+    fn gather(rows: &[Row], position: usize) -> Result<TextArray> {
+        let size: usize = rows.iter().map(|row| 4 + row[position].len()).sum();
+        let mut out = BytesMut::with_capacity(20 + size);
+        let has_null = rows.iter().any(|row| row[position] == Value::Null);
+        out.put_i32(1);
+        out.put_i32(i32::from(has_null));
+        out.put_u32(Type::TEXT.oid());
+        out.put_i32(rows.len() as i32);
+        out.put_i32(1);
+        for row in rows {
+            match &row[position] {
+                Value::Text(text) => {
+                    out.put_i32(text.len() as i32);
+                    out.extend_from_slice(text);
+                }
+                Value::Null => out.put_i32(-1),
+                Value::Unchanged => {
+                    let message = "a value that the stream left out was about to be written".to_owned();
+                    return Err(Error::Internal { message });
+                }
+            }
+        }
+        Ok(TextArray(out))
+    }
+}
+
+/// Why a run of transactions stopped: how many of its first are applied, and what is wrong with the next.
+struct Stopped {
+    good: usize,
+    error: Error,
+}
+
+impl Applier {
+    /// Opens a session on `subscriber`; `publisher` is asked for values that the stream leaves out.
+    pub fn connect(
+        subscriber: &Server,
+        publisher: &Server,
+        flow: &'static str,
+        detour: &str,
+        mapping: &Mapping,
+    ) -> Result<Applier> {
+        let mut session = subscriber.connect()?;
+        let on = subscriber.side.name();
+        // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
+        // Pages of rows that are written now are read anyway, and neighbours change together: else the planner would rather
+        // read all of a table for each batch than some of it by its index.
+        session
+            .client()
+            .batch_execute(
+                "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
+                 set random_page_cost = 1.1",
+            )
+            .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
+        let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
+            Ok(()) => true,
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
+            Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
+        };
+        let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
+        let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
+        let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        // The mirror's tables are copied one after the other, and fit each other at its end only.
+        let references = if replica_role && flow == crate::flow::FlowName::Replay.name() {
+            References::read(&mut session, mapping)?
+        } else {
+            References::default()
+        };
+        let row = session
+            .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
+            .doing(|| format!("read the progress of the {flow} flow"))?;
+        Ok(Applier {
+            session,
+            publisher: publisher.clone(),
+            lookup: None,
+            flow,
+            detour: detour.to_owned(),
+            sources: sources(mapping),
+            statements: HashMap::new(),
+            stages,
+            replica_role,
+            ranks,
+            round_trip: Duration::MAX,
+            round_trips: 0,
+            quarantine: None,
+            tolerate_missing_deletes: !replica_role && cascading,
+            references,
+            open: false,
+            applied: row.map(|row| row.get("lsn")),
+            open_changes: 0,
+            changes: 0,
+        })
+    }
+
+    /// Sets aside what does not fit, instead of stopping there.
+    pub fn set_aside(&mut self, quarantine: Quarantine) {
+        self.quarantine = Some(quarantine);
+    }
+
+    /// Changes that did not fit and are set aside, committed by this session; later ones of the same rows not counted.
+    pub fn conflicts(&self) -> u64 {
+        self.quarantine.as_ref().map_or(0, Quarantine::conflicts)
+    }
+
+    /// Takes in a mapping that knows more tables.
+    pub fn learn(&mut self, mapping: &Mapping) {
+        self.sources = sources(mapping);
+    }
+
+    /// Changes that this session has applied and committed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether a transaction is applied in part.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// End, on the publisher, of the last transaction that is applied and committed; none before the first.
+    pub fn applied(&self) -> Option<PgLsn> {
+        self.applied
+    }
+
+    /// Whether triggers and foreign keys are passed over; if not, changes keep their order.
+    pub fn replica_role(&self) -> bool {
+        self.replica_role
+    }
+
+    /// A row that is to be deleted may be gone already, by a foreign key of the subscriber.
+    pub(super) fn tolerates_missing_deletes(&self) -> bool {
+        self.tolerate_missing_deletes
+    }
+
+    /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
+    pub fn waited(&self) -> Duration {
+        match self.round_trip {
+            Duration::MAX => Duration::ZERO,
+            trip => trip.mul_f64(self.round_trips as f64),
+        }
+    }
+
+    /// The shortest time that a round trip took.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    /// The subscriber's session; not to be used for changes while a transaction is open.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits.
+    /// On a conflict those before it are committed, and the error names it.
+    pub fn apply(&mut self, transactions: &[Transaction]) -> Result<()> {
+        if self.open {
+            self.save()?;
+        }
+        self.begin()?;
+        let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
+        let applied = self
+            .apply_range(transactions)
+            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        match applied {
+            Ok(()) => self.commit(transactions),
+            Err(Stopped { good, error }) => {
+                // A lost connection has rolled back by itself; there is nothing to save then.
+                if good == 0 || error.is_connection_lost() {
+                    self.roll_back();
+                } else {
+                    self.commit(&transactions[..good])?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
+    pub fn apply_part(&mut self, part: &Transaction) -> Result<()> {
+        if self.open {
+            self.save()?;
+        }
+        self.begin()?;
+        self.open_changes += part.work.len() as u64;
+        self.references.is_part = true;
+        let applied = self.apply_range(std::slice::from_ref(part));
+        self.references.is_part = false;
+        applied.map_err(|Stopped { error, .. }| {
+            self.roll_back();
+            error
+        })
+    }
+
+    /// Gives up the open transaction, if there is one.
+    pub fn roll_back(&mut self) {
+        if self.open {
+            // On failure the session is lost, which rolls back as well.
+            let _ = self.session.client().batch_execute("rollback");
+            self.open = false;
+            self.open_changes = 0;
+            self.forget_references();
+            self.stages.undo();
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.forget();
+            }
+        }
+    }
+
+    fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
+        let on = self.session.side.name();
+        self.round_trips += 1;
+        self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
+    }
+
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if !self.open {
+            let text = "begin; set constraints all deferred; savepoint pgdetour";
+            let began = Instant::now();
+            self.batch_execute(text, "begin to apply changes")?;
+            self.round_trip = self.round_trip.min(began.elapsed());
+            self.open = true;
+            if let Some(quarantine) = &mut self.quarantine {
+                quarantine.load(&mut self.session)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was applied since the savepoint whatever happens to what follows.
+    pub(super) fn save(&mut self) -> Result<()> {
+        self.batch_execute("release savepoint pgdetour; savepoint pgdetour", "set a savepoint")
+    }
+
+    fn commit(&mut self, transactions: &[Transaction]) -> Result<()> {
+        let Some(last) = transactions.last() else { return Ok(()) };
+        let mut script = String::new();
+        for marker in transactions.iter().flat_map(|transaction| &transaction.markers) {
+            let variables =
+                [("id", marker.id.as_str()), ("flow", self.flow), ("written_at", &marker.written_at)];
+            script.push_str(&sql::flow::STORE_MARKER.with(&variables));
+            script.push_str(";\n");
+        }
+        let changes = self.open_changes
+            + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>();
+        script.push_str(&sql::flow::RECORD_PROGRESS.with(&[
+            ("flow", self.flow),
+            ("detour", &self.detour),
+            ("lsn", &last.end_lsn.to_string()),
+            ("transactions", &transactions.len().to_string()),
+            ("changes", &changes.to_string()),
+        ]));
+        script.push_str(";\ncommit");
+        self.finish(&script)?;
+        self.changes += changes;
+        self.applied = Some(last.end_lsn);
+        Ok(())
+    }
+
+    /// Ends the open transaction with a script that commits it.
+    pub(super) fn finish(&mut self, script: &str) -> Result<()> {
+        let committed = self.batch_execute(script, "commit applied changes");
+        if committed.is_err() {
+            self.roll_back();
+        }
+        committed?;
+        self.open = false;
+        self.open_changes = 0;
+        self.stages.commit();
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.keep();
+        }
+        Ok(())
+    }
+
+    /// Applies transactions behind the savepoint: all at once, else in halves, in the end one change after the other.
+    fn apply_range(&mut self, transactions: &[Transaction]) -> std::result::Result<(), Stopped> {
+        let fatal = |error| Stopped { good: 0, error };
+        if transactions.iter().all(|transaction| transaction.work.is_empty()) {
+            return Ok(());
+        }
+        if self.quarantine.is_some() {
+            return self.settle(&settle::items_of(transactions)).map_err(fatal);
+        }
+        let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
+        if self.run_sets(&work).map_err(fatal)? {
+            return Ok(());
+        }
+        if let [transaction] = transactions {
+            return self.apply_one_by_one(transaction);
+        }
+        let (first, second) = transactions.split_at(transactions.len() / 2);
+        self.apply_range(first)?;
+        self.save().map_err(|error| Stopped { good: 0, error })?;
+        self.apply_range(second).map_err(|stopped| Stopped { good: first.len() + stopped.good, ..stopped })
+    }
+
+    /// Applies changes in as large sets as can be; false when they do not fit that way: then they are undone.
+    fn run_sets(&mut self, work: &[&Work]) -> Result<bool> {
+        let plan = self.plan(work).ok();
+        let mut failed = None;
+        if let Some(plan) = plan {
+            let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+            if failure.is_fatal() {
+                return Err(failure.into_error(self.session.side.name()));
+            }
+            self.undo()?;
+            failed = Some(failure);
+        }
+        self.run_otherwise(work, failed.as_ref())
+    }
+
+    /// The steps that are most likely to do it at once.
+    pub(super) fn plan(&self, work: &[&Work]) -> std::result::Result<Vec<Planned>, Irregular> {
+        let shape = if self.replica_role { Shape::Plain } else { Shape::Referential(&self.ranks) };
+        batch::coalesce(work.iter().copied(), shape)
+    }
+
+    /// Applies changes that could not be applied by [`Applier::plan`], and are undone, by other steps of large sets; false as there.
+    pub(super) fn run_otherwise(&mut self, work: &[&Work], failed: Option<&Failure>) -> Result<bool> {
+        let plan = if !self.replica_role {
+            batch::in_order(work.iter().copied(), LONGEST_RUN)
+        } else if failed.is_some_and(Failure::is_of_uniqueness)
+            && let Ok(plan) = batch::coalesce(work.iter().copied(), Shape::Rewritten)
+        {
+            plan
+        } else {
+            return Ok(false);
+        };
+        let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
+        if failure.is_fatal() {
+            return Err(failure.into_error(self.session.side.name()));
+        }
+        self.undo()?;
+        Ok(false)
+    }
+
+    /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
+    fn apply_one_by_one(&mut self, transaction: &Transaction) -> std::result::Result<(), Stopped> {
+        let plan = batch::in_order(transaction.work.iter(), 1);
+        let Err((at, failure)) = self.run(&plan) else { return Ok(()) };
+        let on = self.session.side.name();
+        let error = if failure.is_fatal() {
+            failure.into_error(on)
+        } else {
+            let planned = plan.get(at);
+            let undone = self.undo().and_then(|()| self.violated_columns(&failure));
+            match undone {
+                Ok(violated) => {
+                    conflict::decide(planned, failure, violated.as_deref(), transaction.end_lsn, on)
+                }
+                Err(error) => error,
+            }
+        };
+        Err(Stopped { good: 0, error })
+    }
+
+    /// Columns of the unique index that a row ran into.
+    pub(super) fn violated_columns(&mut self, failure: &Failure) -> Result<Option<Vec<String>>> {
+        let Some((schema, index)) = failure.violated_index() else { return Ok(None) };
+        let rows = self.session.query(&sql::flow::LIST_INDEX_COLUMNS, &[&schema, &index])?;
+        Ok(Some(rows.iter().map(|row| row.get(0)).collect()))
+    }
+
+    pub(super) fn undo(&mut self) -> Result<()> {
+        self.stages.undo();
+        self.batch_execute("rollback to savepoint pgdetour", "roll back to a savepoint")
+    }
+
+    /// Runs a plan, again after a deadlock; the failure comes with the position of its step.
+    pub(super) fn run(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+        for attempt in 1.. {
+            let Err((at, failure)) = self.run_once(plan) else { return Ok(()) };
+            if !failure.is_transient() || attempt == ATTEMPTS {
+                return Err((at, failure));
+            }
+            self.undo().map_err(|error| (at, Failure::Other(error)))?;
+            std::thread::sleep(jittered(attempt));
+        }
+        Ok(())
+    }
+
+    fn run_once(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+        for (at, planned) in plan.iter().enumerate() {
+            match planned {
+                Planned::Rows { table, step } => {
+                    for rule in &table.rules {
+                        self.apply_step(table, rule, step).map_err(|failure| (at, failure))?;
+                    }
+                }
+                Planned::Truncate { tables } => self.truncate(tables).map_err(|failure| (at, failure))?,
+            }
+        }
+        if self.replica_role {
+            self.check_references(plan)?;
+        } else {
+            let checked = self
+                .session
+                .client()
+                .batch_execute("set constraints all immediate; set constraints all deferred");
+            checked.map_err(|error| (plan.len(), Failure::Server(error)))?;
+        }
+        Ok(())
+    }
+
+    fn apply_step(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        step: &Step,
+    ) -> std::result::Result<(), Failure> {
+        if rule.rule.condition.is_some() {
+            return self.apply_conditionally(table, rule, step);
+        }
+        let keyless = rule.rule.key.is_empty();
+        match step {
+            Step::Insert(rows) => self.insert(rule, rows),
+            Step::Delete(rows) if keyless && rows.len() > 1 => {
+                self.execute_set(rule, rows, statement::delete_wholes)
+            }
+            Step::Delete(rows) if keyless => {
+                let text = statement::delete_whole(&rule.rule);
+                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
+            }
+            Step::Delete(rows) => {
+                let done = self.execute_set(rule, rows, statement::delete);
+                match done {
+                    // A foreign key of the subscriber was faster.
+                    Err(Failure::Rows { found, expected })
+                        if found < expected && self.tolerate_missing_deletes =>
+                    {
+                        Ok(())
+                    }
+                    other => other,
+                }
+            }
+            Step::Update(rows) => self.update(table, rule, rows),
+            Step::Move { old, new } => self.move_row(table, rule, old, new),
+        }
+    }
+
+    fn update(&mut self, table: &Bound, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
+        let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
+        if missing.is_empty() {
+            return self.execute_set(rule, rows, |rule, from| {
+                statement::update(rule, from, |column| is_present(first, column))
+            });
+        }
+        let (found, gone) = self.fetch(table, rule, &missing, rows)?;
+        for rows in [found, gone] {
+            if let Some(first) = rows.first() {
+                self.execute_set(rule, &rows, |rule, from| {
+                    statement::update(rule, from, |column| is_present(first, column))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_row(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &Row,
+        new: &Row,
+    ) -> std::result::Result<(), Failure> {
+        let mut new = new.clone();
+        if rule.rule.key.is_empty() {
+            let text = statement::update_whole(&rule.rule);
+            return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
+        }
+        let present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let missing = statement::columns_to_fetch(&rule.rule, |column| present(&new, column));
+        if !missing.is_empty() {
+            let (mut found, _) = self.fetch(table, rule, &missing, std::slice::from_ref(&new))?;
+            if let Some(row) = found.pop() {
+                new = row;
+            }
+        }
+        let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
+        if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
+            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
+            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
+        }
+        let text = statement::change_key(&rule.rule, |column| present(&new, column));
+        self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
+    }
+
+    /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
+    pub(super) fn execute(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<(), Failure> {
+        let expected = rows.len().max(1) as u64;
+        let found = self.affect(rule, statement, rows, old)?;
+        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
+    }
+
+    /// The same, however many rows are affected; how many.
+    pub(super) fn affect(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+        old: Option<&Row>,
+    ) -> std::result::Result<u64, Failure> {
+        let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
+        for column in &statement.columns {
+            arrays.push(TextArray::gather(rows, rule.positions[*column])?);
+        }
+        for column in &statement.old_columns {
+            let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
+            arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
+        }
+        let count = rows.len().max(1) as i64;
+        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
+        params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
+        if statement.takes_count {
+            params.insert(0, &count);
+        }
+        let prepared = self.prepare(&statement.text)?;
+        self.round_trips += 1;
+        Ok(self.session.client().execute(&prepared, &params)?)
+    }
+
+    /// The JSON value that a statement gives for one row, if it gives one.
+    pub(super) fn query_value(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        row: &Row,
+    ) -> std::result::Result<Option<serde_json::Value>, Failure> {
+        let found = self.query_rows(rule, statement, std::slice::from_ref(row))?;
+        Ok(found.first().map(|row| row.get(0)))
+    }
+
+    /// The number that a statement gives for these rows.
+    pub(super) fn query_number(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<i64, Failure> {
+        Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
+    }
+
+    fn query_rows(
+        &mut self,
+        rule: &BoundRule,
+        statement: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<postgres::Row>, Failure> {
+        let arrays = statement
+            .columns
+            .iter()
+            .map(|column| TextArray::gather(rows, rule.positions[*column]))
+            .collect::<Result<Vec<TextArray>>>()?;
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let count = rows.len() as i64;
+        if statement.takes_count {
+            params.push(&count);
+        }
+        let prepared = self.prepare(&statement.text)?;
+        Ok(self.session.client().query(&prepared, &params)?)
+    }
+
+    /// Each statement is prepared once.
+    pub(super) fn prepare(
+        &mut self,
+        text: &str,
+    ) -> std::result::Result<postgres::Statement, postgres::Error> {
+        if let Some(prepared) = self.statements.get(text) {
+            return Ok(prepared.clone());
+        }
+        self.round_trips += 1;
+        let prepared = self.session.client().prepare(text)?;
+        self.statements.insert(text.to_owned(), prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
+    pub(super) fn fetch(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        missing: &[usize],
+        rows: &[Row],
+    ) -> std::result::Result<(Vec<Row>, Vec<Row>), Failure> {
+        let Some(identity) = &rule.rule.identity else {
+            let message =
+                format!("a value of table \"{}\" is missing in the stream", table.relation.display());
+            return Err(Failure::Other(Error::Internal { message }));
+        };
+        if self.lookup.is_none() {
+            self.lookup = Some(self.publisher.connect()?);
+        }
+        let Some(lookup) = &mut self.lookup else { return Ok((Vec::new(), rows.to_vec())) };
+        let arrays: Vec<TextArray> = identity
+            .iter()
+            .map(|column| TextArray::gather(rows, rule.positions[*column]))
+            .collect::<Result<_>>()?;
+        let params: Vec<&(dyn ToSql + Sync)> =
+            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let text = statement::fetch(&rule.rule, identity, missing);
+        let answers = lookup.query_text(&text, &params).doing(|| {
+            format!("read values of table \"{}\" that the stream left out", table.relation.display())
+        })?;
+        let mut found: HashMap<usize, Row> = HashMap::new();
+        for answer in &answers {
+            let at = answer.get::<_, i64>(0) as usize - 1;
+            let mut row = rows[at].to_vec();
+            for (column, wanted) in missing.iter().enumerate() {
+                let value: Option<String> = answer.get(column + 1);
+                row[rule.positions[*wanted]] =
+                    value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
+            }
+            found.insert(at, row.into());
+        }
+        let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
+        Ok((found.into_values().collect(), gone))
+    }
+
+    fn truncate(&mut self, tables: &[std::sync::Arc<Bound>]) -> std::result::Result<(), Failure> {
+        let emptied = |name: &TableName| {
+            tables
+                .iter()
+                .any(|table| table.relation.schema == name.schema && table.relation.name == name.name)
+        };
+        let mut targets: Vec<String> = Vec::new();
+        for rule in tables.iter().flat_map(|table| &table.rules) {
+            let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
+            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
+                return Err(Failure::PartialTruncate {
+                    from: rule.rule.from.to_string(),
+                    to: rule.rule.to.to_string(),
+                    other: other.from.to_string(),
+                });
+            }
+            if !kept.is_empty() {
+                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
+                continue;
+            }
+            let target = rule.rule.target();
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let client = self.session.client();
+        client.batch_execute("savepoint pgdetour_truncate")?;
+        match client.batch_execute(&format!("truncate {}", targets.join(", "))) {
+            Ok(()) => {}
+            // A foreign key of a table that was not emptied in the same statement refers to one of these.
+            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+                client.batch_execute("rollback to savepoint pgdetour_truncate")?;
+                for target in &targets {
+                    client.batch_execute(&format!("delete from {target}"))?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        client.batch_execute("release savepoint pgdetour_truncate")?;
+        Ok(())
+    }
+}
+
+/// Which tables of the publisher have their rows in each of the subscriber's.
+fn sources(mapping: &Mapping) -> HashMap<TableName, Vec<Arc<TableRule>>> {
+    let mut sources: HashMap<TableName, Vec<Arc<TableRule>>> = HashMap::new();
+    for rule in mapping.pairs().filter(|rule| !rule.from_partitioned) {
+        sources.entry(rule.to.clone()).or_default().push(Arc::clone(rule));
+    }
+    sources
+}
+
+fn read_ranks(session: &mut Session) -> Result<Ranks> {
+    let keys = list_foreign_keys(session)?;
+    let references: Vec<(TableName, TableName)> =
+        keys.into_iter().map(|key| (key.table, key.referenced)).collect();
+    Ok(batch::rank(&references))
+}
+
+/// A wait that grows with each attempt, between half and all of 20 ms · 2^attempt, so that two that met do not meet again.
+fn jittered(attempt: u32) -> Duration {
+    let full = Duration::from_millis(20 << attempt.min(6));
+    let random = RandomState::new().build_hasher().finish();
+    full.mul_f64(0.5 + (random % 1024) as f64 / 2048.0)
+}

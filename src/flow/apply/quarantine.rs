@@ -1,0 +1,520 @@
+//! Changes that did not fit, kept on the subscriber in their order, and the rows that wait behind them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use postgres::types::PgLsn;
+use serde_json::{Map, Value as Json};
+
+use super::Applier;
+use super::batch::Work;
+use super::conflict::Misfit;
+use super::follow::Flow;
+use super::settle::Item;
+use crate::error::{Doing as _, Error, Result};
+use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::{Mapping, TableName};
+use crate::flow::source::change::{Relation, RelationColumn, Row, RowChange, Value};
+use crate::pg::Session;
+use crate::sql;
+
+/// How many changes are tried in one transaction.
+const CHUNK: i64 = 500;
+/// How many changes are written to the quarantine at once.
+const WRITTEN_AT_ONCE: usize = 500;
+
+/// Which rows later changes must not touch, since an earlier one of theirs is set aside.
+#[derive(Debug, Default)]
+pub struct Quarantine {
+    held: HashMap<TableName, Held>,
+    loaded: bool,
+    /// In committed transactions, and in the open one.
+    conflicts: u64,
+    open_conflicts: u64,
+    /// Decided, and not written yet: a rollback to a savepoint does not touch them.
+    pending: Vec<Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Its rows are not told apart, or one could not be: everything waits.
+    whole: bool,
+    /// As stored, until it is known where the key's columns are in a row.
+    unread: Vec<Map<String, Json>>,
+    keys: HashSet<Box<[u8]>>,
+}
+
+fn name_of(table: &Bound) -> TableName {
+    TableName { schema: table.relation.schema.clone(), name: table.relation.name.clone() }
+}
+
+/// Keys of the rows before and after; `None` when one cannot be told.
+fn keys_of(table: &Bound, change: &RowChange) -> Option<Vec<Box<[u8]>>> {
+    let rows: Vec<&Row> = match change {
+        RowChange::Insert { new } | RowChange::Update { old: None, new } => vec![new],
+        RowChange::Update { old: Some(old), new } => vec![old, new],
+        RowChange::Delete { old } => vec![old],
+    };
+    rows.into_iter().map(|row| table.key_of(row)).collect()
+}
+
+impl Quarantine {
+    /// One that does not know what is set aside already: for trying that again from the beginning.
+    pub fn anew() -> Quarantine {
+        Quarantine { loaded: true, ..Quarantine::default() }
+    }
+
+    /// Changes set aside in committed transactions.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
+    /// Reads which rows are held, unless that is known.
+    pub fn load(&mut self, session: &mut Session) -> Result<()> {
+        if self.loaded {
+            return Ok(());
+        }
+        self.held.clear();
+        for row in session.query(&sql::flow::LIST_HELD_KEYS, &[]).doing(|| "read the quarantine".into())? {
+            let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            let held = self.held.entry(name).or_default();
+            match row.get("key") {
+                Some(Json::Object(key)) => held.unread.push(key),
+                _ => held.whole = true,
+            }
+        }
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// The open transaction was rolled back: what it held is read again.
+    pub fn forget(&mut self) {
+        self.loaded = false;
+        self.open_conflicts = 0;
+        self.pending.clear();
+    }
+
+    /// The open transaction is committed.
+    pub fn keep(&mut self) {
+        self.conflicts += std::mem::take(&mut self.open_conflicts);
+    }
+
+    /// One more change was set aside.
+    pub fn count_conflict(&mut self) {
+        self.open_conflicts += 1;
+    }
+
+    /// Notes what is to be written, in order; whether there is enough of it to do so.
+    pub fn note(&mut self, entries: Vec<Entry>) -> bool {
+        self.pending.extend(entries);
+        self.pending.len() >= WRITTEN_AT_ONCE
+    }
+
+    /// What is to be written.
+    pub fn take_pending(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Whether the change is of a row that is held.
+    pub fn holds(&mut self, table: &Bound, change: &RowChange) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let Some(held) = self.held.get_mut(&name_of(table)) else { return false };
+        for key in std::mem::take(&mut held.unread) {
+            match stored_key(table, &key) {
+                Some(key) => {
+                    held.keys.insert(key);
+                }
+                None => held.whole = true,
+            }
+        }
+        held.whole || keys_of(table, change).is_none_or(|keys| keys.iter().any(|key| held.keys.contains(key)))
+    }
+
+    /// Later changes of the same row wait.
+    pub fn hold(&mut self, table: &Bound, change: &RowChange) {
+        let held = self.held.entry(name_of(table)).or_default();
+        match keys_of(table, change) {
+            Some(keys) => held.keys.extend(keys),
+            None => held.whole = true,
+        }
+    }
+
+    /// Whether all rows of the table are held.
+    pub fn holds_whole(&self, table: &Bound) -> bool {
+        self.held.get(&name_of(table)).is_some_and(|held| held.whole)
+    }
+
+    /// Later changes of the table wait.
+    pub fn hold_whole(&mut self, table: &Bound) {
+        self.held.entry(name_of(table)).or_default().whole = true;
+    }
+
+    /// The table is empty: nothing in it waits any more. Whether anything did.
+    pub fn free(&mut self, table: &Bound) -> bool {
+        self.held.remove(&name_of(table)).is_some()
+    }
+}
+
+/// A stored key in the form of [`Bound::key_of`]; `None` when the table's key has other columns now.
+fn stored_key(table: &Bound, key: &Map<String, Json>) -> Option<Box<[u8]>> {
+    let positions = table.key.as_ref()?;
+    let mut row: Vec<Value> = vec![Value::Null; table.relation.columns.len()];
+    for at in positions {
+        row[*at] = value_of(key.get(&table.relation.columns[*at].name)?);
+    }
+    table.key_of(&row.into())
+}
+
+fn value_of(json: &Json) -> Value {
+    match json {
+        Json::String(text) => Value::Text(text.clone().into_bytes().into()),
+        _ => Value::Null,
+    }
+}
+
+fn json_of(value: &Value) -> Option<Json> {
+    match value {
+        Value::Null => Some(Json::Null),
+        Value::Unchanged => None,
+        Value::Text(text) => Some(Json::String(String::from_utf8_lossy(text).into_owned())),
+    }
+}
+
+/// One row of the quarantine, to be written.
+#[derive(Debug)]
+pub struct Entry {
+    lsn: PgLsn,
+    table: TableName,
+    key: Option<String>,
+    key_after: Option<String>,
+    operation: &'static str,
+    kind: &'static str,
+    old_row: Option<String>,
+    new_row: Option<String>,
+    mapped: Option<String>,
+    sqlstate: Option<String>,
+    constraint: Option<String>,
+    message: String,
+}
+
+/// What to keep of a change; without a `misfit` it waits behind an earlier one. A TRUNCATE has an entry for each table.
+pub fn entries(lsn: PgLsn, work: &Work, misfit: Option<&Misfit>, mapped: Option<&str>) -> Vec<Entry> {
+    let entry = |table: &Bound, operation| Entry {
+        lsn,
+        table: name_of(table),
+        key: None,
+        key_after: None,
+        operation,
+        kind: misfit.map_or("follows", |misfit| misfit.kind),
+        old_row: None,
+        new_row: None,
+        mapped: mapped.map(str::to_owned),
+        sqlstate: misfit.and_then(|misfit| misfit.sqlstate.clone()),
+        constraint: misfit.and_then(|misfit| misfit.constraint.clone()),
+        message: misfit.map_or_else(
+            || "an earlier change of the same row is in quarantine".to_owned(),
+            |misfit| misfit.message.clone(),
+        ),
+    };
+    match work {
+        Work::Truncate { tables } => tables.iter().map(|table| entry(table, "truncate")).collect(),
+        Work::Row { table, change } => {
+            let (operation, old, new) = match change {
+                RowChange::Insert { new } => ("insert", None, Some(new)),
+                RowChange::Update { old, new } => ("update", old.as_ref(), Some(new)),
+                RowChange::Delete { old } => ("delete", Some(old), None),
+            };
+            let before = old.or(new).and_then(|row| key_json(table, row));
+            let after = old.and(new).and_then(|row| key_json(table, row)).filter(|after| {
+                // A key that does not change is named once.
+                before.as_ref() != Some(after)
+            });
+            vec![Entry {
+                key: before,
+                key_after: after,
+                old_row: old.map(|row| row_json(table, row, true)),
+                new_row: new.map(|row| row_json(table, row, false)),
+                ..entry(table, operation)
+            }]
+        }
+    }
+}
+
+fn key_json(table: &Bound, row: &Row) -> Option<String> {
+    table.key_of(row)?;
+    let positions = table.key.as_ref()?;
+    let part = |at: &usize| Some((table.relation.columns[*at].name.clone(), json_of(&row[*at])?));
+    let key: Option<Map<String, Json>> = positions.iter().map(part).collect();
+    key.map(|key| Json::Object(key).to_string())
+}
+
+/// The row's values by column; of a row before only those that the stream carries.
+fn row_json(table: &Bound, row: &Row, before: bool) -> String {
+    let carried = |at: usize| !before || table.relation.full || table.relation.columns[at].key;
+    let values = table.relation.columns.iter().enumerate().filter(|(at, _)| carried(*at));
+    let values: Map<String, Json> =
+        values.filter_map(|(at, column)| Some((column.name.clone(), json_of(&row[at])?))).collect();
+    Json::Object(values).to_string()
+}
+
+/// Writes entries, in their order.
+pub fn insert(session: &mut Session, entries: &[Entry]) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let column = |pick: &dyn Fn(&Entry) -> Option<String>| -> Vec<Option<String>> {
+        entries.iter().map(pick).collect()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let columns = [
+        column(&|entry| Some(entry.lsn.to_string())),
+        column(&|entry| some(&entry.table.schema)),
+        column(&|entry| some(&entry.table.name)),
+        column(&|entry| entry.key.clone()),
+        column(&|entry| entry.key_after.clone()),
+        column(&|entry| some(entry.operation)),
+        column(&|entry| some(entry.kind)),
+        column(&|entry| entry.old_row.clone()),
+        column(&|entry| entry.new_row.clone()),
+        column(&|entry| entry.mapped.clone()),
+        column(&|entry| entry.sqlstate.clone()),
+        column(&|entry| entry.constraint.clone()),
+        column(&|entry| some(&entry.message)),
+    ];
+    let params: Vec<&(dyn postgres::types::ToSql + Sync)> =
+        columns.iter().map(|column| column as &(dyn postgres::types::ToSql + Sync)).collect();
+    session
+        .change(sql::flow::INSERT_QUARANTINED.text, &params)
+        .doing(|| "set changes aside in quarantine".into())
+        .map(drop)
+}
+
+/// One row of the quarantine, for people and scripts.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Quarantined {
+    /// Its place, by which it is named.
+    pub id: i64,
+    /// `schema.table` on the publisher.
+    pub table: String,
+    /// What the publisher did.
+    pub operation: String,
+    /// Why it is here: `update_missing`, `insert_exists`, `check`, …; `follows`: behind an earlier change of its row.
+    pub kind: String,
+    /// What identifies the row; none when the whole table is held.
+    pub key: Option<Json>,
+    /// The same after the change, where it differs.
+    pub key_after: Option<Json>,
+    /// Values before, as far as the stream carries them.
+    pub old_row: Option<Json>,
+    /// Values after.
+    pub new_row: Option<Json>,
+    /// What was to be written, by table.
+    pub mapped: Option<Json>,
+    /// What the server said.
+    pub sqlstate: Option<String>,
+    /// The constraint in the way.
+    pub constraint: Option<String>,
+    /// What does not fit where.
+    pub message: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// End of its transaction on the publisher.
+    pub commit_lsn: String,
+    /// When, by the subscriber's clock.
+    #[serde(rename = "quarantined_at")]
+    pub since: String,
+}
+
+/// The first `count` changes that are set aside behind `after`, or `only` one.
+pub fn list(session: &mut Session, after: i64, only: Option<i64>, count: i64) -> Result<Vec<Quarantined>> {
+    let rows = session
+        .query(&sql::flow::LIST_QUARANTINED, &[&after, &only, &count])
+        .doing(|| "read the quarantine".into())?;
+    let entry = |row: &postgres::Row| Quarantined {
+        id: row.get("ordinal"),
+        table: format!("{}.{}", row.get::<_, &str>("schema_name"), row.get::<_, &str>("table_name")),
+        operation: row.get("operation"),
+        kind: row.get("kind"),
+        key: row.get("key"),
+        key_after: row.get("key_after"),
+        old_row: row.get("old_row"),
+        new_row: row.get("new_row"),
+        mapped: row.get("mapped"),
+        sqlstate: row.get("sqlstate"),
+        constraint: row.get("constraint_name"),
+        message: row.get("message"),
+        attempts: row.get("attempts"),
+        commit_lsn: row.get::<_, PgLsn>("commit_lsn").to_string(),
+        since: row.get("quarantined_at"),
+    };
+    Ok(rows.iter().map(entry).collect())
+}
+
+/// Gives up changes that are set aside: all, or one. How many.
+pub fn skip(session: &mut Session, only: Option<i64>) -> Result<u64> {
+    let text = "delete from pgdetour.quarantine where $1::pg_catalog.int8 is null or ordinal = $1";
+    session.change(text, &[&only]).doing(|| "give up changes in quarantine".into())
+}
+
+/// Tries again what is set aside, in its order, or one change: how many now fit. What does not stays.
+pub fn retry(flow: &Flow, only: Option<i64>) -> Result<u64> {
+    let mut applier =
+        Applier::connect(&flow.subscriber, &flow.publisher, flow.name.name(), &flow.detour, &flow.mapping)?;
+    if let Some(id) = only {
+        refuse_out_of_order(applier.session(), id)?;
+    }
+    applier.set_aside(Quarantine::anew());
+    let (mut after, mut fitted) = (0_i64, 0);
+    let mut bounds = HashMap::new();
+    loop {
+        let entries = read_works(&mut applier, flow, after, only, &mut bounds)?;
+        let Some((last, ..)) = entries.last() else { return Ok(fitted) };
+        after = *last;
+        let items: Vec<Item<'_>> = entries
+            .iter()
+            .map(|(ordinal, lsn, work)| Item {
+                lsn: *lsn,
+                transaction: *ordinal as usize,
+                work,
+                ordinal: Some(*ordinal),
+            })
+            .collect();
+        let ordinals: Vec<i64> = items.iter().filter_map(|item| item.ordinal).collect();
+        applier.begin()?;
+        let last = items.last().map_or(PgLsn::from(0), |item| item.lsn);
+        let settled = applier.settle(&items).and_then(|()| {
+            applier.check_pending_references(last)?;
+            let left = applier.session().query_text(
+                "select ordinal from pgdetour.quarantine where ordinal = any($1)",
+                &[&ordinals],
+            )?;
+            applier.finish("commit")?;
+            Ok(ordinals.len() - left.len())
+        });
+        if settled.is_err() {
+            applier.roll_back();
+        }
+        fitted += settled? as u64;
+    }
+}
+
+/// There is no such change.
+pub fn not_quarantined(id: i64) -> Error {
+    Error::Refused {
+        kind: "not_quarantined",
+        message: format!("there is no change {id} in quarantine"),
+        detail: None,
+        hint: "See \"pgdetour replay --quarantine list\".".into(),
+    }
+}
+
+/// Changes of one row keep their order.
+fn refuse_out_of_order(session: &mut Session, id: i64) -> Result<()> {
+    if list(session, 0, Some(id), 1)?.is_empty() {
+        return Err(not_quarantined(id));
+    }
+    let earlier: Option<i64> =
+        session.query_one(&sql::flow::FIND_EARLIER_QUARANTINED, &[&id])?.get("ordinal");
+    match earlier {
+        None => Ok(()),
+        Some(earlier) => Err(Error::Refused {
+            kind: "quarantine_order",
+            message: format!("change {id} waits behind change {earlier} of the same row"),
+            detail: None,
+            hint: format!("Retry or skip change {earlier} first, or retry all."),
+        }),
+    }
+}
+
+type Stored = (i64, PgLsn, Work);
+
+fn read_works(
+    applier: &mut Applier,
+    flow: &Flow,
+    after: i64,
+    only: Option<i64>,
+    bounds: &mut HashMap<TableName, Arc<Bound>>,
+) -> Result<Vec<Stored>> {
+    let rows = applier.session().query(&sql::flow::LIST_QUARANTINED, &[&after, &only, &CHUNK])?;
+    let mut works = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let table = if let Some(table) = bounds.get(&name) {
+            Arc::clone(table)
+        } else {
+            let table = Arc::new(bind(&flow.mapping, &name)?);
+            bounds.insert(name, Arc::clone(&table));
+            table
+        };
+        let (old, new): (Option<Json>, Option<Json>) = (row.get("old_row"), row.get("new_row"));
+        let work = match row.get("operation") {
+            "truncate" => Work::Truncate { tables: vec![table] },
+            operation => {
+                let old = old.map(|row| stored_row(&table, row, &Value::Null)).transpose()?;
+                let new = new.map(|row| stored_row(&table, row, &Value::Unchanged)).transpose()?;
+                let change = match (operation, old, new) {
+                    ("insert", _, Some(new)) => RowChange::Insert { new },
+                    ("update", old, Some(new)) => RowChange::Update { old, new },
+                    ("delete", Some(old), _) => RowChange::Delete { old },
+                    _ => {
+                        let ordinal: i64 = row.get("ordinal");
+                        let message = format!("change {ordinal} in quarantine has no row");
+                        return Err(Error::Internal { message });
+                    }
+                };
+                Work::Row { table, change }
+            }
+        };
+        works.push((row.get("ordinal"), row.get("commit_lsn"), work));
+    }
+    Ok(works)
+}
+
+/// The table as the mapping knows it, in place of what a stream would say.
+fn bind(mapping: &Mapping, name: &TableName) -> Result<Bound> {
+    let rules = mapping.rules_for(&name.schema, &name.name);
+    let Some(rule) = rules.first() else {
+        return Err(Error::Conflict {
+            kind: "table_unknown",
+            message: format!("table \"{name}\" of a change in quarantine is not part of the flow"),
+            detail: None,
+            hint: "Say in a [[map]] where its rows go, or skip the change.".into(),
+        });
+    };
+    let is_key = |at: usize| rule.identity.as_ref().is_some_and(|identity| identity.contains(&at));
+    let columns = rule.old_columns.iter().enumerate().map(|(at, column)| RelationColumn {
+        name: column.name.clone(),
+        type_oid: 0,
+        key: is_key(at),
+    });
+    let relation = Relation {
+        id: 0,
+        schema: name.schema.clone(),
+        name: name.name.clone(),
+        full: rule.identity.is_none(),
+        columns: columns.collect(),
+    };
+    Bound::new(Arc::new(relation), rules)
+}
+
+fn stored_row(table: &Bound, stored: Json, absent: &Value) -> Result<Row> {
+    let Json::Object(stored) = stored else {
+        return Err(Error::Internal { message: "a row in quarantine is no object".into() });
+    };
+    let columns = &table.relation.columns;
+    if let Some(name) = stored.keys().find(|name| columns.iter().all(|column| column.name != **name)) {
+        return Err(Error::Conflict {
+            kind: "columns_changed",
+            message: format!(
+                "table \"{}\" has no column \"{name}\", which a change in quarantine carries",
+                table.relation.display()
+            ),
+            detail: None,
+            hint: "Add the column again on the target, or skip the change.".into(),
+        });
+    }
+    let value = |column: &RelationColumn| stored.get(&column.name).map_or_else(|| absent.clone(), value_of);
+    Ok(columns.iter().map(value).collect())
+}

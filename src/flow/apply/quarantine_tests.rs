@@ -1,0 +1,194 @@
+//! What does not fit is set aside in its order, everything else arrives, and nothing is lost by either.
+
+use super::follow_tests::{Pair, drain, rule};
+use super::quarantine::{self, Quarantined};
+use crate::flow::Flow;
+use crate::flow::mapping::MapRule;
+use crate::phase::Side;
+use crate::sql;
+
+/// A pair whose subscriber sets aside what does not fit.
+fn pair_with_quarantine(source: &str, target: &str, rules: &[MapRule]) -> (Pair, Flow) {
+    let pair = Pair::new(source, target);
+    pair.target(sql::record::CREATE_SOURCE.text);
+    let flow = Flow { quarantine: true, ..pair.flow(rules) };
+    (pair, flow)
+}
+
+fn set_aside(pair: &Pair) -> Vec<Quarantined> {
+    quarantine::list(&mut pair.session(Side::Target), 0, None, 10_000).unwrap()
+}
+
+/// `table operation kind key` of all that is set aside.
+fn told(pair: &Pair) -> Vec<String> {
+    let line = |entry: &Quarantined| {
+        let key = entry.key.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
+        let after = entry.key_after.as_ref().map_or_else(String::new, |key| format!(" {key}"));
+        format!("{} {} {} {key}{after}", entry.table, entry.operation, entry.kind)
+    };
+    set_aside(pair).iter().map(line).collect()
+}
+
+const T: &str = "create table t (id int primary key, v int unique, note text)";
+
+#[test]
+fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
+    let new = "create table people (id int primary key, v int unique, label text, constraint small check (v < 1000))";
+    let map = rule("public.t", "public.people", &[], &[("label", "'<' || note || '>'")], &[]);
+    let (pair, mut flow) = pair_with_quarantine(T, new, &[map]);
+    pair.source("insert into t select g, g, 'n' || g from generate_series(1, 20) g");
+    drain(&flow).unwrap();
+    pair.target(
+        "delete from people where id in (1, 2); insert into people values (100, 100, 'own'); update people set id = 55 where id = 5",
+    );
+    pair.source(
+        "begin; update t set note = 'a' where id = 1; update t set note = 'b' where id = 3; commit;
+         delete from t where id = 2;
+         insert into t values (100, 1100, 'theirs');
+         update t set v = 2000 where id = 4;
+         update t set note = 'four' where id = 4;
+         update t set id = 200 where id = 1;
+         update t set note = 'c' where id = 200;
+         update t set note = 'd' where id = 6;
+         begin; insert into t values (300, 300, null); update t set id = 5000 where id = 300; commit",
+    );
+    let applied = drain(&flow).unwrap();
+    assert_eq!(applied.conflicts, 4);
+    let waiting = [
+        r#"public.t update update_missing {"id":"1"}"#,
+        r#"public.t delete delete_missing {"id":"2"}"#,
+        r#"public.t insert check {"id":"100"}"#,
+        r#"public.t update check {"id":"4"}"#,
+        r#"public.t update follows {"id":"4"}"#,
+        r#"public.t update follows {"id":"1"} {"id":"200"}"#,
+        r#"public.t update follows {"id":"200"}"#,
+    ];
+    assert_eq!(told(&pair), waiting);
+    let entries = set_aside(&pair);
+    assert_eq!(entries[2].sqlstate.as_deref(), Some("23514"));
+    assert_eq!(entries[2].constraint.as_deref(), Some("small"));
+    assert_eq!(
+        entries[2].mapped,
+        Some(serde_json::json!({"public.people": {"id": "100", "v": "1100", "label": "<theirs>"}}))
+    );
+    assert_eq!(entries[2].new_row, Some(serde_json::json!({"id": "100", "v": "1100", "note": "theirs"})));
+    assert_eq!(entries[1].old_row, Some(serde_json::json!({"id": "2"})));
+    assert_eq!(
+        pair.rows(Side::Target, "select id, label from people where id in (3, 6, 5000) order by 1"),
+        ["(3,<b>)", "(5000,)", "(6,<d>)"],
+        "what has to do with no conflict has arrived"
+    );
+
+    // In a later run, and in parts of a transaction that is larger than a batch, what is held stays held.
+    flow.batch_bytes = 500;
+    pair.source("begin; update t set note = 'e' where id = 4; update t set note = 'f' where id > 6 and id < 21; commit; delete from t where id = 100");
+    assert_eq!(drain(&flow).unwrap().conflicts, 0);
+    assert_eq!(
+        told(&pair)[7..],
+        [r#"public.t update follows {"id":"4"}"#, r#"public.t delete follows {"id":"100"}"#]
+    );
+
+    // One by one only in the order of the row, all in theirs.
+    let ids: Vec<i64> = set_aside(&pair).iter().map(|entry| entry.id).collect();
+    assert_eq!(quarantine::retry(&flow, Some(ids[4])).unwrap_err().kind(), "quarantine_order");
+    assert_eq!(quarantine::retry(&flow, Some(12_345)).unwrap_err().kind(), "not_quarantined");
+    assert_eq!(quarantine::retry(&flow, None).unwrap(), 0, "nothing has been mended");
+    assert_eq!(set_aside(&pair)[0].attempts, 2);
+    pair.target("insert into people values (1, 1, '<n1>'); delete from people where id = 100");
+    assert_eq!(quarantine::retry(&flow, None).unwrap(), 3, "the row 1 and its way to 200");
+    assert_eq!(pair.rows(Side::Target, "select id, label from people where id in (1, 200)"), ["(200,<c>)"]);
+    assert_eq!(quarantine::skip(&mut pair.session(Side::Target), Some(ids[1])).unwrap(), 1);
+    pair.target("alter table people drop constraint small; update people set id = 5 where id = 55");
+    assert_eq!(quarantine::retry(&flow, Some(ids[2])).unwrap(), 1);
+    assert_eq!(quarantine::retry(&flow, None).unwrap(), 4);
+    assert_eq!(told(&pair), [""; 0]);
+    assert_eq!(
+        pair.rows(Side::Source, "select id, v, '<' || note || '>' from t"),
+        pair.rows(Side::Target, "select id, v, label from people")
+    );
+}
+
+#[test]
+fn tables_without_keys_and_truncate_are_held_whole() {
+    let tables = "create table bag (a int); alter table bag replica identity full; create table t (id int primary key);
+                  create table log (line text)";
+    let (pair, flow) = pair_with_quarantine(tables, tables, &[]);
+    pair.source(
+        "insert into bag values (1), (2); insert into t values (1), (2), (3); insert into log values ('x')",
+    );
+    drain(&flow).unwrap();
+    pair.target(
+        "delete from bag where a = 1; delete from t where id = 1; alter table log add check (line <> 'no')",
+    );
+    pair.source(
+        "update bag set a = 10 where a = 1; insert into bag values (3);
+         delete from t where id = 1; insert into t values (1); insert into t values (4);
+         insert into log values ('no'); truncate log, t; insert into t values (1), (9)",
+    );
+    let applied = drain(&flow).unwrap();
+    assert_eq!(applied.conflicts, 3);
+    // The TRUNCATE waits with the log, whose rows cannot be told apart, and takes table t along: both in its order.
+    assert_eq!(
+        told(&pair),
+        [
+            "public.bag update update_missing all",
+            "public.bag insert follows all",
+            r#"public.t delete delete_missing {"id":"1"}"#,
+            r#"public.t insert follows {"id":"1"}"#,
+            "public.log insert check all",
+            "public.log truncate follows all",
+            "public.t truncate follows all",
+            r#"public.t insert follows {"id":"1"}"#,
+            r#"public.t insert follows {"id":"9"}"#,
+        ]
+    );
+    pair.target("insert into bag values (1); insert into t values (1)");
+    quarantine::retry(&flow, None).unwrap();
+    assert_eq!(told(&pair), ["public.log insert check all", "public.log truncate follows all"]);
+    let log = set_aside(&pair)[0].id;
+    quarantine::skip(&mut pair.session(Side::Target), Some(log)).unwrap();
+    assert_eq!(quarantine::retry(&flow, None).unwrap(), 1);
+    for table in ["bag", "t", "log"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+
+    // A TRUNCATE that fits leaves nothing to do for what waited before it.
+    pair.target("delete from t where id = 9");
+    pair.source("delete from t where id = 9; insert into t values (9)");
+    assert_eq!(drain(&flow).unwrap().conflicts, 1);
+    pair.source("truncate t; insert into t values (9), (10)");
+    drain(&flow).unwrap();
+    assert_eq!(told(&pair), [""; 0]);
+    pair.assert_equal("select * from t");
+}
+
+#[test]
+fn a_table_that_has_changed_stops_the_flow_and_is_not_set_aside() {
+    let (pair, flow) = pair_with_quarantine(T, T, &[]);
+    pair.source("insert into t values (1, 1)");
+    drain(&flow).unwrap();
+    pair.target("alter table t rename column note to remark");
+    pair.source("insert into t values (2, 2, 'x')");
+    let error = drain(&flow).unwrap_err();
+    assert_eq!(error.kind(), "refused", "{error:?}");
+    assert_eq!(told(&pair), [""; 0]);
+    pair.target("alter table t rename column remark to note");
+    drain(&flow).unwrap();
+    pair.assert_equal("select * from t");
+}
+
+#[test]
+fn a_thousand_conflicts_in_one_transaction_are_set_aside_and_fit_again() {
+    let (pair, flow) = pair_with_quarantine(T, T, &[]);
+    pair.source("insert into t select g, g, 'n' from generate_series(1, 20000) g");
+    drain(&flow).unwrap();
+    pair.target("delete from t where id % 20 = 0");
+    pair.source("update t set note = 'm'");
+    let applied = drain(&flow).unwrap();
+    assert_eq!(applied.conflicts, 1000);
+    assert_eq!(set_aside(&pair).len(), 1000);
+    assert_eq!(pair.rows(Side::Target, "select count(*) from t where note = 'm'"), ["(19000)"]);
+    pair.target("insert into t select g, g, 'n' from generate_series(20, 20000, 20) g");
+    assert_eq!(quarantine::retry(&flow, None).unwrap(), 1000);
+    pair.assert_equal("select * from t");
+}

@@ -1,0 +1,103 @@
+//! Where a flow goes on: what its subscriber says is applied, held against what its publisher was told.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::time::Duration;
+
+use postgres::error::SqlState;
+use postgres::types::PgLsn;
+
+use super::Applier;
+use super::follow::Flow;
+use crate::error::{Error, Result};
+use crate::flow::FlowName;
+use crate::pg::{Session, record};
+
+/// First half of the keys of the lock that keeps appliers apart: the letters `pgdt`.
+const LOCK_CLASS: i32 = 0x7067_6474;
+/// Second half, by flow; smaller ones are those of runs.
+const LOCKS: [(FlowName, i32); 2] = [(FlowName::Mirror, 11), (FlowName::Replay, 12)];
+
+/// How often in a row a lost connection or a deadlock is tried again before it is told; about half a minute in all.
+pub const ATTEMPTS: u32 = 9;
+
+/// Keeps other sessions from applying the same flow, as long as this one lives.
+pub fn lock_applier(session: &mut Session, flow: FlowName) -> Result<()> {
+    let key = LOCKS.iter().find(|(name, _)| *name == flow).map_or(0, |(_, key)| *key);
+    match session.query(&crate::sql::flow::LOCK_APPLIER, &[&LOCK_CLASS, &key]) {
+        Err(error) if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) => Err(Error::Busy {
+            on: session.side.name().to_owned(),
+            holder: format!("another session applies the {flow} flow"),
+        }),
+        other => other.map(drop),
+    }
+}
+
+/// The position behind which the flow goes on. Refuses a subscriber that is not where the publisher believes it to be:
+/// what lies between would be missing, or come twice.
+pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
+    let name = flow.name;
+    let (here, there) = (publisher.side, flow.subscriber.side);
+    let told = record::read_progress_of(publisher, name.name(), &flow.detour)?;
+    let refused = |kind, message: String, detail: &str, hint: &str| Error::Conflict {
+        kind,
+        message,
+        detail: Some(detail.to_owned()),
+        hint: hint.to_owned(),
+    };
+    let restored = "Was it restored from a dump or a backup? Connect to the server that was used before; or bring it to the \
+                    state of the target with \"pgdetour verify\", which shows the rows that differ.";
+    let Some(start) = applier.applied() else {
+        if told.is_none() && name == FlowName::Mirror {
+            return Ok(PgLsn::from(0));
+        }
+        let other = record::read_progress(applier.session(), name.name())?;
+        let detail = match other {
+            Some(_) => "Its table pgdetour.progress speaks of another detour.",
+            None => "Its table pgdetour.progress has no row for it.",
+        };
+        return Err(refused(
+            "progress_missing",
+            format!("the {there} does not know how far the {name} flow was applied"),
+            detail,
+            restored,
+        ));
+    };
+    if let Some(told) = told
+        && start < told
+    {
+        return Err(refused(
+            "progress_behind",
+            format!("the {name} flow was applied up to {told}, but the {there} has it up to {start} only"),
+            "What lies between has been let go by the target, and is not there: the server went back in time.",
+            restored,
+        ));
+    }
+    let end = flow.source.end(publisher)?;
+    if start > end {
+        return Err(refused(
+            "progress_ahead",
+            format!("the {name} flow was applied up to {start}, but {here} has written up to {end} only"),
+            "The server was restored or replaced: positions do not go on from where they were.",
+            "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before.",
+        ));
+    }
+    Ok(start)
+}
+
+/// Whether the same may well succeed in a moment: a server that restarts, a reader of the slot that is still leaving,
+/// a deadlock. The answer to a COMMIT that was lost is in the subscriber's progress, which the next attempt reads.
+pub fn may_succeed_later(error: &Error) -> bool {
+    let transient =
+        [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::OBJECT_IN_USE];
+    error.is_connection_lost()
+        || matches!(error, Error::Busy { .. })
+        || transient.iter().any(|code| error.is_sqlstate(code))
+}
+
+/// A wait that grows with each attempt, between half and all of 100 ms · 2^attempt and at most 8 s, so that two that met
+/// do not meet again.
+pub fn pause(attempt: u32) -> Duration {
+    let full = Duration::from_millis((100 << attempt.min(7)).min(8000));
+    let random = RandomState::new().build_hasher().finish();
+    full.mul_f64(0.5 + (random % 1024) as f64 / 2048.0)
+}

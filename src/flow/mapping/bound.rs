@@ -1,0 +1,138 @@
+//! A table of the stream joined to the mapping: where each of its columns goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{OldColumn, TableRule};
+use crate::error::{Error, Result};
+use crate::flow::source::change::{Relation, Row, Value};
+
+/// A [`Relation`] and the rules for its rows.
+#[derive(Debug)]
+pub struct Bound {
+    /// As the stream describes it.
+    pub relation: Arc<Relation>,
+    /// Where its rows go: more than one when a table is split.
+    pub rules: Vec<BoundRule>,
+    /// Positions, in a row, of what identifies it on the publisher and on every subscriber's table;
+    /// `None`: rows are not told apart, and their changes must keep their order.
+    pub key: Option<Vec<usize>>,
+    /// No column of any subscriber's table is left unwritten.
+    pub complete: bool,
+}
+
+/// One rule, with positions in the relation's rows.
+#[derive(Debug)]
+pub struct BoundRule {
+    /// The rule.
+    pub rule: Arc<TableRule>,
+    /// For each of the rule's old columns, its position in a row.
+    pub positions: Vec<usize>,
+}
+
+impl Bound {
+    /// Joins a relation to its rules; a conflict when its columns are no longer those that the rules were made for.
+    pub fn new(relation: Arc<Relation>, rules: &[Arc<TableRule>]) -> Result<Bound> {
+        let mut bound = Vec::with_capacity(rules.len());
+        let mut key = Some(BTreeSet::new());
+        for rule in rules {
+            let positions = rule
+                .old_columns
+                .iter()
+                .map(|old| position(&relation, old))
+                .collect::<Result<Vec<usize>>>()?;
+            if let Some(new) =
+                relation.columns.iter().find(|c| rule.old_columns.iter().all(|old| old.name != c.name))
+            {
+                return Err(columns_changed(&relation, &format!("has a new column \"{}\"", new.name)));
+            }
+            match (&rule.identity, &mut key) {
+                (Some(identity), Some(key)) if !rule.key.is_empty() => {
+                    key.extend(identity.iter().copied().chain(rule.key_reads()).map(|at| positions[at]));
+                }
+                _ => key = None,
+            }
+            bound.push(BoundRule { rule: Arc::clone(rule), positions });
+        }
+        let complete = rules.iter().all(|rule| rule.complete);
+        let key = key.map(|key| key.into_iter().collect());
+        Ok(Bound { relation, rules: bound, key, complete })
+    }
+
+    /// Whether rows are known only as a whole, and each that is written is written whole: then it is enough how many there are of each.
+    pub fn is_countable(&self) -> bool {
+        self.relation.full && self.complete && self.rules.iter().all(|rule| rule.rule.key.is_empty())
+    }
+
+    /// What identifies the row, as one string of bytes; `None` when rows are not told apart or a part is missing.
+    pub fn key_of(&self, row: &Row) -> Option<Box<[u8]>> {
+        let key = self.key.as_ref()?;
+        if key.iter().any(|at| row[*at] == Value::Unchanged) {
+            return None;
+        }
+        Some(bytes_of(key.iter().map(|at| &row[*at])))
+    }
+
+    /// Completes the new row of an update by what its old row holds.
+    pub fn fill_unchanged(&self, old: &Row, new: &mut Row) {
+        if !new.contains(&Value::Unchanged) {
+            return;
+        }
+        let filled = self.relation.columns.iter().enumerate().map(|(at, column)| {
+            let known = self.relation.full || column.key;
+            if new[at] == Value::Unchanged && known { old[at].clone() } else { new[at].clone() }
+        });
+        *new = filled.collect();
+    }
+
+    /// `(id)=(5)`: the row's identity, for people; never its other values.
+    pub fn describe_key(&self, row: &Row) -> String {
+        let positions: Vec<usize> = match &self.key {
+            Some(key) => key.clone(),
+            None if self.relation.full => return "(whole row)".to_owned(),
+            None => (0..row.len()).filter(|at| self.relation.columns[*at].key).collect(),
+        };
+        let names: Vec<&str> = positions.iter().map(|at| self.relation.columns[*at].name.as_str()).collect();
+        let values = positions.iter().map(|at| match &row[*at] {
+            Value::Null => "null".into(),
+            Value::Unchanged => "(unchanged)".into(),
+            Value::Text(text) => String::from_utf8_lossy(text),
+        });
+        format!("({})=({})", names.join(", "), values.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Values as one string of bytes that no other values give.
+pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(24);
+    for value in values {
+        match value {
+            Value::Text(text) => {
+                bytes.extend((text.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(text);
+            }
+            Value::Null => bytes.extend(u64::MAX.to_be_bytes()),
+            Value::Unchanged => bytes.extend((u64::MAX - 1).to_be_bytes()),
+        }
+    }
+    bytes.into_boxed_slice()
+}
+
+fn position(relation: &Relation, old: &OldColumn) -> Result<usize> {
+    relation
+        .columns
+        .iter()
+        .position(|column| column.name == old.name)
+        .ok_or_else(|| columns_changed(relation, &format!("has no column \"{}\" any more", old.name)))
+}
+
+fn columns_changed(relation: &Relation, what: &str) -> Error {
+    Error::Conflict {
+        kind: "columns_changed",
+        message: format!("table \"{}\" {what}", relation.display()),
+        detail: Some("Its definition was altered after its changes began to be recorded.".to_owned()),
+        hint:
+            "Alter the table back, or say in a [[map]] where its columns go, and run the same command again."
+                .to_owned(),
+    }
+}

@@ -1,0 +1,87 @@
+//! Tables that were altered or dropped on the publisher after changes of them were recorded: those changes are mapped by
+//! the columns that the table had then.
+
+use super::{MapRule, Mapping};
+use crate::error::{Error, Result};
+use crate::flow::source::change::Relation;
+use crate::pg::catalog::{self, Column, Identity, Table};
+use crate::pg::{Server, Session};
+
+/// The rules for a table as its changes describe it; nothing when it has no place on the subscriber.
+pub fn map_as_recorded(
+    relation: &Relation,
+    rules: &[MapRule],
+    publisher: &mut Session,
+    subscriber: &Server,
+) -> Result<Mapping> {
+    let now = catalog::list_tables(publisher)?;
+    let found = now.into_iter().find(|table| table.schema == relation.schema && table.name == relation.name);
+    let table = table_as_recorded(relation, found, publisher)?;
+    let names = [Some(table.display()), table.root.as_ref().map(|(schema, name)| format!("{schema}.{name}"))];
+    let mut rules = rules.to_vec();
+    for rule in rules.iter_mut().filter(|rule| names.contains(&Some(rule.from.clone()))) {
+        rule.drop.retain(|name| table.column(name).is_some());
+    }
+    // Outside of the applier's transaction, which may be open.
+    let mut session = subscriber.connect()?;
+    let images = catalog::list_tables(&mut session)?;
+    Mapping::build(&[table], &images, &rules, &mut session).map_err(|error| match error {
+        Error::ChecksFailed { findings } => {
+            let messages: Vec<String> = findings.iter().map(|finding| finding.message.clone()).collect();
+            Error::Conflict {
+                kind: "columns_changed",
+                message: format!(
+                    "table \"{}\" was altered, and a change of it no longer fits",
+                    relation.display()
+                ),
+                detail: Some(format!("{}.", messages.join("; "))),
+                hint: "Alter the table back, or say in a [[map]] where its columns go, and run the same command again."
+                    .to_owned(),
+            }
+        }
+        other => other,
+    })
+}
+
+/// The table as it is now, or as good as can be told when it is gone, with the columns that a change has.
+fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut Session) -> Result<Table> {
+    let key: Vec<String> =
+        relation.columns.iter().filter(|column| column.key).map(|column| column.name.clone()).collect();
+    let mut table = found.unwrap_or_else(|| Table {
+        oid: relation.id,
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+        partitioned: false,
+        root: None,
+        unlogged: false,
+        identity: if relation.full { Identity::Full } else { Identity::Default },
+        key: key.clone(),
+        primary_key: key.clone(),
+        bytes: 0,
+        rows_estimate: 0.0,
+        columns: Vec::new(),
+        part: crate::pg::catalog::Part::default(),
+    });
+    let mut columns = Vec::with_capacity(relation.columns.len());
+    for column in &relation.columns {
+        let known = table.column(&column.name).filter(|known| known.type_oid == column.type_oid);
+        columns.push(match known {
+            Some(known) => known.clone(),
+            None => Column {
+                name: column.name.clone(),
+                type_name: publisher
+                    .query_text("select pg_catalog.format_type($1, null)", &[&column.type_oid])?[0]
+                    .get(0),
+                type_oid: column.type_oid,
+                not_null: false,
+                generated: false,
+                identity: false,
+                toastable: true,
+                labels: Vec::new(),
+            },
+        });
+    }
+    table.columns = columns;
+    table.key = key;
+    Ok(table)
+}

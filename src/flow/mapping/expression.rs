@@ -1,0 +1,181 @@
+//! What the mapping's expressions read and whether their values can be stored: asked of the server, not parsed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::{Condition, MappedColumn, OldColumn, TableRule, finding};
+use crate::error::{Error, Finding, Result, ServerError};
+use crate::pg::Session;
+use crate::sql;
+
+/// One question to the server; tables with the same columns (partitions) ask it once.
+#[derive(PartialEq, Eq, Hash)]
+struct Question {
+    stage: String,
+    to: String,
+    /// `None`: it decides which rows go there.
+    column: Option<String>,
+    expression: String,
+}
+
+/// What an expression depends on.
+#[derive(Clone)]
+struct Needs {
+    /// Names of the old columns that it reads.
+    columns: Vec<String>,
+    /// Tables, functions or types that somebody made.
+    others: bool,
+}
+
+/// What the expression depends on, or what the server says against it.
+type Answer = std::result::Result<Needs, ServerError>;
+
+/// Fills in which old columns the expressions of `rules` read; what the server refuses is a finding.
+/// Works in temporary objects of a transaction that is rolled back.
+pub(super) fn resolve(session: &mut Session, rules: &mut [TableRule]) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut known: HashMap<Question, Answer> = HashMap::new();
+    for rule in rules {
+        let pending: Vec<MappedColumn> =
+            rule.columns.iter().chain(&rule.key).filter(|column| is_open(column, rule)).cloned().collect();
+        if pending.is_empty() && rule.condition.is_none() {
+            continue;
+        }
+        let stage = stage_columns(&rule.old_columns);
+        let mut answer = |column: Option<&str>, expression: &str| {
+            let question = Question {
+                stage: stage.clone(),
+                to: rule.to.quoted(),
+                column: column.map(str::to_owned),
+                expression: expression.to_owned(),
+            };
+            match known.entry(question) {
+                Entry::Occupied(entry) => Ok(entry.get().clone()),
+                Entry::Vacant(entry) => {
+                    let answer: Answer = ask(session, entry.key())?;
+                    Ok::<Answer, Error>(entry.insert(answer).clone())
+                }
+            }
+        };
+        let names: Vec<String> = rule.old_columns.iter().map(|old| old.name.clone()).collect();
+        let reads = |needs: &Needs| -> Vec<usize> {
+            (0..names.len()).filter(|at| needs.columns.contains(&names[*at])).collect()
+        };
+        let mut answers: HashMap<(String, String), (Vec<usize>, bool)> = HashMap::new();
+        for column in pending {
+            match answer(Some(&column.name), &column.expression)? {
+                Ok(needs) => {
+                    let found = (reads(&needs), !needs.others);
+                    answers.insert((column.name, column.expression), found);
+                }
+                Err(said) => findings.push(refused(rule, &column, &said)),
+            }
+        }
+        if let Some(condition) = &mut rule.condition {
+            match answer(None, &condition.expression)? {
+                Ok(needs) => {
+                    condition.reads = reads(&needs);
+                    condition.portable = !needs.others;
+                }
+                Err(said) => findings.push(refused_condition(&rule.from.to_string(), condition, &said)),
+            }
+        }
+        for column in rule.columns.iter_mut().chain(&mut rule.key) {
+            if let Some((reads, portable)) = answers.get(&(column.name.clone(), column.expression.clone())) {
+                column.reads.clone_from(reads);
+                column.portable = *portable;
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Whether only the server can say what the expression reads, or whether its value fits.
+fn is_open(column: &MappedColumn, rule: &TableRule) -> bool {
+    match column.reads.as_slice() {
+        [at] => rule.old_columns[*at].stage_type != column.type_name,
+        _ => true,
+    }
+}
+
+fn refused(rule: &TableRule, column: &MappedColumn, said: &ServerError) -> Finding {
+    let hint = said.hint.clone().unwrap_or_else(|| {
+        format!(
+            "Give an expression of type {} in the [[map]] from \"{}\": {} = \"…\".",
+            column.type_name, rule.from, column.name
+        )
+    });
+    let message = format!("column \"{}\" of \"{}\" cannot be written: {said}", column.name, rule.to);
+    finding(&rule.from.to_string(), message, hint)
+}
+
+fn refused_condition(from: &str, condition: &Condition, said: &ServerError) -> Finding {
+    let hint = said.hint.clone().unwrap_or_else(|| {
+        "Write SQL over the old row's columns that is true or false, such as where = \"kind = 'person'\"."
+            .into()
+    });
+    let message = format!("where = \"{}\" cannot be evaluated: {said}", condition.expression);
+    finding(from, message, hint)
+}
+
+fn stage_columns(columns: &[OldColumn]) -> String {
+    let columns = columns.iter().map(|column| {
+        let name = sql::quote_identifier(&column.name);
+        format!("{name} {}", column.stage_type)
+    });
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+fn ask(session: &mut Session, question: &Question) -> Result<Answer> {
+    let on = session.side.name();
+    let failed = |error: &postgres::Error| Error::sql("examine the mapping's expressions", on, error);
+    let stage = format!("begin; create temporary table pgdetour_stage ({})", question.stage);
+    let staged = session.client().batch_execute(&stage);
+    let answer = match staged {
+        Ok(()) => examine(session, question),
+        Err(error) => Err(error),
+    };
+    session.client().batch_execute("rollback").map_err(|error| failed(&error))?;
+    match answer {
+        Ok(needs) => Ok(Ok(needs)),
+        // An answer about the expression, not a failure of the server or of our rights to ask.
+        Err(error) if error.as_db_error().is_some_and(|said| is_about_expression(said.code().code())) => {
+            Ok(Err(ServerError::from(&error)))
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Classes of SQLSTATE that blame a statement's text: data exceptions, syntax and names, unsupported features.
+fn is_about_expression(sqlstate: &str) -> bool {
+    ["22", "42", "0A"].iter().any(|class| sqlstate.starts_with(class)) && sqlstate != "42501"
+}
+
+fn examine(session: &mut Session, question: &Question) -> std::result::Result<Needs, postgres::Error> {
+    let Question { to, column, expression, .. } = question;
+    let client = session.client();
+    // In WHERE, since aggregates and set-returning functions, which would change the number of rows, are refused there.
+    let test = if column.is_some() { "is null" } else { "is not true" };
+    client.batch_execute(&format!(
+        "create temporary view pgdetour_expression as \
+         select from pg_temp.pgdetour_stage as \"old\" where ({expression}\n) {test}"
+    ))?;
+    if let Some(column) = column {
+        client.prepare(&format!(
+            "insert into {to} ({column}) overriding system value \
+             select s.v from (select ({expression}\n) as v from pg_temp.pgdetour_stage as \"old\") as s",
+            column = sql::quote_identifier(column)
+        ))?;
+    }
+    let row = client.query_one(sql::flow::LIST_COLUMNS_READ.text, &[])?;
+    let others = row.get("needs_others");
+    if row.get("whole_row") {
+        let rows = client.query(
+            "select attname::text from pg_catalog.pg_attribute \
+             where attrelid = pg_catalog.to_regclass('pg_temp.pgdetour_stage') and attnum > 0",
+            &[],
+        )?;
+        return Ok(Needs { columns: rows.iter().map(|row| row.get(0)).collect(), others });
+    }
+    Ok(Needs { columns: row.get("columns"), others })
+}

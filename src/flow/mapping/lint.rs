@@ -1,0 +1,363 @@
+//! What becomes of each captured column in the other side's schema as it is, and what a mapping could say: proposed, never assumed.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::doubts::{Doubt, Keys, Way, list_doubts};
+use super::{MapRule, is_column_name};
+use crate::pg::catalog::{Column, Table};
+use crate::sql;
+
+/// What becomes of a column's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Written as they are.
+    Kept,
+    /// Written as another type or through an expression.
+    Converted,
+    /// Left out, as `drop` says.
+    Dropped,
+    /// No place is known for them.
+    Impossible,
+}
+
+/// One captured column on its way to one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ColumnLint {
+    /// Its name on the publisher.
+    pub column: String,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Where it goes; none when it is dropped or has no place.
+    #[serde(rename = "to_column")]
+    pub to: Option<String>,
+    /// Its type on the publisher.
+    pub from_type: String,
+    /// The type that it becomes.
+    pub to_type: Option<String>,
+    /// Whether every value survives the conversion; none when an expression decides.
+    pub lossless: Option<bool>,
+}
+
+/// One captured table on its way to one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableLint {
+    /// On the publisher.
+    pub from: String,
+    /// On the subscriber; none when no rule and no name says where.
+    pub to: Option<String>,
+    /// Each captured column.
+    pub columns: Vec<ColumnLint>,
+    /// Columns of the subscriber's table that are NOT NULL, have no default, and get no value.
+    pub without_value: Vec<String>,
+    /// What only the data can tell: a rehearsal does.
+    pub doubts: Vec<Doubt>,
+    /// Text of a `[[map]]` that might be meant.
+    pub proposal: Option<String>,
+}
+
+/// Adds what the keys of both sides leave open.
+pub fn add_doubts(
+    lints: &mut [TableLint],
+    tables: (&[Table], &[Table]),
+    rules: &[MapRule],
+    keys: (&Keys, &Keys),
+) {
+    let find = |tables: &'_ [Table], name: &str| tables.iter().position(|table| table.display() == name);
+    let way = |lint: &TableLint| {
+        let (from, to) = (find(tables.0, &lint.from)?, find(tables.1, lint.to.as_ref()?)?);
+        let rule = rules.iter().find(|rule| rule.from == lint.from && Some(&rule.to) == lint.to.as_ref());
+        Some(Way { from: &tables.0[from], to: &tables.1[to], rule })
+    };
+    let ways: Vec<Option<Way<'_>>> = lints.iter().map(way).collect();
+    let all: Vec<Way<'_>> = ways.iter().flatten().copied().collect();
+    for (lint, way) in lints.iter_mut().zip(&ways) {
+        if let Some(way) = way {
+            lint.doubts = list_doubts(*way, &all, keys.0, keys.1);
+        }
+    }
+}
+
+/// Looks at all captured tables; `has_default` tells of a subscriber's column whether it fills itself.
+pub fn lint(
+    publisher: &[Table],
+    subscriber: &[Table],
+    rules: &[MapRule],
+    has_default: &dyn Fn(&Table, &Column) -> bool,
+) -> Vec<TableLint> {
+    let find = |name: &str| subscriber.iter().find(|table| table.display() == name);
+    let mut found = Vec::new();
+    for table in publisher.iter().filter(|table| table.root.is_none()) {
+        let name = table.display();
+        let own: Vec<&MapRule> = rules.iter().filter(|rule| rule.from == name).collect();
+        let parts: Vec<(&MapRule, &Table)> =
+            own.iter().filter_map(|rule| Some((*rule, find(&rule.to)?))).collect();
+        for (rule, to) in &parts {
+            found.push(pair(table, to, Some(rule), &own, &parts, has_default));
+        }
+        if !own.is_empty() {
+            continue;
+        }
+        found.push(match find(&name) {
+            Some(to) => pair(table, to, None, &[], &[], has_default),
+            None => match renamed(table, publisher, subscriber, rules) {
+                Some(to) => TableLint { to: None, ..pair(table, to, None, &[], &[], has_default) },
+                None => TableLint {
+                    from: name,
+                    to: None,
+                    columns: written(table).map(without_place).collect(),
+                    without_value: Vec::new(),
+                    doubts: Vec::new(),
+                    proposal: None,
+                },
+            },
+        });
+    }
+    found
+}
+
+fn written(table: &Table) -> impl Iterator<Item = &Column> {
+    table.columns.iter().filter(|column| !column.generated)
+}
+
+fn without_place(column: &Column) -> ColumnLint {
+    ColumnLint {
+        column: column.name.clone(),
+        fate: Fate::Impossible,
+        to: None,
+        from_type: column.type_name.clone(),
+        to_type: None,
+        lossless: None,
+    }
+}
+
+fn pair(
+    from: &Table,
+    to: &Table,
+    rule: Option<&MapRule>,
+    siblings: &[&MapRule],
+    others: &[(&MapRule, &Table)],
+    has_default: &dyn Fn(&Table, &Column) -> bool,
+) -> TableLint {
+    let empty = MapRule::default();
+    let map = rule.unwrap_or(&empty);
+    let explicit = |column: &Column| map.columns.iter().chain(&map.key).any(|(name, _)| *name == column.name);
+    let mut columns: Vec<ColumnLint> =
+        written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
+    // Where a table is split, a column that has no place here may have one in another part, and is told there.
+    columns.retain(|column| {
+        column.fate != Fate::Impossible
+            || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+    });
+    let by_name = |column: &Column| {
+        !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)
+    };
+    let without_value: Vec<String> = written(to)
+        .filter(|column| column.not_null && !explicit(column) && !by_name(column))
+        .filter(|column| !has_default(to, column))
+        .map(|column| column.name.clone())
+        .collect();
+    let mut lint = TableLint {
+        from: from.display(),
+        to: Some(to.display()),
+        columns,
+        without_value,
+        doubts: Vec::new(),
+        proposal: None,
+    };
+    if rule.is_none() {
+        lint.proposal = propose(from, to, &lint);
+    }
+    lint
+}
+
+/// Whether a rule writes a column of the old table somewhere.
+fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
+    let by_name = to.column(name).is_some_and(|new| !new.generated) && !rule.drop.iter().any(|it| it == name);
+    by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))
+}
+
+fn column_fate(
+    column: &Column,
+    to: &Table,
+    map: &MapRule,
+    siblings: &[&MapRule],
+    explicit: &dyn Fn(&Column) -> bool,
+) -> ColumnLint {
+    let to_type = |name: &str| to.column(name).map(|new| new.type_name.clone());
+    let mut lint = without_place(column);
+    if let Some(new) = to.column(&column.name)
+        && !new.generated
+        && !explicit(new)
+        && !map.drop.contains(&column.name)
+    {
+        lint.to = Some(new.name.clone());
+        lint.to_type = Some(new.type_name.clone());
+        lint.fate = if new.type_name == column.type_name { Fate::Kept } else { Fate::Converted };
+        lint.lossless = Some(is_lossless(&column.type_name, &new.type_name));
+        return lint;
+    }
+    let all = || map.columns.iter().chain(&map.key);
+    let plain = all().find(|(_, expression)| is_column_name(expression, &column.name));
+    if let Some((name, _)) = plain {
+        lint.to = Some(name.clone());
+        lint.to_type = to_type(name);
+        let same = lint.to_type.as_ref() == Some(&column.type_name);
+        lint.fate = if same { Fate::Kept } else { Fate::Converted };
+        lint.lossless = lint.to_type.as_ref().map(|new| is_lossless(&column.type_name, new));
+        return lint;
+    }
+    if let Some((name, _)) = all().find(|(_, expression)| mentions(expression, &column.name)) {
+        lint.to = Some(name.clone());
+        lint.to_type = to_type(name);
+        lint.fate = Fate::Converted;
+        return lint;
+    }
+    let drops = |rule: &&MapRule| rule.drop.contains(&column.name);
+    if map.drop.contains(&column.name) || siblings.iter().any(drops) {
+        lint.fate = Fate::Dropped;
+    }
+    lint
+}
+
+/// Whether the column's name stands in an expression as a word of its own.
+fn mentions(expression: &str, name: &str) -> bool {
+    let quoted = sql::quote_identifier(name);
+    if expression.contains(&quoted) {
+        return true;
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let lower = expression.to_lowercase();
+    lower
+        .match_indices(name)
+        .any(|(at, _)| !lower[..at].ends_with(is_word) && !lower[at + name.len()..].starts_with(is_word))
+}
+
+/// Whether every value of one type has a place of its own in another.
+pub fn is_lossless(from: &str, to: &str) -> bool {
+    if from == to {
+        return true;
+    }
+    let (base, size) = split_type(from);
+    let (new_base, new_size) = split_type(to);
+    let rank = |name: &str| ["smallint", "integer", "bigint"].iter().position(|known| *known == name);
+    match (base, new_base) {
+        ("character varying", "character varying") => match (size, new_size) {
+            (_, None) => true,
+            (Some(old), Some(new)) => old.parse::<u64>().ok() <= new.parse::<u64>().ok(),
+            (None, Some(_)) => false,
+        },
+        ("character", "text" | "character varying") => false,
+        ("numeric" | "smallint" | "integer" | "bigint", "numeric") => new_size.is_none(),
+        // The text output of every type is read back as the same value.
+        (_, "text")
+        | ("real" | "smallint" | "integer", "double precision")
+        | ("smallint", "real")
+        | ("date", "timestamp without time zone")
+        | ("jsonb", "json")
+        | ("cidr", "inet") => true,
+        _ => match (rank(base), rank(new_base)) {
+            (Some(old), Some(new)) => old <= new,
+            _ => false,
+        },
+    }
+}
+
+/// `character varying` and `40` of `character varying(40)`.
+fn split_type(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('(') {
+        Some((base, rest)) if rest.ends_with(')') => (base, rest.strip_suffix(')')),
+        _ => (name, None),
+    }
+}
+
+/// The one table, not known under its name on the publisher, that has most of the table's columns.
+fn renamed<'a>(
+    table: &Table,
+    publisher: &[Table],
+    subscriber: &'a [Table],
+    rules: &[MapRule],
+) -> Option<&'a Table> {
+    let is_free = |other: &&Table| {
+        let name = other.display();
+        other.root.is_none()
+            && publisher.iter().all(|old| old.display() != name)
+            && rules.iter().all(|rule| rule.to != name)
+    };
+    let shared = |other: &Table| {
+        let same = |(at, old): (usize, &Column)| {
+            other.column(&old.name).is_some()
+                || other.columns.get(at).is_some_and(|new| new.type_name == old.type_name)
+        };
+        table.columns.iter().enumerate().filter(|(at, old)| same((*at, *old))).count()
+    };
+    let mut candidates: Vec<(usize, &Table)> = subscriber
+        .iter()
+        .filter(is_free)
+        .map(|other| (shared(other), other))
+        .filter(|(count, _)| count * 2 > table.columns.len())
+        .collect();
+    candidates.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    match candidates.as_slice() {
+        [(_, only)] => Some(only),
+        // Two that fit equally well are none.
+        [(first, best), (second, _), ..] if first > second => Some(best),
+        _ => None,
+    }
+}
+
+/// A `[[map]]` for what has another name, or no place; none when everything goes by name.
+fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
+    let homeless: Vec<&ColumnLint> =
+        lint.columns.iter().filter(|column| column.fate == Fate::Impossible).collect();
+    if from.display() == to.display() && homeless.is_empty() {
+        return None;
+    }
+    let mut pairs = Vec::new();
+    let mut drop = Vec::new();
+    for column in &homeless {
+        let at = from.columns.iter().position(|old| old.name == column.column);
+        let new = at.and_then(|at| to.columns.get(at)).filter(|new| {
+            new.type_name == column.from_type && from.column(&new.name).is_none() && !new.generated
+        });
+        match new {
+            Some(new) => {
+                let key = toml_key(&new.name);
+                pairs.push(format!("{key} = {}", toml_text(&expression(&column.column))));
+            }
+            None => drop.push(toml_text(&column.column)),
+        }
+    }
+    let mut text =
+        format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
+    if !pairs.is_empty() {
+        let _ = writeln!(text, "columns = {{ {} }}", pairs.join(", "));
+    }
+    if !drop.is_empty() {
+        let _ = writeln!(text, "drop = [{}]", drop.join(", "));
+    }
+    for column in &lint.without_value {
+        let _ = writeln!(text, "# {column} is NOT NULL and needs an expression in columns");
+    }
+    Some(text)
+}
+
+/// A column's name as SQL, in quotes only where they are needed.
+fn expression(name: &str) -> String {
+    let plain = name
+        .chars()
+        .enumerate()
+        .all(|(at, c)| c.is_ascii_lowercase() || c == '_' || at > 0 && c.is_ascii_digit());
+    if plain { name.to_owned() } else { sql::quote_identifier(name) }
+}
+
+fn toml_text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn toml_key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_owned() } else { toml_text(name) }
+}

@@ -1,0 +1,276 @@
+//! Changes recorded by triggers, for a publisher whose WAL is not decoded: the objects that do it, and the table they fill.
+
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use postgres::types::PgLsn;
+
+use crate::error::{Doing as _, Error, Result};
+use crate::flow::mapping::TableName;
+use crate::pg::Session;
+use crate::pg::catalog::{Identity, Table};
+use crate::sql::{self, Sql};
+
+/// The functions and tables are those of schema `pgdetour`, so that whoever drops it drops these.
+const TRIGGERS: usize = 5;
+/// The same without one of its own for key changes.
+const WHOLE_ROW_TRIGGERS: usize = 4;
+/// How often a table whose lock could not be had is tried again.
+const ATTEMPTS: u32 = 20;
+/// Changes that are removed by one statement.
+const PURGED_AT_ONCE: i64 = 10_000;
+
+/// Makes the table and, on each of `tables`, the triggers that fill it; whether anything had to be made.
+/// Waits for each table's writers, no longer than our lock timeout at a time, so that others do not queue up behind us.
+pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
+    session.change_script(sql::capture::CREATE_CHANGE.text).doing(|| "create the change table".into())?;
+    if session.is_dry() {
+        for table in tables {
+            session.note(format!("create triggers on {} that record its changes", table.quoted()));
+        }
+        return Ok(true);
+    }
+    session.change_script(sql::capture::CREATE_MARKER_TRIGGER.text)?;
+    let marker = session.query_text("select 'pgdetour.marker'::pg_catalog.regclass::pg_catalog.oid", &[])?;
+    describe(session, marker[0].get(0))?;
+    let present = list_captured(session)?;
+    let mut changed = false;
+    for (name, names) in present.iter().filter(|(name, _)| name.schema != "pgdetour") {
+        if tables.iter().all(|table| TableName::of(table) != *name) {
+            drop_triggers(session, name, names)?;
+            changed = true;
+        }
+    }
+    for table in tables {
+        let members = || tables.iter().filter(|other| is_of(other, table));
+        let whole_row = members().any(|member| {
+            member.identity == Identity::Full || (!member.partitioned && member.key.is_empty())
+        });
+        let mut key: Vec<&str> = members().flat_map(|member| &member.key).map(String::as_str).collect();
+        key.sort_unstable();
+        key.dedup();
+        let name = TableName::of(table);
+        let wanted = match (&table.root, whole_row || key.is_empty()) {
+            (Some(_), _) => 1,
+            (None, true) => WHOLE_ROW_TRIGGERS,
+            (None, false) => TRIGGERS,
+        };
+        let is_known = present.iter().any(|(other, names)| *other == name && names.len() == wanted);
+        let quoted = table.quoted();
+        let mut script = String::new();
+        if table.root.is_none() {
+            script = if wanted == TRIGGERS {
+                let list = |row: &str| {
+                    let column = |name: &&str| format!("{row}.{}", sql::quote_identifier(name));
+                    key.iter().map(column).collect::<Vec<_>>().join(", ")
+                };
+                sql::capture::CREATE_TRIGGERS.with(&[
+                    ("table", &quoted),
+                    ("old_key", &list("old")),
+                    ("new_key", &list("new")),
+                ])
+            } else {
+                let drop = "drop trigger if exists \"!pgdetour_capture_move\" on";
+                format!(
+                    "{drop} {quoted};\n{}",
+                    sql::capture::CREATE_WHOLE_ROW_TRIGGERS.with(&[("table", &quoted)])
+                )
+            };
+            script.push_str(";\n");
+        }
+        script.push_str(&sql::capture::CREATE_TRUNCATE_TRIGGER.with(&[("table", &quoted)]));
+        // In one transaction with the description, which has to be older than the first change.
+        let describe = format!("select pgdetour.describe({})", table.oid);
+        if is_known && !describe_is_due(session, table.oid)? {
+            continue;
+        }
+        when_unlocked(|| session.change_script(&format!("{script};\n{describe}")))
+            .doing(|| format!("create triggers on table {quoted}"))?;
+        changed = true;
+    }
+    match session.change_script(sql::capture::CREATE_EVENT_TRIGGER.text) {
+        Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+        other => other.doing(|| "create event trigger \"pgdetour_capture\"".into())?,
+    }
+    Ok(changed)
+}
+
+/// Whether a table is another one or a partition of it.
+fn is_of(table: &Table, root: &Table) -> bool {
+    table.oid == root.oid
+        || table.root.as_ref().is_some_and(|(schema, name)| *schema == root.schema && *name == root.name)
+}
+
+/// Whether a table's latest description is not what it is now. Nothing is kept of the look.
+fn describe_is_due(session: &mut Session, oid: u32) -> Result<bool> {
+    session.change_script("begin")?;
+    let due = describe(session, oid);
+    session.change_script("rollback")?;
+    due
+}
+
+/// Notes what a table's columns are; whether that is other than before.
+pub fn describe(session: &mut Session, oid: u32) -> Result<bool> {
+    let row = session.query_one(&sql::capture::DESCRIBE_TABLE, &[&oid])?;
+    Ok(row.get("changed"))
+}
+
+/// Removes triggers and table. Nothing of it need be there.
+pub fn drop_capture(session: &mut Session) -> Result<()> {
+    for (table, names) in list_captured(session)? {
+        drop_triggers(session, &table, &names)?;
+    }
+    if is_present(session)? {
+        session.change_script(sql::capture::DROP_CHANGE.text).doing(|| "drop the change table".into())?;
+    }
+    Ok(())
+}
+
+fn drop_triggers(session: &mut Session, table: &TableName, names: &[String]) -> Result<()> {
+    let quoted = sql::quote_qualified(&table.schema, &table.name);
+    let drop = |name: &String| format!("drop trigger if exists {} on {quoted}", sql::quote_identifier(name));
+    let script = names.iter().map(drop).collect::<Vec<_>>().join(";\n");
+    when_unlocked(|| session.change_script(&script)).doing(|| format!("drop our triggers on table {quoted}"))
+}
+
+/// Tables that have triggers of ours, and their names; those that partitions have from their parent left out.
+fn list_captured(session: &mut Session) -> Result<Vec<(TableName, Vec<String>)>> {
+    let rows = session.query(&sql::capture::LIST_CAPTURED, &[])?;
+    let table = |row: &postgres::Row| {
+        let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        (name, row.get("triggers"))
+    };
+    Ok(rows.iter().map(table).collect())
+}
+
+/// Tables that have triggers of ours, markers left out; none without a change table.
+pub fn list_recorded(session: &mut Session) -> Result<Option<Vec<TableName>>> {
+    if !is_present(session)? {
+        return Ok(None);
+    }
+    let tables = list_captured(session)?.into_iter().map(|(table, _)| table);
+    Ok(Some(tables.filter(|table| table.schema != "pgdetour").collect()))
+}
+
+/// Tries again what fails for a lock that others hold.
+fn when_unlocked(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        match work() {
+            Err(error)
+                if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
+                    || error.is_sqlstate(&SqlState::T_R_DEADLOCK_DETECTED) =>
+            {
+                // Whoever queued up behind us goes first.
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            other => return other,
+        }
+    }
+    work()
+}
+
+/// Whether changes are recorded by triggers here.
+pub fn is_present(session: &mut Session) -> Result<bool> {
+    Ok(session.query_one(&sql::capture::HAS_CHANGE_TABLE, &[])?.get("present"))
+}
+
+/// Size of the change table, in bytes; none where there is none.
+pub fn retained_bytes(session: &mut Session) -> Result<Option<i64>> {
+    let row = session.query_one(&sql::capture::HAS_CHANGE_TABLE, &[])?;
+    Ok(row.get::<_, bool>("present").then(|| row.get("retained_bytes")))
+}
+
+/// Fails when what the triggers are to record is not, or no longer, complete.
+pub fn require_intact(session: &mut Session) -> Result<()> {
+    if !is_present(session)? {
+        return Err(Error::Conflict {
+            kind: "capture_missing",
+            message: format!("the change table of the {} does not exist any more", session.side),
+            detail: Some("Changes that were not replayed are lost with it.".to_owned()),
+            hint: "Run \"pgdetour verify\" to see which rows differ.".to_owned(),
+        });
+    }
+    let lacking = list_names(session, &sql::capture::LIST_UNCAPTURED)?;
+    if let Some(table) = lacking.first() {
+        return Err(Error::Conflict {
+            kind: "capture_incomplete",
+            message: format!(
+                "changes of table \"{table}\" are not recorded: a trigger of ours is missing or disabled"
+            ),
+            detail: (lacking.len() > 1).then(|| format!("The same holds for {}.", lacking[1..].join(", "))),
+            hint: format!(
+                "ALTER TABLE {table} ENABLE TRIGGER ALL; enables them again. What was written meanwhile is not recorded: \
+                 \"pgdetour verify\" shows which rows differ."
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Captured tables whose columns are others than those described: then it is not known which of them a change has.
+pub fn require_described(session: &mut Session) -> Result<()> {
+    let altered = list_names(session, &sql::capture::LIST_ALTERED)?;
+    let Some(table) = altered.first() else { return Ok(()) };
+    Err(Error::Conflict {
+        kind: "columns_changed",
+        message: format!("table \"{table}\" was altered while its changes were recorded"),
+        detail: Some(
+            "Without the event trigger, which only a superuser can create, it is not known which changes came before."
+                .to_owned(),
+        ),
+        hint: "Alter the table back, and run the same command again.".to_owned(),
+    })
+}
+
+fn list_names(session: &mut Session, statement: &Sql) -> Result<Vec<String>> {
+    let rows = session.query(statement, &[])?;
+    Ok(rows.iter().map(|row| format!("{}.{}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
+}
+
+/// Gives what has been committed by now its place.
+pub fn order_changes(session: &mut Session) -> Result<()> {
+    let on = session.side.name();
+    session
+        .client()
+        .batch_execute(sql::capture::ORDER_CHANGES.text)
+        .map_err(|error| Error::sql("order the recorded changes", on, &error))
+}
+
+/// The last place given to a transaction.
+pub fn last_position(session: &mut Session) -> Result<PgLsn> {
+    let position: i64 = session.query_one(&sql::capture::READ_POSITION, &[])?.get("position");
+    Ok(PgLsn::from(position.cast_unsigned()))
+}
+
+/// About how many bytes of changes come after `position`.
+pub fn bytes_behind(session: &mut Session, position: PgLsn) -> Result<u64> {
+    let row = session.query_one(&sql::capture::READ_BACKLOG, &[&ordinal(position)])?;
+    Ok(row.get::<_, i64>("bytes").cast_unsigned())
+}
+
+/// Row changes after `position`.
+pub fn count_later(session: &mut Session, position: PgLsn) -> Result<i64> {
+    order_changes(session)?;
+    Ok(session.query_one(&sql::capture::COUNT_LATER_CHANGES, &[&ordinal(position)])?.get("changes"))
+}
+
+/// Removes changes up to `position`, in short statements, until `budget` is used up; whether all are gone.
+pub fn purge(session: &mut Session, position: PgLsn, budget: Duration) -> Result<bool> {
+    let began = Instant::now();
+    let up_to = ordinal(position);
+    loop {
+        let changes = session.change(sql::capture::PURGE_CHANGES.text, &[&up_to, &PURGED_AT_ONCE])?;
+        let places = session.change(sql::capture::PURGE_ORDER.text, &[&up_to])?;
+        if changes == 0 && places == 0 {
+            return Ok(true);
+        }
+        if began.elapsed() >= budget {
+            return Ok(false);
+        }
+    }
+}
+
+/// A place as the change table has it.
+pub fn ordinal(position: PgLsn) -> i64 {
+    u64::from(position).cast_signed()
+}
