@@ -53,8 +53,10 @@ pub struct SourceConfig {
 pub struct TargetConfig {
     /// What psql takes.
     pub conninfo: Option<String>,
-    /// How the target's server reaches the source, when that differs from `[source]`.
+    /// How the target's server, or the backup's where there is one, reaches the source, when that differs from `[source]`.
     pub source_conninfo: Option<String>,
+    /// A database through which the mirror goes, and which follows the target while that serves.
+    pub backup_conninfo: Option<String>,
 }
 
 /// `[traffic]`.

@@ -36,6 +36,50 @@ impl fmt::Display for Side {
     }
 }
 
+/// A database of the detour: one of its two sides, or the one between them, which never serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// [`Side::Source`].
+    Source,
+    /// [`Side::Target`].
+    Target,
+    /// The copy through which the mirror goes, and which follows the target while that serves.
+    Backup,
+}
+
+impl Place {
+    /// `source`, `target` or `backup`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Source => "source",
+            Place::Target => "target",
+            Place::Backup => "backup",
+        }
+    }
+}
+
+impl From<Side> for Place {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Source => Place::Source,
+            Side::Target => Place::Target,
+        }
+    }
+}
+
+impl PartialEq<Side> for Place {
+    fn eq(&self, side: &Side) -> bool {
+        *self == Place::from(*side)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// The side that general traffic uses now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

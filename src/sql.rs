@@ -227,6 +227,7 @@ statements! {
         COUNT_QUARANTINED = "count_quarantined",
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",
+        CREATE_COPIES = "create_copies",
         CREATE_TARGET = "create_target",
         DELETE_PROGRESS = "delete_progress",
         DECIDE = "decide",

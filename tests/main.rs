@@ -29,6 +29,7 @@ mod restrict;
 mod restrict_paths;
 mod routers;
 mod selection;
+mod stages;
 mod status;
 mod support;
 mod switch;

@@ -1,10 +1,10 @@
--- Objects that both sides hold. No parameters; runs again without effect.
+-- Objects that every database of the detour holds. No parameters; runs again without effect.
 create schema if not exists pgdetour;
 
 create table if not exists pgdetour.stamp (
     one boolean primary key default true check (one),
     detour uuid not null,
-    side text not null check (side in ('source', 'target')),
+    side text not null check (side in ('source', 'target', 'backup')),
     phase text not null,
     serving text not null,
     stamped_at timestamptz not null default pg_catalog.clock_timestamp(),
@@ -15,7 +15,7 @@ comment on table pgdetour.stamp is
 
 create table if not exists pgdetour.marker (
     id uuid primary key default pg_catalog.gen_random_uuid(),
-    flow text not null check (flow in ('mirror', 'replay')),
+    flow text not null check (flow in ('mirror', 'backup', 'replay')),
     written_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 comment on table pgdetour.marker is
@@ -23,14 +23,14 @@ comment on table pgdetour.marker is
 
 create table if not exists pgdetour.arrived (
     id uuid primary key,
-    flow text not null check (flow in ('mirror', 'replay')),
+    flow text not null check (flow in ('mirror', 'backup', 'replay')),
     written_at timestamptz not null
 );
 comment on table pgdetour.arrived is
 'Markers that our own flows have brought here. Not published, so that no flow carries them back.';
 
 create table if not exists pgdetour.progress (
-    flow text primary key check (flow in ('mirror', 'replay')),
+    flow text primary key check (flow in ('mirror', 'backup', 'replay')),
     detour uuid not null,
     lsn pg_catalog.pg_lsn not null,
     transactions bigint not null default 0,

@@ -11,6 +11,11 @@ set
         when $2 = 'target'
             then pg_catalog.jsonb_build_object('capture_start', pg_catalog.pg_current_wal_flush_lsn()::text)
         else '{}'::jsonb
+    end || case
+        -- Not what is flushed: a subscription commits before its WAL is.
+        when $2 = 'target' and facts ? 'staged'
+            then pg_catalog.jsonb_build_object('backup_start', pg_catalog.pg_current_wal_insert_lsn()::text)
+        else '{}'::jsonb
     end || $3::jsonb
 where phase = $1
     and decided is null

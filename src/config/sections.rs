@@ -28,6 +28,9 @@ pub fn read(root: &Section, folder: &Path) -> Config {
     let replay = root.section("replay").map(|section| read_replay(&section)).unwrap_or_default();
     let map = read_maps(root);
     let router = root.section("router").map(|section| read_router(&section, folder)).unwrap_or_default();
+    if target.backup_conninfo.is_some() {
+        refuse_without_subscriptions(root, &mirror);
+    }
     if router.kind != RouterKind::None && traffic.roles.is_empty() {
         root.mistake(
             if root.has("traffic") { "traffic" } else { "router" },
@@ -49,16 +52,27 @@ fn read_target(section: &Section) -> TargetConfig {
     let target = TargetConfig {
         conninfo: filled(section, "conninfo"),
         source_conninfo: filled(section, "source_conninfo"),
+        backup_conninfo: filled(section, "backup_conninfo"),
     };
-    if filled(section, "backup_conninfo").is_some() {
-        section.mistake(
-            "backup_conninfo",
-            "target.backup_conninfo is not supported by this version",
-            "Leave it out; a standby of the target's server is a copy beside the serving side, too.",
-        );
-    }
     section.end();
     target
+}
+
+/// A backup has no run of ours that could carry it: subscriptions do, of tables that are made from a dump.
+fn refuse_without_subscriptions(root: &Section, mirror: &Mirror) {
+    let mistakes = [
+        (mirror.mode == MirrorMode::Batch, "mode = \"batch\""),
+        (mirror.method == CaptureMethod::Trigger, "method = \"trigger\""),
+        (mirror.carrier == Carrier::Pgdetour, "carrier = \"pgdetour\""),
+        (mirror.schema == SchemaMode::Existing, "schema = \"existing\""),
+    ];
+    for (_, key) in mistakes.into_iter().filter(|(is_set, _)| *is_set) {
+        root.mistake(
+            "mirror",
+            format!("mirror.{key} contradicts target.backup_conninfo, whose stages subscriptions carry"),
+            "Keep one of the two.",
+        );
+    }
 }
 
 fn read_traffic(section: &Section) -> Traffic {

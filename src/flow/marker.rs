@@ -46,7 +46,7 @@ pub fn wait_for_marker(subscriber: &mut Session, id: &str, budget: Duration) -> 
     while !has_marker(subscriber, id)? {
         if began.elapsed() >= budget {
             return Err(Error::TimedOut {
-                what: format!("waiting for a marker on {}", subscriber.side),
+                what: format!("waiting for a marker on {}", subscriber.place),
                 budget,
                 detail: Some(format!("Marker {id} has not arrived: the flow is behind, or stopped.")),
                 hint: "See the flow's lag with \"pgdetour status\".".to_owned(),

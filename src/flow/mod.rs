@@ -20,8 +20,10 @@ pub use source::ChangeSource;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FlowName {
-    /// Source to target.
+    /// Source to target, or from the backup database to it.
     Mirror,
+    /// Source to backup database: what the mirror goes through before.
+    Backup,
     /// Target to source.
     Replay,
 }
@@ -31,6 +33,7 @@ impl FlowName {
     pub fn name(self) -> &'static str {
         match self {
             FlowName::Mirror => "mirror",
+            FlowName::Backup => "backup",
             FlowName::Replay => "replay",
         }
     }

@@ -202,7 +202,7 @@ impl SequencePlan {
             let text = reading(sequences);
             let statement = self.publisher.client().prepare(&text);
             let statement = statement.map_err(|error| {
-                Error::sql("prepare to read sequences", self.publisher.side.name(), &error)
+                Error::sql("prepare to read sequences", self.publisher.place.name(), &error)
             })?;
             read_prepared(&mut self.publisher, &statement)?;
             self.uncalled.push((statement, places.to_vec()));
@@ -287,7 +287,7 @@ fn read_uncalled(session: &mut Session, sequences: &[&Sequence]) -> Result<Vec<P
 
 fn read_prepared(session: &mut Session, statement: &Statement) -> Result<Vec<Position>> {
     let rows = session.client().query(statement, &[]);
-    let rows = rows.map_err(|error| Error::sql("read sequences", session.side.name(), &error))?;
+    let rows = rows.map_err(|error| Error::sql("read sequences", session.place.name(), &error))?;
     Ok(rows.iter().map(position_of).collect())
 }
 
@@ -316,8 +316,8 @@ mod tests {
     #[test]
     fn sequences_never_go_back_in_their_own_direction() {
         let (one, two) = (TestServer::start(""), TestServer::start(""));
-        let server = |side, server: &TestServer| Server {
-            side,
+        let server = |side: Side, server: &TestServer| Server {
+            place: side.into(),
             conninfo: server.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),
@@ -403,8 +403,8 @@ mod tests {
             TestServer::start("max_locks_per_transaction = 512"),
             TestServer::start("max_locks_per_transaction = 512"),
         );
-        let server = |side, server: &TestServer| Server {
-            side,
+        let server = |side: Side, server: &TestServer| Server {
+            place: side.into(),
             conninfo: server.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),

@@ -212,6 +212,14 @@ fn end_workers(subscriber: &mut Session, name: &str, deadline: Instant, budget: 
     }
 }
 
+/// Waits within `budget` until nobody reads a slot any more; its reader is ended when it does not leave by itself.
+pub fn free_slot(publisher: &mut Session, slot: &str, budget: Duration) -> Result<()> {
+    if publisher.is_dry() {
+        return Ok(());
+    }
+    wait_for_free_slot(publisher, slot, Instant::now() + budget, budget)
+}
+
 fn wait_for_free_slot(
     publisher: &mut Session,
     slot: &str,
@@ -251,6 +259,15 @@ fn terminate(session: &mut Session, pids: &[i32]) -> Result<()> {
     }
 }
 
+/// Stops it within `budget` and drops it; its publisher need not be reachable. Whether there was one.
+pub fn remove_subscription(subscriber: &mut Session, name: &str, budget: Duration) -> Result<bool> {
+    if find_subscription(subscriber, name)?.is_none() {
+        return Ok(false);
+    }
+    stop_applying(subscriber, name, budget)?;
+    drop_subscription(subscriber, name)
+}
+
 /// Drops it here and leaves its slot on the publisher alone, which need not be reachable. Changes nothing if it does
 /// not exist.
 pub fn drop_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
@@ -285,7 +302,7 @@ mod tests {
     use crate::plan::Plan;
 
     fn server(side: Side, server: &TestServer, plan: Plan) -> Server {
-        Server { side, conninfo: server.conninfo(), application_name: "pgdetour test".into(), plan }
+        Server { place: side.into(), conninfo: server.conninfo(), application_name: "pgdetour test".into(), plan }
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {

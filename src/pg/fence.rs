@@ -213,7 +213,7 @@ pub fn is_raised(session: &mut Session, roles: &[String]) -> Result<bool> {
 /// Every precondition of a fence against `roles`.
 pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
     let mut checked = Checked::default();
-    let side = session.side.name();
+    let side = session.place.name();
     let database = quote_identifier(&session.database);
     let rows = session.query(&sql::fence::DESCRIBE_ROLES, &[&roles])?;
     for row in &rows {

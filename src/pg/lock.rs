@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
-use crate::phase::Side;
+use crate::phase::Place;
 use crate::sql::record as sql;
 
 /// First half of the session advisory locks' keys: the letters `pgdt`.
@@ -71,9 +71,9 @@ impl Lock {
         self.backend
     }
 
-    /// The side on which it is.
-    pub fn side(&self) -> Side {
-        self.session.side
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        self.session.place
     }
 
     /// Takes the lock on one side if it is free.
@@ -112,5 +112,5 @@ pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
 
 fn busy(session: &mut Session, key: Key) -> Result<Error> {
     let holder = find_holder(session, key)?.unwrap_or_else(|| "a session that has just ended".to_owned());
-    Ok(Error::Busy { on: session.side.name().to_owned(), holder })
+    Ok(Error::Busy { on: session.place.name().to_owned(), holder })
 }

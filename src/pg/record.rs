@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::lock::{CLASS, Key};
 use crate::pg::{PgLsn, Session};
-use crate::phase::{Phase, Serving, Side};
+use crate::phase::{Phase, Place, Serving, Side};
 use crate::sql::record as sql;
 
 /// The detour as its record has it.
@@ -25,14 +25,14 @@ pub struct Detour {
     pub facts: Value,
 }
 
-/// Which side of which detour a database is. Destructive steps believe this, not the configuration:
+/// Which database of which detour one is. Destructive steps believe this, not the configuration:
 /// a flipped one would empty the live side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Id of the detour.
     pub detour: String,
     /// What this database is in it.
-    pub side: Side,
+    pub place: Place,
     /// Copy of the phase, for the time when the target is down.
     pub phase: Phase,
     /// Copy of who serves.
@@ -66,6 +66,10 @@ fn parse_side(name: &str) -> Side {
     if name == "source" { Side::Source } else { Side::Target }
 }
 
+fn parse_place(name: &str) -> Place {
+    if name == "backup" { Place::Backup } else { parse_side(name).into() }
+}
+
 /// Whether schema `pgdetour` has this table here.
 pub fn has_table(session: &mut Session, table: &str) -> Result<bool> {
     Ok(session.query_one(&sql::HAS_TABLE, &[&table])?.get(0))
@@ -94,15 +98,20 @@ pub fn read_stamp(session: &mut Session) -> Result<Option<Stamp>> {
     let Some(row) = session.query_opt(&sql::READ_STAMP, &[])? else { return Ok(None) };
     Ok(Some(Stamp {
         detour: row.get("detour"),
-        side: parse_side(row.get("side")),
+        place: parse_place(row.get("side")),
         phase: parse_phase(row.get("phase"))?,
         serving: parse_serving(row.get("serving")),
     }))
 }
 
-/// Makes our schema, the record and both stamps, in phase `mirroring`; goes on where an earlier run stopped.
+/// Makes our schema, the record and all stamps, in phase `mirroring`; goes on where an earlier run stopped.
 /// `facts` are kept when the record is new. The source is stamped first: a target without a record is `absent`, so that the same run begins again.
-pub fn create(source: &mut Session, target: &mut Session, facts: &Value) -> Result<String> {
+pub fn create(
+    source: &mut Session,
+    backup: Option<&mut Session>,
+    target: &mut Session,
+    facts: &Value,
+) -> Result<String> {
     let id = match read_stamp(source)? {
         Some(stamp) => stamp.detour,
         None => source.query_one(&sql::NEW_ID, &[])?.get(0),
@@ -111,22 +120,33 @@ pub fn create(source: &mut Session, target: &mut Session, facts: &Value) -> Resu
         .atomically(|source| {
             source.change_script(sql::CREATE_COMMON.text)?;
             source.change_script(sql::CREATE_SOURCE.text)?;
-            stamp(source, &id, Side::Source)
+            stamp(source, &id)
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
+    if let Some(backup) = backup {
+        backup
+            .atomically(|backup| {
+                backup.change_script(sql::CREATE_COMMON.text)?;
+                backup.change_script(sql::CREATE_COPIES.text)?;
+                stamp(backup, &id)
+            })
+            .doing(|| "create schema \"pgdetour\"".into())?;
+    }
     target
         .atomically(|target| {
             target.change_script(sql::CREATE_COMMON.text)?;
+            target.change_script(sql::CREATE_COPIES.text)?;
             target.change_script(sql::CREATE_TARGET.text)?;
-            stamp(target, &id, Side::Target)?;
+            stamp(target, &id)?;
             target.change(sql::INSERT_DETOUR.text, &[&id, facts])
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
     Ok(id)
 }
 
-fn stamp(session: &mut Session, id: &str, side: Side) -> Result<()> {
-    let values: [&(dyn postgres::types::ToSql + Sync); 4] = [&id, &side.name(), &"mirroring", &"source"];
+fn stamp(session: &mut Session, id: &str) -> Result<()> {
+    let place = session.place.name();
+    let values: [&(dyn postgres::types::ToSql + Sync); 4] = [&id, &place, &"mirroring", &"source"];
     session.change(sql::INSERT_STAMP.text, &values).map(drop)
 }
 

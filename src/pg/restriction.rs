@@ -127,7 +127,7 @@ impl TriggerPlan {
                 if found.is_empty() {
                     return Err(Error::Refused {
                         kind: "no_such_table",
-                        message: format!("table {schema}.{name} does not exist on {}", session.side),
+                        message: format!("table {schema}.{name} does not exist on {}", session.place),
                         detail: None,
                         hint: "Correct the tables under [[restrict]].".into(),
                     });
@@ -257,7 +257,7 @@ fn resolve_condition(
         Err(said) => Err(Error::ChecksFailed {
             findings: vec![Finding {
                 check: "restrict_where",
-                object: format!("{}: {}", session.side, member.display()),
+                object: format!("{}: {}", session.place, member.display()),
                 message: format!("its condition cannot be used: {said}"),
                 hint: "Correct where = \"...\" under [[restrict]].".into(),
             }],
@@ -302,7 +302,7 @@ fn change_table(session: &mut Session, oid: u32, member: &Member, script: &str) 
         let blockers = list_blockers(session, oid)?;
         if attempt >= ATTEMPTS {
             return Err(Error::TimedOut {
-                what: format!("the lock of table {} on {}", member.display(), session.side),
+                what: format!("the lock of table {} on {}", member.display(), session.place),
                 budget: begun.elapsed(),
                 detail: Some(if blockers.is_empty() { error.to_string() } else { blockers.join("; ") }),
                 hint: "Have these sessions end their transactions, then run the same command again.".into(),

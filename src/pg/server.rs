@@ -9,18 +9,18 @@ use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
-use crate::phase::Side;
+use crate::phase::Place;
 use crate::plan::Plan;
 use crate::sql::{self, Sql};
 
 /// How long a statement of ours waits for a lock before it gives up, so that live traffic never queues behind us for long.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One of the two servers, as configured, and how to open sessions on it.
+/// One of the servers, as configured, and how to open sessions on it.
 #[derive(Clone)]
 pub struct Server {
     /// Which one.
-    pub side: Side,
+    pub place: Place,
     /// How to reach it.
     pub conninfo: Conninfo,
     /// `pgdetour cutover`: what administrators see in `pg_stat_activity`.
@@ -33,7 +33,7 @@ impl Server {
     /// Opens a session with every setting pinned that changes the meaning of values or ends long sessions.
     pub fn connect(&self) -> Result<Session> {
         let unreachable =
-            |cause: ServerError| Error::Unreachable { what: self.side.name().to_owned(), cause };
+            |cause: ServerError| Error::Unreachable { what: self.place.name().to_owned(), cause };
         let mut client = self.conninfo.connect(&self.application_name).map_err(unreachable)?;
         let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
         client
@@ -47,7 +47,7 @@ impl Server {
             .map_err(|error| unreachable((&error).into()))?;
         Ok(Session {
             client,
-            side: self.side,
+            place: self.place,
             version: row.get(0),
             database: row.get(1),
             plan: self.plan.clone(),
@@ -60,8 +60,8 @@ impl Server {
 /// which a dry run notes instead.
 pub struct Session {
     client: Client,
-    /// The side it is on.
-    pub side: Side,
+    /// Where it is.
+    pub place: Place,
     /// `server_version_num`, such as 150004.
     pub version: i32,
     /// Name of its database, unquoted.
@@ -82,7 +82,7 @@ impl Session {
 
     /// Notes what a dry run would do here, beside statements.
     pub fn note(&self, action: impl Into<String>) {
-        self.plan.note(self.side.name(), action);
+        self.plan.note(self.place.name(), action);
     }
 
     /// All rows of a statement that changes nothing.
@@ -200,7 +200,7 @@ impl Session {
 
     fn failed(&self, action: &str, error: &postgres::Error) -> Error {
         let action = action.replace('_', " ");
-        Error::Sql { action, on: self.side.name().to_owned(), cause: ServerError::from(error) }
+        Error::Sql { action, on: self.place.name().to_owned(), cause: ServerError::from(error) }
     }
 }
 

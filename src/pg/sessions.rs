@@ -177,7 +177,7 @@ fn still_there(left: &[GeneralSession], budget: Duration) -> Error {
 /// What we need in order to see and to end the sessions of `roles`.
 pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
     let mut checked = Checked::default();
-    let side = session.side.name();
+    let side = session.place.name();
     for row in session.query(&sql::fence::DESCRIBE_ROLES, &[&roles])? {
         if !row.get::<_, bool>("present") {
             continue;

@@ -8,8 +8,9 @@ use crate::pg::test_server::TestServer;
 use crate::sql;
 
 /// Files of several statements, in the order in which they build on each other.
-const SCRIPTS: [&str; 17] = [
+const SCRIPTS: [&str; 18] = [
     "record/create_common",
+    "record/create_copies",
     "record/create_source",
     "record/create_target",
     "restrict/create_refusal",
@@ -29,7 +30,7 @@ const SCRIPTS: [&str; 17] = [
 ];
 
 /// How many of them make objects, which the single statements then read and write.
-const CREATING: usize = 12;
+const CREATING: usize = 13;
 
 /// A value for every psql variable, of the type that its column has.
 const VARIABLES: [(&str, &str); 18] = [

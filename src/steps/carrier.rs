@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, CaptureMethod, MirrorMode};
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
-use crate::flow::{Flow, FlowName, Snapshot, copy};
+use crate::flow::{Flow, Snapshot, copy};
 use crate::pg::Server;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
-use crate::phase::{Phase, Side};
+use crate::phase::Phase;
 use crate::steps::facts::Facts;
+use crate::steps::stages::Stage;
 use crate::steps::{Run, Signals, mirror};
 
 /// How often a run looks whether it was asked to stop.
@@ -45,8 +46,12 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// A batch mirror has no flow; one that is followed in the foreground or recorded by triggers is ours.
-    pub fn of(mirror: &config::Mirror, follow: bool) -> Choice {
+    /// A mirror by way of a backup is all subscriptions; a batch mirror has no flow; one that is followed in the foreground or recorded by triggers is ours.
+    pub fn of(config: &config::Config, follow: bool) -> Choice {
+        let mirror = &config.mirror;
+        if config.target.backup_conninfo.is_some() {
+            return Choice::Only(Carrier::Subscription);
+        }
         match (mirror.mode, mirror.carrier) {
             (MirrorMode::Batch, _) => Choice::Only(Carrier::Pgdetour),
             _ if follow || mirror.method == CaptureMethod::Trigger => Choice::Only(Carrier::Pgdetour),
@@ -63,21 +68,26 @@ impl Run {
         Ok(self.facts()?.carrier.unwrap_or(Carrier::Subscription))
     }
 
-    /// The mirror flow as our own runs apply it. Each table's snapshot tells which transactions its copy holds already.
+    /// The mirror flow as our own runs apply it.
     pub fn mirror_flow(&mut self) -> Result<Flow> {
-        let mapping = if self.plan.is_dry() { Mapping::default() } else { self.mirror_mapping()? };
+        self.flow_of(Stage::Whole)
+    }
+
+    /// The flow of one stage as we apply it. Each table's snapshot tells which transactions its copy holds already.
+    pub fn flow_of(&mut self, stage: Stage) -> Result<Flow> {
+        let mapping = if self.plan.is_dry() { Mapping::default() } else { self.mirror_mapping(stage)? };
         let mut snapshots = HashMap::new();
-        for copy in copy::list_table_copies(self.target())? {
+        for copy in copy::list_table_copies(self.session(stage.subscriber()))? {
             if let Some(snapshot) = &copy.snapshot {
                 snapshots.insert(copy.name.clone(), Snapshot::parse(snapshot)?);
             }
         }
         Ok(Flow {
-            name: FlowName::Mirror,
+            name: stage.flow(),
             detour: self.detour_id_or_planned()?,
-            publisher: self.server(Side::Source).clone(),
-            subscriber: self.server(Side::Target).clone(),
-            source: mirror::source(self),
+            publisher: self.server(stage.publisher()).clone(),
+            subscriber: self.server(stage.subscriber()).clone(),
+            source: mirror::source(self, stage),
             mapping,
             snapshots,
             skip_origins: false,

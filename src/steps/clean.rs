@@ -1,4 +1,4 @@
-//! Removes every object that pgdetour made, on both sides, found by its fixed name.
+//! Removes every object that pgdetour made, wherever it is, found by its fixed name.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
 use crate::pg::catalog::objects::{self, Emptiness};
 use crate::pg::{fence, record, restriction};
-use crate::phase::{Phase, Side};
-use crate::steps::{Needs, Run, capture, inventory, mirror, restrict};
+use crate::phase::{Phase, Place, Side};
+use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,11 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     run.part_way = !run.plan.is_dry();
     let has_source = run.answering(Side::Source).is_some();
     if has_source {
-        run.step("drop the mirror flow", mirror::drop_flow)?;
+        run.step("drop the mirror flow", |run| backup::sparing(run, mirror::drop_flow))?;
+    }
+    if run.is_staged() || run.has_backup() {
+        run.step("drop the backup's flow", |run| backup::sparing(run, backup::drop_flow))?;
+        tell_of_backup(run, phase);
     }
     run.step("drop capture", capture::drop_flow)?;
     run.step("lift restrictions", lift)?;
@@ -56,6 +60,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if let Some(before) = &before {
         run.step("drop the copies", |run| {
             inventory::remove_settings(run)?;
+            let of_backup = run.facts()?.backup_before;
+            if let (Some(backup), Some(before)) = (run.answering(Place::Backup), of_backup) {
+                objects::restore_emptiness(backup, &before)?;
+            }
             objects::restore_emptiness(run.target(), before)
         })?;
     }
@@ -65,6 +73,9 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     // The target's record goes last: as long as it is there, the same command goes on.
     if has_source {
         run.step("drop the record on the source", |run| record::drop_record(run.source()))?;
+    }
+    if run.answering(Place::Backup).is_some() {
+        run.step("drop the record on the backup", |run| record::drop_record(run.session(Place::Backup)))?;
     }
     run.step("drop the record on the target", |run| {
         record::drop_record(run.target())?;
@@ -78,6 +89,18 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.part_way = false;
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// What becomes of the backup, where it is not as it was found.
+fn tell_of_backup(run: &mut Run, phase: Phase) {
+    if run.is_staged() && !run.has_backup() {
+        run.warn(
+            "target.backup_conninfo is not set any more: drop subscription \"pgdetour_mirror\" or \"pgdetour_backup\" and \
+             schema \"pgdetour\" of the backup yourself",
+        );
+    } else if phase == Phase::Detoured {
+        run.warn("the backup keeps its tables, and follows the target no more");
+    }
 }
 
 /// Restrictions, the role that was made for them, and what observed them on either side.

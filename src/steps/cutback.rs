@@ -7,7 +7,7 @@ use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::switch::{Bounds, HOME, Rehearsal};
-use crate::steps::{Needs, Run, capture, preconditions, replay};
+use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
 
 /// Runs the command; its report.
 /// Exactly `accept_quarantined` changes may be in quarantine.
@@ -38,6 +38,9 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
         run.count_late_writes(HOME, &source)
     })?;
     run.step("drop capture", capture::drop_flow)?;
+    if run.is_staged() {
+        run.step("drop the backup's flow", |run| backup::sparing(run, backup::drop_flow))?;
+    }
     run.step("record the arrival", |run| run.arrive(HOME))
 }
 

@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::flow::source::lag;
-use crate::flow::{FlowName, marker, sequences, subscription};
+use crate::flow::{FlowName, marker, sequences};
 use crate::pg::{fence, record};
-use crate::phase::Side;
+use crate::phase::{Place, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::switch::{Bounds, OUT, Rehearsal};
-use crate::steps::{Needs, Run, capture, mirror, names, preconditions, replay};
+use crate::steps::stages::Stage;
+use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -17,6 +18,10 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
+        if run.answering(Place::Backup).is_some() {
+            // It was lost when the clients were moved.
+            run.changed = run.step("let the backup follow", backup::follow)?;
+        }
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }
     run.take_back_earlier_attempt(OUT)?;
@@ -31,10 +36,13 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     run.step("resume clients", |run| run.resume_clients(OUT))?;
     run.step("begin the replay", capture::begin_replay)?;
     run.step("count late writes", |run| {
-        let source = mirror::source(run);
+        let source = mirror::source(run, Stage::Whole);
         run.count_late_writes(OUT, &source)
     })?;
-    run.step("drop the mirror flow", mirror::drop_flow)?;
+    run.step("drop the mirror flow", |run| backup::sparing(run, mirror::drop_flow))?;
+    if run.is_staged() {
+        run.step("let the backup follow", backup::follow_or_warn)?;
+    }
     run.step("record the arrival", |run| run.arrive(OUT))
 }
 
@@ -55,6 +63,9 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     }
     run.step("arm capture", capture::arm)?;
     run.step("prove the way back", capture::prove_way_back)?;
+    if run.is_staged() {
+        run.step("arm the backup", backup::arm)?;
+    }
     run.step("prepare the router", Run::prepare_router)?;
     run.step("refresh statistics", |run| run.refresh_statistics(Side::Target))?;
     if bounds.prewarm {
@@ -72,7 +83,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
             flow.catch_up(run, bounds.drain_timeout)?;
             return Ok(Some(flow));
         }
-        lag::wait_until_below(run.source(), names::MIRROR_SLOT, bounds.max_lag, bounds.drain_timeout)?;
+        for stage in run.stages() {
+            let publisher = run.session(stage.publisher());
+            lag::wait_until_below(publisher, stage.slot(), bounds.max_lag, bounds.drain_timeout)?;
+        }
         // A small lag is no proof that the flow moves at all: a marker that arrives is.
         let probe = record::new_id(run.source())?;
         marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
@@ -98,7 +112,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("write marker", |run| run.write_marker(OUT, &id))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
-        let source = mirror::source(run);
+        let source = mirror::source(run, Stage::Whole);
         run.drain(OUT, &source, &mut plan, |target| match &mut flow {
             Some(flow) => flow.wait_for_marker(target, &id, left),
             None => marker::wait_for_marker(target, &id, left).map(drop),
@@ -111,7 +125,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     }
     run.step("stop the mirror", |run| {
         let left = run.pause_left(bounds);
-        subscription::stop_applying(run.target(), names::MIRROR_SUBSCRIPTION, left)
+        backup::stop_mirror(run, left)
     })?;
     if bounds.rehearsal.is_some() {
         return run.require_pause_left(bounds);

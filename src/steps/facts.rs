@@ -27,6 +27,15 @@ pub struct Facts {
     /// Somebody asks the runs of `mirror` to stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_requested: Option<bool>,
+    /// The mirror goes by way of a backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staged: Option<bool>,
+    /// Position on the target from which the backup has to follow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_start: Option<String>,
+    /// What the backup held before it was filled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_before: Option<Emptiness>,
     /// What the target held before it was filled, where its schema is of our making.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_before: Option<Emptiness>,

@@ -10,16 +10,17 @@ use serde_json::{Value, json};
 use crate::config::{self, CaptureMethod};
 use crate::error::{Error, Result};
 pub use crate::flow::copy::Limits;
-use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage};
+use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage as Completion};
 use crate::flow::source::{change_table, publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pattern::Selection;
 use crate::pg::catalog::objects::Name;
 use crate::pg::catalog::{Table, objects};
-use crate::pg::record;
-use crate::phase::{Phase, Serving, Side};
+use crate::pg::{Server, record};
+use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice};
 use crate::steps::facts::Facts;
+use crate::steps::stages::Stage;
 use crate::steps::{Needs, Run, inventory, names, preconditions, selection};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
@@ -46,7 +47,7 @@ pub struct Wishes {
 /// Runs the command; its report.
 pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     refuse_contradiction(run, wishes)?;
-    run.choice = Choice::of(&run.config.mirror, wishes.follow);
+    run.choice = Choice::of(&run.config, wishes.follow);
     run.copy_limits = wishes.limits;
     run.open(Needs::Both)?;
     let again = named_again(run, &wishes.again)?;
@@ -56,7 +57,10 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
             return carry::carry_on(run, wishes.follow);
         }
         tell_of_changes(run, &again, &added);
-        run.step("take the mirror flow back", |run| carry::take_back(run, &again))?;
+        run.step("take the mirror flow back", |run| {
+            let last = run.stages()[run.stages().len() - 1];
+            carry::take_back(run, last, &again)
+        })?;
     } else if !again.is_empty() {
         copy::repeat_tables(run.target(), &again)?;
     }
@@ -65,41 +69,70 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     run.step("check preconditions", |run| run.require(&[preconditions::MIRROR, preconditions::UNCHANGED]))?;
     run.step("begin the record", begin_record)?;
     let watch = run.watch_for_stop()?;
-    let tables = run.selected_tables(Side::Source)?;
-    let by_triggers = source(run) == ChangeSource::Triggers;
+    let mut made = Vec::new();
+    for stage in run.stages() {
+        made.push(make(run, *stage, jobs, &again)?);
+    }
+    let report = run.step("finish the mirror", |run| finish(run, &made, begun.elapsed()))?;
+    drop(watch);
+    if wishes.follow { carry::follow(run, report) } else { Ok(report) }
+}
+
+/// Makes one stage: its copy, and what keeps that current. One that is made already stays as it is.
+fn make(run: &mut Run, stage: Stage, jobs: usize, again: &[Name]) -> Result<(CopyReport, Carrier)> {
+    if stage == Stage::ToBackup && carry::has_to_begin_again(run, stage, again)? {
+        run.step(stage.step("take the flow back"), |run| carry::take_back(run, stage, again))?;
+    }
+    let tables = run.selected_tables(copied_from(run, stage).place)?;
+    let by_triggers = source(run, stage) == ChangeSource::Triggers;
     if !by_triggers {
-        run.step("create publication", |run| {
+        run.step(stage.step("create publication"), |run| {
             publication::create_publication(
-                run.source(),
+                run.session(stage.publisher()),
                 names::MIRROR_PUBLICATION,
                 &selection::published(&tables),
             )
             .map(drop)
         })?;
-        run.step("create slot", |run| {
-            slot::create_slot(run.source(), names::MIRROR_SLOT, OLDER_TRANSACTIONS_BUDGET).map(drop)
+        run.step(stage.step("create slot"), |run| {
+            slot::create_slot(run.session(stage.publisher()), stage.slot(), OLDER_TRANSACTIONS_BUDGET)
+                .map(drop)
         })?;
-        run.step("wait for older transactions", |run| {
-            slot::wait_for_horizon(run.source(), OLDER_TRANSACTIONS_BUDGET)
+        run.step(stage.step("wait for older transactions"), |run| {
+            slot::wait_for_horizon(run.session(stage.publisher()), OLDER_TRANSACTIONS_BUDGET)
         })?;
     }
-    let mut prepared = run.step("copy schema", |run| copy_schema(run, &tables, jobs))?;
+    let copying = Copying { stage, tables: &tables, jobs };
+    let mut prepared = run.step(stage.step("copy schema"), |run| copy_schema(run, &copying))?;
     if by_triggers {
         // Each waits for its table's writers, so that the copies, which begin later, show what is not recorded.
         run.step("create triggers", |run| change_table::create_capture(run.source(), &tables).map(drop))?;
     }
-    let copied = run.step("copy tables", |run| copy_tables(run, &tables, jobs, &prepared))?;
-    run.step("complete schema", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCopy))?;
-    run.step("catch up", |run| carry::catch_up(run).map(drop))?;
-    run.step("add foreign keys", |run| complete(run, &tables, jobs, &mut prepared, Stage::AfterCatchUp))?;
-    run.step("copy the database's settings", inventory::copy_settings)?;
+    let copied = run.step(stage.step("copy tables"), |run| copy_tables(run, &copying, &prepared))?;
+    run.step(stage.step("complete schema"), |run| {
+        complete(run, &copying, &mut prepared, Completion::AfterCopy)
+    })?;
+    run.step(stage.step("catch up"), |run| carry::catch_up(run, stage).map(drop))?;
+    run.step(stage.step("add foreign keys"), |run| {
+        complete(run, &copying, &mut prepared, Completion::AfterCatchUp)
+    })?;
+    if stage.subscriber() == Side::Target {
+        run.step("copy the database's settings", inventory::copy_settings)?;
+    }
     let carrier = match run.choice {
         Choice::Only(Carrier::Pgdetour) => Carrier::Pgdetour,
-        _ => run.step("hand over to a subscription", carry::hand_over)?,
+        _ => run.step(stage.step("hand over to a subscription"), |run| carry::hand_over(run, stage))?,
     };
-    let report = run.step("finish the mirror", |run| finish(run, copied, begun.elapsed(), carrier))?;
-    drop(watch);
-    if wishes.follow { carry::follow(run, report) } else { Ok(report) }
+    Ok((copied, carrier))
+}
+
+/// Where a stage copies from. In a dry run nothing is on the backup yet, and what will be there is what the source has.
+fn copied_from(run: &Run, stage: Stage) -> Server {
+    let server = run.server(stage.publisher());
+    if run.plan.is_dry() && run.phase() == Phase::Absent {
+        return Server { place: server.place, ..run.server(Side::Source).clone() };
+    }
+    server.clone()
 }
 
 /// The tables that are to be copied anew.
@@ -149,6 +182,7 @@ fn list(names: impl Iterator<Item = String>) -> String {
 fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
     let mirror = &run.config.mirror;
     let key = match (mirror.mode, mirror.carrier) {
+        _ if run.config.target.backup_conninfo.is_some() => "target.backup_conninfo",
         (config::MirrorMode::Batch, _) => "mirror.mode = \"batch\"",
         (_, config::Carrier::Subscription) => "mirror.carrier = \"subscription\"",
         _ => return Ok(()),
@@ -164,14 +198,19 @@ fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
 }
 
 fn begin_record(run: &mut Run) -> Result<()> {
-    let before = match (run.config.mirror.schema, run.phase()) {
-        (config::SchemaMode::Dump, Phase::Absent) => Some(objects::read_emptiness(run.target())?),
+    let is_ours = (run.config.mirror.schema, run.phase()) == (config::SchemaMode::Dump, Phase::Absent);
+    let target_before = if is_ours { Some(objects::read_emptiness(run.target())?) } else { None };
+    let backup_before = match &mut run.backup {
+        Some(backup) if is_ours => Some(objects::read_emptiness(backup)?),
         _ => None,
     };
     let parts = Some(run.parts());
-    let facts = json!(Facts { target_before: before, parts, ..Facts::default() });
-    let (source, target) = run.both();
-    record::create(source, target, &facts)?;
+    let staged = run.has_backup().then_some(true);
+    let facts = json!(Facts { target_before, backup_before, parts, staged, ..Facts::default() });
+    let (Some(source), Some(target)) = (&mut run.source, &mut run.target) else {
+        unreachable!("open() connected to both sides, which this command needs")
+    };
+    record::create(source, run.backup.as_mut(), target, &facts)?;
     if run.plan.is_dry() {
         return Ok(());
     }
@@ -181,20 +220,32 @@ fn begin_record(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
+/// What is copied in one stage.
+struct Copying<'a> {
+    stage: Stage,
+    tables: &'a [Table],
+    jobs: usize,
+}
+
 /// Does one part of the copy, with a bar.
 fn with_job<T>(
     run: &mut Run,
-    tables: &[Table],
-    jobs: usize,
+    copying: &Copying<'_>,
     work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
 ) -> Result<T> {
+    let Copying { stage, tables, jobs } = *copying;
     let left_empty = run.unlogged_tables()?;
-    let before = run.facts()?.target_before;
+    let facts = run.facts()?;
+    let before = match stage {
+        Stage::ToBackup => facts.backup_before,
+        Stage::Whole | Stage::FromBackup => facts.target_before,
+    };
     let progress = CopyProgress::new(&run.output, tables);
     let stop = run.signals.stop_flag();
+    let publisher = copied_from(run, stage);
     let job = CopyJob {
-        publisher: run.server(Side::Source),
-        subscriber: run.server(Side::Target),
+        publisher: &publisher,
+        subscriber: run.server(stage.subscriber()),
         tables,
         left_empty: &left_empty,
         before: before.as_ref(),
@@ -218,16 +269,16 @@ fn with_job<T>(
     clippy::redundant_closure_for_method_calls,
     reason = "the method alone is not general enough in its lifetime"
 )]
-fn copy_schema(run: &mut Run, tables: &[Table], jobs: usize) -> Result<Prepared> {
-    let prepared = with_job(run, tables, jobs, |job| job.prepare())?;
+fn copy_schema(run: &mut Run, copying: &Copying<'_>) -> Result<Prepared> {
+    let prepared = with_job(run, copying, |job| job.prepare())?;
     for warning in &prepared.warnings {
         run.warn(warning.clone());
     }
     Ok(prepared)
 }
 
-fn copy_tables(run: &mut Run, tables: &[Table], jobs: usize, prepared: &Prepared) -> Result<CopyReport> {
-    let copied = with_job(run, tables, jobs, |job| job.copy_tables(prepared))?;
+fn copy_tables(run: &mut Run, copying: &Copying<'_>, prepared: &Prepared) -> Result<CopyReport> {
+    let copied = with_job(run, copying, |job| job.copy_tables(prepared))?;
     let found = run.check_all(&[preconditions::UNCHANGED])?.failures;
     let Some(first) = found.first() else { return Ok(copied) };
     Err(Error::Conflict {
@@ -243,27 +294,29 @@ fn copy_tables(run: &mut Run, tables: &[Table], jobs: usize, prepared: &Prepared
 
 fn complete(
     run: &mut Run,
-    tables: &[Table],
-    jobs: usize,
+    copying: &Copying<'_>,
     prepared: &mut Prepared,
-    stage: Stage,
+    what: Completion,
 ) -> Result<()> {
-    with_job(run, tables, jobs, |job| job.complete_schema(prepared, stage)).map(drop)
+    with_job(run, copying, |job| job.complete_schema(prepared, what)).map(drop)
 }
 
-/// Where the mirror's changes come from.
-pub fn source(run: &Run) -> ChangeSource {
+/// Where the changes of one of the mirror's stages come from.
+pub fn source(run: &Run, stage: Stage) -> ChangeSource {
     match run.config.mirror.method {
         CaptureMethod::Wal => ChangeSource::Slot {
-            slot: names::MIRROR_SLOT.into(),
+            slot: stage.slot().into(),
             publication: names::MIRROR_PUBLICATION.into(),
         },
         CaptureMethod::Trigger => ChangeSource::Triggers,
     }
 }
 
-fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -> Result<Value> {
-    let report = json!({
+fn finish(run: &mut Run, made: &[(CopyReport, Carrier)], took: Duration) -> Result<Value> {
+    let Some((copied, carrier)) = made.last().copied() else {
+        return Err(Error::Internal { message: "a mirror without a stage".into() });
+    };
+    let mut report = json!({
         "tables": copied.tables,
         "rows": copied.rows,
         "bytes": copied.bytes,
@@ -276,6 +329,9 @@ fn finish(run: &mut Run, copied: CopyReport, took: Duration, carrier: Carrier) -
         },
         "objects": inventory::count_objects(run)?,
     });
+    if let [(to_backup, _), _] = made {
+        report["backup"] = json!(to_backup);
+    }
     let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), ..Facts::default() };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;
     run.stamp_phase()?;
@@ -296,10 +352,20 @@ pub fn drop_flow(run: &mut Run) -> Result<()> {
     if run.phase() == Phase::Mirrored && run.carrier()? == Carrier::Pgdetour {
         run.take_flow()?;
     }
-    let (source, target) = run.both();
-    subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
-    subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;
-    slot::drop_slot(source, names::MIRROR_SLOT, SLOT_BUDGET)?;
-    publication::drop_publication(source, names::MIRROR_PUBLICATION)?;
-    change_table::drop_capture(source)
+    // A subscriber that cannot be reached may still read.
+    let mut is_read = run.is_staged();
+    for place in [Place::Target, Place::Backup] {
+        let Some(subscriber) = run.answering(place) else { continue };
+        is_read |=
+            subscription::remove_subscription(subscriber, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
+    }
+    for (place, slot) in [(Place::Backup, names::STAGE_SLOT), (Place::Source, names::MIRROR_SLOT)] {
+        let Some(publisher) = run.answering(place) else { continue };
+        if is_read {
+            subscription::free_slot(publisher, slot, SLOT_BUDGET)?;
+        }
+        slot::drop_slot(publisher, slot, SLOT_BUDGET)?;
+        publication::drop_publication(publisher, names::MIRROR_PUBLICATION)?;
+    }
+    change_table::drop_capture(run.source())
 }

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod attempt;
+mod backup;
 pub mod capture;
 mod carrier;
 pub mod check;
@@ -28,11 +29,13 @@ pub mod restrict;
 mod routing;
 mod selection;
 mod signals;
+mod stages;
 pub mod status;
 mod switch;
 mod undo;
 pub mod verify;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -45,7 +48,7 @@ use crate::pg::fence::Lowering;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
 use crate::pg::{Conninfo, Server, Session};
-use crate::phase::{Command, Phase, Serving, Side};
+use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
 use carrier::Choice;
@@ -70,8 +73,11 @@ pub struct Run {
     pub signals: Signals,
     source_server: Server,
     target_server: Server,
+    /// The database between both, where the configuration names one.
+    backup_server: Option<Server>,
     source: Option<Session>,
     target: Option<Session>,
+    backup: Option<Session>,
     locks: Vec<Lock>,
     /// The right to apply the mirror's changes.
     flow_lock: Option<Lock>,
@@ -124,7 +130,7 @@ pub struct Run {
 #[derive(Debug, Clone, Serialize)]
 pub struct StepTime {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Milliseconds.
     pub ms: f64,
 }
@@ -132,7 +138,7 @@ pub struct StepTime {
 /// One step of a dry run.
 #[derive(Debug, Serialize)]
 struct PlannedStep {
-    name: &'static str,
+    name: Cow<'static, str>,
     actions: Vec<Action>,
 }
 
@@ -145,15 +151,17 @@ impl Run {
         plan: Plan,
         signals: Signals,
     ) -> Result<Run> {
-        let choice = Choice::of(&config.mirror, false);
-        let server = |side: Side| {
-            let conninfo = Conninfo::parse(config.conninfo(side)?)?;
+        let choice = Choice::of(&config, false);
+        let server = |place: Place, conninfo: &str| {
+            let conninfo = Conninfo::parse(conninfo)?;
             conninfo.warnings().iter().for_each(|warning| output.warn(warning));
-            Ok(Server { side, conninfo, application_name: format!("pgdetour {command}"), plan: plan.clone() })
+            Ok(Server { place, conninfo, application_name: format!("pgdetour {command}"), plan: plan.clone() })
         };
+        let backup = config.target.backup_conninfo.as_deref();
         Ok(Run {
-            source_server: server(Side::Source)?,
-            target_server: server(Side::Target)?,
+            source_server: server(Place::Source, config.conninfo(Side::Source)?)?,
+            target_server: server(Place::Target, config.conninfo(Side::Target)?)?,
+            backup_server: backup.map(|conninfo| server(Place::Backup, conninfo)).transpose()?,
             command,
             config,
             output,
@@ -161,6 +169,7 @@ impl Run {
             signals,
             source: None,
             target: None,
+            backup: None,
             locks: Vec::new(),
             flow_lock: None,
             choice,
@@ -194,13 +203,18 @@ impl Run {
 
     /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.
     /// While clients are held, the note waits until they go on.
-    pub fn step<T>(&mut self, name: &'static str, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+    pub fn step<T>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        work: impl FnOnce(&mut Run) -> Result<T>,
+    ) -> Result<T> {
+        let name = name.into();
         self.heed_signals()?;
         if !self.plan.is_dry() {
-            fault::point("before", name);
+            fault::point("before", &name);
         }
-        self.plan.enter(name);
-        let progress = self.output.step(name);
+        self.plan.enter(&name);
+        let progress = self.output.step(&name);
         let begun = Instant::now();
         let result = work(self);
         let took = begun.elapsed();
@@ -209,12 +223,12 @@ impl Run {
             Err(_) => progress.failed(took),
         }
         let value = result?;
-        self.steps.push(StepTime { name, ms: took.as_secs_f64() * 1000.0 });
+        self.steps.push(StepTime { name: name.clone(), ms: took.as_secs_f64() * 1000.0 });
         if !self.plan.is_dry() {
             if self.held_since.is_none() {
                 self.write_steps()?;
             }
-            fault::point("after", name);
+            fault::point("after", &name);
         }
         Ok(value)
     }
@@ -228,7 +242,7 @@ impl Run {
         let fresh: Vec<StepTime> = self.steps[self.unwritten_steps..].to_vec();
         for step in fresh {
             let took = Duration::from_secs_f64(step.ms / 1000.0);
-            record::note_step(self.target(), command, step.name, took)?;
+            record::note_step(self.target(), command, &step.name, took)?;
         }
         self.unwritten_steps = self.steps.len();
         Ok(())
@@ -295,14 +309,17 @@ impl Run {
         Ok(())
     }
 
-    /// Copies phase and who serves to both stamps, for a time when the record cannot be read.
+    /// Copies phase and who serves to all stamps, for a time when the record cannot be read.
     fn stamp_phase(&mut self) -> Result<()> {
         let (phase, serving) = (self.phase(), self.serving());
         record::set_stamp_phase(self.target(), phase, serving)?;
         if self.source.is_some() {
             record::set_stamp_phase(self.source(), phase, serving)?;
         }
-        Ok(())
+        match &mut self.backup {
+            Some(backup) => self::backup::unless_lost(record::set_stamp_phase(backup, phase, serving)).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Writes a line into the detour's history; a failure to do so is no failure of the command.
@@ -371,19 +388,21 @@ impl Run {
         }
     }
 
-    /// The session on one side.
-    fn session(&mut self, side: Side) -> &mut Session {
-        match side {
-            Side::Source => self.source(),
-            Side::Target => self.target(),
+    /// The session on one side, or on the backup where that is connected.
+    fn session(&mut self, place: impl Into<Place>) -> &mut Session {
+        match place.into() {
+            Place::Source => self.source(),
+            Place::Target => self.target(),
+            Place::Backup => self.backup.as_mut().expect("only asked for where the backup is connected"),
         }
     }
 
-    /// The server of one side, for sessions of one's own.
-    fn server(&self, side: Side) -> &Server {
-        match side {
-            Side::Source => &self.source_server,
-            Side::Target => &self.target_server,
+    /// The server of one side, or of the backup where there is one, for sessions of one's own.
+    fn server(&self, place: impl Into<Place>) -> &Server {
+        match place.into() {
+            Place::Source => &self.source_server,
+            Place::Target => &self.target_server,
+            Place::Backup => self.backup_server.as_ref().expect("only asked for where there is a backup"),
         }
     }
 
@@ -399,7 +418,7 @@ impl Run {
         }
         let actions = self.plan.actions();
         let planned = self.steps.iter().map(|step| PlannedStep {
-            name: step.name,
+            name: step.name.clone(),
             actions: actions.iter().filter(|action| action.step == step.name).cloned().collect(),
         });
         serde_json::json!(planned.collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use crate::pg::catalog;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::pg::{Server, Session};
-use crate::phase::{Command, Phase, Side};
+use crate::phase::{Command, Phase, Place};
 use crate::steps::Run;
 
 /// Which servers a command cannot do without.
@@ -27,6 +27,7 @@ impl Run {
             if needs == Needs::Both {
                 self.locks.push(Lock::acquire(&self.source_server, Key::Run)?);
             }
+            self.lock_backup()?;
             // Another run may have ended between our first look and our lock.
             self.detour = record::read_detour(self.target())?;
         }
@@ -48,7 +49,7 @@ impl Run {
         self.check_stamps()?;
         self.detour = record::read_detour(self.target())?;
         self.record_read = true;
-        Ok(())
+        self.connect_backup()
     }
 
     /// Opens the source after all, for a command that began with the target alone.
@@ -62,33 +63,46 @@ impl Run {
         Ok(())
     }
 
-    /// Connects to whichever side answers, both at once, for a command that has to work with either down; a session that
-    /// still answers is kept. Why a side does not answer.
-    pub fn connect_what_answers(&mut self) -> [(Side, Option<Error>); 2] {
+    /// Connects to whatever answers, all at once, for a command that has to work with any of them down; a session that
+    /// still answers is kept. Why one does not answer.
+    pub fn connect_what_answers(&mut self) -> Vec<(Place, Option<Error>)> {
         let connect = |session: Option<Session>, server: &Server| {
             let kept =
                 session.and_then(|mut session| session.query_text("select", &[]).is_ok().then_some(session));
             kept.map_or_else(|| server.connect(), Ok)
         };
         let (old_source, old_target) = (self.source.take(), self.target.take());
-        let (source, target) = std::thread::scope(|scope| {
+        let old_backup = self.backup.take();
+        let (source, target, backup) = std::thread::scope(|scope| {
             let target = scope.spawn(|| connect(old_target, &self.target_server));
+            let backup = self
+                .backup_server
+                .as_ref()
+                .map(|server| scope.spawn(move || connect(old_backup, server)));
             let source = connect(old_source, &self.source_server);
             let died = |_| Err(Error::Internal { message: "a connection panicked".into() });
-            (source, target.join().unwrap_or_else(died))
+            let backup = backup.map(|backup| backup.join().unwrap_or_else(died));
+            (source, target.join().unwrap_or_else(died), backup)
         });
         let (source, source_error) = answer(source);
         let (target, target_error) = answer(target);
         self.source = source;
         self.target = target;
-        [(Side::Source, source_error), (Side::Target, target_error)]
+        let mut answers = vec![(Place::Source, source_error), (Place::Target, target_error)];
+        if let Some(backup) = backup {
+            let (backup, backup_error) = answer(backup);
+            self.backup = backup;
+            answers.push((Place::Backup, backup_error));
+        }
+        answers
     }
 
-    /// The session on a side that answered.
-    pub fn answering(&mut self, side: Side) -> Option<&mut Session> {
-        match side {
-            Side::Source => self.source.as_mut(),
-            Side::Target => self.target.as_mut(),
+    /// The session on a database that answered.
+    pub fn answering(&mut self, place: impl Into<Place>) -> Option<&mut Session> {
+        match place.into() {
+            Place::Source => self.source.as_mut(),
+            Place::Target => self.target.as_mut(),
+            Place::Backup => self.backup.as_mut(),
         }
     }
 
@@ -112,8 +126,8 @@ impl Run {
             Some(session) => record::read_stamp(session)?,
             None => None,
         };
-        refuse_swapped(Side::Source, source.as_ref())?;
-        refuse_swapped(Side::Target, target.as_ref())?;
+        refuse_swapped(Place::Source, source.as_ref())?;
+        refuse_swapped(Place::Target, target.as_ref())?;
         match (&source, &target) {
             (Some(source), Some(target)) if source.detour != target.detour => Err(Error::Refused {
                 kind: "stamp_mismatch",
@@ -152,14 +166,15 @@ fn answer(outcome: Result<Session>) -> (Option<Session>, Option<Error>) {
     }
 }
 
-fn refuse_swapped(configured: Side, stamp: Option<&Stamp>) -> Result<()> {
+/// A database that is stamped as another of the detour than the configuration says.
+pub fn refuse_swapped(configured: Place, stamp: Option<&Stamp>) -> Result<()> {
     match stamp {
-        Some(stamp) if stamp.side != configured => Err(Error::Refused {
+        Some(stamp) if stamp.place != configured => Err(Error::Refused {
             kind: "sides_swapped",
-            message: format!("the database configured as {configured} is stamped as the {}", stamp.side),
+            message: format!("the database configured as {configured} is stamped as the {}", stamp.place),
             detail: Some(format!("the stamp is in its table pgdetour.stamp, of detour {}", stamp.detour)),
             hint:
-                "Swap the conninfo of [source] and [target]; the words never flip, not even while detoured."
+                "Correct the conninfo of [source] and [target]; the words never flip, not even while detoured."
                     .into(),
         }),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::phase::Side;
+use crate::phase::Place;
 use crate::sql;
 use crate::steps::Run;
 
@@ -11,7 +11,7 @@ use crate::steps::Run;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Orphan {
     /// Where it is.
-    pub side: Side,
+    pub side: Place,
     /// `replication slot`, `publication`, `subscription`, `schema` or `trigger`.
     pub kind: String,
     /// Its name; for a trigger, that of its table too.
@@ -19,11 +19,11 @@ pub struct Orphan {
 }
 
 impl Run {
-    /// Everything on the sides that are connected that bears one of our names.
+    /// Everything on the databases that are connected that bears one of our names.
     pub fn find_orphans(&mut self) -> Result<Vec<Orphan>> {
         let mut found = Vec::new();
-        for (side, session) in [(Side::Source, &mut self.source), (Side::Target, &mut self.target)] {
-            let Some(session) = session else { continue };
+        for side in self.places() {
+            let session = self.session(side);
             for row in session.query(&sql::record::LIST_OUR_OBJECTS, &[])? {
                 found.push(Orphan { side, kind: row.get("kind"), name: row.get("name") });
             }

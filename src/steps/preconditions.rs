@@ -10,7 +10,7 @@ mod traffic;
 
 use crate::error::{Checked, Error, Result};
 use crate::phase::{Command, Phase};
-use crate::steps::{Run, inventory};
+use crate::steps::{Run, inventory, stages};
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
@@ -31,11 +31,15 @@ pub const MIRROR: &[Precondition] = group![
     servers::source_slots,
     servers::source_keeps_wal,
     servers::trigger_cost,
-    servers::target_workers,
+    servers::free_workers,
+    servers::backup_publishes,
+    servers::backup_can_follow,
+    stages::unchanged,
     servers::source_conninfo,
     servers::pg_dump,
     privileges::source,
     privileges::target,
+    privileges::backup,
     tables::selected,
     tables::replica_identity,
     tables::target_is_empty,
@@ -62,7 +66,9 @@ pub const CAPTURE: &[Precondition] = group![
 
 /// What `cutover` needs, beside what `capture` does.
 pub const CUTOVER: &[Precondition] = group![
+    stages::unchanged,
     servers::mirror_is_running,
+    servers::backup_can_follow,
     tables::schema_unchanged,
     parts::parts_unchanged,
     privileges::replay,

@@ -212,9 +212,10 @@ pub fn start(run: &mut Run, id: &str) -> Result<Running> {
 /// Starts a flow up to the marker `id`.
 pub fn start_flow(run: &mut Run, flow: Flow, id: &str) -> Running {
     let stop = Arc::new(AtomicBool::new(false));
-    let (name, publisher) = (flow.name, flow.publisher.side);
+    let name = flow.name;
+    let publisher = if flow.publisher.place == Side::Source { Side::Source } else { Side::Target };
     if run.plan.is_dry() {
-        run.session(publisher.other()).note("apply changes up to the marker");
+        run.session(flow.subscriber.place).note("apply changes up to the marker");
         return Running { thread: None, stop, flow: name, publisher };
     }
     let until = Until::Marker(id.to_owned());

@@ -10,17 +10,20 @@ use crate::flow::mapping::lint::{self, TableLint};
 use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
+use crate::pg::Session;
 use crate::pg::catalog::{self, Column, Part, Table};
-use crate::phase::Side;
+use crate::phase::{Place, Side};
 use crate::steps::Run;
+use crate::steps::stages::Stage;
 
 impl Run {
-    /// Tables of one side that `[mirror]` selects, each with the part that it selects; a partition goes with its root.
+    /// Tables of one database that `[mirror]` selects, each with the part that it selects; a partition goes with its root.
     /// UNLOGGED ones are left out: their changes are in no WAL.
-    pub fn selected_tables(&mut self, side: Side) -> Result<Vec<Table>> {
-        let mut tables = self.matching_tables(side)?;
+    pub fn selected_tables(&mut self, place: impl Into<Place>) -> Result<Vec<Table>> {
+        let place = place.into();
+        let mut tables = self.matching_tables(place)?;
         tables.retain(|table| !table.unlogged);
-        if side == Side::Source && self.config.mirror.schema == SchemaMode::Existing && self.target.is_some()
+        if place == Side::Source && self.config.mirror.schema == SchemaMode::Existing && self.target.is_some()
         {
             let there = catalog::list_tables(self.target())?;
             join_partitions(&mut tables, &there);
@@ -55,10 +58,10 @@ impl Run {
         Ok(tables)
     }
 
-    /// Tables of one side whose names `[mirror]` selects.
-    pub fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
+    /// Tables of one database whose names `[mirror]` selects.
+    pub fn matching_tables(&mut self, place: impl Into<Place>) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
-        let all = catalog::list_tables(self.session(side))?;
+        let all = catalog::list_tables(self.session(place))?;
         let mut tables = all.clone();
         tables.retain(|table| match &table.root {
             Some((schema, name)) => selection.matches(schema, name),
@@ -92,7 +95,7 @@ impl Run {
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
         let rules = self.map_rules();
-        self.mapping(Side::Target, &rules)
+        self.target_mapping(&rules)
     }
 
     fn map_rules(&self) -> Vec<MapRule> {
@@ -126,23 +129,24 @@ impl Run {
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
     pub fn identity_mapping(&mut self) -> Result<Mapping> {
-        self.mapping(Side::Target, &[])
+        self.target_mapping(&[])
     }
 
-    /// How the source's tables map to the target's by name, for the mirror.
-    pub fn mirror_mapping(&mut self) -> Result<Mapping> {
-        self.mapping(Side::Source, &[])
+    /// How the tables of a stage's publisher map to its subscriber's by name, for the mirror.
+    pub fn mirror_mapping(&mut self, stage: Stage) -> Result<Mapping> {
+        let tables = self.selected_tables(stage.publisher())?;
+        map(&tables, &[], self.session(stage.subscriber()))
     }
 
-    fn mapping(&mut self, publisher: Side, rules: &[MapRule]) -> Result<Mapping> {
-        let tables = match publisher {
-            Side::Source => self.selected_tables(publisher)?,
-            Side::Target => self.replayed_tables()?,
-        };
-        let subscriber = self.session(publisher.other());
-        let images = catalog::list_tables(subscriber)?;
-        Mapping::build(&tables, &images, rules, subscriber)
+    fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
+        let tables = self.replayed_tables()?;
+        map(&tables, rules, self.source())
     }
+}
+
+fn map(tables: &[Table], rules: &[MapRule], subscriber: &mut Session) -> Result<Mapping> {
+    let images = catalog::list_tables(subscriber)?;
+    Mapping::build(tables, &images, rules, subscriber)
 }
 
 /// Where a partition of the source has no image, all partitioned tables go over as one each, under the root's name: a

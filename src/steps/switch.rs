@@ -210,6 +210,9 @@ impl Run {
         target.prepare(&record::DECIDING)?;
         if switch.from == Side::Source {
             target.prepare(&subscription::STOPPING)?;
+            if let Some(backup) = &mut self.backup {
+                backup.prepare(&subscription::STOPPING)?;
+            }
         }
         Ok(())
     }
@@ -300,7 +303,7 @@ impl Run {
         }
         self.deciding = true;
         let facts = json!(std::mem::take(&mut self.pending));
-        let lock = self.locks.iter().find(|lock| lock.side() == Side::Target).map_or(0, Lock::backend);
+        let lock = self.locks.iter().find(|lock| lock.place() == Side::Target).map_or(0, Lock::backend);
         let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
         if self.plan.is_dry() {
             return Ok(());

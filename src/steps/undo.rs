@@ -8,7 +8,7 @@ use crate::pg::fence::{self, FenceUndo};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
 use crate::steps::switch::Switch;
-use crate::steps::{Run, names};
+use crate::steps::{Run, backup, names};
 
 /// One thing to take back. Each may be done twice, and also when the act that it undoes never happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,7 +96,8 @@ impl Run {
             }
             Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence),
             Undo::EnableSubscription => {
-                subscription::enable_subscription(self.target(), names::MIRROR_SUBSCRIPTION).map(drop)
+                subscription::enable_subscription(self.target(), names::MIRROR_SUBSCRIPTION)?;
+                backup::resume_first_stage(self)
             }
         }
     }

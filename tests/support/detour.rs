@@ -50,6 +50,7 @@ pub struct Detour {
     pub source: Postgres,
     /// Usable from the outside, to break things.
     pub target: Postgres,
+    backup: Option<Postgres>,
     proxies: Option<Proxies>,
     sections: Sections,
     answers: Vec<Answer>,
@@ -72,6 +73,8 @@ pub struct Proxies {
 struct Sections {
     source: String,
     target: String,
+    /// How the backup is reached.
+    backup: Option<String>,
     /// In place of the pooler's or the balancer's.
     router: Option<String>,
     /// How the application connects, when it goes through none of them.
@@ -97,6 +100,7 @@ impl Detour {
         let sections = Sections {
             source: format!("conninfo = {}", quoted(&source.conninfo("dba"))),
             target: format!("conninfo = {}", quoted(&target.conninfo("dba"))),
+            backup: None,
             router: None,
             entrance: None,
             more: String::new(),
@@ -107,6 +111,7 @@ impl Detour {
             balancer: None,
             source,
             target,
+            backup: None,
             proxies: None,
             sections,
             answers: Vec::new(),
@@ -136,6 +141,33 @@ impl Detour {
         let detour = self.behind_haproxy_with(applications);
         let web = detour.balancer.as_ref().expect("it was just put there").web_section();
         detour.configured(&web)
+    }
+
+    /// Starts a third server, through which the mirror goes.
+    pub fn with_backup(mut self) -> Detour {
+        let backup = Postgres::start_new(self.scratch.path(), "backup", &template::of_target());
+        self.sections.backup = Some(backup.conninfo("dba"));
+        self.backup = Some(backup);
+        self.write_configuration();
+        self
+    }
+
+    /// The server of [`Self::with_backup`].
+    pub fn backup(&mut self) -> &mut Postgres {
+        self.backup.as_mut().expect("the detour has a backup")
+    }
+
+    /// Replaces how the backup is reached.
+    pub fn backup_is(&mut self, conninfo: &str) {
+        self.sections.backup = Some(conninfo.to_owned());
+        self.write_configuration();
+    }
+
+    /// Takes the backup out of the configuration.
+    pub fn given_up_backup(mut self) -> Detour {
+        self.sections.backup = None;
+        self.write_configuration();
+        self
     }
 
     /// Where this detour keeps its files.
@@ -502,6 +534,9 @@ impl Detour {
     pub fn fingerprint(&self) -> Vec<String> {
         let mut lines = fingerprint::of_server("source", &self.source);
         lines.extend(fingerprint::of_server("target", &self.target));
+        if let Some(backup) = &self.backup {
+            lines.extend(fingerprint::of_server("backup", backup));
+        }
         lines.extend(fingerprint::of_pooler(&self.pooler));
         lines
     }
@@ -572,7 +607,9 @@ impl Detour {
     }
 
     fn write_configuration(&self) {
-        let Sections { source, target, router, more, .. } = &self.sections;
+        let Sections { source, target, backup, router, more, .. } = &self.sections;
+        let backup = backup.iter().map(|conninfo| format!("backup_conninfo = {}\n", quoted(conninfo)));
+        let backup: String = backup.collect();
         let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
                 (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
@@ -581,7 +618,7 @@ impl Detour {
         };
         let router = router.as_ref().unwrap_or(&of_program);
         let text = format!(
-            "[source]\n{source}\n\n[target]\n{target}\n\n\
+            "[source]\n{source}\n\n[target]\n{target}\n{backup}\n\
              [traffic]\nroles = [\"shop_app\"]\n{traffic}\n\n{router}\n\n{more}"
         );
         std::fs::write(self.configuration(), text).expect("the scratch directory can be written");
@@ -639,7 +676,7 @@ impl Drop for Detour {
         if std::fs::create_dir_all(&kept).is_err() {
             return;
         }
-        for name in ["source.log", "target.log", "pgbouncer.log", "haproxy.log", "pgdetour.toml"] {
+        for name in ["source.log", "target.log", "backup.log", "pgbouncer.log", "haproxy.log", "pgdetour.toml"] {
             let _ = std::fs::copy(self.scratch.path().join(name), kept.join(name));
         }
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();

@@ -159,7 +159,7 @@ pub fn apply_until(
 ) -> Result<Applied> {
     let publisher = flow.publisher.connect()?;
     if publisher.is_dry() {
-        let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.side);
+        let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.place);
         publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
         return Ok(Applied::nothing());
     }

@@ -57,7 +57,7 @@ impl Pair {
     pub(in crate::flow) fn on(&self, side: Side) -> Server {
         let user = if side == Side::Target { self.subscriber_role } else { "postgres" };
         Server {
-            side,
+            place: side.into(),
             conninfo: self.conninfo(side, user),
             application_name: "pgdetour test".to_owned(),
             plan: Plan::real(),

@@ -146,7 +146,7 @@ impl Applier {
         mapping: &Mapping,
     ) -> Result<Applier> {
         let mut session = subscriber.connect()?;
-        let on = subscriber.side.name();
+        let on = subscriber.place.name();
         // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
         // Pages of rows that are written now are read anyway, and neighbours change together: else the planner would rather
         // read all of a table for each batch than some of it by its index.
@@ -312,7 +312,7 @@ impl Applier {
     }
 
     fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
-        let on = self.session.side.name();
+        let on = self.session.place.name();
         self.round_trips += 1;
         self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
     }
@@ -406,7 +406,7 @@ impl Applier {
         if let Some(plan) = plan {
             let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
             if failure.is_fatal() {
-                return Err(failure.into_error(self.session.side.name()));
+                return Err(failure.into_error(self.session.place.name()));
             }
             self.undo()?;
             failed = Some(failure);
@@ -433,7 +433,7 @@ impl Applier {
         };
         let Err((_, failure)) = self.run(&plan) else { return Ok(true) };
         if failure.is_fatal() {
-            return Err(failure.into_error(self.session.side.name()));
+            return Err(failure.into_error(self.session.place.name()));
         }
         self.undo()?;
         Ok(false)
@@ -443,7 +443,7 @@ impl Applier {
     fn apply_one_by_one(&mut self, transaction: &Transaction) -> std::result::Result<(), Stopped> {
         let plan = batch::in_order(transaction.work.iter(), 1);
         let Err((at, failure)) = self.run(&plan) else { return Ok(()) };
-        let on = self.session.side.name();
+        let on = self.session.place.name();
         let error = if failure.is_fatal() {
             failure.into_error(on)
         } else {

@@ -188,7 +188,7 @@ impl Applier {
 
     /// Looks at the foreign keys that parts of transactions left open, now that these are complete.
     pub(in crate::flow) fn check_pending_references(&mut self, commit: PgLsn) -> Result<()> {
-        let on = self.session.side.name();
+        let on = self.session.place.name();
         for key in std::mem::take(&mut self.references.pending).into_values().filter(|key| key.validated) {
             let text = format!(
                 "select from {} as t where {} and {} limit 1",

@@ -119,7 +119,7 @@ pub fn rehearse(
 
 impl Stage<'_> {
     fn execute(&mut self, text: &str) -> Result<()> {
-        let on = self.session.side.name();
+        let on = self.session.place.name();
         self.session
             .client()
             .batch_execute(text)
@@ -244,7 +244,7 @@ impl Stage<'_> {
             return self.execute("release savepoint pgdetour_rehearsal");
         };
         if !is_of_rows(&error) {
-            return Err(Error::sql("rehearse the mapping", self.session.side.name(), &error));
+            return Err(Error::sql("rehearse the mapping", self.session.place.name(), &error));
         }
         self.execute("rollback to savepoint pgdetour_rehearsal; release savepoint pgdetour_rehearsal")?;
         if rows.len() > 1 {

@@ -15,7 +15,8 @@ use crate::pg::{Session, record};
 /// First half of the keys of the lock that keeps appliers apart: the letters `pgdt`.
 const LOCK_CLASS: i32 = 0x7067_6474;
 /// Second half, by flow; smaller ones are those of runs.
-const LOCKS: [(FlowName, i32); 2] = [(FlowName::Mirror, 11), (FlowName::Replay, 12)];
+const LOCKS: [(FlowName, i32); 3] =
+    [(FlowName::Mirror, 11), (FlowName::Replay, 12), (FlowName::Backup, 13)];
 
 /// How often in a row a lost connection or a deadlock is tried again before it is told; about half a minute in all.
 pub const ATTEMPTS: u32 = 9;
@@ -25,7 +26,7 @@ pub fn lock_applier(session: &mut Session, flow: FlowName) -> Result<()> {
     let key = LOCKS.iter().find(|(name, _)| *name == flow).map_or(0, |(_, key)| *key);
     match session.query(&crate::sql::flow::LOCK_APPLIER, &[&LOCK_CLASS, &key]) {
         Err(error) if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) => Err(Error::Busy {
-            on: session.side.name().to_owned(),
+            on: session.place.name().to_owned(),
             holder: format!("another session applies the {flow} flow"),
         }),
         other => other.map(drop),
@@ -36,7 +37,7 @@ pub fn lock_applier(session: &mut Session, flow: FlowName) -> Result<()> {
 /// what lies between would be missing, or come twice.
 pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
     let name = flow.name;
-    let (here, there) = (publisher.side, flow.subscriber.side);
+    let (here, there) = (publisher.place, flow.subscriber.place);
     let told = record::read_progress_of(publisher, name.name(), &flow.detour)?;
     let refused = |kind, message: String, detail: &str, hint: &str| Error::Conflict {
         kind,
@@ -47,7 +48,7 @@ pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -
     let restored = "Was it restored from a dump or a backup? Connect to the server that was used before; or bring it to the \
                     state of the target with \"pgdetour verify\", which shows the rows that differ.";
     let Some(start) = applier.applied() else {
-        if told.is_none() && name == FlowName::Mirror {
+        if told.is_none() && name != FlowName::Replay {
             return Ok(PgLsn::from(0));
         }
         let other = record::read_progress(applier.session(), name.name())?;

@@ -107,7 +107,7 @@ impl Applier {
             let plan = if work.len() == 1 { None } else { self.plan(&work).ok() }.unwrap_or_else(in_order);
             let outcome = self.run(&plan);
             if let Err((at, failure)) = outcome {
-                let on = self.session.side.name();
+                let on = self.session.place.name();
                 if failure.is_fatal() {
                     return Err(failure.into_error(on));
                 }
@@ -163,7 +163,7 @@ impl Applier {
         }
         let plan = batch::in_order(std::iter::once(item.work), 1);
         if let Err((at, failure)) = self.run(&plan) {
-            let on = self.session.side.name();
+            let on = self.session.place.name();
             if failure.is_fatal() {
                 return Err(failure.into_error(on));
             }
@@ -249,7 +249,7 @@ impl Applier {
                 Ok(None) => {}
                 // An expression that fails has no value to show; that it fails is in the message.
                 Err(failure) if !failure.is_fatal() => self.undo()?,
-                Err(failure) => return Err(failure.into_error(self.session.side.name())),
+                Err(failure) => return Err(failure.into_error(self.session.place.name())),
             }
         }
         Ok((!mapped.is_empty()).then(|| serde_json::Value::Object(mapped).to_string()))

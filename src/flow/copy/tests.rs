@@ -27,8 +27,8 @@ struct Pair {
 impl Pair {
     fn start() -> Pair {
         let (source_server, target_server) = (TestServer::start(""), TestServer::start(""));
-        let server = |side, server: &TestServer| Server {
-            side,
+        let server = |side: Side, server: &TestServer| Server {
+            place: side.into(),
             conninfo: server.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),
@@ -316,8 +316,8 @@ fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
 #[test]
 fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
     let (source_server, target_server) = (TestServer::start(""), TestServer::start(""));
-    let server = |side, conninfo| Server {
-        side,
+    let server = |side: Side, conninfo| Server {
+        place: side.into(),
         conninfo,
         application_name: "pgdetour test".into(),
         plan: Plan::real(),

@@ -282,11 +282,11 @@ impl<'a> Pipe<'a> {
 
 fn connect(server: &Server) -> Result<Client> {
     Client::connect(&server.conninfo, &server.application_name, Purpose::Sql)
-        .map_err(|cause| Error::Unreachable { what: server.side.name().into(), cause })
+        .map_err(|cause| Error::Unreachable { what: server.place.name().into(), cause })
 }
 
 fn failed(server: &Server, action: String, cause: ServerError) -> Error {
-    Error::Sql { action, on: server.side.name().into(), cause }
+    Error::Sql { action, on: server.place.name().into(), cause }
 }
 
 /// The lock comes first: the snapshot is taken by the first statement that reads.

@@ -127,7 +127,7 @@ fn stage_columns(columns: &[OldColumn]) -> String {
 }
 
 fn ask(session: &mut Session, question: &Question) -> Result<Answer> {
-    let on = session.side.name();
+    let on = session.place.name();
     let failed = |error: &postgres::Error| Error::sql("examine the mapping's expressions", on, error);
     let stage = format!("begin; create temporary table pgdetour_stage ({})", question.stage);
     let staged = session.client().batch_execute(&stage);

@@ -31,7 +31,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(1);
 /// Begins to read behind `start`.
 pub fn start(publisher: &Server, start: PgLsn) -> Result<Reader> {
     let mut session = publisher.connect()?;
-    let on = publisher.side.name();
+    let on = publisher.place.name();
     session
         .client()
         .batch_execute(
@@ -166,7 +166,7 @@ impl Reading<'_> {
 
     /// Hands on the next transactions, as many as one statement reads; rows are fetched as they are taken.
     fn read_some(&mut self) -> Result<()> {
-        let on = self.session.side.name();
+        let on = self.session.place.name();
         let failed = |error: &postgres::Error| Error::sql("read recorded changes", on, error);
         let (position, limit) = (change_table::ordinal(self.position), TRANSACTIONS_AT_ONCE);
         let params: [&(dyn ToSql + Sync); 2] = [&position, &limit];

@@ -185,7 +185,7 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
     if !is_present(session)? {
         return Err(Error::Conflict {
             kind: "capture_missing",
-            message: format!("the change table of the {} does not exist any more", session.side),
+            message: format!("the change table of the {} does not exist any more", session.place),
             detail: Some("Changes that were not replayed are lost with it.".to_owned()),
             hint: "Run \"pgdetour verify\" to see which rows differ.".to_owned(),
         });
@@ -229,7 +229,7 @@ fn list_names(session: &mut Session, statement: &Sql) -> Result<Vec<String>> {
 
 /// Gives what has been committed by now its place.
 pub fn order_changes(session: &mut Session) -> Result<()> {
-    let on = session.side.name();
+    let on = session.place.name();
     session
         .client()
         .batch_execute(sql::capture::ORDER_CHANGES.text)

@@ -79,7 +79,7 @@ impl ChangeSource {
                 let Some(found) = slot::find_slot(publisher, slot)? else {
                     return Err(Error::Conflict {
                         kind: "slot_missing",
-                        message: format!("replication slot \"{slot}\" does not exist on {}", publisher.side),
+                        message: format!("replication slot \"{slot}\" does not exist on {}", publisher.place),
                         detail: Some("Changes since it was removed are not recorded.".to_owned()),
                         hint: "See \"pgdetour status\" for what can be run.".to_owned(),
                     });
@@ -98,7 +98,7 @@ impl ChangeSource {
 
     /// Begins to read behind `start`.
     pub fn open(&self, publisher: &Server, start: PgLsn) -> Result<Reader> {
-        let on = publisher.side.name();
+        let on = publisher.place.name();
         match self {
             ChangeSource::Slot { slot, publication } => {
                 let client =
@@ -116,7 +116,7 @@ impl ChangeSource {
 
     /// Begins to read all that is recorded, and lets go of nothing.
     pub fn open_copy(&self, publisher: &Server) -> Result<Reader> {
-        let on = publisher.side.name();
+        let on = publisher.place.name();
         match self {
             ChangeSource::Slot { slot, publication } => {
                 let mut client =

@@ -186,7 +186,7 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         Some(_) if is_there => Ok(()),
         _ => Err(Error::Conflict {
             kind: "capture_missing",
-            message: format!("the recording of changes on {} is not complete", publisher.side),
+            message: format!("the recording of changes on {} is not complete", publisher.place),
             detail: Some(format!("Slot \"{slot}\" or publication \"{publication}\" does not exist there any more.")),
             hint: "What was written since it was dropped is there alone. Run \"pgdetour verify\" to see which rows differ."
                 .to_owned(),

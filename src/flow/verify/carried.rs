@@ -48,7 +48,7 @@ pub(in crate::flow) fn read_old_rows(
     sample: Option<Sample>,
     take: &mut dyn FnMut(&[Texts], usize) -> Result<bool>,
 ) -> Result<()> {
-    let on = publisher.side.name();
+    let on = publisher.place.name();
     let doing = format!("read table \"{}\"", rule.from);
     let failed = |error: &postgres::Error| Error::sql(doing.clone(), on, error);
     let list: Vec<String> = columns

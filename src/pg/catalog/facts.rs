@@ -191,14 +191,14 @@ mod tests {
     use crate::pg::Server;
     use crate::pg::catalog::{self, objects};
     use crate::pg::test_server::TestServer;
-    use crate::phase::Side;
+    use crate::phase::Place;
     use crate::plan::Plan;
 
     #[test]
     fn a_server_a_database_and_our_role_are_told_as_they_are() {
         let one = TestServer::start("max_replication_slots = 7");
         let server = Server {
-            side: Side::Source,
+            place: Place::Source,
             conninfo: one.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),
@@ -231,7 +231,7 @@ mod tests {
             let text = format!("host=127.0.0.1 port={} dbname={dbname} user=postgres", server.port);
             let conninfo = crate::pg::Conninfo::parse(&text).unwrap();
             let plan = Plan::real();
-            Server { side: Side::Target, conninfo, application_name: "pgdetour test".into(), plan }
+            Server { place: Place::Target, conninfo, application_name: "pgdetour test".into(), plan }
                 .connect()
                 .unwrap()
         };
@@ -246,7 +246,7 @@ mod tests {
     fn a_fingerprint_is_the_same_on_both_sides_and_changes_with_the_table() {
         let one = TestServer::start("");
         let server = Server {
-            side: Side::Source,
+            place: Place::Source,
             conninfo: one.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),

@@ -107,7 +107,7 @@ pub fn list_database_settings(session: &mut Session) -> Result<Vec<DatabaseSetti
 /// is rolled back.
 pub fn list_filter_columns(session: &mut Session, table: &Table) -> Result<Result<Vec<String>, ServerError>> {
     let Some(filter) = &table.part.filter else { return Ok(Ok(Vec::new())) };
-    let on = session.side.name();
+    let on = session.place.name();
     let view = format!(
         "begin; create temporary view pgdetour_filter as select from only {} where ({filter}\n)",
         table.quoted()

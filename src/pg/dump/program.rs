@@ -107,7 +107,7 @@ pub fn run_pg_dump(
     }
     String::from_utf8(script).map_err(|_| Error::Refused {
         kind: "encoding",
-        message: format!("the schema of {} holds bytes that are not UTF-8", publisher.side),
+        message: format!("the schema of {} holds bytes that are not UTF-8", publisher.place),
         detail: None,
         hint: "Rename the objects, or correct the defaults and comments, that hold them.".into(),
     })
@@ -155,7 +155,7 @@ fn failure(publisher: &Server, messages: &str) -> Error {
     let detail = (!detail.is_empty()).then(|| detail.join("\n"));
     Error::Sql {
         action: "dump the schema".into(),
-        on: publisher.side.name().into(),
+        on: publisher.place.name().into(),
         cause: ServerError { message, detail, ..ServerError::default() },
     }
 }

@@ -4,13 +4,13 @@ use super::*;
 use crate::pg::sessions::{SessionsEnded, end_sessions, list_sessions};
 use crate::pg::test_server::TestServer;
 use crate::pg::{Conninfo, Server};
-use crate::phase::Side;
+use crate::phase::Place;
 use crate::plan::Plan;
 
 fn server(test: &TestServer, user: &str, database: &str, plan: &Plan) -> Server {
     let address = format!("host=127.0.0.1 port={} dbname={database} user={user}", test.port);
     let conninfo = Conninfo::parse(&address).expect("our own text");
-    Server { side: Side::Source, conninfo, application_name: "pgdetour test".into(), plan: plan.clone() }
+    Server { place: Place::Source, conninfo, application_name: "pgdetour test".into(), plan: plan.clone() }
 }
 
 fn session(test: &TestServer, user: &str, database: &str) -> Session {

@@ -52,7 +52,7 @@ enum Owners {
 fn warn_of_later(session: &Session, checked: &mut Checked) {
     checked.warn(
         "restrict_later",
-        session.side.name(),
+        session.place.name(),
         "tables and partitions that are made later will not be restricted: only superusers can make event triggers",
         "Run pgdetour restrict again after such a table was made, or connect as a superuser.",
     );
@@ -60,7 +60,7 @@ fn warn_of_later(session: &Session, checked: &mut Checked) {
 
 /// That every table of the rules is there and can be restricted as they say; each rule's tables, as `pg_class.oid`.
 pub fn check_tables(session: &mut Session, rules: &[Rule], checked: &mut Checked) -> Result<Vec<Vec<u32>>> {
-    let side = session.side.name();
+    let side = session.place.name();
     let mut tables = Vec::new();
     for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
         let mut oids = Vec::new();
@@ -108,7 +108,7 @@ fn check_roles(
     for row in session.query(&sql::restrict::LIST_POWERS, &[&roles, &tables])? {
         let name: &str = row.get("role_name");
         let role = quote_identifier(name);
-        let object = format!("{}: role {role}", session.side);
+        let object = format!("{}: role {role}", session.place);
         let mighty: Vec<String> = row.get("mighty");
         let mut fail = |message: String, hint: String| checked.fail("restrict_role", &object, message, hint);
         if !row.get::<_, bool>("present") {
@@ -148,7 +148,7 @@ fn check_owners(
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         checked.fail(
             "restrict_role",
-            &format!("{}: role {}", session.side, quote_identifier(row.get("role_name"))),
+            &format!("{}: role {}", session.place, quote_identifier(row.get("role_name"))),
             format!("it may act as the owner of {first}{more}, and could drop the restriction"),
             format!(
                 "Run ALTER TABLE {first} OWNER TO a role that the application does not use, let [restrict_role] make \
@@ -161,7 +161,7 @@ fn check_owners(
 
 /// Finds columns that the table does not have, and a condition that cannot be read over its rows.
 fn check_columns(session: &mut Session, rule: &Rule, member: &Member, checked: &mut Checked) -> Result<()> {
-    let object = format!("{}: {}", session.side, member.display());
+    let object = format!("{}: {}", session.place, member.display());
     for column in rule.columns.iter().filter(|column| !member.columns.contains(column)) {
         let hint = "Correct the columns of deny = [\"update(...)\"] under [[restrict]].";
         checked.fail("restrict_column", &object, format!("it has no column \"{column}\""), hint);

@@ -24,7 +24,7 @@ pub(super) fn resolve(
     member: &Member,
     text: &str,
 ) -> Result<std::result::Result<Resolved, ServerError>> {
-    let side = session.side.name();
+    let side = session.place.name();
     let failed = |error: &postgres::Error| Error::sql("examine a restriction's condition", side, error);
     let client = session.client();
     client.batch_execute("begin").map_err(|error| failed(&error))?;

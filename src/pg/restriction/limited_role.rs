@@ -26,7 +26,7 @@ pub struct LimitedRole {
 /// What keeps the role from being made.
 pub fn check_role(session: &mut Session, role: &LimitedRole) -> Result<Checked> {
     let mut checked = Checked::default();
-    let side = session.side;
+    let side = session.place;
     let row = session.query_one(&sql::restrict::READ_LIMITED_ROLE, &[&role.name, &role.like])?;
     if !row.get::<_, bool>("has_model") {
         let like = quote_identifier(&role.like);

@@ -1,14 +1,14 @@
 use super::*;
 use crate::pg::test_server::TestServer;
 use crate::pg::{Conninfo, Server};
-use crate::phase::Side;
+use crate::phase::Place;
 use crate::plan::Plan;
 
 fn session(test: &TestServer, user: &str, plan: &Plan) -> Session {
     let address = format!("host=127.0.0.1 port={} dbname=postgres user={user}", test.port);
     let conninfo = Conninfo::parse(&address).expect("our own text");
     let application_name = "pgdetour test".into();
-    let server = Server { side: Side::Target, conninfo, application_name, plan: plan.clone() };
+    let server = Server { place: Place::Target, conninfo, application_name, plan: plan.clone() };
     server.connect().expect("the test server lets us in")
 }
 

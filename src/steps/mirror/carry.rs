@@ -11,14 +11,16 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::source::slot;
 use crate::flow::subscription::NewSubscription;
-use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, copy, marker, subscription};
+use crate::flow::{Applied, Flow, Progress, Until, apply_until, copy, marker, subscription};
+use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{Name, fingerprint_named};
 use crate::pg::lock::{Key, Lock};
-use crate::pg::{Conninfo, Server, Session, record};
+use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
 use crate::steps::facts::Facts;
 use crate::steps::mirror::mode_name;
+use crate::steps::stages::Stage;
 use crate::steps::{Needs, Run, names, preconditions};
 
 /// How often a run that follows says how far it is.
@@ -35,13 +37,17 @@ pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
         if wants_to_follow {
             return Err(carried_by_subscription());
         }
-        let found = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?;
-        if found.is_some_and(|found| !found.enabled) {
-            run.step("let the subscription go on", |run| {
-                subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION)
-            })?;
-            run.changed = true;
-            run.note_event("the subscription goes on");
+        for stage in run.stages() {
+            let subscriber = run.session(stage.subscriber());
+            let found = subscription::find_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?;
+            if found.is_some_and(|found| !found.enabled) {
+                run.step(stage.step("let the subscription go on"), |run| {
+                    let subscriber = run.session(stage.subscriber());
+                    subscription::enable_subscription(subscriber, names::MIRROR_SUBSCRIPTION)
+                })?;
+                run.changed = true;
+                run.note_event(&stage.step("the subscription goes on"));
+            }
         }
         return Ok(report);
     }
@@ -50,11 +56,11 @@ pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
         run.require(&[preconditions::FOLLOW])
     })?;
     let watch = run.watch_for_stop()?;
-    let applied = run.step("catch up", catch_up)?;
+    let applied = run.step("catch up", |run| catch_up(run, Stage::Whole))?;
     drop(watch);
     run.changed |= applied.changes > 0;
     if run.choice == Choice::Only(Carrier::Subscription) {
-        let carrier = run.step("hand over to a subscription", hand_over)?;
+        let carrier = run.step("hand over to a subscription", |run| hand_over(run, Stage::Whole))?;
         report["carrier"] = json!(carrier);
         let facts = Facts { carrier: Some(carrier), mirror: Some(report.clone()), ..Facts::default() };
         run.add_facts(&facts)?;
@@ -83,25 +89,48 @@ fn with_progress(mut report: Value, applied: &Applied) -> Value {
     report
 }
 
+/// Whether a stage whose subscription carries it has tables to copy: `again`, new ones, or such that an earlier run of the
+/// kind has not finished.
+pub fn has_to_begin_again(run: &mut Run, stage: Stage, again: &[Name]) -> Result<bool> {
+    let subscriber = run.session(stage.subscriber());
+    if subscription::find_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?.is_none() {
+        return Ok(false);
+    }
+    let copies = copy::list_table_copies(subscriber)?;
+    let tables = run.selected_tables(Side::Source)?;
+    let is_copied = |table: &Table| {
+        copies.iter().any(|copy| {
+            copy.state == copy::State::Copied && copy.name == (table.schema.clone(), table.name.clone())
+        })
+    };
+    Ok(!again.is_empty() || !tables.iter().filter(|table| !table.partitioned).all(is_copied))
+}
+
 /// Takes the flow of a mirror that stands into our own hands, and back to where tables are copied: `again` anew, and those
 /// that are new. In one transaction: before it the mirror stands, after it a run of `mirror` goes on.
-pub fn take_back(run: &mut Run, again: &[Name]) -> Result<()> {
-    run.take_flow()?;
+pub fn take_back(run: &mut Run, stage: Stage, again: &[Name]) -> Result<()> {
+    let has_record = stage.subscriber() == Side::Target;
+    if has_record {
+        run.take_flow()?;
+    }
     let subscribed = run.carrier()? == Carrier::Subscription;
     let detour = run.detour_id_or_planned()?;
-    let (source, target) = run.both();
+    let (publisher, subscriber) = run.pair(stage);
     let mut applied = None;
     if subscribed {
-        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
-        applied = subscription::read_applied(target, names::MIRROR_SUBSCRIPTION)?;
+        subscription::disable_subscription(subscriber, publisher, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
+        applied = subscription::read_applied(subscriber, names::MIRROR_SUBSCRIPTION)?;
     }
-    target.atomically(|target| {
+    subscriber.atomically(|subscriber| {
         if let Some(applied) = applied {
-            record::write_progress(target, FlowName::Mirror.name(), &detour, applied)?;
+            record::write_progress(subscriber, stage.flow().name(), &detour, applied)?;
         }
-        subscription::drop_subscription(target, names::MIRROR_SUBSCRIPTION)?;
-        copy::repeat_tables(target, again)?;
-        record::set_phase(target, Phase::Mirroring, Serving::Source, None, &json!({}))
+        subscription::drop_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?;
+        copy::repeat_tables(subscriber, again)?;
+        if !has_record {
+            return Ok(());
+        }
+        record::set_phase(subscriber, Phase::Mirroring, Serving::Source, None, &json!({}))
     })?;
     if !run.plan.is_dry() {
         run.detour = record::read_detour(run.target())?;
@@ -112,14 +141,15 @@ pub fn take_back(run: &mut Run, again: &[Name]) -> Result<()> {
 }
 
 /// Applies what was changed since the tables were copied, or since an earlier run, up to a marker that is younger.
-pub fn catch_up(run: &mut Run) -> Result<Applied> {
-    if subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some() {
+pub fn catch_up(run: &mut Run, stage: Stage) -> Result<Applied> {
+    if subscription::find_subscription(run.session(stage.subscriber()), names::MIRROR_SUBSCRIPTION)?.is_some() {
         // An earlier run has handed over: the subscription carries the changes.
         return Ok(Applied::nothing());
     }
-    let flow = run.mirror_flow()?;
-    let id = record::new_id(run.source())?;
-    marker::write_marker(run.source(), FlowName::Mirror, &id)?;
+    let flow = run.flow_of(stage)?;
+    let publisher = run.session(stage.publisher());
+    let id = record::new_id(publisher)?;
+    marker::write_marker(publisher, stage.flow(), &id)?;
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
     let applied = apply_until(&flow, &Until::Marker(id.clone()), &stop, None, &mut |progress| {
@@ -127,8 +157,8 @@ pub fn catch_up(run: &mut Run) -> Result<Applied> {
     })?;
     run.heed_signals()?;
     warn_of_triggers(run, &applied);
-    let (source, target) = run.both();
-    marker::remove_marker(source, target, &id)?;
+    let (publisher, subscriber) = run.pair(stage);
+    marker::remove_marker(publisher, subscriber, &id)?;
     Ok(applied)
 }
 
@@ -143,10 +173,10 @@ fn told(progress: &Progress) -> String {
 }
 
 /// From here on PostgreSQL carries the mirror, with no process of ours; or, where it can't, our own runs do.
-pub fn hand_over(run: &mut Run) -> Result<Carrier> {
+pub fn hand_over(run: &mut Run, stage: Stage) -> Result<Carrier> {
     let may_fall_back = run.choice == Choice::Auto;
     let why = if !may_fall_back || subscription::may_create_subscription(run.target())? {
-        match subscribe(run) {
+        match subscribe(run, stage) {
             Ok(()) => return Ok(Carrier::Subscription),
             Err(error) if may_fall_back && cannot_subscribe(&error) => {
                 error.detail().unwrap_or_else(|| error.to_string())
@@ -164,19 +194,17 @@ pub fn hand_over(run: &mut Run) -> Result<Carrier> {
     Ok(Carrier::Pgdetour)
 }
 
-fn subscribe(run: &mut Run) -> Result<()> {
-    let conninfo = match &run.config.target.source_conninfo {
-        Some(text) => Conninfo::parse(text)?.libpq_text(),
-        None => run.server(Side::Source).conninfo.libpq_text(),
-    };
+fn subscribe(run: &mut Run, stage: Stage) -> Result<()> {
+    let conninfo = run.conninfo_of(stage)?;
     let new = NewSubscription {
         name: names::MIRROR_SUBSCRIPTION,
         conninfo: &conninfo,
         publication: names::MIRROR_PUBLICATION,
-        slot: names::MIRROR_SLOT,
+        slot: stage.slot(),
     };
-    subscription::create_subscription(run.target(), &new)?;
-    subscription::enable_subscription(run.target(), names::MIRROR_SUBSCRIPTION).map(drop)
+    let subscriber = run.session(stage.subscriber());
+    subscription::create_subscription(subscriber, &new)?;
+    subscription::enable_subscription(subscriber, names::MIRROR_SUBSCRIPTION).map(drop)
 }
 
 /// The target's server does not reach the source, or is not let in, or our role may not subscribe.
@@ -359,12 +387,14 @@ pub fn stop(run: &mut Run) -> Result<Value> {
     if run.step("stop a run that follows", Run::take_flow)? {
         stopped = Some("flow");
     }
-    let was_enabled = run.step("stop the subscription", |run| {
-        let (source, target) = run.both();
-        subscription::disable_subscription(target, source, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)
-    })?;
-    if was_enabled {
-        stopped = Some("subscription");
+    for stage in run.stages() {
+        let was_enabled = run.step(stage.step("stop the subscription"), |run| {
+            let (publisher, subscriber) = run.pair(*stage);
+            subscription::disable_subscription(subscriber, publisher, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)
+        })?;
+        if was_enabled {
+            stopped = Some("subscription");
+        }
     }
     if stopped.is_some() {
         run.changed = true;
@@ -405,6 +435,7 @@ fn stop_run(run: &mut Run) -> Result<bool> {
     run.locks.push(lock);
     let source = Lock::acquire(run.server(Side::Source), Key::Run)?;
     run.locks.push(source);
+    run.lock_backup()?;
     run.detour = record::read_detour(run.target())?;
     Ok(was_held)
 }

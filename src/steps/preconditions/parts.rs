@@ -5,7 +5,7 @@ use crate::error::{Checked, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::list_defaulted;
 use crate::pg::catalog::{self, Identity, Table, inventory};
-use crate::phase::Side;
+use crate::phase::{Place, Side};
 use crate::steps::Run;
 
 /// The oldest major whose publications can have row filters and column lists.
@@ -20,7 +20,8 @@ pub fn parts_fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let selected = run.selected_tables(Side::Source)?;
     let all = catalog::list_tables(run.source())?;
     let defaulted = list_defaulted(run.source())?;
-    let versions = [(Side::Source, run.source().version), (Side::Target, run.target().version)];
+    let versions: Vec<(Place, i32)> =
+        run.places().into_iter().map(|place| (place, run.session(place).version)).collect();
     for part in &parts {
         let name = part.table.to_string();
         let same = |table: &&Table| table.schema == part.table.schema && table.name == part.table.name;
@@ -34,12 +35,12 @@ pub fn parts_fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
             );
             continue;
         };
-        for (side, version) in versions {
+        for (place, version) in &versions {
             // What is recorded on the target has all rows, but only the mirrored columns.
-            let needed = part.columns.is_some() || side == Side::Source;
-            if needed && version < PARTS_SINCE {
+            let needed = part.columns.is_some() || *place != Place::Target;
+            if needed && *version < PARTS_SINCE {
                 let message = format!(
-                    "PostgreSQL {} of the {side} cannot publish a part of table \"{name}\"",
+                    "PostgreSQL {} of the {place} cannot publish a part of table \"{name}\"",
                     version / 10_000
                 );
                 checked.fail("mirror_table", &name, message, "Parts of tables need PostgreSQL 15 or later.");

@@ -4,7 +4,7 @@ use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
 use crate::flow::subscription;
 use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, read_own_role};
-use crate::phase::Side;
+use crate::phase::{Place, Side};
 use crate::sql::quote_identifier;
 use crate::steps::Run;
 use crate::steps::carrier::{Carrier, Choice};
@@ -15,11 +15,11 @@ pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if role.superuser {
         return Ok(());
     }
-    create(run, checked, Side::Source, &role)?;
+    create(run, checked, Place::Source, &role)?;
     if run.config.mirror.method == CaptureMethod::Trigger {
         return triggers(run, checked, Side::Source, &role);
     }
-    replication(run, checked, Side::Source, &role);
+    replication(checked, Place::Source, &role);
     let selected = run.selected_tables(Side::Source)?;
     let oids: Vec<u32> = selected.iter().map(|table| table.oid).collect();
     for table in super::tables::not_owned(run.source(), &oids)? {
@@ -39,18 +39,37 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if role.superuser {
         return Ok(());
     }
-    create(run, checked, Side::Target, &role)?;
-    if run.choice != Choice::Only(Carrier::Pgdetour) && !subscription::may_create_subscription(run.target())?
+    create(run, checked, Place::Target, &role)?;
+    subscribe(run, checked, Place::Target, &role)
+}
+
+/// What mirroring by way of a backup needs of our role there.
+pub fn backup(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if !run.places().contains(&Place::Backup) {
+        return Ok(());
+    }
+    let role = read_own_role(run.session(Place::Backup))?;
+    if role.superuser {
+        return Ok(());
+    }
+    create(run, checked, Place::Backup, &role)?;
+    replication(checked, Place::Backup, &role);
+    subscribe(run, checked, Place::Backup, &role)
+}
+
+fn subscribe(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
+    if run.choice != Choice::Only(Carrier::Pgdetour)
+        && !subscription::may_create_subscription(run.session(place))?
     {
-        let message = format!("role \"{}\" may not create subscriptions on the target", role.name);
+        let message = format!("role \"{}\" may not create subscriptions on the {place}", role.name);
         let hint = format!(
             "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser; \
              or keep the mirror current with pgdetour mirror --follow.",
             quote_identifier(&role.name)
         );
         match run.choice {
-            Choice::Auto => checked.warn("privilege", "target", message, hint),
-            Choice::Only(_) => checked.fail("privilege", "target", message, hint),
+            Choice::Auto => checked.warn("privilege", place.name(), message, hint),
+            Choice::Only(_) => checked.fail("privilege", place.name(), message, hint),
         }
     }
     Ok(())
@@ -63,7 +82,7 @@ pub fn capture(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     if run.config.capture.method == CaptureMethod::Wal {
-        replication(run, checked, Side::Target, &role);
+        replication(checked, Place::Target, &role);
         return Ok(());
     }
     triggers(run, checked, Side::Target, &role)
@@ -104,25 +123,25 @@ fn triggers(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) ->
     Ok(())
 }
 
-fn replication(_run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) {
+fn replication(checked: &mut Checked, place: Place, role: &OwnRole) {
     if !role.replication {
-        let message = format!("role \"{}\" has no REPLICATION attribute on the {side}", role.name);
-        let hint = format!("Run ALTER ROLE {} REPLICATION; on the {side}.", quote_identifier(&role.name));
-        checked.fail("privilege", side.name(), message, hint);
+        let message = format!("role \"{}\" has no REPLICATION attribute on the {place}", role.name);
+        let hint = format!("Run ALTER ROLE {} REPLICATION; on the {place}.", quote_identifier(&role.name));
+        checked.fail("privilege", place.name(), message, hint);
     }
 }
 
-fn create(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) -> Result<()> {
+fn create(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
     if !role.create_in_database {
-        let database = read_database(run.session(side))?.name;
+        let database = read_database(run.session(place))?.name;
         let message =
-            format!("role \"{}\" may not create in database \"{database}\" of the {side}", role.name);
+            format!("role \"{}\" may not create in database \"{database}\" of the {place}", role.name);
         let hint = format!(
-            "Run GRANT CREATE ON DATABASE {} TO {}; on the {side}.",
+            "Run GRANT CREATE ON DATABASE {} TO {}; on the {place}.",
             quote_identifier(&database),
             quote_identifier(&role.name)
         );
-        checked.fail("privilege", side.name(), message, hint);
+        checked.fail("privilege", place.name(), message, hint);
     }
     Ok(())
 }

@@ -7,67 +7,70 @@ use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
 use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
-use crate::phase::{Phase, Side};
+use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::carrier::{Carrier, Choice};
+use crate::steps::stages::Stage;
 use crate::steps::{Run, capture, mirror, names};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
 
-const BOTH: [Side; 2] = [Side::Source, Side::Target];
-
 /// PostgreSQL 14 to 18.
 pub fn versions(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for side in BOTH {
-        let server = read_server(run.session(side))?;
+    for place in run.places() {
+        let server = read_server(run.session(place))?;
         let major = server.version / 10_000;
         if !MAJORS.contains(&major) {
-            let message = format!("the {side} runs PostgreSQL {}", server.version_text);
+            let message = format!("the {place} runs PostgreSQL {}", server.version_text);
             let hint = format!("Versions {} to {} are supported.", MAJORS.start(), MAJORS.end());
-            checked.fail("server_version", side.name(), message, hint);
+            checked.fail("server_version", place.name(), message, hint);
         }
     }
     Ok(())
 }
 
-/// Neither side is a standby.
+/// None is a standby.
 pub fn not_in_recovery(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for side in BOTH {
-        if read_server(run.session(side))?.in_recovery {
-            let message = format!("the {side} is a standby in recovery");
+    for place in run.places() {
+        if read_server(run.session(place))?.in_recovery {
+            let message = format!("the {place} is a standby in recovery");
             let hint = "Connect to the primary: add target_session_attrs=read-write to the conninfo.";
-            checked.fail("in_recovery", side.name(), message, hint);
+            checked.fail("in_recovery", place.name(), message, hint);
         }
     }
     Ok(())
 }
 
-/// Text means the same on both sides.
+/// Text means the same everywhere.
 pub fn encodings(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let source = read_database(run.source())?;
-    let target = read_database(run.target())?;
-    if source.encoding != target.encoding {
-        let message =
-            format!("the source's encoding is {}, the target's is {}", source.encoding, target.encoding);
-        let hint =
-            format!("Create the target's database with ENCODING '{}' TEMPLATE template0.", source.encoding);
-        checked.fail("encoding", "target", message, hint);
-    }
     let collation = |database: &crate::pg::catalog::facts::DatabaseFacts| {
         (database.provider.clone(), database.collate.clone(), database.ctype.clone(), database.locale.clone())
     };
-    if collation(&source) != collation(&target) {
-        let message = format!(
-            "text sorts differently: collation \"{}\" on the source, \"{}\" on the target",
-            source.collate, target.collate
-        );
-        checked.warn(
-            "collation",
-            "target",
-            message,
-            "ORDER BY and unique indexes on text may behave differently there.",
-        );
+    for place in run.places().into_iter().filter(|place| *place != Place::Source) {
+        let other = read_database(run.session(place))?;
+        if source.encoding != other.encoding {
+            let message =
+                format!("the source's encoding is {}, the {place}'s is {}", source.encoding, other.encoding);
+            let hint = format!(
+                "Create the {place}'s database with ENCODING '{}' TEMPLATE template0.",
+                source.encoding
+            );
+            checked.fail("encoding", place.name(), message, hint);
+        }
+        if collation(&source) != collation(&other) {
+            let message = format!(
+                "text sorts differently: collation \"{}\" on the source, \"{}\" on the {place}",
+                source.collate, other.collate
+            );
+            checked.warn(
+                "collation",
+                place.name(),
+                message,
+                "ORDER BY and unique indexes on text may behave differently there.",
+            );
+        }
     }
     Ok(())
 }
@@ -77,7 +80,27 @@ pub fn source_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.mirror.method == CaptureMethod::Trigger {
         return Ok(());
     }
-    wal_level(run, checked, Side::Source)
+    wal_level(run, checked, Place::Source)
+}
+
+/// The backup can decode its WAL for the second stage, and has room for it.
+pub fn backup_publishes(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if !run.places().contains(&Place::Backup) {
+        return Ok(());
+    }
+    wal_level(run, checked, Place::Backup)?;
+    slots(run, checked, Place::Backup, names::STAGE_SLOT)
+}
+
+/// The target can decode its WAL for the backup, and has room for that beside capture.
+pub fn backup_can_follow(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if !run.has_backup() {
+        return Ok(());
+    }
+    if run.config.capture.method == CaptureMethod::Trigger {
+        wal_level(run, checked, Place::Target)?;
+    }
+    slots(run, checked, Place::Target, names::BACKUP_SLOT)
 }
 
 /// The target can decode its WAL, where that is how changes are recorded there.
@@ -85,15 +108,15 @@ pub fn target_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.capture.method == CaptureMethod::Trigger {
         return Ok(());
     }
-    wal_level(run, checked, Side::Target)
+    wal_level(run, checked, Place::Target)
 }
 
-fn wal_level(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
-    let server = read_server(run.session(side))?;
+fn wal_level(run: &mut Run, checked: &mut Checked, place: Place) -> Result<()> {
+    let server = read_server(run.session(place))?;
     if server.wal_level != "logical" {
-        let message = format!("wal_level is \"{}\" on the {side}, and must be \"logical\"", server.wal_level);
+        let message = format!("wal_level is \"{}\" on the {place}, and must be \"logical\"", server.wal_level);
         let hint = "Run ALTER SYSTEM SET wal_level = 'logical'; then restart the server.";
-        checked.fail("wal_level", side.name(), message, hint);
+        checked.fail("wal_level", place.name(), message, hint);
     }
     Ok(())
 }
@@ -103,7 +126,7 @@ pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.mirror.method == CaptureMethod::Trigger {
         return Ok(());
     }
-    slots(run, checked, Side::Source, names::MIRROR_SLOT)
+    slots(run, checked, Place::Source, names::MIRROR_SLOT)
 }
 
 /// The source keeps WAL for as long as the copy takes, as far as that can be told.
@@ -133,11 +156,11 @@ pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.capture.method == CaptureMethod::Trigger {
         return Ok(());
     }
-    slots(run, checked, Side::Target, names::CAPTURE_SLOT)
+    slots(run, checked, Place::Target, names::CAPTURE_SLOT)
 }
 
-fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result<()> {
-    let ours = slot::find_slot(run.session(side), name)?;
+fn slots(run: &mut Run, checked: &mut Checked, place: Place, name: &str) -> Result<()> {
+    let ours = slot::find_slot(run.session(place), name)?;
     if let Some(slot) = &ours {
         if !slot.here {
             let message = format!(
@@ -145,49 +168,45 @@ fn slots(run: &mut Run, checked: &mut Checked, side: Side, name: &str) -> Result
                 slot.database.as_deref().unwrap_or("none")
             );
             let hint = "One detour at a time can run on a server: finish that one, or clean it.";
-            checked.fail("replication_slot", side.name(), message, hint);
+            checked.fail("replication_slot", place.name(), message, hint);
         }
         return Ok(());
     }
-    let server = read_server(run.session(side))?;
+    let server = read_server(run.session(place))?;
     if server.free_slots < 1 {
-        let message = format!("all replication slots of the {side} are in use");
+        let message = format!("all replication slots of the {place} are in use");
         let hint = "Drop an unused slot (see pg_replication_slots), or raise max_replication_slots and restart the server.";
-        checked.fail("replication_slots", side.name(), message, hint);
+        checked.fail("replication_slots", place.name(), message, hint);
     }
     if server.free_senders < 1 {
-        let message = format!("all WAL senders of the {side} are in use");
-        checked.fail("wal_senders", side.name(), message, "Raise max_wal_senders and restart the server.");
+        let message = format!("all WAL senders of the {place} are in use");
+        checked.fail("wal_senders", place.name(), message, "Raise max_wal_senders and restart the server.");
     }
     Ok(())
 }
 
-/// The target has a worker left for the subscription.
-pub fn target_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if run.choice == Choice::Only(Carrier::Pgdetour)
-        || subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?.is_some()
-    {
+/// Every subscriber has a worker left for its subscription.
+pub fn free_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.choice == Choice::Only(Carrier::Pgdetour) {
         return Ok(());
     }
-    let server = read_server(run.target())?;
-    if server.free_logical_workers < 1 {
-        let hint = "Raise max_logical_replication_workers and restart the server.";
-        checked.fail(
-            "replication_workers",
-            "target",
-            "all logical replication workers of the target are in use",
-            hint,
-        );
-    }
-    if server.free_origins < 1 {
-        let hint =
-            "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
-        checked.fail(
-            "replication_origins",
-            "target",
-            "all replication origins of the target are in use",
-            hint,
-        );
+    for stage in run.stages() {
+        let place = stage.subscriber();
+        if subscription::find_subscription(run.session(place), names::MIRROR_SUBSCRIPTION)?.is_some() {
+            continue;
+        }
+        let server = read_server(run.session(place))?;
+        if server.free_logical_workers < 1 {
+            let message = format!("all logical replication workers of the {place} are in use");
+            let hint = "Raise max_logical_replication_workers and restart the server.";
+            checked.fail("replication_workers", place.name(), message, hint);
+        }
+        if server.free_origins < 1 {
+            let message = format!("all replication origins of the {place} are in use");
+            let hint =
+                "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
+            checked.fail("replication_origins", place.name(), message, hint);
+        }
     }
     Ok(())
 }
@@ -207,7 +226,8 @@ pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.mirror.schema == SchemaMode::Existing {
         return Ok(());
     }
-    let major = run.source().version.max(run.target().version) / 10_000;
+    let newest = run.places().into_iter().map(|place| run.session(place).version).max();
+    let major = newest.unwrap_or_default() / 10_000;
     if let Err(error) = program::find_pg_dump(major) {
         let hint = error.hint().unwrap_or_default();
         checked.fail("pg_dump", "pg_dump", error.to_string(), hint);
@@ -217,10 +237,20 @@ pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// What keeps the mirror current is there, and not stuck.
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if run.carrier()? == Carrier::Subscription {
-        subscription_is_running(run, checked)?;
+    let by_subscription = run.carrier()? == Carrier::Subscription;
+    let there = run.places();
+    for stage in run.stages() {
+        let missing = [stage.publisher(), stage.subscriber()].into_iter().find(|end| !there.contains(end));
+        if let Some(place) = missing {
+            let hint = "Start it, or correct how pgdetour reaches it.";
+            checked.fail("mirror", place.name(), format!("the {place} cannot be reached"), hint);
+            return Ok(());
+        }
+        if by_subscription {
+            subscription_is_running(run, *stage, checked)?;
+        }
     }
-    let source = mirror::source(run);
+    let source = mirror::source(run, Stage::Whole);
     if source == ChangeSource::Triggers {
         if let Err(error) = source.require_intact(run.source()) {
             let hint = "Changes that were not recorded are not on the target. Run pgdetour clean, then mirror again.";
@@ -228,7 +258,7 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
         return Ok(());
     }
-    mirror_slot_is_intact(run, checked)
+    run.stages().iter().try_for_each(|stage| mirror_slot_is_intact(run, *stage, checked))
 }
 
 /// What recording by triggers costs, and what it cannot see.
@@ -258,39 +288,43 @@ pub fn trigger_cost(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-fn subscription_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let object = names::MIRROR_SUBSCRIPTION;
-    let Some(found) = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)? else {
+fn subscription_is_running(run: &mut Run, stage: Stage, checked: &mut Checked) -> Result<()> {
+    let (object, place) = (names::MIRROR_SUBSCRIPTION, stage.subscriber());
+    let Some(found) = subscription::find_subscription(run.session(place), object)? else {
         checked.fail(
             "mirror",
             object,
-            "the mirror's subscription is missing",
+            format!("the mirror's subscription on the {place} is missing"),
             "Run pgdetour clean, then mirror again.",
         );
         return Ok(());
     };
     if !found.enabled {
         let hint = "Run pgdetour mirror: it lets the subscription go on.";
-        checked.fail("mirror", object, "the mirror's subscription is disabled", hint);
+        let message = format!("the mirror's subscription on the {place} is disabled");
+        checked.fail("mirror", object, message, hint);
     } else if found.worker_pid.is_none() {
-        let hint =
-            "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
-        checked.fail("mirror", object, "the mirror's apply worker does not run", hint);
+        let hint = format!(
+            "The {place}'s server log tells why its worker ends; often a conflicting row or a changed schema."
+        );
+        let message = format!("the mirror's apply worker does not run on the {place}");
+        checked.fail("mirror", object, message, hint);
     }
     Ok(())
 }
 
-fn mirror_slot_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    match slot::find_slot(run.source(), names::MIRROR_SLOT)? {
-        Some(slot) if slot.is_lost() => {
+fn mirror_slot_is_intact(run: &mut Run, stage: Stage, checked: &mut Checked) -> Result<()> {
+    let (slot, place) = (stage.slot(), stage.publisher());
+    match slot::find_slot(run.session(place), slot)? {
+        Some(found) if found.is_lost() => {
             let hint = "The WAL that it needed is gone. Run pgdetour clean, then mirror again.";
-            checked.fail("mirror", names::MIRROR_SLOT, "the mirror's slot on the source is lost", hint);
+            checked.fail("mirror", slot, format!("the mirror's slot on the {place} is lost"), hint);
         }
         Some(_) => {}
         None => {
             let hint =
                 "Changes since it was dropped are not on the target. Run pgdetour clean, then mirror again.";
-            checked.fail("mirror", names::MIRROR_SLOT, "the mirror's slot on the source is missing", hint);
+            checked.fail("mirror", slot, format!("the mirror's slot on the {place} is missing"), hint);
         }
     }
     Ok(())

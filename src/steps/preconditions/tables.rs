@@ -8,7 +8,7 @@ use crate::pg::Session;
 use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
 use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
-use crate::phase::{Phase, Side};
+use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::{Run, quarantine};
 
@@ -59,25 +59,26 @@ fn identity(tables: &[Table], checked: &mut Checked) {
     }
 }
 
-/// The target holds nothing that a copy could run into.
+/// What is to be filled holds nothing that a copy could run into.
 pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.mirror.schema == SchemaMode::Existing || run.phase() != Phase::Absent {
         return Ok(());
     }
-    let objects = list_user_objects(run.target())?;
-    if objects.is_empty() {
-        return Ok(());
-    }
-    let hint =
-        "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.";
-    for object in objects.iter().take(NAMED) {
-        let name = format!("{}.{}", object.schema, object.name);
-        let message = format!("the target is not empty: it holds {} \"{name}\"", object.kind);
-        checked.fail("target_empty", &name, message, hint);
-    }
-    if objects.len() > NAMED {
-        let message = format!("the target is not empty: it holds {} more objects", objects.len() - NAMED);
-        checked.fail("target_empty", "target", message, hint);
+    for place in run.stages().iter().map(|stage| stage.subscriber()) {
+        let objects = list_user_objects(run.session(place))?;
+        let hint = match place {
+            Place::Backup => "Give an empty database as the backup.",
+            _ => "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.",
+        };
+        for object in objects.iter().take(NAMED) {
+            let name = format!("{}.{}", object.schema, object.name);
+            let message = format!("the {place} is not empty: it holds {} \"{name}\"", object.kind);
+            checked.fail("target_empty", &name, message, hint);
+        }
+        if objects.len() > NAMED {
+            let message = format!("the {place} is not empty: it holds {} more objects", objects.len() - NAMED);
+            checked.fail("target_empty", place.name(), message, hint);
+        }
     }
     Ok(())
 }
@@ -109,29 +110,39 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     let source = run.selected_tables(Side::Source)?;
-    let target = run.selected_tables(Side::Target)?;
     let wanted = fingerprint_tables(run.source(), &source)?;
-    let found = fingerprint_tables(run.target(), &target)?;
-    let hint = "Make the same change on the target, or run pgdetour clean and mirror again.";
-    for ((schema, name), fingerprint) in &wanted {
-        let table = format!("{schema}.{name}");
-        match found.get(&(schema.clone(), name.clone())) {
-            None => checked.fail("schema", &table, format!("table \"{table}\" is not on the target"), hint),
-            Some(other) if other != fingerprint => {
-                let message =
-                    format!("table \"{table}\" has another definition on the source than on the target");
-                checked.fail("schema", &table, message, hint);
+    for place in run.places().into_iter().filter(|place| *place != Place::Source) {
+        let tables = run.selected_tables(place)?;
+        let found = fingerprint_tables(run.session(place), &tables)?;
+        let hint = format!("Make the same change on the {place}, or run pgdetour clean and mirror again.");
+        for ((schema, name), fingerprint) in &wanted {
+            let table = format!("{schema}.{name}");
+            match found.get(&(schema.clone(), name.clone())) {
+                None => {
+                    checked.fail("schema", &table, format!("table \"{table}\" is not on the {place}"), &hint);
+                }
+                Some(other) if other != fingerprint => {
+                    let message =
+                        format!("table \"{table}\" has another definition on the source than on the {place}");
+                    checked.fail("schema", &table, message, &hint);
+                }
+                Some(_) => {}
             }
-            Some(_) => {}
         }
     }
     Ok(())
 }
 
-/// The source's tables are still those that were, or are being, copied. A change that was made on the target too is
+/// The source's tables are still those that were, or are being, copied. A change that was made on the copy too is
 /// noted as the new state.
 pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let copies = copy::list_table_copies(run.target())?;
+    let there = run.places();
+    let holders = run.stages().iter().map(|stage| stage.subscriber()).filter(|place| there.contains(place));
+    holders.collect::<Vec<_>>().into_iter().try_for_each(|place| as_mirrored_to(run, place, checked))
+}
+
+fn as_mirrored_to(run: &mut Run, place: Place, checked: &mut Checked) -> Result<()> {
+    let copies = copy::list_table_copies(run.session(place))?;
     let selection = run.config.mirror.selection()?;
     let known: Vec<(Name, String)> =
         copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
@@ -148,7 +159,7 @@ pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if differing.is_empty() {
         return Ok(());
     }
-    let images = fingerprint_named(run.target(), &differing)?;
+    let images = fingerprint_named(run.session(place), &differing)?;
     let mut adopted = Vec::new();
     for name in differing {
         let table = format!("{}.{}", name.0, name.1);
@@ -160,20 +171,22 @@ pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 "schema",
                 &table,
                 format!("table \"{table}\" was changed on the source since its copy was made"),
-                "Make the same change on the target, then run the same command again; or run pgdetour clean and \
-                 mirror again.",
+                format!(
+                    "Make the same change on the {place}, then run the same command again; or run pgdetour clean and \
+                     mirror again."
+                ),
             ),
             None if selection.matches(&name.0, &name.1) => checked.fail(
                 "schema",
                 &table,
                 format!("table \"{table}\" is not on the source any more"),
-                "Add it to mirror.exclude and run the same command again; its copy stays on the target.",
+                format!("Add it to mirror.exclude and run the same command again; its copy stays on the {place}."),
             ),
             None => {}
         }
     }
     if !adopted.is_empty() {
-        copy::update_fingerprints(run.target(), &adopted)?;
+        copy::update_fingerprints(run.session(place), &adopted)?;
     }
     Ok(())
 }

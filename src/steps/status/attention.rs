@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::look::Seen;
 use crate::error::Finding;
-use crate::phase::{Phase, Serving, Side};
+use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
 
@@ -59,6 +59,7 @@ pub fn of(seen: &Seen) -> Vec<Attention> {
     unfinished(seen, &mut list);
     routers(seen, &mut list);
     flows(seen, &mut list);
+    stages(seen, &mut list);
     traffic(seen, &mut list);
     for orphan in &seen.orphans {
         let message = format!("it is left of a detour that no record speaks of: {}", orphan.kind);
@@ -74,17 +75,29 @@ fn serves(seen: &Seen, side: Side) -> bool {
 }
 
 fn servers(seen: &Seen, list: &mut List) {
-    let none = seen.servers.iter().all(|server| !server.reachable);
+    let none = seen.servers.iter().all(|server| !server.reachable || server.side == Place::Backup);
     for server in seen.servers.iter().filter(|server| !server.reachable) {
+        let side = match server.side {
+            Place::Source => Some(Side::Source),
+            Place::Target => Some(Side::Target),
+            Place::Backup => None,
+        };
         // Without its record nobody knows whether it serves.
-        let broken = none || serves(seen, server.side);
+        let broken = side.is_some_and(|side| none || serves(seen, side));
         let level = if broken { Level::Broken } else { Level::Attention };
         let message = server.error.clone().unwrap_or_else(|| "it does not answer".into());
         let hint = match (server.side, broken) {
-            (Side::Source, false) => {
+            (Place::Backup, _) if seen.phase == Some(Phase::Detoured) => {
+                "The target serves without a copy beside it, and keeps its WAL for the backup until it is back."
+            }
+            (Place::Backup, _) if matches!(seen.phase, Some(Phase::Mirrored | Phase::CuttingOver)) => {
+                "The mirror goes through it: nothing new reaches the target until it is back."
+            }
+            (Place::Backup, _) => "Start it, or correct how pgdetour reaches it.",
+            (Place::Source, false) => {
                 "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
             }
-            (Side::Target, false) => {
+            (Place::Target, false) => {
                 "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
             }
             _ => "Start it, or correct how pgdetour reaches it.",
@@ -141,7 +154,8 @@ fn routers(seen: &Seen, list: &mut List) {
 }
 
 fn flows(seen: &Seen, list: &mut List) {
-    let reachable = |side| seen.servers.iter().any(|server| server.side == side && server.reachable);
+    let reachable =
+        |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let Some(left) =
         seen.mirror.as_ref().and_then(|mirror| mirror.seconds_to_loss).filter(|left| *left < A_DAY)
     {
@@ -195,6 +209,37 @@ fn flows(seen: &Seen, list: &mut List) {
         let message = format!("{quarantined} changes do not fit the source and were set aside");
         let hint = "See them with pgdetour replay --quarantine list.";
         list.add(Level::Attention, "quarantine", "source", message, hint);
+    }
+}
+
+/// The flows through the backup, and to it while the target serves.
+fn stages(seen: &Seen, list: &mut List) {
+    let reachable = |place| seen.servers.iter().any(|server| server.side == place && server.reachable);
+    for stage in &seen.stages {
+        let object = format!("{} to {}", stage.from, stage.to);
+        let serves = stage.from == Place::Target;
+        let again = if serves {
+            "Traffic is not concerned. Give the backup up by removing target.backup_conninfo, or make another copy yourself."
+        } else {
+            "Run pgdetour clean, then mirror again."
+        };
+        if reachable(stage.from) && (stage.slot.is_none() || stage.slot_lost == Some(true)) {
+            let what = if stage.slot.is_none() { "missing" } else { "lost" };
+            let message = format!("the slot on the {} is {what}: the {} falls behind for good", stage.from, stage.to);
+            // Without the backup the serving side is as well as ever.
+            let level = if serves { Level::Attention } else { Level::Broken };
+            list.add(level, "stage", &object, message, again);
+        } else if reachable(stage.to) && stage.enabled != Some(true) {
+            let hint = if serves {
+                "Run pgdetour cutover again: it lets the backup follow."
+            } else {
+                "Run pgdetour mirror: it lets the subscription go on."
+            };
+            list.add(Level::Attention, "stage", &object, format!("the {} does not follow", stage.to), hint);
+        } else if reachable(stage.to) && reachable(stage.from) && stage.running == Some(false) {
+            let hint = format!("The {}'s server log tells why its worker ends.", stage.to);
+            list.add(Level::Attention, "stage", &object, "its worker does not run", hint);
+        }
     }
 }
 

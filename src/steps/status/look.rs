@@ -13,11 +13,12 @@ use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Key};
 use crate::pg::sessions::list_sessions;
 use crate::pg::{Session, fence, record, restriction};
-use crate::phase::{Command, Phase, Serving, Side};
+use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::parse_lsn;
 use crate::steps::orphans::Orphan;
+use crate::steps::stages::Stage;
 use crate::steps::{Run, capture, names};
 
 /// How much of the history is shown.
@@ -37,6 +38,8 @@ pub struct Seen {
     /// The run that holds the lock, if there is one.
     pub(super) running: Option<String>,
     pub(super) mirror: Option<MirrorSeen>,
+    /// The flows through the backup, or to it; none without one.
+    pub(super) stages: Vec<StageSeen>,
     pub(super) capture: Option<CaptureSeen>,
     pub(super) replay: Option<ReplaySeen>,
     pub(super) router: Vec<RouterSeen>,
@@ -54,7 +57,7 @@ pub struct Seen {
 /// One server.
 #[derive(Debug, Serialize)]
 pub struct ServerSeen {
-    pub side: Side,
+    pub side: Place,
     pub reachable: bool,
     version: Option<String>,
     /// Why it cannot be reached.
@@ -76,6 +79,20 @@ pub struct MirrorSeen {
     safe_bytes: Option<u64>,
     /// Time until then at the source's pace so far.
     pub seconds_to_loss: Option<u64>,
+    lag_bytes: Option<u64>,
+}
+
+/// One flow that begins or ends at the backup. What is not known is `null`.
+#[derive(Debug, Serialize)]
+pub struct StageSeen {
+    pub from: Place,
+    pub to: Place,
+    pub enabled: Option<bool>,
+    pub running: Option<bool>,
+    apply_errors: Option<i64>,
+    pub slot: Option<&'static str>,
+    pub slot_lost: Option<bool>,
+    pub retained_bytes: Option<i64>,
     lag_bytes: Option<u64>,
 }
 
@@ -142,7 +159,7 @@ impl Seen {
 
     /// The failure when neither server answers.
     pub fn unreachable(&self) -> Option<Error> {
-        if self.servers.iter().any(|server| server.reachable) {
+        if self.servers.iter().any(|server| server.reachable && server.side != Place::Backup) {
             return None;
         }
         let said = self.servers.iter().filter_map(|server| server.error.clone());
@@ -155,7 +172,8 @@ impl Seen {
 
 /// Looks at both servers and every router.
 pub fn look(run: &mut Run) -> Seen {
-    let servers = run.connect_what_answers().map(|(side, error)| server_seen(run, side, error));
+    let answers = run.connect_what_answers();
+    let servers = answers.into_iter().map(|(place, error)| server_seen(run, place, error)).collect();
     let (phase, recorded) = read_phase(run).unzip();
     let states = router_states(run);
     let serving = recorded.map(|recorded| who_serves(phase, recorded, &states));
@@ -166,9 +184,10 @@ pub fn look(run: &mut Run) -> Seen {
         health: Level::Well,
         next: phase.map(Phase::next).unwrap_or_default(),
         attention: Vec::new(),
-        servers: servers.into(),
+        servers,
         running: running(run),
         mirror: mirror_seen(run, phase),
+        stages: stages_seen(run, phase),
         capture: capture_seen(run, phase),
         replay: replay_seen(run, phase),
         router,
@@ -185,7 +204,7 @@ pub fn look(run: &mut Run) -> Seen {
     seen
 }
 
-fn server_seen(run: &mut Run, side: Side, error: Option<Error>) -> ServerSeen {
+fn server_seen(run: &mut Run, side: Place, error: Option<Error>) -> ServerSeen {
     let session = run.answering(side);
     ServerSeen {
         side,
@@ -286,6 +305,47 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         seconds_to_loss: left.map(|left| left.as_secs()),
         lag_bytes: lag,
     })
+}
+
+fn stages_seen(run: &mut Run, phase: Option<Phase>) -> Vec<StageSeen> {
+    let is_staged = run.is_staged() || (run.detour.is_none() && run.has_backup());
+    match phase {
+        Some(Phase::Mirrored | Phase::CuttingOver) if is_staged => {
+            let stage = |stage: Stage| (stage.publisher(), stage.subscriber(), stage.slot());
+            [Stage::ToBackup, Stage::FromBackup]
+                .map(stage)
+                .map(|stage| stage_seen(run, names::MIRROR_SUBSCRIPTION, stage))
+                .into()
+        }
+        Some(Phase::Detoured | Phase::CuttingBack) if is_staged => {
+            let stage = (Place::Target, Place::Backup, names::BACKUP_SLOT);
+            vec![stage_seen(run, names::BACKUP_SUBSCRIPTION, stage)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn stage_seen(
+    run: &mut Run,
+    subscription: &str,
+    (from, to, slot): (Place, Place, &'static str),
+) -> StageSeen {
+    let found = run
+        .answering(to)
+        .and_then(|session| subscription::find_subscription(session, subscription).ok().flatten());
+    let seen = run.answering(from).and_then(|session| slot::find_slot(session, slot).ok().flatten());
+    let lag = run.answering(from).and_then(|session| lag::slot_bytes_behind(session, slot).ok().flatten());
+    StageSeen {
+        from,
+        to,
+        enabled: found.as_ref().map(|found| found.enabled),
+        running: found.as_ref().map(|found| found.worker_pid.is_some()),
+        apply_errors: found.as_ref().and_then(|found| found.apply_errors),
+        slot: seen.as_ref().map(|_| slot),
+        slot_lost: seen.as_ref().map(slot::Slot::is_lost),
+        retained_bytes: seen.as_ref().and_then(|seen| seen.retained_bytes),
+        lag_bytes: lag,
+    }
 }
 
 fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {

@@ -1,0 +1,30 @@
+-- What a database holds whose tables are copied from another. No parameters; runs again without effect.
+create table if not exists pgdetour.table_copy (
+    schema_name text not null,
+    table_name text not null,
+    state text not null default 'waiting' check (state in ('waiting', 'copying', 'copied')),
+    snapshot text,
+    row_count bigint,
+    byte_count bigint,
+    copied_at timestamptz,
+    analyzed_at timestamptz,
+    fingerprint text,
+    primary key (schema_name, table_name)
+);
+comment on column pgdetour.table_copy.fingerprint is
+'What the table''s definition on the source hashed to when its copy on the target was made.';
+comment on column pgdetour.table_copy.snapshot is
+'pg_current_snapshot() of the source under which the table was copied: a streamed transaction that it shows is in the copy already.';
+
+create table if not exists pgdetour.post_data (
+    ordinal integer primary key,
+    kind text not null check (
+        kind in ('index', 'constraint', 'other', 'foreign_key', 'validate', 'refresh', 'last')
+    ),
+    schema_name text,
+    table_name text,
+    statement text not null,
+    done_at timestamptz
+);
+comment on table pgdetour.post_data is
+'Statements that complete the schema once the data are there, in their order; done_at is set in the statement''s own transaction.';
