@@ -128,7 +128,7 @@ _pgdetour() {
                     return 0
                     ;;
                 --side)
-                    COMPREPLY=($(compgen -W "source target" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "source target backup" -- "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -46,7 +46,8 @@ complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "status" -d 'Show 
 complete -c pgdetour -n "__fish_pgdetour_needs_command" -f -a "clean" -d 'Remove every object that pgdetour made'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l role -d 'The role, when it is not the one that connects; it need not exist yet' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l side -d 'Only for one side' -r -f -a "source\t'The database that is to be maintained'
-target\t'The one that serves meanwhile'"
+target\t'The one that serves meanwhile'
+backup\t'The one between both, where there is one'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand check" -l target -d 'How to reach the target, as for psql; before the configuration file' -r

@@ -203,7 +203,7 @@ pub enum Commands {
     Status(StatusOptions),
     /// Remove every object that pgdetour made
     #[command(
-        long_about = "Removes every object that pgdetour made, on both servers. Before cutover this is the abort: the \
+        long_about = "Removes every object that pgdetour made, on every server. Before cutover this is the abort: the \
             target is emptied again too, unless --keep-data is given. After cutback the target's copies stay, unless \
             --drop-data is given. With --stay, while detoured, the target becomes the new home.",
         after_long_help = examples(
@@ -227,13 +227,15 @@ pub struct CheckOptions {
     pub side: Option<SideName>,
 }
 
-/// A side, as an option names it.
+/// A database of the detour, as an option names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SideName {
     /// The database that is to be maintained
     Source,
     /// The one that serves meanwhile
     Target,
+    /// The one between both, where there is one
+    Backup,
 }
 
 /// Options of `mirror`.

@@ -26,7 +26,7 @@ use cli::{
 use config::Config;
 use error::{Error, Result};
 use output::{Mode, Outcome, Output};
-use phase::{Command, Side};
+use phase::{Command, Place};
 use plan::Plan;
 use serde_json::Value;
 use steps::check::Question;
@@ -149,8 +149,9 @@ fn question(options: &CheckOptions) -> Question {
         return Question::Preconditions;
     }
     let side = options.side.map(|side| match side {
-        SideName::Source => Side::Source,
-        SideName::Target => Side::Target,
+        SideName::Source => Place::Source,
+        SideName::Target => Place::Target,
+        SideName::Backup => Place::Backup,
     });
     Question::Grants { role: options.role.clone(), side }
 }

@@ -98,6 +98,20 @@ fn an_empty_file_means_the_defaults() {
 }
 
 #[test]
+fn a_backup_goes_with_subscriptions_and_a_dump_only() {
+    let text = |mirror: &str| format!("[target]\nbackup_conninfo = \"host=db3\"\n[mirror]\n{mirror}\n");
+    let config = parsed(&text("mode = \"continuous\"\ncarrier = \"subscription\""));
+    assert_eq!(config.target.backup_conninfo.as_deref(), Some("host=db3"));
+    for key in ["mode = \"batch\"", "method = \"trigger\"", "carrier = \"pgdetour\"", "schema = \"existing\""]
+    {
+        let message = format!(
+            "3: mirror.{key} contradicts target.backup_conninfo, whose stages subscriptions carry | Keep one of the two."
+        );
+        assert_eq!(mistakes(&text(key)), [message]);
+    }
+}
+
+#[test]
 fn a_restriction_denies_all_four_kinds_by_default() {
     let config = parsed("traffic.roles = [\"app\"]\n[[restrict]]\ntables = [\"users\"]\n");
     assert_eq!(config.restrict[0].deny, Deny::ALL);

@@ -302,7 +302,12 @@ mod tests {
     use crate::plan::Plan;
 
     fn server(side: Side, server: &TestServer, plan: Plan) -> Server {
-        Server { place: side.into(), conninfo: server.conninfo(), application_name: "pgdetour test".into(), plan }
+        Server {
+            place: side.into(),
+            conninfo: server.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan,
+        }
     }
 
     fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {

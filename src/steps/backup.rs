@@ -21,11 +21,7 @@ const SLOT_BUDGET: Duration = Duration::from_secs(30);
 /// Makes everything that the flow from the target to the backup needs, ahead of the hold: it applies nothing yet.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.selected_tables(Side::Target)?;
-    publication::create_publication(
-        run.target(),
-        names::BACKUP_PUBLICATION,
-        &selection::captured(&tables),
-    )?;
+    publication::create_publication(run.target(), names::BACKUP_PUBLICATION, &selection::captured(&tables))?;
     slot::create_slot(run.target(), names::BACKUP_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     let conninfo = run.server(Place::Target).conninfo.libpq_text();
     let new = NewSubscription {
@@ -39,9 +35,8 @@ pub fn arm(run: &mut Run) -> Result<()> {
 
 /// Stops what the mirror applies within `budget`, in all of its stages at once.
 pub fn stop_mirror(run: &mut Run, budget: Duration) -> Result<()> {
-    let stop = |session: &mut Session| {
-        subscription::stop_applying(session, names::MIRROR_SUBSCRIPTION, budget)
-    };
+    let stop =
+        |session: &mut Session| subscription::stop_applying(session, names::MIRROR_SUBSCRIPTION, budget);
     let is_dry = run.plan.is_dry();
     let (Some(backup), Some(target)) = (&mut run.backup, &mut run.target) else { return stop(run.target()) };
     if is_dry {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Checked, Error, Finding, Result};
-use crate::phase::{Command, Phase, Side};
+use crate::phase::{Command, Phase, Place};
 use crate::steps::preconditions::Precondition;
 use crate::steps::{Needs, Run, grants, preconditions};
 
@@ -18,7 +18,7 @@ pub enum Question {
         /// The role, when it is not the one that connects.
         role: Option<String>,
         /// Only on this side.
-        side: Option<Side>,
+        side: Option<Place>,
     },
 }
 
@@ -48,6 +48,12 @@ enum State {
 pub fn run(run: &mut Run, question: &Question) -> Result<Value> {
     run.connect(Needs::Both)?;
     if let Question::Grants { role, side } = question {
+        if *side == Some(Place::Backup) && !run.has_backup() {
+            return Err(Error::Usage {
+                message: "there is no backup".into(),
+                hint: "Name it in target.backup_conninfo.".into(),
+            });
+        }
         let mut grants = grants::list(run, role.as_deref())?;
         grants.retain(|grants| side.is_none_or(|side| side == grants.side));
         return Ok(json!({ "grants": grants }));

@@ -8,8 +8,8 @@ use crate::flow::{FlowName, marker, sequences};
 use crate::pg::{fence, record};
 use crate::phase::{Place, Side};
 use crate::steps::carrier::Carrier;
-use crate::steps::switch::{Bounds, OUT, Rehearsal};
 use crate::steps::stages::Stage;
+use crate::steps::switch::{Bounds, OUT, Rehearsal};
 use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay};
 
 /// Runs the command; its report.

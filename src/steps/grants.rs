@@ -7,15 +7,15 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::pg::catalog::facts::{list_roles, read_own_role};
 use crate::pg::{Conninfo, Session};
-use crate::phase::Side;
+use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier, quote_qualified};
 use crate::steps::Run;
 
 /// What one side needs.
 #[derive(Debug, Serialize)]
 pub struct Grants {
-    /// Which side.
-    pub side: Side,
+    /// Where.
+    pub side: Place,
     /// The role that gets it.
     pub role: String,
     /// The server's major version.
@@ -27,14 +27,14 @@ pub struct Grants {
 
 /// All that the statements of one side follow from.
 struct Facts {
-    side: Side,
+    side: Place,
     major: i32,
     database: String,
     role: String,
     /// None when the role is to be made.
     is_superuser: Option<bool>,
     database_owner: Owner,
-    /// Owners of what is mirrored; on the target, of all that a dump of the source makes.
+    /// Owners of what is mirrored; on target and backup, of all that a dump of the source makes.
     owners: Vec<Owner>,
     /// Of `owners`, those that exist here.
     present: Vec<String>,
@@ -61,7 +61,7 @@ struct Owner {
     schemas: Vec<String>,
 }
 
-/// The statements of both sides for `role`, or for the roles that the connection strings name.
+/// The statements of every side for `role`, or for the roles that the connection strings name.
 pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
     let tables = run.selected_tables(Side::Source)?;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
@@ -80,16 +80,25 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
         Some(text) => Some(Conninfo::parse(text)?.user().to_owned()),
         None => None,
     };
-    let extensions = untrusted_extensions(run)?;
+    let extensions = untrusted_extensions(run, Place::Target)?;
     let source = Facts {
         superusers_tables,
         forced: forced.clone(),
         reads_others,
         replicator,
-        ..facts(run, Side::Source, role, owners)?
+        ..facts(run, Place::Source, role, owners)?
     };
-    let target = Facts { forced, extensions, ..facts(run, Side::Target, role, all)? };
-    Ok([source, target]
+    let mut sides = vec![source];
+    if run.answering(Place::Backup).is_some() {
+        let extensions = untrusted_extensions(run, Place::Backup)?;
+        sides.push(Facts {
+            forced: forced.clone(),
+            extensions,
+            ..facts(run, Place::Backup, role, all.clone())?
+        });
+    }
+    sides.push(Facts { forced, extensions, ..facts(run, Place::Target, role, all)? });
+    Ok(sides
         .iter()
         .map(|facts| Grants {
             side: facts.side,
@@ -100,7 +109,7 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
         .collect())
 }
 
-fn facts(run: &mut Run, side: Side, role: Option<&str>, owners: Vec<Owner>) -> Result<Facts> {
+fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> Result<Facts> {
     let session = run.session(side);
     let role = match role {
         Some(role) => role.to_owned(),
@@ -141,10 +150,10 @@ fn list_owners(session: &mut Session) -> Result<Vec<Owner>> {
     Ok(rows.iter().map(owner).collect())
 }
 
-/// Extensions of the source that the target does not have yet and that only a superuser can create.
-fn untrusted_extensions(run: &mut Run) -> Result<Vec<(String, String)>> {
+/// Extensions of the source that are not at `place` yet and that only a superuser can create there.
+fn untrusted_extensions(run: &mut Run, place: Place) -> Result<Vec<(String, String)>> {
     let wanted = run.source().query(&sql::catalog::LIST_EXTENSIONS, &[])?;
-    let there = run.target().query(&sql::catalog::LIST_EXTENSIONS, &[])?;
+    let there = run.session(place).query(&sql::catalog::LIST_EXTENSIONS, &[])?;
     let is_there = |name: &str| there.iter().any(|row| row.get::<_, &str>("name") == name);
     let missing = wanted.iter().filter(|row| !row.get::<_, bool>("trusted") && !is_there(row.get("name")));
     Ok(missing.map(|row| (row.get("name"), row.get("schema_name"))).collect())
@@ -199,8 +208,8 @@ fn statements(facts: &Facts) -> String {
             facts.major
         ));
     }
-    if facts.side == Side::Target {
-        target_only(facts, &role, &mut lines);
+    if facts.side != Side::Source {
+        copy_only(facts, &role, &mut lines);
     }
     lines.join("\n") + "\n"
 }
@@ -243,7 +252,7 @@ fn ownership(facts: &Facts, role: &str, lines: &mut Vec<String>) {
     }
 }
 
-fn target_only(facts: &Facts, role: &str, lines: &mut Vec<String>) {
+fn copy_only(facts: &Facts, role: &str, lines: &mut Vec<String>) {
     for owner in facts.owners.iter().filter(|owner| !owner.superuser) {
         let owns_public = facts.database_owner.name == owner.name && facts.major >= 15;
         let may_create = owns_public || facts.creators.contains(&owner.name);

@@ -206,7 +206,7 @@ fn begin_record(run: &mut Run) -> Result<()> {
     };
     let parts = Some(run.parts());
     let staged = run.has_backup().then_some(true);
-    let facts = json!(Facts { target_before, backup_before, parts, staged, ..Facts::default() });
+    let facts = json!(Facts { staged, backup_before, target_before, parts, ..Facts::default() });
     let (Some(source), Some(target)) = (&mut run.source, &mut run.target) else {
         unreachable!("open() connected to both sides, which this command needs")
     };
@@ -292,22 +292,16 @@ fn copy_tables(run: &mut Run, copying: &Copying<'_>, prepared: &Prepared) -> Res
     })
 }
 
-fn complete(
-    run: &mut Run,
-    copying: &Copying<'_>,
-    prepared: &mut Prepared,
-    what: Completion,
-) -> Result<()> {
+fn complete(run: &mut Run, copying: &Copying<'_>, prepared: &mut Prepared, what: Completion) -> Result<()> {
     with_job(run, copying, |job| job.complete_schema(prepared, what)).map(drop)
 }
 
 /// Where the changes of one of the mirror's stages come from.
 pub fn source(run: &Run, stage: Stage) -> ChangeSource {
     match run.config.mirror.method {
-        CaptureMethod::Wal => ChangeSource::Slot {
-            slot: stage.slot().into(),
-            publication: names::MIRROR_PUBLICATION.into(),
-        },
+        CaptureMethod::Wal => {
+            ChangeSource::Slot { slot: stage.slot().into(), publication: names::MIRROR_PUBLICATION.into() }
+        }
         CaptureMethod::Trigger => ChangeSource::Triggers,
     }
 }
@@ -356,8 +350,7 @@ pub fn drop_flow(run: &mut Run) -> Result<()> {
     let mut is_read = run.is_staged();
     for place in [Place::Target, Place::Backup] {
         let Some(subscriber) = run.answering(place) else { continue };
-        is_read |=
-            subscription::remove_subscription(subscriber, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
+        is_read |= subscription::remove_subscription(subscriber, names::MIRROR_SUBSCRIPTION, SLOT_BUDGET)?;
     }
     for (place, slot) in [(Place::Backup, names::STAGE_SLOT), (Place::Source, names::MIRROR_SLOT)] {
         let Some(publisher) = run.answering(place) else { continue };

@@ -155,7 +155,12 @@ impl Run {
         let server = |place: Place, conninfo: &str| {
             let conninfo = Conninfo::parse(conninfo)?;
             conninfo.warnings().iter().for_each(|warning| output.warn(warning));
-            Ok(Server { place, conninfo, application_name: format!("pgdetour {command}"), plan: plan.clone() })
+            Ok(Server {
+                place,
+                conninfo,
+                application_name: format!("pgdetour {command}"),
+                plan: plan.clone(),
+            })
         };
         let backup = config.target.backup_conninfo.as_deref();
         Ok(Run {
@@ -317,7 +322,9 @@ impl Run {
             record::set_stamp_phase(self.source(), phase, serving)?;
         }
         match &mut self.backup {
-            Some(backup) => self::backup::unless_lost(record::set_stamp_phase(backup, phase, serving)).map(drop),
+            Some(backup) => {
+                self::backup::unless_lost(record::set_stamp_phase(backup, phase, serving)).map(drop)
+            }
             None => Ok(()),
         }
     }

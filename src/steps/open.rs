@@ -75,10 +75,8 @@ impl Run {
         let old_backup = self.backup.take();
         let (source, target, backup) = std::thread::scope(|scope| {
             let target = scope.spawn(|| connect(old_target, &self.target_server));
-            let backup = self
-                .backup_server
-                .as_ref()
-                .map(|server| scope.spawn(move || connect(old_backup, server)));
+            let backup =
+                self.backup_server.as_ref().map(|server| scope.spawn(move || connect(old_backup, server)));
             let source = connect(old_source, &self.source_server);
             let died = |_| Err(Error::Internal { message: "a connection panicked".into() });
             let backup = backup.map(|backup| backup.join().unwrap_or_else(died));

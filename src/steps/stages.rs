@@ -127,7 +127,9 @@ impl Run {
         match self.server(Place::Backup).connect() {
             Ok(session) => self.backup = Some(session),
             Err(Error::Unreachable { cause, .. }) if need == Need::IfThere => {
-                self.warn(format!("the backup cannot be reached ({cause}): what is to be done there is left"));
+                self.warn(format!(
+                    "the backup cannot be reached ({cause}): what is to be done there is left"
+                ));
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -147,18 +149,15 @@ impl Run {
     }
 
     fn need_of_backup(&self) -> Need {
-        if !self.has_backup() {
-            return Need::Nothing;
-        }
-        match (self.command, self.phase()) {
-            (Command::Restrict | Command::Capture | Command::Replay | Command::Verify | Command::Status, _) => {
-                Need::Nothing
-            }
-            // Traffic never waits for it once it has moved.
-            (_, Phase::Detoured | Phase::CuttingBack) => Need::IfThere,
-            (_, Phase::CuttingOver) if self.is_decided() => Need::IfThere,
-            (Command::Cutback, _) => Need::IfThere,
-            (Command::Check | Command::Mirror | Command::Cutover | Command::Clean, _) => Need::Required,
+        use Command::{Capture, Check, Clean, Cutback, Cutover, Mirror, Replay, Restrict, Status, Verify};
+        // Traffic never waits for it once it has moved.
+        let has_moved = self.is_decided() || matches!(self.phase(), Phase::Detoured | Phase::CuttingBack);
+        match self.command {
+            Restrict | Capture | Replay | Verify | Status => Need::Nothing,
+            _ if !self.has_backup() => Need::Nothing,
+            Cutback => Need::IfThere,
+            Check | Mirror | Cutover | Clean if has_moved => Need::IfThere,
+            Check | Mirror | Cutover | Clean => Need::Required,
         }
     }
 
@@ -203,15 +202,19 @@ impl Run {
                         "the backup is stamped with {}, and the other databases with {known}",
                         stamp.detour
                     )),
-                    hint: "Correct target.backup_conninfo, or run pgdetour clean if that detour is over.".into(),
+                    hint: "Correct target.backup_conninfo, or run pgdetour clean if that detour is over."
+                        .into(),
                 })
             }
-            (None, Some(_)) if !is_clean && !matches!(self.phase(), Phase::Absent | Phase::Mirroring) => Err(Error::Refused {
-                kind: "stamp_missing",
-                message: "the backup does not know of the detour that the target belongs to".into(),
-                detail: Some("schema \"pgdetour\" of the backup is missing or has no stamp".into()),
-                hint: "Is this the database through which was mirrored? Correct target.backup_conninfo.".into(),
-            }),
+            (None, Some(_)) if !is_clean && !matches!(self.phase(), Phase::Absent | Phase::Mirroring) => {
+                Err(Error::Refused {
+                    kind: "stamp_missing",
+                    message: "the backup does not know of the detour that the target belongs to".into(),
+                    detail: Some("schema \"pgdetour\" of the backup is missing or has no stamp".into()),
+                    hint: "Is this the database through which was mirrored? Correct target.backup_conninfo."
+                        .into(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -227,6 +230,7 @@ impl Run {
 }
 
 /// The mirror has begun with a backup, or without one, and the configuration says the same.
+#[allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 pub fn unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.detour.is_none() {
         return Ok(());

@@ -676,7 +676,9 @@ impl Drop for Detour {
         if std::fs::create_dir_all(&kept).is_err() {
             return;
         }
-        for name in ["source.log", "target.log", "backup.log", "pgbouncer.log", "haproxy.log", "pgdetour.toml"] {
+        for name in
+            ["source.log", "target.log", "backup.log", "pgbouncer.log", "haproxy.log", "pgdetour.toml"]
+        {
             let _ = std::fs::copy(self.scratch.path().join(name), kept.join(name));
         }
         let runs: Vec<String> = self.answers.iter().map(Answer::describe).collect();

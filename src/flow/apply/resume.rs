@@ -15,8 +15,7 @@ use crate::pg::{Session, record};
 /// First half of the keys of the lock that keeps appliers apart: the letters `pgdt`.
 const LOCK_CLASS: i32 = 0x7067_6474;
 /// Second half, by flow; smaller ones are those of runs.
-const LOCKS: [(FlowName, i32); 3] =
-    [(FlowName::Mirror, 11), (FlowName::Replay, 12), (FlowName::Backup, 13)];
+const LOCKS: [(FlowName, i32); 3] = [(FlowName::Mirror, 11), (FlowName::Replay, 12), (FlowName::Backup, 13)];
 
 /// How often in a row a lost connection or a deadlock is tried again before it is told; about half a minute in all.
 pub const ATTEMPTS: u32 = 9;

@@ -40,7 +40,7 @@ impl Pair {
             side.connect().unwrap().change_script(roles).unwrap();
         }
         let pair = Pair { source_server, target_server, source, target };
-        record::create(&mut pair.source(), &mut pair.target(), &serde_json::json!({})).unwrap();
+        record::create(&mut pair.source(), None, &mut pair.target(), &serde_json::json!({})).unwrap();
         pair
     }
 
@@ -330,7 +330,7 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
                  grant create on database postgres to plain; grant create on schema public to plain, carol";
     server(Side::Target, target_server.conninfo()).connect().unwrap().change_script(roles).unwrap();
     let pair = Pair { source_server, target_server, source, target };
-    record::create(&mut pair.source(), &mut pair.target(), &serde_json::json!({})).unwrap();
+    record::create(&mut pair.source(), None, &mut pair.target(), &serde_json::json!({})).unwrap();
     let schema = "create table public.t (id int8 primary key, n int4); alter table public.t owner to bob; \
                   create table public.u (id int8 primary key references public.t); alter table public.u owner to carol; \
                   grant select on public.u to bob with grant option; \

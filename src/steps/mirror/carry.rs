@@ -113,11 +113,11 @@ pub fn take_back(run: &mut Run, stage: Stage, again: &[Name]) -> Result<()> {
     if has_record {
         run.take_flow()?;
     }
-    let subscribed = run.carrier()? == Carrier::Subscription;
+    let by_server = run.carrier()? == Carrier::Subscription;
     let detour = run.detour_id_or_planned()?;
     let (publisher, subscriber) = run.pair(stage);
     let mut applied = None;
-    if subscribed {
+    if by_server {
         subscription::disable_subscription(subscriber, publisher, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
         applied = subscription::read_applied(subscriber, names::MIRROR_SUBSCRIPTION)?;
     }
@@ -142,7 +142,8 @@ pub fn take_back(run: &mut Run, stage: Stage, again: &[Name]) -> Result<()> {
 
 /// Applies what was changed since the tables were copied, or since an earlier run, up to a marker that is younger.
 pub fn catch_up(run: &mut Run, stage: Stage) -> Result<Applied> {
-    if subscription::find_subscription(run.session(stage.subscriber()), names::MIRROR_SUBSCRIPTION)?.is_some() {
+    if subscription::find_subscription(run.session(stage.subscriber()), names::MIRROR_SUBSCRIPTION)?.is_some()
+    {
         // An earlier run has handed over: the subscription carries the changes.
         return Ok(Applied::nothing());
     }

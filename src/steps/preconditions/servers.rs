@@ -114,7 +114,8 @@ pub fn target_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
 fn wal_level(run: &mut Run, checked: &mut Checked, place: Place) -> Result<()> {
     let server = read_server(run.session(place))?;
     if server.wal_level != "logical" {
-        let message = format!("wal_level is \"{}\" on the {place}, and must be \"logical\"", server.wal_level);
+        let message =
+            format!("wal_level is \"{}\" on the {place}, and must be \"logical\"", server.wal_level);
         let hint = "Run ALTER SYSTEM SET wal_level = 'logical'; then restart the server.";
         checked.fail("wal_level", place.name(), message, hint);
     }
@@ -203,8 +204,7 @@ pub fn free_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
         if server.free_origins < 1 {
             let message = format!("all replication origins of the {place} are in use");
-            let hint =
-                "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
+            let hint = "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
             checked.fail("replication_origins", place.name(), message, hint);
         }
     }

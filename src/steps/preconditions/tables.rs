@@ -68,7 +68,9 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let objects = list_user_objects(run.session(place))?;
         let hint = match place {
             Place::Backup => "Give an empty database as the backup.",
-            _ => "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables.",
+            _ => {
+                "Give an empty database as the target, or set mirror.schema = \"existing\" to fill its tables."
+            }
         };
         for object in objects.iter().take(NAMED) {
             let name = format!("{}.{}", object.schema, object.name);
@@ -76,7 +78,8 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
             checked.fail("target_empty", &name, message, hint);
         }
         if objects.len() > NAMED {
-            let message = format!("the {place} is not empty: it holds {} more objects", objects.len() - NAMED);
+            let message =
+                format!("the {place} is not empty: it holds {} more objects", objects.len() - NAMED);
             checked.fail("target_empty", place.name(), message, hint);
         }
     }

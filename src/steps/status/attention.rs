@@ -93,7 +93,6 @@ fn servers(seen: &Seen, list: &mut List) {
             (Place::Backup, _) if matches!(seen.phase, Some(Phase::Mirrored | Phase::CuttingOver)) => {
                 "The mirror goes through it: nothing new reaches the target until it is back."
             }
-            (Place::Backup, _) => "Start it, or correct how pgdetour reaches it.",
             (Place::Source, false) => {
                 "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
             }
@@ -154,8 +153,7 @@ fn routers(seen: &Seen, list: &mut List) {
 }
 
 fn flows(seen: &Seen, list: &mut List) {
-    let reachable =
-        |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
+    let reachable = |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let Some(left) =
         seen.mirror.as_ref().and_then(|mirror| mirror.seconds_to_loss).filter(|left| *left < A_DAY)
     {
@@ -225,7 +223,8 @@ fn stages(seen: &Seen, list: &mut List) {
         };
         if reachable(stage.from) && (stage.slot.is_none() || stage.slot_lost == Some(true)) {
             let what = if stage.slot.is_none() { "missing" } else { "lost" };
-            let message = format!("the slot on the {} is {what}: the {} falls behind for good", stage.from, stage.to);
+            let message =
+                format!("the slot on the {} is {what}: the {} falls behind for good", stage.from, stage.to);
             // Without the backup the serving side is as well as ever.
             let level = if serves { Level::Attention } else { Level::Broken };
             list.add(level, "stage", &object, message, again);
