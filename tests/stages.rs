@@ -318,8 +318,7 @@ fn a_backup_that_cannot_be_one_is_refused_and_nothing_is_changed() {
         .run("check")
         .with(&["--grants", "--role", "detour", "--side", "backup"])
         .exits(0)
-        .reports("/grants/0/side", "backup")
-        .reports("/grants/1", json!(null));
+        .reports("/grants/0/side", "backup");
     // Of two detours, each knows its own.
     let mut detour = detour;
     detour.backup().exec("drop table public.orders");
