@@ -1,6 +1,6 @@
 //! What restrictions cost: TPS of pgbench on tables that are not restricted, as an administrator and as the limited
-//! role, with restricted tables beside them against none; a refused statement; and `restrict --observe` on the tables
-//! that are written. In turn, as ratios of medians.
+//! role, with restricted tables beside them against none; a refused statement; and `restrict --observe` on the table
+//! that is written: one connection writes in turn to it and to a twin that is not observed. As ratios of medians.
 //!
 //! `PGDETOUR_BENCH_ROUNDS` is how often each is measured (7 when unset), `PGDETOUR_BENCH_SECONDS` how long (4). Commits
 //! wait for the disk, as they do in production.
@@ -29,6 +29,8 @@ use support::template;
 const RESTRICTED_TABLES: u32 = 200;
 /// Statements for the cost of one.
 const STATEMENTS: u32 = 2000;
+/// Rows of the observed table and of its twin.
+const ROWS: usize = 100_000;
 
 fn main() {
     let rounds = number("PGDETOUR_BENCH_ROUNDS", 7);
@@ -40,7 +42,9 @@ fn main() {
         server.set("fsync", "on");
         run(on(server, "pgbench").args(["--initialize", "--quiet", "--scale", "5"]));
         server.exec(&format!(
-            "grant all on all tables in schema public to shop_app;
+            "create table pgbench_twin (like pgbench_accounts including all);
+             insert into pgbench_twin select * from pgbench_accounts;
+             grant all on all tables in schema public to shop_app;
              do $$ begin for n in 1..{RESTRICTED_TABLES} loop
                  execute format('create table frozen_%s (id int primary key, n int)', n);
                  execute format('insert into frozen_%s values (1, 1)', n);
@@ -58,7 +62,7 @@ fn main() {
 
     let mut tps = [[Vec::new(), Vec::new()], [Vec::new(), Vec::new()]];
     let (mut refused, mut passed) = (Vec::new(), Vec::new());
-    let (mut plain, mut observed) = (Vec::new(), Vec::new());
+    let mut observation = Observation::default();
     for _ in 0..rounds {
         for (at, role) in ["dba", "shop_app"].into_iter().enumerate() {
             tps[at][0].push(bench(&target, role, seconds));
@@ -71,25 +75,65 @@ fn main() {
         refused.push(microseconds(&target, "shop_app", false));
         run(&mut pgdetour(&source, &target, &frozen, &["--lift"]));
 
-        plain.push(bench(&source, "shop_app", seconds));
         run(&mut pgdetour(&source, &target, &accounts, &["--observe"]));
-        observed.push(bench(&source, "shop_app", seconds));
+        observation.measure(&source);
         run(&mut pgdetour(&source, &target, &accounts, &["--observe", "--lift"]));
     }
     let [[admin, admin_beside], [application, application_beside]] =
         tps.map(|role| role.map(|values| median(&values)));
-    let (plain, observed) = (median(&plain), median(&observed));
+    let Observation { transactions: [plain, observed], updates: [plain_update, observed_update] } =
+        &observation;
     println!(
         "{{\"rounds\": {rounds}, \"restricted_tables\": {RESTRICTED_TABLES}, \"admin_tps\": {admin:.0}, \
          \"admin_ratio\": {:.3}, \"application_tps\": {application:.0}, \"application_ratio\": {:.3}, \
-         \"passed_statement_us\": {:.0}, \"refused_statement_us\": {:.0}, \"unobserved_tps\": {plain:.0}, \
-         \"observed_ratio\": {:.3}}}",
+         \"passed_statement_us\": {:.0}, \"refused_statement_us\": {:.0}, \"unobserved_transaction_us\": {:.0}, \
+         \"observed_ratio\": {:.3}, \"unobserved_update_us\": {:.0}, \"observed_update_us\": {:.0}}}",
         admin_beside / admin,
         application_beside / application,
         median(&passed),
         median(&refused),
-        observed / plain
+        median(plain),
+        median(observed) / median(plain),
+        median(plain_update),
+        median(observed_update)
     );
+}
+
+/// Microseconds that writes take without and with the counting.
+#[derive(Default)]
+struct Observation {
+    /// pgbench's "simple update": an update, a select and an insert, committed to disk.
+    transactions: [Vec<f64>; 2],
+    /// One update that is a transaction of its own.
+    updates: [Vec<f64>; 2],
+}
+
+impl Observation {
+    /// In turn, so that whatever else the machine does slows both.
+    fn measure(&mut self, server: &Postgres) {
+        let mut client = server.client("shop_app");
+        for at in 0..STATEMENTS {
+            let row = at as usize * 7919 % ROWS + 1;
+            for (into, table) in ["pgbench_twin", "pgbench_accounts"].into_iter().enumerate() {
+                let update = format!("update public.{table} set abalance = abalance + 1 where aid = {row}");
+                let parts = [
+                    "begin",
+                    &update,
+                    &format!("select abalance from public.{table} where aid = {row}"),
+                    "insert into public.pgbench_history (tid, bid, aid, delta, mtime) values (1, 1, 1, 1, current_timestamp)",
+                    "commit",
+                ];
+                let begun = Instant::now();
+                for part in parts {
+                    client.batch_execute(part).expect("nothing is refused");
+                }
+                self.transactions[into].push(begun.elapsed().as_secs_f64() * 1e6);
+                let begun = Instant::now();
+                client.batch_execute(&update).expect("nothing is refused");
+                self.updates[into].push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+    }
 }
 
 /// Transactions a second of pgbench's "simple update": an update, a select and an insert, by two clients.

@@ -279,7 +279,8 @@ fn what_would_be_refused_is_counted_before_anybody_is_refused() {
         line("orders", "update", "cron", 1),
         line("users", "delete", "web", 1),
         line("users", "insert", "cron", 1),
-        line("users", "update", "cron", 1),
+        // One of them was rolled back: it would have been refused all the same.
+        line("users", "update", "cron", 2),
         line("users", "update", "web", 1),
     ];
     let detour = detour.run("restrict").with(&["--report"]).exits(0).changed(false);
@@ -298,10 +299,31 @@ fn what_would_be_refused_is_counted_before_anybody_is_refused() {
         0,
         "it was summed up"
     );
-    // A failure of the counting is no failure of the write; and a full table is no failure either.
-    detour.source.exec("alter table pgdetour.observation add check (application_name <> 'unlucky')");
-    shop.batch_execute("set application_name = 'unlucky'; update users set note = 'x' where id = 1; set application_name = 'web'")
+    // What comes when every counter is taken is counted too, and a failure of the counting is no failure of the write.
+    detour.source.exec(
+        "select setval('pgdetour.observed_next', 64);
+         alter table pgdetour.observation add check (application_name <> 'unlucky')",
+    );
+    shop.batch_execute("set application_name = 'late'; update users set note = 'x' where id = 1;
+         update users set note = 'y' where id = 1;
+         set application_name = 'unlucky'; update users set note = 'x' where id = 1; set application_name = 'web'")
         .expect("the write passes");
+    let detour = detour.run("restrict").with(&["--report"]).exits(0);
+    let mut with_late = with_batch.clone();
+    with_late.push(line("users", "update", "late", 2));
+    with_late.sort();
+    assert_eq!(counted(&detour), with_late);
+    // A counting that was ended and begun again has other counters, whatever a session remembers of the first.
+    let detour = detour
+        .run("restrict")
+        .with(&["--observe", "--lift"])
+        .exits(0)
+        .run("restrict")
+        .with(&["--observe"])
+        .exits(0);
+    shop.batch_execute("update users set note = 'again' where id = 1").expect("nothing is refused");
+    let detour = detour.run("restrict").with(&["--report"]).exits(0);
+    assert_eq!(counted(&detour), [line("users", "update", "web", 1)]);
     // The mirror, capture and replay go on as if nothing were observed.
     let detour = detour.writing().mirrored();
     let ours = "select count(*) from pg_trigger where tgname like 'pgdetour%'";

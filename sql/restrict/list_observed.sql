@@ -17,6 +17,18 @@ from (
     union all
     select a.table_oid, a.verb, a.role_name, a.application_name, 1, a.happened_at, a.happened_at
     from pgdetour.observation as a
+    union all
+    select
+        k.table_oid,
+        k.verb,
+        k.role_name,
+        k.application_name,
+        coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass('pgdetour.observed_count_' || k.counter)), 0),
+        k.first_at,
+        pg_catalog.to_timestamp(
+            pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass('pgdetour.observed_last_' || k.counter)) / 1e6::float8
+        )
+    from pgdetour.observed_kind as k
 ) as all_of_it
 left join pg_catalog.pg_class as c on c.oid = all_of_it.table_oid
 left join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

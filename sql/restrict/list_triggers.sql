@@ -1,11 +1,13 @@
 -- The triggers that call one function of ours, without those that partitions have from their root.
--- $1 text: refuse or observe. One row a trigger; definition is the argument as the catalog encodes it.
+-- $1 text: refuse or observe. One row a trigger; definition is the first argument, in ASCII with backslashes doubled.
 select
     t.tgrelid as table_oid,
     n.nspname::text as schema_name,
     c.relname::text as table_name,
     t.tgname::text as trigger_name,
-    pg_catalog.encode(t.tgargs, 'escape') as definition,
+    pg_catalog.encode(
+        pg_catalog.substring(t.tgargs, 1, position('\x00'::bytea in t.tgargs) - 1), 'escape'
+    ) as definition,
     t.tgtype::int4 as type,
     array(
         select a.attname::text

@@ -29,8 +29,8 @@ pub use rule::{Restricted, Rule, Verb};
 enum Purpose {
     /// They refuse it.
     Refuse,
-    /// They count it.
-    Observe,
+    /// They count it, in what was made for the counting at one time: sessions remember their counters.
+    Observe { generation: u32 },
 }
 
 impl Purpose {
@@ -38,7 +38,7 @@ impl Purpose {
     fn trigger(self) -> &'static str {
         match self {
             Purpose::Refuse => "pgdetour_restrict",
-            Purpose::Observe => "pgdetour_observe",
+            Purpose::Observe { .. } => "pgdetour_observe",
         }
     }
 
@@ -46,7 +46,7 @@ impl Purpose {
     fn function(self) -> &'static str {
         match self {
             Purpose::Refuse => "refuse",
-            Purpose::Observe => "observe",
+            Purpose::Observe { .. } => "observe",
         }
     }
 }

@@ -35,12 +35,14 @@ pub fn observe(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
             .atomically(|session| session.change_script(sql::restrict::CREATE_OBSERVATION.text))
             .doing(|| "create function pgdetour.observe".into())?;
     }
-    plan.carry_out(session, Purpose::Observe)
+    let generation = session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("generation");
+    plan.carry_out(session, Purpose::Observe { generation })
 }
 
 /// Takes the counting away, and what was counted; the tables that were observed.
 pub fn stop_observing(session: &mut Session) -> Result<Vec<String>> {
-    let changed = TriggerPlan::new(session, &[])?.carry_out(session, Purpose::Observe)?.changed;
+    let changed =
+        TriggerPlan::new(session, &[])?.carry_out(session, Purpose::Observe { generation: 0 })?.changed;
     if session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("present") {
         session
             .atomically(|session| session.change_script(sql::restrict::DROP_OBSERVATION.text))

@@ -1,6 +1,7 @@
 //! What a restriction says, and the triggers that make it so.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use super::Purpose;
 use super::condition::Resolved;
@@ -228,6 +229,7 @@ impl Definition {
             .collect();
         let roles: Vec<String> = self.roles.iter().map(|role| quote_literal(role)).collect();
         let mut when = format!("session_user in ({})", roles.join(", "));
+        let mut arguments = quote_literal(&self.argument());
         let (each, only) = if self.is_by_row() { ("row", "") } else { ("statement", "only ") };
         if let Some(Resolved { old, new }) = resolved.filter(|_| self.is_by_row()) {
             if self.deny.contains(&Verb::Insert) {
@@ -238,12 +240,19 @@ impl Definition {
                 when = format!("{when} and (({old}) or ({new}))");
             }
         }
+        let mut when = format!(" when ({when})");
+        if let Purpose::Observe { generation } = purpose {
+            let _ = write!(arguments, ", 'pgdetour.observed_{generation}_', {}", roles.join(", "));
+            // The function looks at the role itself, in less time than PostgreSQL takes to prepare a condition.
+            if !self.is_by_row() {
+                when.clear();
+            }
+        }
         format!(
-            "create trigger {name} before {} on {table} for each {each} when ({when}) \
-             execute function pgdetour.{}({});\nalter table {only}{table} enable always trigger {name};\n",
+            "create trigger {name} before {} on {table} for each {each}{when} \
+             execute function pgdetour.{}({arguments});\nalter table {only}{table} enable always trigger {name};\n",
             verbs.join(" or "),
             purpose.function(),
-            quote_literal(&self.argument()),
         )
     }
 }
@@ -292,9 +301,9 @@ pub(super) fn summarize(table: &str, definitions: impl IntoIterator<Item = Defin
     restricted.collect()
 }
 
-/// What the catalog keeps of the argument: ASCII, backslashes doubled, a zero byte at its end.
+/// The rule in a trigger's first argument as the catalog gives it back: ASCII, backslashes doubled.
 pub(super) fn read_argument(escaped: &str) -> Option<Argument> {
-    serde_json::from_str(&escaped.strip_suffix("\\000")?.replace("\\\\", "\\")).ok()
+    serde_json::from_str(&escaped.replace("\\\\", "\\")).ok()
 }
 
 /// JSON in ASCII, so that it is the same bytes in every server encoding.
