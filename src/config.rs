@@ -335,6 +335,8 @@ pub struct PgBouncerSettings {
     pub config: PathBuf,
     /// The entry's value while detoured.
     pub target: String,
+    /// Its value from cutback on, where the source has moved meanwhile; `None`: what it was before cutover.
+    pub source: Option<String>,
     /// Program and arguments that read and replace the file, when it is on another host.
     pub file_command: Option<Vec<String>>,
 }

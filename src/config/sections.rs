@@ -441,6 +441,7 @@ fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings>
     let database = text("database", "Name the entry of [databases] that general traffic uses.");
     let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
     let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
+    let source = filled(section, "source");
     let file_command = read_program(section, "file_command", folder);
     section.end();
     Some(PgBouncerSettings {
@@ -448,6 +449,7 @@ fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings>
         database: database?,
         config: if file_command.is_some() { config?.into() } else { folder.join(config?) },
         target: target?,
+        source,
         file_command,
     })
 }
