@@ -32,4 +32,5 @@ mod selection;
 mod status;
 mod support;
 mod switch;
+mod upgrade;
 mod verify;
