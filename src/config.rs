@@ -283,6 +283,8 @@ pub struct Map {
     pub drop: Vec<String>,
     /// `where`: SQL over the old row; rows for which it is not true do not go to `to`.
     pub condition: Option<String>,
+    /// Rows of `from` fill columns of rows of `to` that another one makes.
+    pub joins: bool,
 }
 
 /// `[router]`.

@@ -343,6 +343,14 @@ fn read_maps(root: &Section) -> Vec<Map> {
         let columns = section.pairs("columns").unwrap_or_default();
         let drop = names(&section, "drop").unwrap_or_default();
         let condition = filled(&section, "where");
+        let joins = section.flag("joins").unwrap_or(false);
+        if joins && condition.is_some() {
+            section.mistake(
+                "where",
+                "map.where contradicts joins = true, which fills columns of rows that another [[map]] makes",
+                "Keep one of the two.",
+            );
+        }
         for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
             for (column, expression) in pairs {
                 if expression.trim().is_empty() {
@@ -375,7 +383,7 @@ fn read_maps(root: &Section) -> Vec<Map> {
         }
         section.end();
         if let (Some(from), Some(to)) = (from, to) {
-            maps.push(Map { from, to, key, columns, drop, condition });
+            maps.push(Map { from, to, key, columns, drop, condition, joins });
         }
     }
     maps

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::lint::{self, TableLint};
-use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
+use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
 use crate::pg::catalog::{self, Column, Part, Table};
@@ -106,6 +106,7 @@ impl Run {
                 columns: map.columns.clone(),
                 drop: map.drop.clone(),
                 condition: map.condition.clone(),
+                joins: map.joins,
             })
             .collect()
     }
@@ -141,7 +142,9 @@ impl Run {
         };
         let subscriber = self.session(publisher.other());
         let images = catalog::list_tables(subscriber)?;
-        Mapping::build(&tables, &images, rules, subscriber)
+        let mapping = Mapping::build(&tables, &images, rules, subscriber)?;
+        joins::require_parents(&mapping, self.session(publisher))?;
+        Ok(mapping)
     }
 }
 
