@@ -74,7 +74,7 @@ impl Programs {
         Programs(path.join("bin"))
     }
 
-    /// Those that can take the data of a server over by pg_upgrade: of a newer major, from the environment variable or
+    /// Those that can take the data of a server over by `pg_upgrade`: of a newer major, from the environment variable or
     /// else the system; none where there are no such.
     pub fn find_newer(&self, variable: &str) -> Option<Programs> {
         // What pg_upgrade asks of an old installation, and is in no package of servers alone.
@@ -160,7 +160,7 @@ impl Postgres {
         self.start();
     }
 
-    /// Has pg_upgrade make a server of another installation of a stopped one; it will listen on another port.
+    /// Has `pg_upgrade` make a server of another installation of a stopped one; it will listen on another port.
     pub fn upgrade(&mut self, to: &Programs) {
         assert!(self.process.is_none(), "{} still runs", self.name);
         let data = self.data.with_file_name(format!("{}-upgraded", self.name));

@@ -129,7 +129,10 @@ pub fn lost(name: &str) -> Error {
     Error::Conflict {
         kind: "slot_lost",
         message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
-        detail: Some("The server removed it for max_slot_wal_keep_size or because the slot was idle for too long.".to_owned()),
+        detail: Some(
+            "The server removed it for max_slot_wal_keep_size or because the slot was idle for too long."
+                .to_owned(),
+        ),
         hint: format!(
             "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
              max_slot_wal_keep_size. After it: {MISSED}"
@@ -192,7 +195,9 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         _ => Err(Error::Conflict {
             kind: "capture_missing",
             message: format!("the recording of changes on {} is not complete", publisher.side),
-            detail: Some(format!("Slot \"{slot}\" or publication \"{publication}\" does not exist there any more.")),
+            detail: Some(format!(
+                "Slot \"{slot}\" or publication \"{publication}\" does not exist there any more."
+            )),
             hint: format!("What was written since it was dropped is there alone: {MISSED}"),
         }),
     }
