@@ -68,9 +68,12 @@ fn check_maker(rule: &TableRule, others: &[&TableRule], findings: &mut Vec<Findi
     let mut say = |message: String, hint: String| findings.push(finding(&from, message, hint));
     let makers: Vec<&&TableRule> = others.iter().filter(|other| other.fills.is_none()).collect();
     let [maker] = makers.as_slice() else {
-        let count = if makers.is_empty() { "no other".to_owned() } else { makers.len().to_string() };
+        let made = match makers.len() {
+            0 => "no other [[map]] makes".to_owned(),
+            count => format!("{count} [[map]] make"),
+        };
         say(
-            format!("it joins rows of \"{to}\", which {count} [[map]] make"),
+            format!("it joins rows of \"{to}\", which {made}"),
             format!(
                 "Write one [[map]] to \"{to}\" without \"joins\": from the table that has a row for each row there."
             ),

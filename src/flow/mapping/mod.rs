@@ -6,6 +6,8 @@ pub mod doubts;
 pub mod drift;
 mod expression;
 pub mod joins;
+#[cfg(test)]
+mod joins_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
@@ -13,7 +15,7 @@ mod lint_tests;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::checks::{check_key, check_reads};
+use self::checks::{check_key, check_places, check_reads};
 use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
 use crate::pg::Session;
@@ -366,27 +368,6 @@ fn draft(
         }
     }
     (drafts, findings)
-}
-
-/// Whether a rule leads from a table of the flow to one that is there.
-fn check_places(rule: &MapRule, publisher: &[Table], subscriber: &[Table]) -> Vec<Finding> {
-    let has = |tables: &[Table], name: &str| tables.iter().any(|table| table.display() == name);
-    let mut findings = Vec::new();
-    if !has(publisher, &rule.from) {
-        findings.push(finding(
-            &rule.from,
-            format!("[[map]] is from \"{}\", which is not a table of the flow", rule.from),
-            "Name a mirrored table as schema.table in \"from\".",
-        ));
-    }
-    if !has(subscriber, &rule.to) {
-        findings.push(finding(
-            &rule.from,
-            format!("[[map]] is to \"{}\", which does not exist", rule.to),
-            "Create the table, or name one that exists as schema.table in \"to\".",
-        ));
-    }
-    findings
 }
 
 fn rules_from(rules: &[MapRule], table: &str) -> Vec<usize> {
