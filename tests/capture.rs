@@ -421,6 +421,13 @@ fn capture_goes_on_while_the_source_is_maintained() {
     detour = detour.source_is(&new.conninfo("dba")).application_goes_on().run("replay").exits(0);
     detour =
         detour.at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true));
+    new.exec("update pgdetour.progress set detour = gen_random_uuid()");
+    detour = detour.run("replay").exits(8).kind("progress_missing");
+    assert!(
+        detour.last().text_at("/error/detail").contains("another detour"),
+        "{}",
+        detour.last().describe()
+    );
     new.exec("delete from pgdetour.progress");
     detour = detour.run("replay").exits(8).kind("progress_missing");
     detour.no_client_error().no_row_lost();

@@ -108,7 +108,7 @@ fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
         (detour.target.value::<String>("show max_slot_wal_keep_size") == "1GB").then_some(())
     });
     detour = check(detour, 3, "capture");
-    assert!(capture(&detour, "safe_bytes").as_i64() < Some(1 << 30), "{}", detour.last().describe());
+    assert!(capture(&detour, "safe_bytes").as_i64() < Some(2 << 30), "{}", detour.last().describe());
     assert!(capture(&detour, "left_seconds").as_f64() > Some(0.0), "{}", detour.last().describe());
 
     detour = detour.on_target("alter system set max_slot_wal_keep_size = '1MB'");
