@@ -285,6 +285,8 @@ pub struct Map {
     pub drop: Vec<String>,
     /// `where`: SQL over the old row; rows for which it is not true do not go to `to`.
     pub condition: Option<String>,
+    /// Rows of `from` fill columns of rows of `to` that another one makes.
+    pub joins: bool,
 }
 
 /// `[router]`.
@@ -337,6 +339,8 @@ pub struct PgBouncerSettings {
     pub config: PathBuf,
     /// The entry's value while detoured.
     pub target: String,
+    /// Its value from cutback on, where the source has moved meanwhile; `None`: what it was before cutover.
+    pub source: Option<String>,
     /// Program and arguments that read and replace the file, when it is on another host.
     pub file_command: Option<Vec<String>>,
 }

@@ -355,6 +355,33 @@ fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
         assert!(detour.last().describe().contains("bulk"), "{}", detour.last().describe());
         let detour = detour.on_source("alter table public.was_bulk rename to bulk").run("replay").exits(0);
         assert_eq!(detour.source.value::<i64>("select count(*) from public.bulk"), 1);
+        // Columns of the source that come and go beside a run that follows.
+        let running = detour.start("replay", &["--follow", "--yes"]);
+        detour.target.exec("insert into public.parent values (101, 'followed')");
+        until("the change has arrived", Duration::from_secs(60), || {
+            let arrived = "select count(*) from public.parent where id = 101";
+            (detour.source.value::<i64>(arrived) == 1).then_some(())
+        });
+        detour.source.exec("alter table public.parent rename v to w");
+        detour.target.exec("insert into public.parent values (102, 'meanwhile')");
+        let detour = detour.ended(running, 8);
+        assert!(detour.last().describe().contains("parent"), "{}", detour.last().describe());
+        let detour = detour
+            .configured("[[map]]\nfrom = \"public.parent\"\nto = \"public.parent\"\ncolumns = { w = \"v\" }")
+            .run("replay")
+            .exits(0);
+        assert_eq!(
+            detour.source.value::<i64>("select count(*) from public.parent where id in (101, 102)"),
+            2
+        );
+        // A table that is gone on the target: what was recorded of it has its place, though two others are mapped.
+        let detour = detour
+            .on_target("insert into public.by_index values (501, 'the last', 1)")
+            .on_target("drop table public.by_index")
+            .run("replay")
+            .exits(0)
+            .reports("/caught_up", true);
+        assert_eq!(detour.source.value::<i64>("select count(*) from public.by_index where id = 501"), 1);
     }
 }
 
@@ -394,6 +421,13 @@ fn capture_goes_on_while_the_source_is_maintained() {
     detour = detour.source_is(&new.conninfo("dba")).application_goes_on().run("replay").exits(0);
     detour =
         detour.at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true));
+    new.exec("update pgdetour.progress set detour = gen_random_uuid()");
+    detour = detour.run("replay").exits(8).kind("progress_missing");
+    assert!(
+        detour.last().text_at("/error/detail").contains("another detour"),
+        "{}",
+        detour.last().describe()
+    );
     new.exec("delete from pgdetour.progress");
     detour = detour.run("replay").exits(8).kind("progress_missing");
     detour.no_client_error().no_row_lost();

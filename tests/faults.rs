@@ -1,6 +1,7 @@
 //! Each command killed before and after each of its steps: `status` tells the truth, and the trip goes on.
 
 use crate::support::detour::{Detour, Serving};
+use crate::support::extent;
 
 const RESTRICTED: &str =
     "[[restrict]]\ntables = [\"public.users\"]\nroles = [\"shop_limited\"]\nmessage = \"Read-only for now.\"";
@@ -11,7 +12,12 @@ fn shop() -> Detour {
 
 /// Kills `command` before its first step and after each, in one journey. Between a step and the next nothing happens, so
 /// that each of these is the moment before the next one, too.
-fn killed_at_every_step(mut detour: Detour, command: &str) -> Detour {
+fn killed_at_every_step(detour: Detour, command: &str) -> Detour {
+    killed_after(detour, command, |_| true)
+}
+
+/// The same, but only after those steps.
+fn killed_after(mut detour: Detour, command: &str, is_meant: impl Fn(&str) -> bool) -> Detour {
     let plan = detour.ask(command, &["--dry-run"]);
     assert_eq!(plan.code(), Some(0), "{}", plan.describe());
     let steps = plan.at("/report/steps").as_array().expect("a list of steps");
@@ -20,7 +26,9 @@ fn killed_at_every_step(mut detour: Detour, command: &str) -> Detour {
     assert!(!names.is_empty(), "{command} has no steps");
 
     let first = std::iter::once(format!("before:{}", names[0]));
-    for fault in first.chain(names.iter().map(|name| format!("after:{name}"))) {
+    let meant: Vec<String> = names.iter().filter(|name| is_meant(name)).cloned().collect();
+    assert!(!meant.is_empty(), "{command} has none of these steps: {names:?}");
+    for fault in first.chain(meant.iter().map(|name| format!("after:{name}"))) {
         detour = detour.run(command).fault(&fault).dies();
         detour.status_tells_the_truth();
     }
@@ -86,6 +94,43 @@ fn clean_killed_at_every_step_goes_on() {
     let detour = shop().returned();
     let detour = killed_at_every_step(detour, "clean").phase("absent").serving(Serving::Source);
     the_rest_of_the_trip(detour, "clean");
+}
+
+/// The steps of the trip that do something else with triggers than with WAL.
+const OF_TRIGGERS: [&str; 11] = [
+    "create triggers",
+    "arm capture",
+    "prove the way back",
+    "prove that capture is intact",
+    "drain to the marker",
+    "decide",
+    "begin the replay",
+    "drop the mirror flow",
+    "apply captured changes",
+    "drop capture",
+    "drop the record on the target",
+];
+
+#[test]
+fn a_trip_recorded_by_triggers_is_killed_at_every_step_and_goes_on() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .configured(RESTRICTED)
+        .configured("[mirror]\nmethod = \"trigger\"\n[capture]\nmethod = \"trigger\"")
+        .writing();
+    for command in ["mirror", "capture", "cutover", "capture", "replay", "cutback", "clean"] {
+        if command == "replay" {
+            detour = detour.application_goes_on();
+        }
+        let all = extent::pick(false, true);
+        detour = killed_after(detour, command, |step| all || OF_TRIGGERS.contains(&step));
+    }
+    let left = "select count(*) from pg_trigger where tgname like '%pgdetour%'";
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<i64>(left), 0, "a trigger is left");
+    }
+    detour.serving(Serving::Source).application_goes_on().no_client_error().no_row_lost();
 }
 
 #[test]

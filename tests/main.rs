@@ -33,4 +33,5 @@ mod stages;
 mod status;
 mod support;
 mod switch;
+mod upgrade;
 mod verify;

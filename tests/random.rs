@@ -9,6 +9,8 @@ mod shape;
 mod traffic;
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::support::detour::Detour;
@@ -18,6 +20,8 @@ use dice::Dice;
 use shape::Shape;
 use traffic::Traffic;
 
+/// How many seeds run at once.
+const LANES: usize = 4;
 /// How many sessions of the application write at once.
 const WRITERS: usize = 8;
 /// How long a command that is not killed may take to come to its end, with all that happens to the servers.
@@ -27,39 +31,63 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn the_source_ends_as_the_image_of_the_target_whatever_happens() {
     let seeds: Vec<u64> = match std::env::var("PGDETOUR_TEST_SEED") {
         Ok(seed) => vec![seed.parse().expect("PGDETOUR_TEST_SEED is a number")],
-        Err(_) => (1..=extent::pick(3, 200)).collect(),
+        Err(_) => (1..=extent::pick(10, 200)).collect(),
     };
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = outcome {
-            eprintln!("seed {seed} failed; run it again with PGDETOUR_TEST_SEED={seed}");
-            std::panic::resume_unwind(panic);
+    let left = Mutex::new(seeds.into_iter());
+    let failed = AtomicBool::new(false);
+    let next = || {
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.load(Ordering::Relaxed) { None } else { left.next() }
+    };
+    // Most of a seed is waiting: for servers that come up again, for a moment to break something.
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                while let Some(seed) = next() {
+                    // What it leaves when it fails is named for its thread.
+                    let thread = std::thread::Builder::new().name(format!("random.seed{seed}"));
+                    let run = thread.spawn_scoped(scope, move || run(seed)).expect("a thread can be started");
+                    if run.join().is_err() {
+                        failed.store(true, Ordering::Relaxed);
+                        eprintln!("seed {seed} failed; run it again with PGDETOUR_TEST_SEED={seed}");
+                    }
+                }
+            });
         }
-    }
+    });
+    assert!(!failed.load(Ordering::Relaxed), "a seed failed");
 }
 
 fn run(seed: u64) {
+    let began = Instant::now();
     let mut dice = Dice::new(seed);
     let shape = Shape::random(&mut dice);
     // Shown only when the test fails.
     println!("seed {seed}\n{shape}");
+    let tell = |what: &str| println!("seed {seed}: {what} after {:.1} s", began.elapsed().as_secs_f64());
     let mut detour = Detour::new().on_source(&shape.source).configured("[replay]\non_conflict = \"stop\"");
     let traffic = Traffic::start(&detour.application_conninfo(), &shape, &mut dice, WRITERS);
+    tell("begun");
     finish(&mut detour, &mut dice, "mirror", &[]);
+    tell("mirrored");
     finish(&mut detour, &mut dice, "cutover", &["--max-pause", "30s"]);
+    tell("detoured");
     detour.source.exec(&shape.maintenance);
     detour = detour.configured(&shape.map);
     for _ in 0..dice.between(2, 5) {
         traffic.wait_for_more();
         go_through_an_accident(&mut detour, &mut dice);
+        tell("one more accident");
     }
     traffic.wait_for_more();
     let written = traffic.stop();
     assert!(written > 20, "only {written} transactions were written");
     finish(&mut detour, &mut dice, "replay", &[]);
+    tell("replayed");
     let differences = differences(&shape, &detour);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     detour.run("verify").exits(0).reports("/equal", true).run("cutback").exits(0);
+    tell("returned");
 }
 
 /// Runs a command, sometimes killed at some moment, until it has come to its end.

@@ -110,6 +110,53 @@ fn until_caught_up_ends_while_others_write() {
         .no_client_error();
 }
 
+/// The source commits what replay applied, and the answer never comes: the progress row tells, and nothing comes twice.
+#[test]
+fn a_commit_whose_answer_is_lost_is_applied_once() {
+    for (method, on_conflict) in [("wal", "stop"), ("trigger", "quarantine")] {
+        let mut detour = Detour::new()
+            .on_source(
+                "create table public.counted (id int primary key, v int);
+                 grant select, insert, update, delete on public.counted to shop_app",
+            )
+            .configured(&format!(
+                "[capture]\nmethod = \"{method}\"\n[replay]\non_conflict = \"{on_conflict}\""
+            ))
+            .detoured()
+            // Each row that is really written, in the transaction that writes it.
+            .on_source(
+                "create table public.written (id int, operation text);
+                 create function public.note() returns trigger language plpgsql as $$ begin
+                     insert into public.written values (coalesce(new.id, old.id), tg_op); return null; end $$;
+                 create trigger note after insert or update or delete on public.counted
+                     for each row execute function public.note();
+                 alter table public.counted enable always trigger note",
+            )
+            .through_proxies();
+        let changes = [
+            "insert into public.counted select n, 0 from generate_series(1, 300) as n",
+            "update public.counted set v = v + 1",
+            "delete from public.counted",
+        ];
+        for (round, change) in changes.iter().enumerate() {
+            detour = detour.application(change);
+            // Nobody but the applier sends this.
+            detour.proxies().source.lose_answer_to(";\ncommit");
+            detour = detour.run("replay").exits(0).reports("/caught_up", true).reports("/conflicts", 0);
+            let done = round as i64 + 1;
+            assert_eq!(detour.proxies().source.answers_lost() as i64, done, "{}", detour.last().describe());
+            let written = |query: &str| detour.source.value::<i64>(query);
+            assert_eq!(written("select count(*) from public.written"), done * 300);
+            assert_eq!(written("select count(distinct (id, operation)) from public.written"), done * 300);
+            assert_eq!(
+                written("select changes::bigint from pgdetour.progress where flow = 'replay'"),
+                done * 300
+            );
+        }
+        detour.run("verify").exits(0).reports("/equal", true);
+    }
+}
+
 #[test]
 fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     let rows = extent::pick(300_000, 5_000_000);

@@ -89,6 +89,50 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     check(detour, 8, "capture");
 }
 
+/// Space for recorded changes runs out: said before it does, and at once when it did, with what can still be done.
+#[test]
+fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
+    let mut detour = Detour::new().table("orders").writing().detoured();
+    detour = check(detour, 0, "");
+    detour = detour.configured("[capture]\nwarn_retained = \"1kB\"");
+    detour = detour.on_target("insert into public.orders (note) select 'note' from generate_series(1, 100)");
+    detour = check(detour, 3, "capture");
+    let capture = |detour: &Detour, key: &str| detour.last().at(&format!("/report/capture/{key}")).clone();
+    assert!(capture(&detour, "retained_bytes").as_i64() > Some(1000), "{}", detour.last().describe());
+    assert!(capture(&detour, "growth_bytes").as_i64() > Some(0), "{}", detour.last().describe());
+    // So much is left of a limit, and for so long at the rate of late.
+    detour = detour.reconfigured("warn_retained = \"1kB\"", "warn_before = \"90d\"");
+    detour = detour.on_target("alter system set max_slot_wal_keep_size = '1GB'");
+    detour = detour.on_target("select pg_reload_conf()");
+    until("the limit is there", Duration::from_secs(30), || {
+        (detour.target.value::<String>("show max_slot_wal_keep_size") == "1GB").then_some(())
+    });
+    detour = check(detour, 3, "capture");
+    assert!(capture(&detour, "safe_bytes").as_i64() < Some(2 << 30), "{}", detour.last().describe());
+    assert!(capture(&detour, "left_seconds").as_f64() > Some(0.0), "{}", detour.last().describe());
+
+    detour = detour.on_target("alter system set max_slot_wal_keep_size = '1MB'");
+    detour = detour.on_target("select pg_reload_conf()");
+    until("the server has removed WAL that was needed", Duration::from_secs(60), || {
+        detour.target.exec("create table if not exists public.filler (); drop table public.filler");
+        detour.target.exec("select pg_switch_wal()");
+        detour.target.exec("checkpoint");
+        let lost =
+            "select wal_status = 'lost' from pg_replication_slots where slot_name = 'pgdetour_capture'";
+        detour.target.value::<bool>(lost).then_some(())
+    });
+    detour = check(detour, 8, "capture").reports("/capture/lost", true);
+    for command in ["replay", "cutback"] {
+        detour = detour.run(command).exits(3).kind("checks_failed").finding(
+            "pgdetour_capture",
+            "has lost WAL that was not applied yet",
+            "pgdetour clean --stay",
+        );
+    }
+    let detour = detour.run("verify").exits(8).kind("differs");
+    detour.run("clean").with(&["--stay"]).exits(0).phase("absent").application_goes_on().no_row_lost();
+}
+
 #[test]
 fn what_a_crash_leaves_is_told_until_it_is_cleaned() {
     let detour = Detour::new().table("orders").on_source("create publication pgdetour_mirror");

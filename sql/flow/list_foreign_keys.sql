@@ -17,6 +17,12 @@ select
         join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
         order by k.position
     ) as referenced_columns,
+    array(
+        select pg_catalog.format_type(a.atttypid, a.atttypmod)
+        from unnest(c.confkey) with ordinality as k (attnum, position)
+        join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
+        order by k.position
+    ) as referenced_types,
     c.condeferrable as deferrable,
     c.convalidated as validated
 from pg_catalog.pg_constraint as c

@@ -1,4 +1,4 @@
--- What decides whether a row can be written to a table: columns that fill themselves, identities that refuse values,
+-- What decides whether a row can be written to a table: columns that fill themselves, defaults that are constants, identities that refuse values,
 -- unique keys that are checked at once, and all keys by which rows are found. No parameters. One row a table.
 select
     n.nspname::text as schema_name,
@@ -10,6 +10,17 @@ select
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
             and (a.atthasdef or a.attidentity <> '' or t.typdefaultbin is not null)
     ) as defaulted,
+    coalesce(
+        (
+            select pg_catalog.jsonb_object_agg(a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+            from pg_catalog.pg_attribute as a
+            join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+            where a.attrelid = c.oid and not a.attisdropped and a.attgenerated = ''
+                and pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+                    ~ '^(''([^'']|'''')*''|[(]?-?[0-9.]+[)]?|true|false|NULL)(::[[:alnum:]_ ".()[\]]+)?$'
+        ),
+        '{}'
+    ) as constants,
     array(
         select a.attname::text
         from pg_catalog.pg_attribute as a

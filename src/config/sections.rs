@@ -357,6 +357,14 @@ fn read_maps(root: &Section) -> Vec<Map> {
         let columns = section.pairs("columns").unwrap_or_default();
         let drop = names(&section, "drop").unwrap_or_default();
         let condition = filled(&section, "where");
+        let joins = section.flag("joins").unwrap_or(false);
+        if joins && condition.is_some() {
+            section.mistake(
+                "where",
+                "map.where contradicts joins = true, which fills columns of rows that another [[map]] makes",
+                "Keep one of the two.",
+            );
+        }
         for (key_name, pairs) in [("key", &key), ("columns", &columns)] {
             for (column, expression) in pairs {
                 if expression.trim().is_empty() {
@@ -389,7 +397,7 @@ fn read_maps(root: &Section) -> Vec<Map> {
         }
         section.end();
         if let (Some(from), Some(to)) = (from, to) {
-            maps.push(Map { from, to, key, columns, drop, condition });
+            maps.push(Map { from, to, key, columns, drop, condition, joins });
         }
     }
     maps
@@ -455,6 +463,7 @@ fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings>
     let database = text("database", "Name the entry of [databases] that general traffic uses.");
     let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
     let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
+    let source = filled(section, "source");
     let file_command = read_program(section, "file_command", folder);
     section.end();
     Some(PgBouncerSettings {
@@ -462,6 +471,7 @@ fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings>
         database: database?,
         config: if file_command.is_some() { config?.into() } else { folder.join(config?) },
         target: target?,
+        source,
         file_command,
     })
 }

@@ -89,9 +89,10 @@ impl PgBouncer {
         })
     }
 
-    /// Where the original entry leads, once it is known.
+    /// Where the entry is to lead from cutback on, once its original is known.
     pub(super) fn source_place(&self) -> Option<Place> {
-        place_of(&self.settings.database, &self.undo.as_ref()?.entry).ok()
+        let undo = self.undo.as_ref()?;
+        place_of(&self.settings.database, self.settings.source.as_ref().unwrap_or(&undo.entry)).ok()
     }
 
     pub(super) fn read_file(&self) -> Result<DatabaseFile> {
@@ -255,6 +256,9 @@ impl PgBouncer {
         // Somebody may have put the source's entry back, in other words: theirs stays.
         if now.is_some() && now == self.source_place() {
             return Ok(None);
+        }
+        if let Some(moved) = &self.settings.source {
+            return Ok(Some((file.with_moved_value(entry, moved), hide_password(moved))));
         }
         if !undo.secret {
             return Ok(Some((file.with_value(entry, &undo.entry, false), undo.entry.clone())));

@@ -23,6 +23,12 @@ pub fn check(router: &mut PgBouncer, budget: Duration) -> Checked {
             None
         }
     };
+    if let Some(source) = &router.settings.source
+        && let Err(why) = place_of(&router.settings.database, source)
+    {
+        let hint = "Write it as PgBouncer does, such as \"host=db3 dbname=shop\", or leave it out.";
+        checked.fail("router_source", &name, format!("router.pgbouncer.source: {why}"), hint);
+    }
     let file = check_file(router, &mut checked);
     match router.live() {
         Err(error) => {

@@ -394,6 +394,20 @@ impl DatabaseFile {
 
     /// The file's text with the value that a comment above the entry keeps, the comment gone; None without one.
     pub fn with_kept_value(&self, entry: &Entry) -> Option<Vec<u8>> {
+        let (at, kept) = self.kept(entry)?;
+        Some([&self.text()[..at], kept, &self.text()[entry.whole.end..]].concat())
+    }
+
+    /// The file's text with another value for an entry whose original is not wanted back: a comment that keeps it goes.
+    pub fn with_moved_value(&self, entry: &Entry, value: &str) -> Vec<u8> {
+        let text = self.text();
+        let start = self.kept(entry).map_or(entry.whole.start, |(at, _)| at);
+        let name = &text[entry.whole.start..entry.value.start];
+        [&text[..start], name, value.as_bytes(), &text[entry.value.end..]].concat()
+    }
+
+    /// Where the comment above an entry begins that keeps its original, and the original.
+    fn kept(&self, entry: &Entry) -> Option<(usize, &[u8])> {
         let before = self.text()[..entry.whole.start].strip_suffix(b"\n")?;
         let line = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let kept_at = line + before[line..].windows(KEPT.len()).position(|window| window == KEPT)?;
@@ -402,7 +416,7 @@ impl DatabaseFile {
         if !kept.starts_with(&self.text()[entry.whole.start..entry.value.start]) {
             return None;
         }
-        Some([&self.text()[..kept_at], kept, &self.text()[entry.whole.end..]].concat())
+        Some((kept_at, kept))
     }
 
     /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].

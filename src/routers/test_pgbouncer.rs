@@ -92,6 +92,7 @@ impl TestPgBouncer {
             database: "shop".into(),
             config: self.databases_file(),
             target: target.into(),
+            source: None,
             file_command: None,
         }
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::lint::{self, TableLint};
-use crate::flow::mapping::{MapRule, Mapping, list_defaulted};
+use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
 use crate::pg::Session;
@@ -109,6 +109,7 @@ impl Run {
                 columns: map.columns.clone(),
                 drop: map.drop.clone(),
                 condition: map.condition.clone(),
+                joins: map.joins,
             })
             .collect()
     }
@@ -140,7 +141,9 @@ impl Run {
 
     fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
         let tables = self.replayed_tables()?;
-        map(&tables, rules, self.source())
+        let mapping = map(&tables, rules, self.source())?;
+        joins::require_parents(&mapping, self.target())?;
+        Ok(mapping)
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Old {
     pub name: String,
     /// `id`, and a second part where the key has two.
     pub key: Vec<&'static str>,
+    /// The table whose rows its own belong to, one to one.
+    pub parent: Option<String>,
     pub columns: Vec<(String, Kind)>,
 }
 
@@ -132,7 +134,7 @@ impl Shape {
     /// One that the dice decide.
     pub fn random(dice: &mut Dice) -> Shape {
         let count = dice.between(3, 4) as usize;
-        let tables: Vec<Old> = (0..count).map(|at| old_table(dice, at)).collect();
+        let mut tables: Vec<Old> = (0..count).map(|at| old_table(dice, at)).collect();
         let mut shape = Shape {
             source: "create type public.colour as enum ('red', 'green', 'blue');\n".into(),
             maintenance: "alter type public.colour rename value 'red' to 'crimson';\n\
@@ -143,14 +145,27 @@ impl Shape {
             tables: Vec::new(),
             checks: Vec::new(),
         };
-        let united = dice.one_in(2).then_some((0, 1));
-        for table in &tables {
-            shape.make(dice, table);
+        // The first two become one table: by their rows, or by their columns.
+        let (united, joined) = match dice.between(0, 3) {
+            0 | 1 => (Some((0, 1)), false),
+            2 => (None, true),
+            _ => (None, false),
+        };
+        if joined {
+            tables[0].key = vec!["id"];
+            tables[1].key = vec!["id"];
+            tables[1].parent = Some(tables[0].name.clone());
+        }
+        for (at, table) in tables.iter().enumerate() {
+            shape.make(dice, table, !(joined && at < 2));
         }
         for old in &tables {
             let _ = writeln!(shape.maintenance, "alter table public.{0} rename to before_{0};", old.name);
         }
-        for (at, old) in tables.iter().enumerate() {
+        if joined {
+            shape.join(dice, &tables[0], &tables[1]);
+        }
+        for (at, old) in tables.iter().enumerate().skip(if joined { 2 } else { 0 }) {
             match united {
                 Some((one, _)) if at == one => {
                     let other = &tables[at + 1];
@@ -165,19 +180,24 @@ impl Shape {
             }
         }
         for old in &tables {
-            let _ = writeln!(shape.maintenance, "drop table public.before_{};", old.name);
+            let _ = writeln!(shape.maintenance, "drop table public.before_{} cascade;", old.name);
         }
         shape.tables = tables;
         shape
     }
 
-    fn make(&mut self, dice: &mut Dice, old: &Old) {
+    fn make(&mut self, dice: &mut Dice, old: &Old, may_be_partitioned: bool) {
         let key_type = |part: &str| if part == "id" { "integer" } else { "text" };
         let mut columns: Vec<String> =
             old.key.iter().map(|part| format!("{part} {} not null", key_type(part))).collect();
         columns.extend(old.columns.iter().map(|(name, kind)| format!("{name} {}", kind.type_name())));
-        let partitions = if dice.one_in(4) { " partition by hash (id)" } else { "" };
+        let partitions = if may_be_partitioned && dice.one_in(4) { " partition by hash (id)" } else { "" };
         let name = &old.name;
+        if let Some(parent) = &old.parent {
+            columns.push(format!(
+                "foreign key (id) references public.{parent} on update cascade on delete cascade"
+            ));
+        }
         let _ = writeln!(
             self.source,
             "create table public.{name} ({}, primary key ({})){partitions};",
@@ -271,6 +291,80 @@ impl Shape {
         });
     }
 
+    /// One table of the columns of two: each row of the first is one, and one of the second fills columns of it.
+    fn join(&mut self, dice: &mut Dice, maker: &Old, filler: &Old) {
+        let keys = [
+            ("id", "integer", None),
+            ("id", "bigint", None),
+            ("number", "integer", Some("id")),
+            ("id", "text", Some("'K' || id")),
+        ];
+        let (key, key_type, key_expression) = *dice.pick(&keys);
+        let mut columns = |old: &Old| -> Vec<New> {
+            let key = match key_expression {
+                None => by_name(key, key_type, true),
+                Some(expression) => by_expression(key, key_type, expression.to_owned(), true),
+            };
+            let columns = old.columns.iter().filter_map(|(name, kind)| new_column(dice, name, *kind));
+            std::iter::once(key).chain(columns).collect()
+        };
+        let (first, second) = (columns(maker), columns(filler));
+        let names = |of: &[New]| of.iter().map(|new| new.name.clone()).collect::<Vec<_>>();
+        let list =
+            |of: &[New], text: &dyn Fn(&New) -> String| of.iter().map(text).collect::<Vec<_>>().join(", ");
+        let typed = |new: &New| format!("{} {}", new.name, new.type_name);
+        let value = |new: &New| {
+            let expression = new.mapped.clone().unwrap_or_else(|| new.name.clone());
+            format!("({expression})::{} as {}", new.type_name, new.name)
+        };
+        let checked = |new: &New| format!("(({})::text)::text as {}", new.checked, new.name);
+        let all: Vec<String> = first.iter().chain(&second[1..]).map(typed).collect();
+        let set: Vec<String> = names(&second[1..]).iter().map(|name| format!("{name} = s.{name}")).collect();
+        let _ = writeln!(
+            self.maintenance,
+            "create table public.joined ({}, own text default 'own', primary key ({key}));\n\
+             insert into public.joined ({}) select {} from public.before_{} as \"old\";",
+            all.join(", "),
+            names(&first).join(", "),
+            list(&first, &value),
+            maker.name,
+        );
+        if !set.is_empty() {
+            let _ = writeln!(
+                self.maintenance,
+                "update public.joined as j set {} from (select {} from public.before_{} as \"old\") as s \
+                 where j.{key} = s.{key};",
+                set.join(", "),
+                list(&second, &value),
+                filler.name,
+            );
+        }
+        let columns = |alias: &str, of: &[New]| {
+            names(of).iter().map(|name| format!("{alias}.{name}::text")).collect::<Vec<_>>()
+        };
+        let row = |first_in: &str, second_in: &str| {
+            let mut texts = columns(first_in, &first);
+            texts.extend(columns(second_in, &second[1..]));
+            format!("row({})::text", texts.join(", "))
+        };
+        self.checks.push(Check {
+            table: "public.joined".into(),
+            found: format!("select {} from public.joined as j", row("j", "j")),
+            wanted: format!(
+                "select {} from (select {} from public.{} as \"old\") as m \
+                 left join (select {} from public.{} as \"old\") as f on f.{key} = m.{key}",
+                row("m", "f"),
+                list(&first, &checked),
+                maker.name,
+                list(&second, &checked),
+                filler.name,
+            ),
+        });
+        self.map_one(maker, &first, None, "public.joined");
+        self.map_one(filler, &second, None, "public.joined");
+        self.map.push_str("joins = true\n");
+    }
+
     fn map_one(&mut self, old: &Old, news: &[New], filter: Option<&(String, String)>, to: &str) {
         let is_used = |name: &str| {
             news.iter().any(|new| match &new.mapped {
@@ -324,7 +418,7 @@ impl Shape {
 fn old_table(dice: &mut Dice, at: usize) -> Old {
     let key = if dice.one_in(3) { vec!["id", "part"] } else { vec!["id"] };
     let columns = (0..dice.between(1, 5)).map(|n| (format!("c{at}{n}"), *dice.pick(&KINDS))).collect();
-    Old { name: format!("r{at}"), key, columns }
+    Old { name: format!("r{at}"), key, parent: None, columns }
 }
 
 fn by_name(name: &str, type_name: &str, in_key: bool) -> New {

@@ -13,7 +13,7 @@ use crate::support::wait::until;
 
 /// Keys are few, so that rows come, change, go and come again.
 const KEYS: u64 = 120;
-const PACE: Duration = Duration::from_millis(25);
+const PACE: Duration = Duration::from_millis(60);
 
 /// The running writers.
 pub struct Traffic {

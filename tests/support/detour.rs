@@ -56,6 +56,8 @@ pub struct Detour {
     answers: Vec<Answer>,
     /// As whom the pooler logs in on the target; its clients' own role when there is none.
     forced_role: Option<String>,
+    /// The pooler is to lead clients home to where the source is now.
+    source_has_moved: bool,
     scratch: Scratch,
 }
 
@@ -116,6 +118,7 @@ impl Detour {
             sections,
             answers: Vec::new(),
             forced_role: None,
+            source_has_moved: false,
             scratch,
         };
         detour.write_configuration();
@@ -250,6 +253,13 @@ impl Detour {
         self.sections.source = format!("conninfo = {}", quoted(conninfo));
         self.write_configuration();
         self
+    }
+
+    /// The source is at another place than before, where pgdetour and the clients are to find it.
+    pub fn source_has_moved(mut self) -> Detour {
+        self.source_has_moved = true;
+        let conninfo = self.source.conninfo("dba");
+        self.source_is(&conninfo)
     }
 
     /// Replaces how the target is reached.
@@ -642,7 +652,15 @@ impl Detour {
             self.forced_role
                 .iter()
                 .fold(pgbouncer::entry(self.target.port()), |entry, role| format!("{entry} user={role}")),
-        )
+        ) + &self.home_entry()
+    }
+
+    fn home_entry(&self) -> String {
+        if self.source_has_moved {
+            format!("\nsource = \"{}\"", pgbouncer::entry(self.source.port()))
+        } else {
+            String::new()
+        }
     }
 
     /// Runs a command as a person does, for text instead of a document.

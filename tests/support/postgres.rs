@@ -74,6 +74,28 @@ impl Programs {
         Programs(path.join("bin"))
     }
 
+    /// Those that can take the data of a server over by `pg_upgrade`: of a newer major, from the environment variable or
+    /// else the system; none where there are no such.
+    pub fn find_newer(&self, variable: &str) -> Option<Programs> {
+        // What pg_upgrade asks of an old installation, and is in no package of servers alone.
+        if !self.program("pg_controldata").exists() {
+            return None;
+        }
+        let named = std::env::var_os(variable).map(|path| Programs(path.into()));
+        let newer = named.unwrap_or_else(|| Programs::find(variable));
+        (newer.program("pg_upgrade").exists() && newer.major() > self.major()).then_some(newer)
+    }
+
+    /// The major version.
+    fn major(&self) -> u32 {
+        let output = Command::new(self.program("postgres")).arg("--version").output();
+        let said =
+            output.unwrap_or_else(|error| panic!("{} can be started: {error}", self.0.display())).stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let version = said.split(' ').nth(2).and_then(|version| version.split(['.', '\n']).next());
+        version.and_then(|major| major.parse().ok()).unwrap_or_else(|| panic!("{said} is no version"))
+    }
+
     /// Path of one program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -136,6 +158,29 @@ impl Postgres {
     pub fn restart(&mut self, shutdown: Shutdown) {
         self.stop(shutdown);
         self.start();
+    }
+
+    /// Has `pg_upgrade` make a server of another installation of a stopped one; it will listen on another port.
+    pub fn upgrade(&mut self, to: &Programs) {
+        assert!(self.process.is_none(), "{} still runs", self.name);
+        let data = self.data.with_file_name(format!("{}-upgraded", self.name));
+        make_cluster(to, &data);
+        succeed(
+            as_server_user(to.program("pg_upgrade"))
+                .args(["--username=dba", "--old-bindir"])
+                .arg(&self.programs.0)
+                .arg("--new-bindir")
+                .arg(&to.0)
+                .arg("--old-datadir")
+                .arg(&self.data)
+                .arg("--new-datadir")
+                .arg(&data)
+                .current_dir(data.parent().expect("it is in the scratch directory")),
+        );
+        self.data = data;
+        self.programs = to.clone();
+        self.port = Port::claim();
+        self.write_place();
     }
 
     /// Changes a setting for good and restarts the server.
@@ -241,17 +286,23 @@ impl Template {
     }
 }
 
-fn fill_template(programs: &Programs, data: &Path) {
-    succeed(
-        as_server_user(programs.program("initdb"))
-            .args(["--username=dba", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync", "-D"])
-            .arg(data)
-            .current_dir("/"),
-    );
+/// A new cluster with our settings, and nothing in it.
+fn make_cluster(programs: &Programs, data: &Path) {
+    let mut initdb = as_server_user(programs.program("initdb"));
+    initdb.args(["--username=dba", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync"]);
+    // The same in all majors: pg_upgrade takes no data over from a cluster that has none.
+    if programs.major() >= 18 {
+        initdb.arg("--no-data-checksums");
+    }
+    succeed(initdb.arg("-D").arg(data).current_dir("/"));
     write_as_server_user(&data.join("pg_hba.conf"), HBA);
     let configuration = std::fs::read_to_string(data.join("postgresql.conf")).expect("initdb writes it");
     let ours = format!("{configuration}\n{SETTINGS}include_if_exists = 'place.conf'\n");
     write_as_server_user(&data.join("postgresql.conf"), &ours);
+}
+
+fn fill_template(programs: &Programs, data: &Path) {
+    make_cluster(programs, data);
     // Single-user mode needs no port and no waiting. It takes one statement a line.
     let statements = format!(
         "alter role dba password '{DBA_PASSWORD}'\n\

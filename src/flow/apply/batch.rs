@@ -262,7 +262,9 @@ impl Segment<'_> {
         };
         let rewrites = matches!(self.shape, Shape::Rewritten);
         let mut tables = self.tables;
-        tables.sort_by_key(|net| rank(&net.table));
+        // What fills columns of a row comes behind what makes the row.
+        let fills = |table: &Bound| table.rules.iter().any(|rule| rule.rule.fills.is_some());
+        tables.sort_by_key(|net| (rank(&net.table), fills(&net.table)));
         for TableNet { table, nets, keyless_inserts, counts, .. } in tables {
             let mut delete = Vec::new();
             let mut insert = keyless_inserts;

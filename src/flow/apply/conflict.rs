@@ -184,6 +184,16 @@ pub fn describe(
     }
     let (sqlstate, constraint) = failure.said();
     let (kind, message, hint) = match &failure {
+        Failure::Rows { found: 0, .. }
+            if matches!(step, Step::Insert(_))
+                && table.rules.iter().any(|rule| rule.rule.fills.is_some()) =>
+        {
+            (
+                "update_missing",
+                format!("the row that {verb} table \"{name}\" joins is missing on {on}"),
+                "Insert the row, or find out who deleted it, and run the same command again.".to_owned(),
+            )
+        }
         Failure::Rows { found: 0, .. } if matches!(step, Step::Insert(_)) => (
             "insert_skipped",
             format!("{on} did not take a row of table \"{name}\""),
@@ -211,6 +221,9 @@ pub fn describe(
                 "foreign_key",
                 match step {
                     Step::Delete(_) => format!("{verb} table \"{name}\" removes a row that \"{of}\" still refers to on {on}"),
+                    _ if !targets.contains(of) => {
+                        format!("{verb} table \"{name}\" takes away what \"{of}\" still refers to on {on}")
+                    }
                     _ => format!("{verb} table \"{name}\" refers to a row that is missing on {on}"),
                 },
                 "Insert the row that is referred to, or correct the rows that refer to it, and run the same command again.".to_owned(),

@@ -152,6 +152,7 @@ pub(in crate::flow) fn rule(
         columns: pairs(columns),
         drop: drop.iter().map(|name| (*name).to_owned()).collect(),
         condition: None,
+        joins: false,
     }
 }
 

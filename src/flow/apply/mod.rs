@@ -8,6 +8,7 @@ pub mod conflict;
 pub mod follow;
 #[cfg(test)]
 pub(super) mod follow_tests;
+mod join;
 pub mod pace;
 pub mod quarantine;
 #[cfg(test)]
@@ -485,6 +486,7 @@ impl Applier {
     }
 
     fn run_once(&mut self, plan: &[Planned]) -> std::result::Result<(), (usize, Failure)> {
+        let watched = if self.replica_role { self.watch_references(plan)? } else { Vec::new() };
         for (at, planned) in plan.iter().enumerate() {
             match planned {
                 Planned::Rows { table, step } => {
@@ -496,7 +498,7 @@ impl Applier {
             }
         }
         if self.replica_role {
-            self.check_references(plan)?;
+            self.check_references(plan, &watched)?;
         } else {
             let checked = self
                 .session
@@ -515,6 +517,9 @@ impl Applier {
     ) -> std::result::Result<(), Failure> {
         if rule.rule.condition.is_some() {
             return self.apply_conditionally(table, rule, step);
+        }
+        if rule.rule.fills.is_some() {
+            return self.apply_filling(table, rule, step);
         }
         let keyless = rule.rule.key.is_empty();
         match step {
@@ -543,7 +548,12 @@ impl Applier {
         }
     }
 
-    fn update(&mut self, table: &Bound, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
+    pub(super) fn update(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        rows: &[Row],
+    ) -> std::result::Result<(), Failure> {
         let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
         let Some(first) = rows.first() else { return Ok(()) };
         let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
@@ -653,7 +663,7 @@ impl Applier {
         Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
     }
 
-    fn query_rows(
+    pub(super) fn query_rows(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
@@ -740,6 +750,10 @@ impl Applier {
         for rule in tables.iter().flat_map(|table| &table.rules) {
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
             let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if !kept.is_empty() && rule.rule.fills.is_some() {
+                self.session.client().batch_execute(&statement::empty_all(&rule.rule))?;
+                continue;
+            }
             if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
                 return Err(Failure::PartialTruncate {
                     from: rule.rule.from.to_string(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use postgres::types::PgLsn;
+use postgres::types::{PgLsn, ToSql};
 
 use super::Applier;
 use super::batch::{Planned, Step};
@@ -24,8 +24,9 @@ pub(in crate::flow) struct ForeignKey {
     pub(in crate::flow) columns: Vec<String>,
     pub(in crate::flow) referenced: TableName,
     pub(in crate::flow) referenced_columns: Vec<String>,
+    referenced_types: Vec<String>,
     /// A row may come before its parent, in the same transaction.
-    deferrable: bool,
+    pub(in crate::flow) deferrable: bool,
     /// All rows are known to fulfil it.
     validated: bool,
 }
@@ -39,6 +40,7 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
         columns: row.get("columns"),
         referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
         referenced_columns: row.get("referenced_columns"),
+        referenced_types: row.get("referenced_types"),
         deferrable: row.get("deferrable"),
         validated: row.get("validated"),
     };
@@ -70,6 +72,21 @@ impl References {
             }
         }
         Ok(references)
+    }
+
+    /// To be looked at when the transaction is complete.
+    fn postpone(&mut self, key: &ForeignKey) {
+        self.pending.entry(format!("{} {}", key.table, key.name)).or_insert_with(|| key.clone());
+    }
+
+    /// Whether the rest of the transaction may take away what still refers; then it is looked at in the end.
+    fn is_postponed(&mut self, key: &ForeignKey) -> bool {
+        let may_follow = self.touched.as_ref().is_none_or(|touched| touched.contains(&key.table));
+        let is_postponed = self.is_part && may_follow;
+        if is_postponed {
+            self.postpone(key);
+        }
+        is_postponed
     }
 }
 
@@ -108,6 +125,58 @@ impl ForeignKey {
         Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
     }
 
+    /// What rows, found by their key, hold in the columns that it refers to; `None` where the key holds these.
+    fn read_referenced(&self, rule: &TableRule) -> Option<Statement> {
+        let is_in_key = |column: &String| rule.key.iter().any(|part| part.name == *column);
+        if self.referenced_columns.iter().all(is_in_key) {
+            return None;
+        }
+        let names: Vec<String> =
+            self.referenced_columns.iter().map(|name| format!("t.{}", sql::quote_identifier(name))).collect();
+        let values: Vec<String> = names.iter().map(|name| format!("{name}::text")).collect();
+        let present: Vec<String> = names.iter().map(|name| format!("{name} is not null")).collect();
+        let columns = statement::columns_read(rule.key.iter());
+        let text = format!(
+            "select {} from ({}) as s, {} as t where {} and {}",
+            values.join(", "),
+            statement::evaluated(&[], &rule.key, &statement::stage(rule, &columns, 1)),
+            rule.target(),
+            statement::key_condition(rule, "s"),
+            present.join(" and "),
+        );
+        Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
+    }
+
+    /// Whether a row still refers to one of these values, which no parent has any more.
+    fn find_left_behind(&self) -> String {
+        let arrays: Vec<String> = (1..=self.columns.len()).map(statement::unnest).collect();
+        let names: Vec<String> = (0..self.columns.len()).map(|at| format!("c{at}")).collect();
+        let equal = |(at, (column, type_name)): (usize, (&String, &String))| {
+            let value = statement::read_text(&format!("v.c{at}"), type_name);
+            format!("c.{} = {value}", sql::quote_identifier(column))
+        };
+        let refers: Vec<String> =
+            self.columns.iter().zip(&self.referenced_types).enumerate().map(equal).collect();
+        format!(
+            "select 1::int8 from rows from ({}) as v({}), {} as c where {} and {} limit 1",
+            arrays.join(", "),
+            names.join(", "),
+            self.table.quoted(),
+            refers.join(" and "),
+            self.has_no_parent("c"),
+        )
+    }
+
+    /// Any row that lacks its parent.
+    fn find_any_orphan(&self) -> String {
+        format!(
+            "select 1::int8 from {} as t where {} and {} limit 1",
+            self.table.quoted(),
+            self.is_complete("t"),
+            self.has_no_parent("t")
+        )
+    }
+
     /// Whether a row still refers to one that was found by its key and is gone; `None` where the key does not tell.
     fn find_bereft(&self, rule: &TableRule) -> Option<Statement> {
         let position = |column: &String| rule.key.iter().position(|key: &MappedColumn| key.name == *column);
@@ -130,23 +199,129 @@ impl ForeignKey {
     }
 }
 
+/// What a step takes away or changes, though the key of its rows does not tell: values that a foreign key refers to.
+pub(super) struct Watched {
+    /// Position of the step.
+    at: usize,
+    key: ForeignKey,
+    /// Column by column.
+    values: Vec<Vec<Option<String>>>,
+}
+
+/// Whether an update writes one of these columns.
+fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> bool {
+    let is_known = |at: &usize| row.is_some_and(|row| row[rule.positions[*at]] != Value::Unchanged);
+    let written = statement::updated(&rule.rule, &|at| is_known(&at), true);
+    written.iter().any(|column| names.contains(&column.name))
+}
+
 impl Applier {
-    /// Fails when a row that the plan wrote lacks its parent, or one that it took away is still referred to; with the position
-    /// of the step.
-    pub(in crate::flow) fn check_references(
+    /// Reads, before a plan is run, what only the rows themselves tell about the foreign keys that refer to them.
+    pub(super) fn watch_references(
         &mut self,
         plan: &[Planned],
-    ) -> std::result::Result<(), (usize, Failure)> {
-        let mut references = std::mem::take(&mut self.references);
-        let checked = plan.iter().enumerate().try_for_each(|(at, planned)| {
+    ) -> std::result::Result<Vec<Watched>, (usize, Failure)> {
+        let references = std::mem::take(&mut self.references);
+        let mut watched = Vec::new();
+        let done = plan.iter().enumerate().try_for_each(|(at, planned)| {
             let Planned::Rows { table, step } = planned else { return Ok(()) };
             for rule in table.rules.iter().filter(|rule| !rule.rule.key.is_empty()) {
-                self.check_step(&mut references, rule, step).map_err(|failure| (at, failure))?;
+                for key in references.to.get(&rule.rule.to).into_iter().flatten() {
+                    let values = self.read_watched(key, rule, step).map_err(|failure| (at, failure))?;
+                    watched.extend(values.map(|values| Watched { at, key: key.clone(), values }));
+                }
             }
             Ok(())
         });
         self.references = references;
+        done.map(|()| watched)
+    }
+
+    fn read_watched(
+        &mut self,
+        key: &ForeignKey,
+        rule: &BoundRule,
+        step: &Step,
+    ) -> std::result::Result<Option<Vec<Vec<Option<String>>>>, Failure> {
+        let rows: &[Row] = match step {
+            Step::Delete(rows) => rows,
+            Step::Update(rows) if writes(rule, rows.first(), &key.referenced_columns) => rows,
+            Step::Move { old, .. } => std::slice::from_ref(old),
+            Step::Insert(_) | Step::Update(_) => return Ok(None),
+        };
+        let Some(question) = key.read_referenced(&rule.rule) else { return Ok(None) };
+        let found = self.query_rows(rule, &question, rows)?;
+        let columns = 0..key.referenced_columns.len();
+        let values = columns.map(|at| found.iter().map(|row| row.get(at)).collect()).collect();
+        Ok((!found.is_empty()).then_some(values))
+    }
+
+    /// Fails when a row that the plan wrote lacks its parent, or one that it took away is still referred to; with the position
+    /// of the step.
+    pub(super) fn check_references(
+        &mut self,
+        plan: &[Planned],
+        watched: &[Watched],
+    ) -> std::result::Result<(), (usize, Failure)> {
+        let mut references = std::mem::take(&mut self.references);
+        let steps = plan.iter().enumerate().try_for_each(|(at, planned)| {
+            let checked = match planned {
+                Planned::Rows { table, step } => table
+                    .rules
+                    .iter()
+                    .filter(|rule| !rule.rule.key.is_empty())
+                    .try_for_each(|rule| self.check_step(&mut references, rule, step)),
+                Planned::Truncate { tables } => {
+                    let mut rules = tables.iter().flat_map(|table| &table.rules);
+                    rules.try_for_each(|rule| self.check_emptied(&mut references, &rule.rule.to))
+                }
+            };
+            checked.map_err(|failure| (at, failure))
+        });
+        let checked = steps.and_then(|()| {
+            watched.iter().try_for_each(|one| {
+                self.check_watched(&mut references, one).map_err(|failure| (one.at, failure))
+            })
+        });
+        self.references = references;
         checked
+    }
+
+    fn check_watched(
+        &mut self,
+        references: &mut References,
+        watched: &Watched,
+    ) -> std::result::Result<(), Failure> {
+        let key = &watched.key;
+        if references.is_postponed(key) {
+            return Ok(());
+        }
+        let params: Vec<&(dyn ToSql + Sync)> =
+            watched.values.iter().map(|values| values as &(dyn ToSql + Sync)).collect();
+        let question = self.prepare(&key.find_left_behind())?;
+        if self.session.client().query_opt(&question, &params)?.is_some() {
+            return Err(Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() });
+        }
+        Ok(())
+    }
+
+    /// A table that the plan emptied, with statements of ours where others that it was not emptied with refer to it.
+    fn check_emptied(
+        &mut self,
+        references: &mut References,
+        emptied: &TableName,
+    ) -> std::result::Result<(), Failure> {
+        let keys = references.to.get(emptied).cloned().unwrap_or_default();
+        for key in keys.iter().filter(|key| key.table != *emptied && key.validated) {
+            if references.is_postponed(key) {
+                continue;
+            }
+            let question = self.prepare(&key.find_any_orphan())?;
+            if self.session.client().query_opt(&question, &[])?.is_some() {
+                return Err(Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() });
+            }
+        }
+        Ok(())
     }
 
     fn check_step(
@@ -161,23 +336,19 @@ impl Applier {
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
         };
         let target = &rule.rule.to;
-        let References { of, to, is_part, touched, pending } = references;
-        let may_follow =
-            |key: &ForeignKey| touched.as_ref().is_none_or(|touched| touched.contains(&key.table));
-        let mut postpone = |key: &ForeignKey| {
-            pending.entry(format!("{} {}", key.table, key.name)).or_insert_with(|| key.clone());
+        let keys = |of: &HashMap<TableName, Vec<ForeignKey>>, rows: &[Row]| {
+            of.get(target).filter(|_| !rows.is_empty()).cloned().unwrap_or_default()
         };
-        for key in of.get(target).into_iter().flatten().filter(|_| !written.is_empty()) {
-            if *is_part && key.deferrable {
-                postpone(key);
+        for key in &keys(&references.of, written) {
+            if references.is_part && key.deferrable {
+                references.postpone(key);
             } else if self.finds(rule, &key.find_orphan(&rule.rule), written)? {
                 return Err(Failure::Orphan { constraint: key.name.clone(), of: target.to_string() });
             }
         }
-        for key in to.get(target).into_iter().flatten().filter(|_| !removed.is_empty()) {
-            if *is_part && may_follow(key) {
-                postpone(key);
-            } else if let Some(question) = key.find_bereft(&rule.rule)
+        for key in &keys(&references.to, removed) {
+            if !references.is_postponed(key)
+                && let Some(question) = key.find_bereft(&rule.rule)
                 && self.finds(rule, &question, removed)?
             {
                 return Err(Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() });
@@ -190,13 +361,7 @@ impl Applier {
     pub(in crate::flow) fn check_pending_references(&mut self, commit: PgLsn) -> Result<()> {
         let on = self.session.place.name();
         for key in std::mem::take(&mut self.references.pending).into_values().filter(|key| key.validated) {
-            let text = format!(
-                "select from {} as t where {} and {} limit 1",
-                key.table.quoted(),
-                key.is_complete("t"),
-                key.has_no_parent("t")
-            );
-            if !self.session.query_text(&text, &[])?.is_empty() {
+            if !self.session.query_text(&key.find_any_orphan(), &[])?.is_empty() {
                 let failure = Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() };
                 return Err(conflict::decide(None, failure, None, commit, on));
             }

@@ -187,10 +187,13 @@ impl Stage<'_> {
         sample: Option<Sample>,
     ) -> Result<()> {
         let into = TableRule { to: copy.clone(), to_partitioned: false, ..rule.clone() };
-        let insert = match rule.condition {
-            Some(_) => conditional::insert(&into, false),
-            None => statement::insert(&into, From::Parameters),
+        let insert = match (&rule.condition, &rule.fills) {
+            (Some(_), _) => conditional::insert(&into, false),
+            (None, Some(_)) => statement::fill(&into, From::Parameters),
+            (None, None) => statement::insert(&into, From::Parameters),
         };
+        // Of a sample the row that is joined may not be there.
+        let must_find = rule.fills.is_some() && sample.is_none();
         let mut columns = rule.all_reads();
         columns.extend(rule.identity.iter().flatten().copied());
         columns.sort_unstable();
@@ -204,7 +207,7 @@ impl Stage<'_> {
         });
         read_old_rows(publisher, rule, &columns, sample, &mut |chunk, rows| {
             (self.heed)()?;
-            self.insert(rule, &insert, &columns, chunk, 0..rows)?;
+            self.insert(rule, (&insert, must_find), &columns, chunk, 0..rows)?;
             let told = self.told();
             told.rows += rows as u64;
             told.whole &= told.failed < FAILURES_A_TABLE;
@@ -216,11 +219,12 @@ impl Stage<'_> {
         self.rehearsal.tables.last_mut().expect("a table is noted before its rows are tried")
     }
 
-    /// Inserts these rows of a chunk; where that fails, each half, in the end row by row.
+    /// Inserts these rows of a chunk, or fills them in, for which each has to find a row if it `must_find` one; where that
+    /// fails, each half, in the end row by row.
     fn insert(
         &mut self,
         rule: &TableRule,
-        insert: &Statement,
+        (insert, must_find): (&Statement, bool),
         columns: &[usize],
         chunk: &[Texts],
         rows: std::ops::Range<usize>,
@@ -240,24 +244,45 @@ impl Stage<'_> {
             params.insert(0, &count);
         }
         let done = self.session.client().execute(&*insert.text, &params);
-        let Err(error) = done else {
-            return self.execute("release savepoint pgdetour_rehearsal");
+        let failure = match done {
+            Ok(found) if !must_find || found == rows.len() as u64 => {
+                return self.execute("release savepoint pgdetour_rehearsal");
+            }
+            Ok(_) => None,
+            Err(error) if is_of_rows(&error) => Some(error),
+            Err(error) => return Err(Error::sql("rehearse the mapping", self.session.place.name(), &error)),
         };
-        if !is_of_rows(&error) {
-            return Err(Error::sql("rehearse the mapping", self.session.place.name(), &error));
-        }
         self.execute("rollback to savepoint pgdetour_rehearsal; release savepoint pgdetour_rehearsal")?;
         if rows.len() > 1 {
             let middle = rows.start + rows.len() / 2;
-            self.insert(rule, insert, columns, chunk, rows.start..middle)?;
-            return self.insert(rule, insert, columns, chunk, middle..rows.end);
+            self.insert(rule, (insert, must_find), columns, chunk, rows.start..middle)?;
+            return self.insert(rule, (insert, must_find), columns, chunk, middle..rows.end);
         }
         let key = key_text(rule, columns, chunk, rows.start);
-        self.note(rule, key, &error);
+        match failure {
+            Some(error) => self.note_refused(rule, key, &error),
+            None => self.note(RowFailure {
+                table: rule.from.to_string(),
+                to: rule.to.to_string(),
+                key,
+                column: None,
+                constraint: None,
+                sqlstate: SqlState::NO_DATA.code().to_owned(),
+                message: format!("the row of \"{}\" that it joins would not be there", rule.to),
+            }),
+        }
         Ok(())
     }
 
-    fn note(&mut self, rule: &TableRule, key: String, error: &postgres::Error) {
+    fn note(&mut self, failure: RowFailure) {
+        let table = self.told();
+        table.failed += 1;
+        if table.failed <= TOLD_A_TABLE as u64 {
+            self.rehearsal.failures.push(failure);
+        }
+    }
+
+    fn note_refused(&mut self, rule: &TableRule, key: String, error: &postgres::Error) {
         let said = ServerError::from(error);
         let database = error.as_db_error();
         let named = database.and_then(|error| error.constraint());
@@ -275,11 +300,7 @@ impl Stage<'_> {
             sqlstate: said.sqlstate.clone().unwrap_or_default(),
             message,
         };
-        let table = self.told();
-        table.failed += 1;
-        if table.failed <= TOLD_A_TABLE as u64 {
-            self.rehearsal.failures.push(failure);
-        }
+        self.note(failure);
     }
 
     /// Rows whose parent would not be there. In a sample a parent may just not be among the rows.

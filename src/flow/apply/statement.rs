@@ -69,7 +69,7 @@ pub(in crate::flow) fn read_text(text: &str, type_name: &str) -> String {
     }
 }
 
-fn unnest(parameter: usize) -> String {
+pub(super) fn unnest(parameter: usize) -> String {
     format!("pg_catalog.unnest(${parameter}::text[])")
 }
 
@@ -157,6 +157,32 @@ pub fn delete(rule: &TableRule, from: From<'_>) -> Statement {
         key_condition(rule, "s")
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+}
+
+/// Fills columns of rows that another rule makes, found by their key.
+pub fn fill(rule: &TableRule, from: From<'_>) -> Statement {
+    update(rule, from, |_| true)
+}
+
+/// Empties what such a rule has filled, in rows found by their key.
+pub fn empty(rule: &TableRule, from: From<'_>) -> Statement {
+    let columns = columns_read(rule.key.iter());
+    let text = format!(
+        "{} from ({}) as s where {}",
+        empty_all(rule),
+        evaluated(&[], &rule.key, &stage_from(rule, &columns, 1, from)),
+        key_condition(rule, "s")
+    );
+    Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+}
+
+/// Empties what such a rule has filled, in all rows.
+pub fn empty_all(rule: &TableRule) -> String {
+    let filled = rule.fills.iter().flatten();
+    let emptied: Vec<String> =
+        filled.map(|column| format!("{} = default", sql::quote_identifier(&column.name))).collect();
+    let emptied = if emptied.is_empty() { assignments(rule, &[]) } else { emptied.join(", ") };
+    format!("update {} as t set {emptied}", rule.target())
 }
 
 /// Deletes all rows of a rule that shares its table with others, by what tells them apart.

@@ -7,6 +7,27 @@ use crate::error::Finding;
 use crate::pg::catalog::{Identity, Table};
 use crate::sql;
 
+/// Whether a rule leads from a table of the flow to one that is there.
+pub(super) fn check_places(rule: &MapRule, publisher: &[Table], subscriber: &[Table]) -> Vec<Finding> {
+    let has = |tables: &[Table], name: &str| tables.iter().any(|table| table.display() == name);
+    let mut findings = Vec::new();
+    if !has(publisher, &rule.from) {
+        findings.push(finding(
+            &rule.from,
+            format!("[[map]] is from \"{}\", which is not a table of the flow", rule.from),
+            "Name a mirrored table as schema.table in \"from\".",
+        ));
+    }
+    if !has(subscriber, &rule.to) {
+        findings.push(finding(
+            &rule.from,
+            format!("[[map]] is to \"{}\", which does not exist", rule.to),
+            "Create the table, or name one that exists as schema.table in \"to\".",
+        ));
+    }
+    findings
+}
+
 /// What can be said only when it is known which old columns the expressions read.
 pub(super) fn check_reads(
     rule: &TableRule,

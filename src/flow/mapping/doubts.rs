@@ -51,7 +51,11 @@ pub fn list_doubts(way: Way<'_>, all: &[Way<'_>], publisher: &Keys, subscriber: 
     let mut doubts = doubts_about_nulls(way);
     let to = TableName::of(way.to);
     let from = TableName::of(way.from);
-    let shares = all.iter().any(|other| other.to.oid == way.to.oid && other.from.oid != way.from.oid);
+    let makes = |way: &Way<'_>| way.rule.is_none_or(|rule| !rule.joins);
+    let shares = makes(&way)
+        && all
+            .iter()
+            .any(|other| other.to.oid == way.to.oid && other.from.oid != way.from.oid && makes(other));
     for key in subscriber.unique.get(&to).into_iter().flatten() {
         let names = key.join(", ");
         let old: Option<Vec<&str>> = key.iter().map(|column| way.traced(column)).collect();

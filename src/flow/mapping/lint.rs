@@ -156,7 +156,7 @@ fn pair(
     };
     let without_value: Vec<String> = written(to)
         .filter(|column| column.not_null && !explicit(column) && !by_name(column))
-        .filter(|column| !has_default(to, column))
+        .filter(|column| !has_default(to, column) && !map.joins)
         .map(|column| column.name.clone())
         .collect();
     let mut lint = TableLint {

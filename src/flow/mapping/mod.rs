@@ -5,6 +5,9 @@ mod checks;
 pub mod doubts;
 pub mod drift;
 mod expression;
+pub mod joins;
+#[cfg(test)]
+mod joins_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
@@ -12,7 +15,8 @@ mod lint_tests;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::checks::{check_key, check_reads};
+use self::checks::{check_key, check_places, check_reads};
+use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
 use crate::pg::Session;
 use crate::pg::catalog::{Identity, Table};
@@ -33,6 +37,8 @@ pub struct MapRule {
     pub drop: Vec<String>,
     /// SQL over the old row: rows for which it is not true do not go there.
     pub condition: Option<String>,
+    /// Its rows fill columns of rows that another rule makes.
+    pub joins: bool,
 }
 
 /// Schema and name of a table, unquoted.
@@ -116,6 +122,8 @@ pub struct TableRule {
     pub columns: Vec<MappedColumn>,
     /// Which rows go there; `None`: all.
     pub condition: Option<Condition>,
+    /// Where its rows fill columns of rows that another rule makes: these columns. It makes and removes no row itself.
+    pub fills: Option<Vec<Filled>>,
     /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.
     pub complete: bool,
     /// Old columns that identify a row on the publisher; `None`: nothing does but the row as a whole.
@@ -141,6 +149,8 @@ pub struct Mapping {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     defaulted: HashSet<(TableName, String)>,
+    /// Defaults that are constants.
+    constants: HashMap<(TableName, String), String>,
     always_identity: HashSet<(TableName, String)>,
     pub(super) unique_keys: HashMap<TableName, Vec<Vec<String>>>,
     pub(super) indexed_keys: HashMap<TableName, Vec<Vec<String>>>,
@@ -161,13 +171,30 @@ impl Mapping {
         rules: &[MapRule],
         session: &mut Session,
     ) -> Result<Mapping> {
+        Mapping::build_of(publisher, subscriber, rules, session, true)
+    }
+
+    /// The same for some of the flow's tables: what concerns others is not looked at unless it is the `whole` flow.
+    fn build_of(
+        publisher: &[Table],
+        subscriber: &[Table],
+        rules: &[MapRule],
+        session: &mut Session,
+        whole: bool,
+    ) -> Result<Mapping> {
         let facts = read_facts(session, publisher)?;
         let (mut drafts, mut findings) = draft(publisher, subscriber, rules, &facts);
+        let concerns = |rule: &&MapRule| whole || publisher.iter().any(|table| table.display() == rule.from);
+        findings
+            .extend(rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, subscriber)));
         findings.extend(expression::resolve(session, &mut drafts)?);
         for rule in &drafts {
             let siblings: Vec<&TableRule> = drafts.iter().filter(|other| other.from == rule.from).collect();
             check_reads(rule, rule.rule.map(|at| &rules[at]), &siblings, rules, &mut findings);
             check_key(rule, publisher, &facts, &mut findings);
+        }
+        if whole {
+            joins::check(&drafts, &facts, &mut findings);
         }
         if !findings.is_empty() {
             let mut seen = HashSet::new();
@@ -192,7 +219,8 @@ impl Mapping {
         self.tables.values().flatten()
     }
 
-    /// The rules by the table of the subscriber that their rows are in; a partition is left out where its root goes there too.
+    /// The rules by the table of the subscriber that their rows are in, those that make rows first; a partition is left out
+    /// where its root goes there too.
     pub fn by_target(&self) -> Vec<Vec<&Arc<TableRule>>> {
         let mut groups: HashMap<&TableName, Vec<&Arc<TableRule>>> = HashMap::new();
         for rule in self.pairs() {
@@ -202,8 +230,8 @@ impl Mapping {
         for group in &mut groups {
             let names: HashSet<&TableName> = group.iter().map(|rule| &rule.from).collect();
             group.retain(|rule| rule.from_root.as_ref().is_none_or(|root| !names.contains(root)));
-            group.sort_by(|one, other| {
-                (&one.from.schema, &one.from.name).cmp(&(&other.from.schema, &other.from.name))
+            group.sort_by_cached_key(|rule| {
+                (rule.fills.is_some(), rule.from.schema.clone(), rule.from.name.clone())
             });
         }
         groups.sort_by(|one, other| one[0].to.to_string().cmp(&other[0].to.to_string()));
@@ -278,6 +306,10 @@ fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
         for column in row.get::<_, Vec<String>>("always_identity") {
             facts.always_identity.insert((table.clone(), column));
         }
+        let constants: postgres::types::Json<HashMap<String, String>> = row.get("constants");
+        for (column, default) in constants.0 {
+            facts.constants.insert((table.clone(), column), default);
+        }
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("unique_keys");
         facts.unique_keys.insert(table.clone(), keys.0);
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("indexed_keys");
@@ -311,22 +343,6 @@ fn draft(
     let targets: HashMap<String, &Table> = subscriber.iter().map(|table| (table.display(), table)).collect();
     let mut findings = Vec::new();
     let mut drafts = Vec::new();
-    for rule in rules {
-        if !publisher.iter().any(|table| table.display() == rule.from) {
-            findings.push(finding(
-                &rule.from,
-                format!("[[map]] is from \"{}\", which is not a table of the flow", rule.from),
-                "Name a mirrored table as schema.table in \"from\".",
-            ));
-        }
-        if !targets.contains_key(&rule.to) {
-            findings.push(finding(
-                &rule.from,
-                format!("[[map]] is to \"{}\", which does not exist", rule.to),
-                "Create the table, or name one that exists as schema.table in \"to\".",
-            ));
-        }
-    }
     for table in publisher {
         let root = table.root.as_ref().map(|(schema, name)| format!("{schema}.{name}"));
         let mut own = rules_from(rules, &table.display());
@@ -421,7 +437,7 @@ fn pair(
             (None, Some(at)) => (by_name_expression(&old_columns[at], &column.type_name), vec![at]),
             (None, None) => {
                 complete = false;
-                if column.not_null && !facts.defaulted.contains(&place) {
+                if column.not_null && !map.joins && !facts.defaulted.contains(&place) {
                     findings.push(finding(
                         &object,
                         format!("column \"{}\" of \"{to_name}\" is NOT NULL, has no default, and nothing is mapped to it", column.name),
@@ -482,9 +498,13 @@ fn pair(
             }
         }
     }
+    // A row that is deleted and inserted again would lose what the other rule wrote.
+    complete &= !map.joins;
+    let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
     TableRule {
         from: TableName::of(from),
         to: to_name,
+        fills,
         old_columns,
         key,
         columns,

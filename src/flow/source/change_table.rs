@@ -7,6 +7,7 @@ use postgres::types::PgLsn;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::mapping::TableName;
+use crate::flow::source::slot::MISSED;
 use crate::pg::Session;
 use crate::pg::catalog::{Identity, Table};
 use crate::sql::{self, Sql};
@@ -187,7 +188,7 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
             kind: "capture_missing",
             message: format!("the change table of the {} does not exist any more", session.place),
             detail: Some("Changes that were not replayed are lost with it.".to_owned()),
-            hint: "Run \"pgdetour verify\" to see which rows differ.".to_owned(),
+            hint: MISSED.to_owned(),
         });
     }
     let lacking = list_names(session, &sql::capture::LIST_UNCAPTURED)?;

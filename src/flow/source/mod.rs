@@ -81,7 +81,7 @@ impl ChangeSource {
                         kind: "slot_missing",
                         message: format!("replication slot \"{slot}\" does not exist on {}", publisher.place),
                         detail: Some("Changes since it was removed are not recorded.".to_owned()),
-                        hint: "See \"pgdetour status\" for what can be run.".to_owned(),
+                        hint: slot::MISSED.to_owned(),
                     });
                 };
                 if found.is_lost() {

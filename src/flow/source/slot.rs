@@ -120,15 +120,23 @@ fn existing(slot: &Slot, name: &str) -> Result<PgLsn> {
     }
 }
 
+/// What can still be done when changes on the side that serves were not recorded.
+pub const MISSED: &str = "\"pgdetour verify\" tells which rows differ, and \"pgdetour clean --stay\" makes the target, which \
+                          has them all, the new home.";
+
 /// The refusal for a slot whose WAL is gone.
 pub fn lost(name: &str) -> Error {
     Error::Conflict {
         kind: "slot_lost",
         message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
-        detail: Some("The server removed it for max_slot_wal_keep_size or because the slot was idle for too long.".to_owned()),
-        hint: "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
-               max_slot_wal_keep_size. After it: \"pgdetour verify\" tells which rows differ."
-            .to_owned(),
+        detail: Some(
+            "The server removed it for max_slot_wal_keep_size or because the slot was idle for too long."
+                .to_owned(),
+        ),
+        hint: format!(
+            "What was changed since is not recorded. Before cutover: run \"pgdetour clean\", then mirror again with a larger \
+             max_slot_wal_keep_size. After it: {MISSED}"
+        ),
     }
 }
 
@@ -187,9 +195,10 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         _ => Err(Error::Conflict {
             kind: "capture_missing",
             message: format!("the recording of changes on {} is not complete", publisher.place),
-            detail: Some(format!("Slot \"{slot}\" or publication \"{publication}\" does not exist there any more.")),
-            hint: "What was written since it was dropped is there alone. Run \"pgdetour verify\" to see which rows differ."
-                .to_owned(),
+            detail: Some(format!(
+                "Slot \"{slot}\" or publication \"{publication}\" does not exist there any more."
+            )),
+            hint: format!("What was written since it was dropped is there alone: {MISSED}"),
         }),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use postgres::types::ToSql;
 
-use super::compare::{Hashed, Shape};
+use super::compare::{Hashed, Shape, value_of};
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement;
 use crate::flow::mapping::{MappedColumn, TableRule};
@@ -103,16 +103,24 @@ impl<'a> Carried<'a> {
 
     /// A select of the mapped rows over staged ones, whose parameters begin with `first`.
     fn rows(&self, first: usize) -> String {
-        let filter = self
-            .rule
-            .condition
-            .as_ref()
-            .map_or_else(String::new, |condition| format!(" where ({}\n)", condition.expression));
+        let condition = self.rule.condition.as_ref().map(|condition| condition.expression.clone());
+        // As the column's own type writes it.
+        let typed = |name: &str| {
+            let column = self.rule.columns.iter().find(|column| column.name == name);
+            let type_name = column.map_or("text", |column| column.type_name.as_str());
+            format!("{}::{type_name}", value_of(self.rule, name))
+        };
+        let filter: Vec<String> = condition
+            .into_iter()
+            .chain(self.rule.is_filled(typed))
+            .map(|test| format!(" where ({test}\n)"))
+            .collect();
         format!(
-            "select {} as key_text, {} as row_text from ({}) as \"old\"{filter}",
+            "select {} as key_text, {} as row_text from ({}) as \"old\"{}",
             self.key,
             self.row,
-            statement::stage(self.rule, &self.columns, first)
+            statement::stage(self.rule, &self.columns, first),
+            filter.concat()
         )
     }
 

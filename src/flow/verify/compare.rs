@@ -63,9 +63,34 @@ pub struct DifferentRow {
 }
 
 /// Compares a table of the source with what it is the image of on the target; `rules` are all that lead there, in the
-/// direction of replay, target to source. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
+/// direction of replay, target to source, those that make its rows first. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
 /// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
 pub fn compare_table(
+    source: &mut Session,
+    target: &mut Session,
+    rules: &[&TableRule],
+    rows_estimate: f64,
+    settle: &mut dyn FnMut(&mut Session, &mut Session) -> Result<()>,
+) -> Result<Comparison> {
+    let makers = rules.iter().take_while(|rule| rule.fills.is_none()).count();
+    let (making, filling) = rules.split_at(makers);
+    let mut result = compare_rows(source, target, making, rows_estimate, settle)?;
+    // What each fills is compared with the rows in which anything of it is filled.
+    for rule in filling {
+        let filled = compare_rows(source, target, &[rule], rows_estimate, settle)?;
+        result.missing_on_source += filled.missing_on_source;
+        result.missing_on_target += filled.missing_on_target;
+        result.different += filled.different;
+        result.changing += filled.changing;
+        result.keys.extend(filled.keys);
+        result.keys.truncate(LISTED);
+        result.equal &= filled.equal;
+    }
+    Ok(result)
+}
+
+/// The same for rules that share their columns.
+fn compare_rows(
     source: &mut Session,
     target: &mut Session,
     rules: &[&TableRule],
@@ -299,13 +324,16 @@ fn select_own(target: &mut Session, rule: &TableRule, shape: &Shape) -> Result<O
         _ => format!("({}\n)::text", column.expression),
     };
     let (key, all) = shape.texts(rule, text);
-    let filter =
-        condition.map_or_else(String::new, |condition| format!(" where ({}\n)", condition.expression));
+    let condition = condition.map(|condition| condition.expression.clone());
+    let filled = rule.is_filled(|name| value_of(rule, name));
+    let filter: Vec<String> =
+        condition.into_iter().chain(filled).map(|test| format!(" where ({test}\n)")).collect();
     // Rows of inheriting tables are compared with those tables.
     let only = if rule.from_partitioned { "" } else { "only " };
     Ok(Some(format!(
-        "select {key} as key_text, {all} as row_text from (select * from {only}{}) as \"old\"{filter}",
-        rule.from.quoted()
+        "select {key} as key_text, {all} as row_text from (select * from {only}{}) as \"old\"{}",
+        rule.from.quoted(),
+        filter.concat()
     )))
 }
 
@@ -315,8 +343,13 @@ impl HashedSide {
         let text = |column: &MappedColumn| format!("n.{}::text", quote_identifier(&column.name));
         let (key, all) = shape.texts(rule, text);
         let only = if rule.to_partitioned { "" } else { "only " };
+        let filled = rule.is_filled(|name| format!("n.{}", quote_identifier(name)));
+        let filter = filled.map_or_else(String::new, |filled| format!(" where {filled}"));
         HashedSide {
-            rows: format!("select {key} as key_text, {all} as row_text from {only}{} as n", rule.to.quoted()),
+            rows: format!(
+                "select {key} as key_text, {all} as row_text from {only}{} as n{filter}",
+                rule.to.quoted()
+            ),
             buckets,
             name: rule.to.to_string(),
         }
@@ -345,14 +378,22 @@ impl HashedSide {
 /// there by [`compare_table`].
 pub fn is_simple(rules: &[&TableRule]) -> bool {
     let [rule] = rules else { return false };
-    rule.condition.is_none() && is_evaluable_there(rule)
+    rule.condition.is_none() && rule.fills.is_none() && is_evaluable_there(rule)
+}
+
+/// SQL over the old row for the value of a new column.
+pub(super) fn value_of(rule: &TableRule, name: &str) -> String {
+    let column = rule.columns.iter().find(|column| column.name == name);
+    column.map_or_else(|| "null".to_owned(), |column| format!("({}\n)", column.expression))
 }
 
 /// The old table's server finds the same values as the new one's.
 fn is_evaluable_there(rule: &TableRule) -> bool {
+    let knows_empty = rule.fills.iter().flatten().all(|column| column.default.is_none());
     let is_portable = rule.condition.as_ref().is_none_or(|condition| condition.portable)
         && rule.columns.iter().chain(&rule.key).all(|column| column.portable);
     is_portable
+        && knows_empty
         && rule.all_reads().iter().all(|at| {
             let old = &rule.old_columns[*at];
             old.stage_type == old.publisher_type

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::look::Seen;
 use crate::error::Finding;
+use crate::flow::source::slot;
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
@@ -195,8 +196,7 @@ fn flows(seen: &Seen, list: &mut List) {
     }
     if let Some(capture) = &seen.capture {
         if let Some(fault) = &capture.fault {
-            let hint =
-                "What was written since is on the target alone: pgdetour verify tells which rows differ.";
+            let hint = format!("What was written since is on the target alone: {}", slot::MISSED);
             list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
         } else if let Some(alarm) = &capture.alarm {
             let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";

@@ -1,0 +1,1 @@
+drop trigger keep on conflict_refused_by_a_trigger.orders;
