@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
-use crate::pg::catalog::objects::{self, Emptiness};
+use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Side};
 use crate::steps::{Needs, Run, capture, inventory, mirror, restrict};
@@ -56,7 +56,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if let Some(before) = &before {
         run.step("drop the copies", |run| {
             inventory::remove_settings(run)?;
-            objects::restore_emptiness(run.target(), before)
+            for statement in restore_emptiness(run.target(), before)? {
+                run.warn(format!("our role may not take back what the copy changed: run {statement};"));
+            }
+            Ok(())
         })?;
     }
     if extent.stay {

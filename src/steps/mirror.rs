@@ -14,8 +14,9 @@ use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage};
 use crate::flow::source::{change_table, publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pattern::Selection;
+use crate::pg::catalog::Table;
+use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::objects::Name;
-use crate::pg::catalog::{Table, objects};
 use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice};
@@ -165,7 +166,7 @@ fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
 
 fn begin_record(run: &mut Run) -> Result<()> {
     let before = match (run.config.mirror.schema, run.phase()) {
-        (config::SchemaMode::Dump, Phase::Absent) => Some(objects::read_emptiness(run.target())?),
+        (config::SchemaMode::Dump, Phase::Absent) => Some(read_emptiness(run.target())?),
         _ => None,
     };
     let parts = Some(run.parts());

@@ -58,7 +58,14 @@ impl Run {
     /// Tables of one side whose names `[mirror]` selects.
     pub fn matching_tables(&mut self, side: Side) -> Result<Vec<Table>> {
         let selection = self.config.mirror.selection()?;
-        let all = catalog::list_tables(self.session(side))?;
+        let seen = self.tables_seen.as_ref().and_then(|seen| seen.get(&side)).cloned();
+        let all = match seen {
+            Some(seen) => seen,
+            None => catalog::list_tables(self.session(side))?,
+        };
+        if let Some(seen) = &mut self.tables_seen {
+            seen.entry(side).or_insert_with(|| all.clone());
+        }
         let mut tables = all.clone();
         tables.retain(|table| match &table.root {
             Some((schema, name)) => selection.matches(schema, name),
