@@ -5,6 +5,7 @@
 mod collations;
 mod parts;
 mod privileges;
+mod retention;
 mod servers;
 mod tables;
 mod traffic;
@@ -33,7 +34,7 @@ pub const MIRROR: &[Precondition] = group![
     collations::collation_versions,
     servers::source_wal_level,
     servers::source_slots,
-    servers::source_keeps_wal,
+    retention::source_keeps_wal,
     servers::trigger_cost,
     servers::target_workers,
     servers::source_conninfo,
