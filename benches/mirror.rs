@@ -3,8 +3,9 @@
 //! tables in halves, then the keys in parallel), which is the floor. One JSON line for each data set.
 //!
 //! `PGDETOUR_BENCH_SCALE` is pgbench's scale (10 when unset; 100 is 1.5 GB), `PGDETOUR_BENCH_TABLES` how many small tables
-//! there are (500), `PGDETOUR_BENCH_ROUNDS` how often each way is timed (3), `PGDETOUR_BENCH_DATA` which of `pgbench`, `wide`,
-//! `small` and `load` are measured (all); `load` is what pgbench's own rate on the source loses to a copy and to a flow.
+//! there are (500), `PGDETOUR_BENCH_ROWS` how many rows the wide one has (40,000), `PGDETOUR_BENCH_ROUNDS` how often each way
+//! is timed (3), `PGDETOUR_BENCH_DATA` which of `pgbench`, `wide`, `small` and `load` are measured (all); `load` is what
+//! pgbench's own rate on the source loses to a copy, to one under `--max-rate` of `PGDETOUR_BENCH_RATE` (20MB/s), and to a flow.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -50,7 +51,8 @@ fn main() {
                 compare(&pair, data, &[&DUMPED, &SUBSCRIBED, &PGCOPYDB, &BY_HAND]);
             }
             "wide" => {
-                pair.source.exec(WIDE);
+                let rows = number("PGDETOUR_BENCH_ROWS", 40_000).to_string();
+                pair.source.exec(&WIDE.replace(":rows", &rows));
                 compare(&pair, data, &[&DUMPED, &SUBSCRIBED, &PGCOPYDB, &BY_HAND]);
             }
             "small" => {
@@ -63,7 +65,7 @@ fn main() {
     }
 }
 
-/// A table of text, jsonb and a second index: 40,000 rows of about 2 kB.
+/// A table of text, jsonb and a second index, in rows of about 2 kB.
 const WIDE: &str = "
 create table public.wide (
     id bigint primary key, name text not null, body text not null, document jsonb not null, made timestamptz not null
@@ -73,7 +75,7 @@ select
     n, 'name ' || n, (select string_agg(md5(n::text || m), ' ') from generate_series(1, 40) as m),
     jsonb_build_object('n', n, 'tags', array['a', 'b', md5(n::text)], 'more', repeat('x', 200)),
     now() + n * interval '1 second'
-from generate_series(1, 40000) as n;
+from generate_series(1, :rows) as n;
 create index on public.wide (name);
 ";
 
@@ -108,38 +110,41 @@ const SUBSCRIBED: Peer = Peer { name: "subscription", way: subscribe };
 const PGCOPYDB: Peer = Peer { name: "pgcopydb", way: pgcopydb };
 const BY_HAND: Peer = Peer { name: "by_hand", way: by_hand };
 
-/// Times each way in turn, several rounds, and prints medians and ratios.
+/// Times each way, several rounds, each beginning with another one, and prints medians and ratios. In a fixed order the
+/// first would always pay for making WAL files that those after it find made.
 fn compare(pair: &Pair, data: &str, peers: &[&Peer]) {
-    let rounds = number("PGDETOUR_BENCH_ROUNDS", 3);
+    let rounds = number("PGDETOUR_BENCH_ROUNDS", 3) as usize;
     let is_there = |peer: &&&Peer| peer.name != "pgcopydb" || find("pgcopydb");
     let peers: Vec<&&Peer> = peers.iter().filter(is_there).collect();
     let (mut ours, mut memory) = (Vec::new(), 0);
     let mut others = vec![Vec::new(); peers.len()];
-    for _ in 0..rounds {
-        pair.source.exec("checkpoint");
-        let begun = Instant::now();
-        memory = memory.max(mirror(pair));
-        ours.push(begun.elapsed().as_secs_f64());
-        run(pair.pgdetour().args(["clean", "--yes", "--quiet"]));
-        pair.empty();
-        for (peer, seconds) in peers.iter().zip(&mut others) {
-            pair.source.exec("checkpoint");
-            seconds.push((peer.way)(pair));
+    for round in 0..rounds {
+        for turn in 0..=peers.len() {
+            pair.settle();
+            match (round + turn) % (peers.len() + 1) {
+                0 => {
+                    let begun = Instant::now();
+                    memory = memory.max(mirror(pair));
+                    ours.push(begun.elapsed().as_secs_f64());
+                    run(pair.pgdetour().args(["clean", "--yes", "--quiet"]));
+                }
+                peer => others[peer - 1].push((peers[peer - 1].way)(pair)),
+            }
             pair.empty();
         }
     }
-    let ours = median(&ours);
+    let ours_median = median(&ours);
     let mut line = format!(
-        "{{\"data\": \"{data}\", \"rounds\": {rounds}, \"mirror_seconds\": {ours:.2}, \"client_mib\": {}",
+        "{{\"data\": \"{data}\", \"rounds\": {rounds}, \"mirror_seconds\": {ours_median:.2}, \"mirror_rounds\": {ours:.2?}, \
+         \"client_mib\": {}",
         memory >> 10
     );
     for (peer, seconds) in peers.iter().zip(others) {
         let theirs = median(&seconds);
         line = format!(
-            "{line}, \"{}_seconds\": {theirs:.2}, \"ratio_to_{}\": {:.2}",
-            peer.name,
-            peer.name,
-            ours / theirs
+            "{line}, \"{name}_seconds\": {theirs:.2}, \"{name}_rounds\": {seconds:.2?}, \"ratio_to_{name}\": {:.2}",
+            ours_median / theirs,
+            name = peer.name,
         );
     }
     println!("{line}}}");
@@ -165,6 +170,13 @@ impl Pair {
             .env("PGDETOUR_SOURCE", self.source.conninfo("dba"))
             .env("PGDETOUR_TARGET", self.target.conninfo("dba"));
         command
+    }
+
+    /// Lets what was written before reach the disk, so that nobody is timed with it.
+    fn settle(&self) {
+        self.source.exec("checkpoint");
+        self.target.exec("checkpoint");
+        run(&mut Command::new("sync"));
     }
 
     /// Makes the target what it was.
@@ -315,26 +327,39 @@ fn restore_schema(pair: &Pair, section: &str, jobs: u32) {
     run(restore.arg(&*file));
 }
 
-/// What pgbench's rate on the source is beside a copy and beside a flow, against nothing.
+/// What pgbench's rate on the source is beside a copy, beside one that is held to a rate, and beside a flow, against nothing.
+/// All are measured for the same time, from the moment at which the copy begins: a copy that is over sooner leaves the rest
+/// of it to the flow.
 fn load(pair: &Pair) {
     fill_pgbench(pair);
+    let rate = std::env::var("PGDETOUR_BENCH_RATE").unwrap_or_else(|_| "20MB/s".into());
     let rounds = number("PGDETOUR_BENCH_ROUNDS", 3);
-    let (mut alone, mut copying, mut following) = (Vec::new(), Vec::new(), Vec::new());
+    let mut alone = Vec::new();
+    let mut beside = [const { Vec::new() }; 3];
     for _ in 0..rounds {
+        pair.settle();
         alone.push(transactions_per_second(pair));
-        let mut copy = pair.pgdetour().args(["mirror", "--jobs", "2", "--quiet"]).spawn().expect("it starts");
-        copying.push(transactions_per_second(pair));
-        assert!(copy.wait().expect("it ends").success());
-        following.push(transactions_per_second(pair));
-        run(pair.pgdetour().args(["clean", "--yes", "--quiet"]));
-        pair.empty();
+        for (at, limit) in [None, Some(&rate)].into_iter().enumerate() {
+            let mut copy = pair.pgdetour();
+            copy.args(["mirror", "--jobs", "2", "--quiet"]);
+            if let Some(rate) = limit {
+                copy.args(["--max-rate", rate]);
+            }
+            let mut copy = copy.spawn().expect("it starts");
+            beside[at].push(transactions_per_second(pair));
+            assert!(copy.wait().expect("it ends").success());
+            if limit.is_none() {
+                beside[2].push(transactions_per_second(pair));
+            }
+            run(pair.pgdetour().args(["clean", "--yes", "--quiet"]));
+            pair.empty();
+        }
     }
-    let (alone, copying, following) = (median(&alone), median(&copying), median(&following));
+    let alone = median(&alone);
+    let [copying, limited, following] = beside.map(|tps| median(&tps) / alone);
     println!(
-        "{{\"data\": \"load\", \"rounds\": {rounds}, \"tps_alone\": {alone:.0}, \"ratio_while_copying\": {:.2}, \
-         \"ratio_while_following\": {:.2}}}",
-        copying / alone,
-        following / alone
+        "{{\"data\": \"load\", \"rounds\": {rounds}, \"tps_alone\": {alone:.0}, \"ratio_while_copying\": {copying:.2}, \
+         \"max_rate\": \"{rate}\", \"ratio_while_copying_at_it\": {limited:.2}, \"ratio_while_following\": {following:.2}}}"
     );
 }
 

@@ -87,6 +87,8 @@ pub struct Mirror {
     pub jobs: usize,
     /// Where the target's tables come from.
     pub schema: SchemaMode,
+    /// When what the source keeps for it asks for attention.
+    pub watch: Watch,
 }
 
 impl Default for Mirror {
@@ -100,6 +102,8 @@ impl Default for Mirror {
             carrier: Carrier::Auto,
             jobs: 4,
             schema: SchemaMode::Dump,
+            // Nobody looks at a mirror every hour.
+            watch: Watch { retained: None, before: Duration::from_secs(86_400) },
         }
     }
 }
@@ -217,16 +221,24 @@ impl Deny {
 pub struct Capture {
     /// Where changes are read from.
     pub method: CaptureMethod,
-    /// From this many bytes kept for changes on, `status` asks for attention; never when absent.
-    pub warn_retained: Option<u64>,
-    /// When less than this is left until what keeps changes is full, `status` asks for attention; an hour by default.
-    pub warn_before: Duration,
+    /// When what the target keeps for it asks for attention.
+    pub watch: Watch,
 }
 
 impl Default for Capture {
     fn default() -> Self {
-        Capture { method: CaptureMethod::Wal, warn_retained: None, warn_before: Duration::from_secs(3600) }
+        let watch = Watch { retained: None, before: Duration::from_secs(3600) };
+        Capture { method: CaptureMethod::Wal, watch }
     }
+}
+
+/// When what a server keeps for changes that were not applied yet asks for attention in `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// `warn_retained`: from this many bytes on; never when absent.
+    pub retained: Option<u64>,
+    /// `warn_before`: when less than this is left until there is no room for them.
+    pub before: Duration,
 }
 
 /// `capture.method` and `mirror.method`.

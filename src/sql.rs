@@ -116,6 +116,7 @@ statements! {
     }
     catalog {
         FIND_ADVISORY_LOCK = "find_advisory_lock",
+        FIND_COLLATION_VERSION = "find_collation_version",
         FIND_DROPPABLE = "find_droppable",
         FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
@@ -127,11 +128,14 @@ statements! {
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
         LIST_EXTENSIONS = "list_extensions",
         LIST_LOCK_HOLDERS = "list_lock_holders",
+        LIST_KEYS_INTO = "list_keys_into",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NOT_OWNED = "list_not_owned",
         LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_SORTING_COLLATIONS = "list_sorting_collations",
+        LIST_STANDING_PRIVILEGES = "list_standing_privileges",
         LIST_STALE_TABLES = "list_stale_tables",
         LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",

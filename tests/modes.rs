@@ -246,7 +246,12 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     let detour = Detour::new()
         .table("orders")
         .table("users")
-        .on_source("create table public.parts (id int primary key, order_id bigint references public.orders)")
+        .on_source(
+            "create table public.parts (id int primary key, order_id bigint references public.orders);
+             create table public.badges (id int primary key, user_id bigint references public.users);
+             create view public.names as select id, note from public.users;
+             create materialized view public.counted as select count(*) as n from public.names",
+        )
         .configured("[mirror]\nexclude = [\"public.users\"]")
         .writing()
         .mirrored();
@@ -274,6 +279,10 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     detour.source.exec("insert into public.users (note) values ('before it was added')");
     let detour = detour.run("mirror").exits(0).changed(true).phase("mirrored");
     assert_eq!(subscriptions(&detour), 1);
+    // What was left out for want of the table has come with it.
+    let keys = "select count(*) from pg_constraint where conrelid = 'public.badges'::regclass and contype = 'f' and convalidated";
+    assert_eq!(detour.target.value::<i64>(keys), 1);
+    assert_eq!(detour.target.value::<i64>("select n from public.counted"), 1001);
     detour.source.exec("insert into public.users (note) values ('after it was added')");
     let detour =
         detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);

@@ -141,6 +141,19 @@ fn all_findings_come_in_one_run() {
 }
 
 #[test]
+fn an_index_made_by_another_version_of_its_collation_is_named() {
+    let mut detour = Detour::new().on_source(
+        "create collation public.german (provider = icu, locale = 'de');
+         create table public.names (name text collate public.german primary key);
+         update pg_catalog.pg_collation set collversion = '1.1' where collname = 'german'",
+    );
+    let answer = detour.ask("check", &[]);
+    let warnings = answer.at("/warnings").to_string();
+    assert!(warnings.contains("public.names_pkey"), "{}", answer.describe());
+    assert!(warnings.contains("\\\"de\\\" of ICU was made for version 1.1"), "{}", answer.describe());
+}
+
+#[test]
 fn a_second_run_waits_for_nobody() {
     let mut detour = Detour::new().table("orders");
     for side in [true, false] {

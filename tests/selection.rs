@@ -158,6 +158,30 @@ where = "true"
         .unchanged_since(&before);
 }
 
+#[test]
+fn triggers_record_whole_tables_so_a_part_of_one_is_refused() {
+    let part = |columns: &str| {
+        format!("[mirror]\n%\n[[mirror.table]]\nname = \"public.logs\"\nwhere = \"level > 2\"\n{columns}")
+    };
+    let by_triggers = part("").replace('%', "method = \"trigger\"");
+    let detour = Detour::new().on_source(EVENTS).configured(&by_triggers);
+    let before = detour.fingerprint();
+    let detour = detour
+        .run("mirror")
+        .exits(3)
+        .finding("public.logs", "mirror.method = \"trigger\" records all of table", "\"wal\"")
+        .unchanged_since(&before);
+    // The way home brings what passes the filter and what does not, but not columns that were never copied.
+    let home_by_triggers =
+        part("columns = [\"level\"]").replace('%', "") + "\n[capture]\nmethod = \"trigger\"";
+    detour
+        .configured_anew(&home_by_triggers)
+        .run("mirror")
+        .exits(3)
+        .finding("public.logs", "capture.method = \"trigger\" records all of table", "\"wal\"")
+        .unchanged_since(&before);
+}
+
 const CUT: &str = "
 create table public.plain_here (id int primary key, note text);
 insert into public.plain_here select n, 'n' || n from generate_series(1, 100) as n;

@@ -1,5 +1,6 @@
 -- Settings that a role, a database or a configuration may have changed, and on which the meaning of text values
--- or the life of a long session depends. Those that this server's version does not know are left out.
+-- or the life of a long session depends; and no compilation of statements, which takes longer than any of ours that it
+-- would be used for. Those that this server's version does not know are left out.
 -- $1 text: lock_timeout
 select pg_catalog.set_config(s.name, v.value, false)
 from (values
@@ -12,6 +13,7 @@ from (values
     ('search_path', ''),
     ('standard_conforming_strings', 'on'),
     ('row_security', 'off'),
+    ('jit', 'off'),
     ('default_transaction_read_only', 'off'),
     ('default_transaction_isolation', 'read committed'),
     ('statement_timeout', '0'),

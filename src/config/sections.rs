@@ -9,7 +9,7 @@ use super::restrict_role;
 use super::{
     Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
     MirrorPart, OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode,
-    SourceConfig, TargetConfig, Traffic,
+    SourceConfig, TargetConfig, Traffic, Watch,
 };
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, TableName};
@@ -106,6 +106,7 @@ fn read_mirror(section: &Section) -> Mirror {
         carrier: section.word("carrier", &carriers).unwrap_or(default.carrier),
         jobs: section.number("jobs", 1..=64).unwrap_or(default.jobs),
         schema: section.word("schema", &schemas).unwrap_or(default.schema),
+        watch: read_watch(section, "mirror", default.watch),
     };
     if mirror.tables.is_empty() {
         section.mistake(
@@ -321,20 +322,27 @@ fn read_method(section: &Section) -> Option<CaptureMethod> {
 
 fn read_capture(section: &Section) -> Capture {
     let method = read_method(section).unwrap_or(CaptureMethod::Wal);
+    let watch = read_watch(section, "capture", Capture::default().watch);
+    section.end();
+    Capture { method, watch }
+}
+
+/// `warn_retained` and `warn_before` of the section `name`.
+fn read_watch(section: &Section, name: &str, default: Watch) -> Watch {
     let size = |text: &str| {
         parse_size(text).map_err(|error| {
-            (format!("capture.warn_retained: {error}"), "Give a size such as \"20GB\".".to_owned())
+            (format!("{name}.warn_retained: {error}"), "Give a size such as \"20GB\".".to_owned())
         })
     };
-    let warn_retained = section.parsed("warn_retained", size);
     let time = |text: &str| {
         parse_duration(text).map_err(|error| {
-            (format!("capture.warn_before: {error}"), "Give a duration such as \"2h\".".to_owned())
+            (format!("{name}.warn_before: {error}"), "Give a duration such as \"2h\".".to_owned())
         })
     };
-    let warn_before = section.parsed("warn_before", time).unwrap_or(Capture::default().warn_before);
-    section.end();
-    Capture { method, warn_retained, warn_before }
+    Watch {
+        retained: section.parsed("warn_retained", size).or(default.retained),
+        before: section.parsed("warn_before", time).unwrap_or(default.before),
+    }
 }
 
 fn read_replay(section: &Section) -> Replay {

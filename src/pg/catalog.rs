@@ -1,5 +1,7 @@
 //! What a database holds: tables, columns, identities.
 
+pub mod collations;
+pub mod emptiness;
 pub mod facts;
 pub mod inventory;
 pub mod objects;

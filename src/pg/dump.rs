@@ -9,8 +9,9 @@ pub use fit::{Abilities, LeftOut};
 pub use script::Entry;
 
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -48,12 +49,16 @@ pub fn dump_schema(
         .extend(only.iter().map(|(schema, name)| format!("--table={}", sql::quote_qualified(schema, name))));
     options.push(format!("--snapshot={snapshot}"));
     let mut left_out = LeftOut::default();
-    let mut half = |section: &str| {
-        let script = program::run_pg_dump(&program, publisher, section, &options, stop)?;
-        Ok(fit::fit(script::split(&script), abilities, &mut left_out))
-    };
-    let pre_data = half("pre-data")?;
-    let mut post_data = half("post-data")?;
+    let half = |section: &str| program::run_pg_dump(&program, publisher, section, &options, stop);
+    let (pre_data, post_data) = thread::scope(|scope| {
+        let post_data = scope.spawn(|| half("post-data"));
+        let pre_data = half("pre-data");
+        let died = |_| Err(Error::Internal { message: "the thread that dumped the schema died".into() });
+        (pre_data, post_data.join().unwrap_or_else(died))
+    });
+    let mut fitted = |script: &str| fit::fit(script::split(script), abilities, &mut left_out);
+    let pre_data = fitted(&pre_data?);
+    let mut post_data = fitted(&post_data?);
     // Triggers of ours on the publisher's tables call functions of schema "pgdetour", which is not dumped.
     post_data.retain(|entry| !entry.statements.iter().any(|statement| is_ours(statement)));
     Ok(Schema { pre_data, post_data, warnings: left_out.warnings() })

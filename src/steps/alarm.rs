@@ -1,24 +1,24 @@
-//! When what is kept for changes that were not replayed is more than the configuration allows for.
+//! When what is kept for changes that were not applied yet is more than the configuration allows for.
 
 use std::time::Duration;
 
-use crate::config::Capture;
+use crate::config::Watch;
 use crate::error::human;
 
-impl Capture {
-    /// Why somebody has to look, if anybody has: `retained` bytes are kept, and at the rate of late what keeps them is full
+impl Watch {
+    /// Why somebody has to look, if anybody has: `retained` bytes are kept, and at the rate of late there is no room for more
     /// in `left`.
     pub fn alarm(&self, retained: Option<i64>, left: Option<Duration>) -> Option<String> {
-        if let Some(left) = left.filter(|left| *left < self.warn_before) {
+        if let Some(left) = left.filter(|left| *left < self.before) {
             return Some(format!(
                 "what keeps the recorded changes is full in {} at the rate of late",
                 human(Duration::from_secs(left.as_secs()))
             ));
         }
         let retained = retained.map(i64::cast_unsigned)?;
-        let limit = self.warn_retained.filter(|limit| retained >= *limit)?;
+        let limit = self.retained.filter(|limit| retained >= *limit)?;
         Some(format!(
-            "{retained} bytes are kept for changes that were not replayed, and {limit} are the limit"
+            "{retained} bytes are kept for changes that were not applied, and {limit} are the limit"
         ))
     }
 }
@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn little_time_and_many_bytes_are_told_and_nothing_else() {
-        let capture = Capture { warn_retained: Some(1000), ..Capture::default() };
-        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
-        assert_eq!(capture.alarm(Some(999), hours(2)), None);
-        assert_eq!(capture.alarm(None, None), None);
-        assert!(capture.alarm(Some(1000), None).unwrap().contains("1000 bytes are kept"));
-        assert!(capture.alarm(Some(1), Some(Duration::from_secs(90))).unwrap().contains("full in 90 s"));
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let watch = Watch { retained: Some(1000), before: hours(1) };
+        assert_eq!(watch.alarm(Some(999), Some(hours(2))), None);
+        assert_eq!(watch.alarm(None, None), None);
+        assert!(watch.alarm(Some(1000), None).unwrap().contains("1000 bytes are kept"));
+        assert!(watch.alarm(Some(1), Some(Duration::from_secs(90))).unwrap().contains("full in 90 s"));
     }
 }

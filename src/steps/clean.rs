@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
-use crate::pg::catalog::objects::{self, Emptiness};
+use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
 use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
@@ -61,10 +61,15 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.step("drop the copies", |run| {
             inventory::remove_settings(run)?;
             let of_backup = run.facts()?.backup_before;
+            let mut left = Vec::new();
             if let (Some(backup), Some(before)) = (run.answering(Place::Backup), of_backup) {
-                objects::restore_emptiness(backup, &before)?;
+                left = restore_emptiness(backup, &before)?;
             }
-            objects::restore_emptiness(run.target(), before)
+            left.extend(restore_emptiness(run.target(), before)?);
+            for statement in left {
+                run.warn(format!("our role may not take back what the copy changed: run {statement};"));
+            }
+            Ok(())
         })?;
     }
     if extent.stay {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::Part;
+use crate::pg::catalog::emptiness::Emptiness;
 use crate::pg::catalog::inventory::DatabaseSetting;
-use crate::pg::catalog::objects::Emptiness;
 use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};

@@ -174,7 +174,7 @@ fn account(
 }
 
 /// The first few names, and how many there are beside them.
-fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+pub fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let first: Vec<&str> = names.take(NAMED).collect();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

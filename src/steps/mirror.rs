@@ -14,8 +14,9 @@ use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage a
 use crate::flow::source::{change_table, publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pattern::Selection;
+use crate::pg::catalog::Table;
+use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::objects::Name;
-use crate::pg::catalog::{Table, objects};
 use crate::pg::{Server, record};
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice};
@@ -199,9 +200,9 @@ fn refuse_contradiction(run: &Run, wishes: &Wishes) -> Result<()> {
 
 fn begin_record(run: &mut Run) -> Result<()> {
     let is_ours = (run.config.mirror.schema, run.phase()) == (config::SchemaMode::Dump, Phase::Absent);
-    let target_before = if is_ours { Some(objects::read_emptiness(run.target())?) } else { None };
+    let target_before = if is_ours { Some(read_emptiness(run.target())?) } else { None };
     let backup_before = match &mut run.backup {
-        Some(backup) if is_ours => Some(objects::read_emptiness(backup)?),
+        Some(backup) if is_ours => Some(read_emptiness(backup)?),
         _ => None,
     };
     let parts = Some(run.parts());

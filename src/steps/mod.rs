@@ -36,6 +36,7 @@ mod undo;
 pub mod verify;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -44,6 +45,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::pg::catalog::Table;
 use crate::pg::fence::Lowering;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
@@ -88,6 +90,8 @@ pub struct Run {
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
+    /// The tables of the sides that were looked at, for as long as checks go on.
+    tables_seen: Option<HashMap<Place, Vec<Table>>>,
     warnings: Vec<String>,
     steps: Vec<StepTime>,
     unwritten_steps: usize,
@@ -181,6 +185,7 @@ impl Run {
             copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
+            tables_seen: None,
             warnings: Vec::new(),
             steps: Vec::new(),
             unwritten_steps: 0,

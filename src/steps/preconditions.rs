@@ -2,11 +2,15 @@
 
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
+mod collations;
 mod parts;
 mod privileges;
+mod retention;
 mod servers;
 mod tables;
 mod traffic;
+
+use std::collections::HashMap;
 
 use crate::error::{Checked, Error, Result};
 use crate::phase::{Command, Phase};
@@ -27,9 +31,10 @@ pub const MIRROR: &[Precondition] = group![
     servers::versions,
     servers::not_in_recovery,
     servers::encodings,
+    collations::collation_versions,
     servers::source_wal_level,
     servers::source_slots,
-    servers::source_keeps_wal,
+    retention::source_keeps_wal,
     servers::trigger_cost,
     servers::free_workers,
     servers::backup_publishes,
@@ -112,10 +117,12 @@ impl Run {
     /// Runs groups of checks and gathers everything that they find.
     pub fn check_all(&mut self, groups: &[&[Precondition]]) -> Result<Checked> {
         let mut checked = Checked::default();
-        for (_, check) in groups.iter().flat_map(|group| group.iter()) {
-            check(self, &mut checked)?;
-        }
-        Ok(checked)
+        // Most of them ask for the tables, which takes its time where there are thousands.
+        self.tables_seen = Some(HashMap::new());
+        let mut checks = groups.iter().flat_map(|group| group.iter());
+        let result = checks.try_for_each(|(_, check)| check(self, &mut checked));
+        self.tables_seen = None;
+        result.map(|()| checked)
     }
 }
 

@@ -60,8 +60,16 @@ impl Run {
 
     /// Tables of one database whose names `[mirror]` selects.
     pub fn matching_tables(&mut self, place: impl Into<Place>) -> Result<Vec<Table>> {
+        let place = place.into();
         let selection = self.config.mirror.selection()?;
-        let all = catalog::list_tables(self.session(place))?;
+        let seen = self.tables_seen.as_ref().and_then(|seen| seen.get(&place)).cloned();
+        let all = match seen {
+            Some(seen) => seen,
+            None => catalog::list_tables(self.session(place))?,
+        };
+        if let Some(seen) = &mut self.tables_seen {
+            seen.entry(place).or_insert_with(|| all.clone());
+        }
         let mut tables = all.clone();
         tables.retain(|table| match &table.root {
             Some((schema, name)) => selection.matches(schema, name),

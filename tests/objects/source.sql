@@ -318,6 +318,8 @@ grant usage, select on sequence public.alone to shop_app;
 revoke execute on function public.add_up(int, int) from public;
 grant execute on function public.add_up(int, int) to shop_app;
 alter default privileges for role shop_owner in schema public grant select on tables to shop_app;
+alter default privileges for role shop_owner revoke execute on functions from public;
+grant create on schema public to shop_limited;
 alter table public.toasted owner to shop_owner;
 alter function public.add_up(int, int) owner to shop_owner;
 alter schema twin owner to shop_owner;

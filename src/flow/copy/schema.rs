@@ -8,6 +8,7 @@ use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result};
 use crate::pg::Server;
 use crate::pg::Session;
+use crate::pg::catalog::emptiness::restore_emptiness;
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, fit};
@@ -39,7 +40,7 @@ pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatemen
         && !subscriber.is_dry()
         && !objects::list_user_objects(subscriber)?.is_empty()
     {
-        objects::restore_emptiness(subscriber, before)?;
+        restore_emptiness(subscriber, before)?;
     }
     let mut parts: Vec<&[Entry]> = schema.pre_data.chunks(MOST_IN_ONE_TRANSACTION).collect();
     let last = parts.pop().unwrap_or_default();
@@ -70,7 +71,8 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     Ok(())
 }
 
-/// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made.
+/// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made, and what was left
+/// out for want of them: the views that read them, and the foreign keys that refer to them.
 pub fn load_added(
     publisher: &Server,
     subscriber: &mut Session,
@@ -83,10 +85,16 @@ pub fn load_added(
     abilities.absent = list_absent(&mut source, tables.iter())?;
     let fingerprints = objects::fingerprint_tables(&mut source, added)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
-    let only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
-    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &only, stop)?;
-    let statements = Sorter::new(added, constraints).sort(&schema.post_data, &[]);
-    let schemas: BTreeSet<&String> = added.iter().map(|table| &table.schema).collect();
+    let mut only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    let oids: Vec<u32> = added.iter().map(|table| table.oid).collect();
+    let readers = objects::list_dependent_views(&mut source, &oids)?;
+    only.extend(readers.into_iter().filter(|view| !abilities.absent.contains(view)));
+    let mut views = objects::list_materialized_views(&mut source)?;
+    views.retain(|view| only.contains(view));
+    let mut schema = dump::dump_schema(publisher, subscriber.version, &abilities, &only, stop)?;
+    schema.post_data.extend(list_keys_into(&mut source, tables, &oids)?);
+    let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
+    let schemas: BTreeSet<&String> = only.iter().map(|(schema, _)| schema).collect();
     subscriber.atomically(|subscriber| {
         for schema in schemas {
             let name = sql::quote_identifier(schema);
@@ -97,6 +105,20 @@ pub fn load_added(
         post_data::insert(subscriber, &statements)
     })?;
     Ok(schema.warnings)
+}
+
+/// Foreign keys of the other selected tables that refer to the added ones, as a dump has them.
+fn list_keys_into(source: &mut Session, tables: &[Table], added: &[u32]) -> Result<Vec<Entry>> {
+    let rows = source.query(&sql::catalog::LIST_KEYS_INTO, &[&added])?;
+    let entry = |row: &postgres::Row| {
+        let table = tables.iter().find(|table| table.oid == row.get::<_, u32>("table_oid"))?;
+        let (name, definition): (String, String) = (row.get("constraint_name"), row.get("definition"));
+        let only = if row.get("partitioned") { "" } else { "ONLY " };
+        let (on, constraint) = (table.quoted(), sql::quote_identifier(&name));
+        let statement = format!("ALTER TABLE {only}{on} ADD CONSTRAINT {constraint} {definition}");
+        Some(Entry { kind: "FK CONSTRAINT".into(), name, statements: vec![statement] })
+    };
+    Ok(rows.iter().filter_map(entry).collect())
 }
 
 /// Tables that were not selected, and the views that read them.

@@ -125,7 +125,8 @@ impl Transfer<'_> {
     /// The ranges that the table is cut into for `jobs` workers.
     pub fn ranges(&self, jobs: usize) -> Vec<Range> {
         let bytes = self.table.bytes.cast_unsigned();
-        let size = (bytes / (4 * jobs as u64)).clamp(SMALLEST_RANGE, LARGEST_RANGE);
+        // So small that no worker is left with much when the others have ended: the indexes wait for the last one.
+        let size = (bytes / (16 * jobs as u64)).clamp(SMALLEST_RANGE, LARGEST_RANGE);
         split(bytes.div_ceil(PAGE), size / PAGE)
     }
 
@@ -254,6 +255,9 @@ impl<'a> Pipe<'a> {
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<Copied> {
         let (out, into) = (transfer.out_statement(range), transfer.in_statement(freeze));
+        // A server sends few rows at a time: taking many at once leaves the processors to the servers. A small table is
+        // over before any have gathered.
+        self.out.set_coalescing(!transfer.is_small());
         self.out.copy_through(&out, &mut self.into, &into, progress).map_err(|error| match error {
             CopyError::Out(cause) => failed(self.publisher, transfer.action(), cause),
             CopyError::In(cause) => failed(self.subscriber, transfer.action(), cause),

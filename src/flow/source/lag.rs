@@ -27,12 +27,10 @@ pub fn slot_bytes_behind(publisher: &mut Session, slot: &str) -> Result<Option<u
     bytes_behind(publisher, confirmed).map(Some)
 }
 
-/// How long, at the pace at which the publisher has written WAL so far, until a slot for which `safe_bytes` of it may still
-/// be written is lost.
-pub fn time_to_loss(publisher: &mut Session, safe_bytes: u64) -> Result<Option<Duration>> {
+/// The pace at which the publisher has written WAL so far, in bytes a second; none when it has written next to nothing.
+pub fn wal_rate(publisher: &mut Session) -> Result<Option<f64>> {
     let row = publisher.query_one(&sql::flow::READ_WAL_RATE, &[])?;
-    let rate: f64 = row.get("bytes_per_second");
-    Ok((rate >= 1.0).then(|| Duration::from_secs_f64(safe_bytes as f64 / rate)))
+    Ok(Some(row.get("bytes_per_second")).filter(|rate| *rate >= 1.0))
 }
 
 /// How often the lag is looked at.

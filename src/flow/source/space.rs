@@ -36,7 +36,10 @@ pub fn measure(
     start: Option<PgLsn>,
     ago: Option<Duration>,
 ) -> Result<Space> {
-    let free = free_bytes(publisher)?;
+    let free = match source {
+        ChangeSource::Slot { .. } => free_bytes(publisher, "pg_wal")?,
+        ChangeSource::Triggers => free_bytes(publisher, "")?,
+    };
     let (retained_bytes, room_bytes) = match source {
         ChangeSource::Slot { slot, .. } => {
             let found = slot::find_slot(publisher, slot)?;
@@ -54,10 +57,13 @@ pub fn measure(
     Ok(Space { retained_bytes, room_bytes, growth })
 }
 
-/// What is free where the server keeps its data; none unless that is on this machine and we may know it.
-fn free_bytes(session: &mut Session) -> Result<Option<i64>> {
+/// What is free where the server keeps `part` of its data; none unless that is on this machine and we may know it.
+pub fn free_bytes(session: &mut Session, part: &str) -> Result<Option<i64>> {
     let Some(row) = session.query_opt(&sql::flow::FIND_DISK, &[])? else { return Ok(None) };
     let Some(directory) = row.get::<_, Option<String>>("directory") else { return Ok(None) };
-    let Ok(disk) = rustix::fs::statvfs(Path::new(&directory)) else { return Ok(None) };
+    let directory = Path::new(&directory);
+    // Only the server's own user may look into the directory, where a part can be on a disk of its own.
+    let disk = rustix::fs::statvfs(directory.join(part)).or_else(|_| rustix::fs::statvfs(directory));
+    let Ok(disk) = disk else { return Ok(None) };
     Ok(i64::try_from(disk.f_bavail.saturating_mul(disk.f_frsize)).ok())
 }

@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::error::{Doing as _, Result};
+use crate::error::Result;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::sql;
-
-/// Objects dropped in one transaction: each takes some of the server's lock table, which has room for a few thousand.
-const DROPPED_AT_ONCE: i64 = 100;
 
 /// Schema and name, unquoted.
 pub type Name = (String, String);
@@ -132,56 +129,4 @@ pub fn fingerprint_named(session: &mut Session, tables: &[Name]) -> Result<BTree
         (name, row.get("fingerprint"))
     };
     Ok(rows.iter().map(entry).collect())
-}
-
-/// What a database without user objects holds all the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Emptiness {
-    /// Schemas that are not the system's.
-    pub schemas: Vec<String>,
-    /// Extensions.
-    pub extensions: Vec<String>,
-}
-
-/// What is there now, to be restored later.
-pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
-    let row = session.query_one(&sql::catalog::READ_EMPTINESS, &[])?;
-    Ok(Emptiness { schemas: row.get("schemas"), extensions: row.get("extensions") })
-}
-
-/// Drops every object that [`list_user_objects`] finds and what depends on it, then the schemas and extensions that
-/// were not there before. Our own schema stays.
-pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<()> {
-    loop {
-        // Dropping one may take others with it: look again after each few.
-        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[&DROPPED_AT_ONCE])?;
-        let name = |row: &postgres::Row| {
-            let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
-            (kind, identity)
-        };
-        let Some((kind, identity)) = rows.first().map(name) else { break };
-        let statements: Vec<String> = rows
-            .iter()
-            .map(name)
-            .map(|(kind, identity)| format!("drop {kind} if exists {identity} cascade"))
-            .collect();
-        let shown = if session.is_dry() { &statements[..1] } else { &statements[..] };
-        session.change_script(&shown.join(";\n")).doing(|| format!("drop {kind} {identity}"))?;
-        if session.is_dry() {
-            session.note("the same for every other object that was copied");
-            return Ok(());
-        }
-    }
-    let now = read_emptiness(session)?;
-    for extension in now.extensions.iter().filter(|name| !before.extensions.contains(name)) {
-        let name = sql::quote_identifier(extension);
-        session
-            .change_script(&format!("drop extension {name}"))
-            .doing(|| format!("drop extension {name}"))?;
-    }
-    for schema in now.schemas.iter().filter(|name| !before.schemas.contains(name)) {
-        let name = sql::quote_identifier(schema);
-        session.change_script(&format!("drop schema {name}")).doing(|| format!("drop schema {name}"))?;
-    }
-    Ok(())
 }

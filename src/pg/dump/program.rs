@@ -18,7 +18,14 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The oldest `pg_dump` here that is of `major` or newer: a server is dumped by its own major or a later one.
 pub fn find_pg_dump(major: i32) -> Result<PathBuf> {
-    let found = list_pg_dumps();
+    let mut found = Vec::new();
+    for (version, path) in list_pg_dumps() {
+        // No other can fit better, and asking each takes its time: Debian's in the PATH are scripts.
+        if version == major {
+            return Ok(path);
+        }
+        found.push((version, path));
+    }
     let fitting = found.iter().filter(|(version, _)| *version >= major).min_by_key(|(version, _)| *version);
     if let Some((_, path)) = fitting {
         return Ok(path.clone());
@@ -34,14 +41,14 @@ pub fn find_pg_dump(major: i32) -> Result<PathBuf> {
     })
 }
 
-/// Every `pg_dump` here with its major version, in the order in which the folders are searched.
-fn list_pg_dumps() -> Vec<(i32, PathBuf)> {
+/// Every `pg_dump` here with its major version, which it is asked for, in the order in which the folders are searched.
+fn list_pg_dumps() -> impl Iterator<Item = (i32, PathBuf)> {
     let folders = match std::env::var_os(FOLDER_VARIABLE) {
         Some(folder) => vec![PathBuf::from(folder)],
         None => list_folders(),
     };
     let programs = folders.into_iter().map(|folder| folder.join("pg_dump"));
-    programs.filter_map(|path| Some((read_major(&path)?, path))).collect()
+    programs.filter_map(|path| Some((read_major(&path)?, path)))
 }
 
 fn list_folders() -> Vec<PathBuf> {
@@ -135,7 +142,7 @@ fn wait(child: &mut Child, stop: &AtomicBool) -> Result<bool> {
             child.wait().map_err(Error::io("wait for pg_dump"))?;
             return Err(stopped());
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

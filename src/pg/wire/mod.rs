@@ -79,6 +79,11 @@ impl Client {
         Ok(client)
     }
 
+    /// Whether to let what the server sends gather for a moment before it is read.
+    pub fn set_coalescing(&mut self, on: bool) {
+        self.transport.set_coalescing(on);
+    }
+
     /// A connection to exactly this address, as the server opens it.
     pub(in crate::pg) fn log_in(
         conninfo: &Conninfo,

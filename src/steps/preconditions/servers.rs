@@ -130,28 +130,6 @@ pub fn source_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     slots(run, checked, Place::Source, names::MIRROR_SLOT)
 }
 
-/// The source keeps WAL for as long as the copy takes, as far as that can be told.
-pub fn source_keeps_wal(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let limit = run.source().query_text(
-        "select pg_catalog.pg_size_bytes(s.setting || s.unit) from pg_catalog.pg_settings as s \
-         where s.name = 'max_slot_wal_keep_size' and s.setting <> '-1'",
-        &[],
-    )?;
-    let Some(limit) = limit.first().map(|row| row.get::<_, i64>(0)) else { return Ok(()) };
-    let copied: i64 = run.selected_tables(Side::Source)?.iter().map(|table| table.bytes).sum();
-    if limit < copied {
-        let message = format!(
-            "max_slot_wal_keep_size is {} MB, less than the {} MB that are to be copied",
-            limit >> 20,
-            copied >> 20
-        );
-        let hint = "If more WAL than that is written while the copy runs, the mirror has to begin again: raise it (ALTER \
-                    SYSTEM, then reload), as far as the disk allows.";
-        checked.warn("wal_kept", "source", message, hint);
-    }
-    Ok(())
-}
-
 /// Capture's slot is there, or there is room for it.
 pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.config.capture.method == CaptureMethod::Trigger {

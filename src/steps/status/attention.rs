@@ -9,9 +9,6 @@ use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
 
-/// The same for the mirror's slot, in seconds: nobody looks at a mirror every hour.
-const A_DAY: u64 = 86_400;
-
 /// How bad it is; the order is that of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -155,15 +152,10 @@ fn routers(seen: &Seen, list: &mut List) {
 
 fn flows(seen: &Seen, list: &mut List) {
     let reachable = |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
-    if let Some(left) =
-        seen.mirror.as_ref().and_then(|mirror| mirror.seconds_to_loss).filter(|left| *left < A_DAY)
-    {
-        let message = format!(
-            "in about {} minutes the source removes WAL that the mirror still needs (max_slot_wal_keep_size)",
-            left / 60
-        );
-        let hint = "Run pgdetour mirror, or raise max_slot_wal_keep_size on the source.";
-        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, message, hint);
+    if let Some(alarm) = seen.mirror.as_ref().and_then(|mirror| mirror.alarm.as_ref()) {
+        let hint = "Run pgdetour mirror, so that it catches up, or make room: raise max_slot_wal_keep_size on the source, or \
+                    give it disk.";
+        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, alarm, hint);
     }
     if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
         let again = "Run pgdetour clean, then mirror again.";

@@ -19,7 +19,7 @@ use crate::steps::carrier::Carrier;
 use crate::steps::facts::parse_lsn;
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, names};
+use crate::steps::{Run, capture, mirror, names};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -75,10 +75,12 @@ pub struct MirrorSeen {
     pub slot: Option<&'static str>,
     pub slot_lost: Option<bool>,
     retained_bytes: Option<i64>,
-    /// WAL that the source may still write before it gives the slot up; none without a limit.
-    safe_bytes: Option<u64>,
+    /// WAL that the source may still write before it gives the slot up or its disk is full; none where that cannot be told.
+    safe_bytes: Option<i64>,
     /// Time until then at the source's pace so far.
-    pub seconds_to_loss: Option<u64>,
+    seconds_to_loss: Option<u64>,
+    /// What of it somebody has to look at, by the limits of the configuration.
+    pub alarm: Option<String>,
     lag_bytes: Option<u64>,
 }
 
@@ -286,8 +288,12 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         let slot = slot::find_slot(source, names::MIRROR_SLOT).ok().flatten();
         (slot, lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten())
     });
-    let safe = slot.as_ref().and_then(|slot| slot.safe_wal_bytes).map(i64::cast_unsigned);
-    let left = safe.and_then(|safe| lag::time_to_loss(run.answering(Side::Source)?, safe).ok().flatten());
+    let recorded = mirror::source(run, Stage::Whole);
+    let space = run.answering(Side::Source).and_then(|source| {
+        let space = space::measure(&recorded, source, None, None).ok()?;
+        Some(space::Space { growth: lag::wal_rate(source).ok()?, ..space })
+    });
+    let space = space.unwrap_or_default();
     let carrier = if phase == Some(Phase::Mirroring) { None } else { run.carrier().ok() };
     let follows = run.answering(Side::Target).and_then(|target| lock::is_held(target, Key::Flow).ok());
     Some(MirrorSeen {
@@ -300,9 +306,10 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         apply_errors: found.as_ref().and_then(|found| found.apply_errors),
         slot: slot.as_ref().map(|_| names::MIRROR_SLOT),
         slot_lost: slot.as_ref().map(slot::Slot::is_lost),
-        retained_bytes: slot.as_ref().and_then(|slot| slot.retained_bytes),
-        safe_bytes: safe,
-        seconds_to_loss: left.map(|left| left.as_secs()),
+        retained_bytes: space.retained_bytes,
+        safe_bytes: space.room_bytes.map(|room| room.max(0)),
+        seconds_to_loss: space.left().map(|left| left.as_secs()),
+        alarm: run.config.mirror.watch.alarm(space.retained_bytes, space.left()),
         lag_bytes: lag,
     })
 }
@@ -371,7 +378,7 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     let space = space::measure(&source, target, start.filter(|_| ago.is_some()), ago).ok()?;
     // Before cutover nothing depends on it yet.
     let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
-    let alarm = run.config.capture.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
+    let alarm = run.config.capture.watch.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
     Some(CaptureSeen {
         method,
         slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),

@@ -1,0 +1,230 @@
+//! What a database without user objects holds all the same, and the way back to it.
+
+use std::collections::BTreeSet;
+
+use postgres::error::SqlState;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing as _, Error, Result};
+use crate::pg::Session;
+use crate::sql::{self, quote_identifier};
+
+/// Objects dropped in one transaction: each takes some of the server's lock table, which has room for a few thousand.
+const DROPPED_AT_ONCE: i64 = 100;
+
+/// What a database without user objects holds all the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emptiness {
+    /// Schemas that are not the system's.
+    pub schemas: Vec<String>,
+    /// Extensions.
+    pub extensions: Vec<String>,
+    /// Who owns these schemas and may use them, and default privileges.
+    #[serde(default)]
+    pub privileges: Vec<Standing>,
+}
+
+/// Owner and privileges of a schema, or default privileges of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The schema; none for default privileges in all of them.
+    schema: Option<String>,
+    /// The schema's owner, or the role whose objects get the default privileges.
+    owner: String,
+    /// `tables`, `functions`, … of default privileges; none for a schema's own.
+    object_kind: Option<String>,
+    /// What is granted.
+    privileges: BTreeSet<Privilege>,
+    /// What would be granted without a row in the catalog.
+    #[serde(skip)]
+    built_in: BTreeSet<Privilege>,
+}
+
+/// One privilege of one role.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Privilege {
+    /// None is PUBLIC.
+    grantee: Option<String>,
+    #[serde(rename = "privilege")]
+    action: String,
+    grantable: bool,
+}
+
+impl Standing {
+    fn is_same(&self, other: &Standing) -> bool {
+        self.schema == other.schema
+            && self.object_kind == other.object_kind
+            // A schema is the same one, whoever owns it.
+            && (self.object_kind.is_none() || self.owner == other.owner)
+    }
+
+    /// What makes the privileges those of `before`.
+    fn restoration(&self, before: Option<&Standing>) -> Vec<String> {
+        let wanted = before.map_or(&self.built_in, |before| &before.privileges);
+        let revoked = self.privileges.difference(wanted).map(|privilege| self.change("revoke", privilege));
+        let granted = wanted.difference(&self.privileges).map(|privilege| self.change("grant", privilege));
+        revoked.chain(granted).collect()
+    }
+
+    fn change(&self, verb: &str, one: &Privilege) -> String {
+        let schema = self.schema.as_ref().map(|schema| quote_identifier(schema));
+        let (head, on) = match &self.object_kind {
+            None => (String::new(), format!("schema {}", schema.unwrap_or_default())),
+            Some(kind) => {
+                let within = schema.map_or_else(String::new, |schema| format!("in schema {schema} "));
+                let role = quote_identifier(&self.owner);
+                (format!("alter default privileges for role {role} {within}"), kind.clone())
+            }
+        };
+        let grantee = one.grantee.as_ref().map_or_else(|| "public".to_owned(), |role| quote_identifier(role));
+        let (to, option) = match verb {
+            "grant" if one.grantable => ("to", " with grant option"),
+            "grant" => ("to", ""),
+            _ => ("from", ""),
+        };
+        format!("{head}{verb} {} on {on} {to} {grantee}{option}", one.action)
+    }
+}
+
+/// What is there now, to be restored later.
+pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
+    let row = session.query_one(&sql::catalog::READ_EMPTINESS, &[])?;
+    let (schemas, extensions) = (row.get("schemas"), row.get("extensions"));
+    Ok(Emptiness { schemas, extensions, privileges: list_standing(session)? })
+}
+
+fn list_standing(session: &mut Session) -> Result<Vec<Standing>> {
+    let read = |row: &postgres::Row, column: &str| {
+        serde_json::from_value(row.get(column)).map_err(|error| Error::Internal {
+            message: format!("the privileges of the catalog cannot be read: {error}"),
+        })
+    };
+    let rows = session.query(&sql::catalog::LIST_STANDING_PRIVILEGES, &[])?;
+    let standing = |row: &postgres::Row| {
+        Ok(Standing {
+            schema: row.get("schema_name"),
+            owner: row.get("owner"),
+            object_kind: row.get("object_kind"),
+            privileges: read(row, "privileges")?,
+            built_in: read(row, "built_in")?,
+        })
+    };
+    rows.iter().map(standing).collect()
+}
+
+/// Drops every object that [`super::objects::list_user_objects`] finds and what depends on it, then the schemas and
+/// extensions that were not there before, and gives back those schemas that were to whom they belonged. Our own schema stays.
+/// What our role may not restore is returned, as the statement that would.
+pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<Vec<String>> {
+    loop {
+        // Dropping one may take others with it: look again after each few.
+        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[&DROPPED_AT_ONCE])?;
+        let name = |row: &postgres::Row| {
+            let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
+            (kind, identity)
+        };
+        let Some((kind, identity)) = rows.first().map(name) else { break };
+        let statements: Vec<String> = rows
+            .iter()
+            .map(name)
+            .map(|(kind, identity)| format!("drop {kind} if exists {identity} cascade"))
+            .collect();
+        let shown = if session.is_dry() { &statements[..1] } else { &statements[..] };
+        session.change_script(&shown.join(";\n")).doing(|| format!("drop {kind} {identity}"))?;
+        if session.is_dry() {
+            session.note("the same for every other object that was copied");
+            return Ok(Vec::new());
+        }
+    }
+    let now = read_emptiness(session)?;
+    for extension in now.extensions.iter().filter(|name| !before.extensions.contains(name)) {
+        let name = quote_identifier(extension);
+        session
+            .change_script(&format!("drop extension {name}"))
+            .doing(|| format!("drop extension {name}"))?;
+    }
+    for schema in now.schemas.iter().filter(|name| !before.schemas.contains(name)) {
+        let name = quote_identifier(schema);
+        session.change_script(&format!("drop schema {name}")).doing(|| format!("drop schema {name}"))?;
+    }
+    restore_standing(session, &before.privileges)
+}
+
+/// Owners first: what a schema's owner has was granted by himself.
+fn restore_standing(session: &mut Session, before: &[Standing]) -> Result<Vec<String>> {
+    let mut owners = Vec::new();
+    for now in list_standing(session)?.iter().filter(|now| now.object_kind.is_none()) {
+        if let (Some(known), Some(schema)) = (before.iter().find(|known| known.is_same(now)), &now.schema)
+            && known.owner != now.owner
+        {
+            let (schema, owner) = (quote_identifier(schema), quote_identifier(&known.owner));
+            owners.push(format!("alter schema {schema} owner to {owner}"));
+        }
+    }
+    let mut refused = run_allowed(session, owners)?;
+    let mut privileges = Vec::new();
+    for now in list_standing(session)? {
+        let known = before.iter().find(|known| known.is_same(&now));
+        // A record of an earlier version knows of no privileges.
+        if known.is_some() || (now.object_kind.is_some() && !before.is_empty()) {
+            privileges.extend(now.restoration(known));
+        }
+    }
+    refused.extend(run_allowed(session, privileges)?);
+    Ok(refused)
+}
+
+/// Runs each statement; those that our role may not run are returned.
+fn run_allowed(session: &mut Session, statements: Vec<String>) -> Result<Vec<String>> {
+    let mut refused = Vec::new();
+    for statement in statements {
+        match session.change_script(&statement) {
+            Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => refused.push(statement),
+            result => result?,
+        }
+    }
+    Ok(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(object_kind: Option<&str>, privileges: &[(&str, &str, bool)]) -> Standing {
+        let privilege = |(grantee, action, grantable): &(&str, &str, bool)| Privilege {
+            grantee: (*grantee != "public").then(|| (*grantee).to_owned()),
+            action: (*action).to_owned(),
+            grantable: *grantable,
+        };
+        Standing {
+            schema: Some("a b".into()),
+            owner: "o".into(),
+            object_kind: object_kind.map(str::to_owned),
+            privileges: privileges.iter().map(privilege).collect(),
+            built_in: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn what_came_is_revoked_and_what_went_is_granted_again() {
+        let before = standing(None, &[("o", "USAGE", false), ("public", "CREATE", true)]);
+        let now = standing(None, &[("o", "USAGE", false), ("x", "USAGE", false)]);
+        assert_eq!(
+            now.restoration(Some(&before)),
+            [
+                r#"revoke USAGE on schema "a b" from "x""#,
+                r#"grant CREATE on schema "a b" to public with grant option"#
+            ]
+        );
+    }
+
+    #[test]
+    fn default_privileges_that_nobody_had_go_back_to_what_is_built_in() {
+        let now = standing(Some("tables"), &[("x", "SELECT", false)]);
+        assert_eq!(
+            now.restoration(None),
+            [r#"alter default privileges for role "o" in schema "a b" revoke SELECT on tables from "x""#]
+        );
+        assert!(now.is_same(&standing(Some("tables"), &[])) && !now.is_same(&standing(None, &[])));
+    }
+}
