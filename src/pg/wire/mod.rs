@@ -122,9 +122,10 @@ impl Client {
         let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
         self.simple_query(&sql::catalog::PIN_SESSION.text.replace("$1", &lock_timeout))?;
         if purpose == Purpose::Replication {
-            // A slow consumer is no dead one; a dead one is found by keep-alive packets, not by silence.
+            // A slow consumer is no dead one; a dead one is found by keep-alive packets, not by silence. The longest timeout and
+            // not none at all: without one the walsender looks for an answer of ours after each change that it sends.
             self.simple_query(
-                "set wal_sender_timeout = 0; set tcp_keepalives_idle = 30; \
+                "set wal_sender_timeout = 2147483647; set tcp_keepalives_idle = 30; \
                  set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3",
             )?;
         }
