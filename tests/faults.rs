@@ -25,7 +25,7 @@ fn killed_after(mut detour: Detour, command: &str, is_meant: impl Fn(&str) -> bo
         steps.iter().map(|step| step["name"].as_str().expect("a step has a name").to_owned()).collect();
     assert!(!names.is_empty(), "{command} has no steps");
 
-    let first = std::iter::once(format!("before:{}", names[0]));
+    let first = is_meant(&names[0]).then(|| format!("before:{}", names[0])).into_iter();
     let meant: Vec<String> = names.iter().filter(|name| is_meant(name)).cloned().collect();
     assert!(!meant.is_empty(), "{command} has none of these steps: {names:?}");
     for fault in first.chain(meant.iter().map(|name| format!("after:{name}"))) {
@@ -97,15 +97,12 @@ fn clean_killed_at_every_step_goes_on() {
 }
 
 /// The steps of the trip that do something else with triggers than with WAL.
-const OF_TRIGGERS: [&str; 11] = [
+const OF_TRIGGERS: [&str; 8] = [
     "create triggers",
     "arm capture",
-    "prove the way back",
-    "prove that capture is intact",
     "drain to the marker",
     "decide",
     "begin the replay",
-    "drop the mirror flow",
     "apply captured changes",
     "drop capture",
     "drop the record on the target",
@@ -119,7 +116,7 @@ fn a_trip_recorded_by_triggers_is_killed_at_every_step_and_goes_on() {
         .configured(RESTRICTED)
         .configured("[mirror]\nmethod = \"trigger\"\n[capture]\nmethod = \"trigger\"")
         .writing();
-    for command in ["mirror", "capture", "cutover", "capture", "replay", "cutback", "clean"] {
+    for command in ["mirror", "capture", "cutover", "replay", "cutback", "clean"] {
         if command == "replay" {
             detour = detour.application_goes_on();
         }

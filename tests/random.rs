@@ -74,7 +74,7 @@ fn run(seed: u64) {
     tell("detoured");
     detour.source.exec(&shape.maintenance);
     detour = detour.configured(&shape.map);
-    for _ in 0..dice.between(2, 5) {
+    for _ in 0..dice.between(2, extent::pick(3, 5)) {
         traffic.wait_for_more();
         go_through_an_accident(&mut detour, &mut dice);
         tell("one more accident");
