@@ -3,7 +3,7 @@
 //! The map in the process says where clients go now, and `hold` that they wait; the map's file always names a side,
 //! and so keeps the way through a hold, a reload and a restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::routers::haproxy_check::check;
 use crate::routers::haproxy_map::MapFile;
 use crate::routers::haproxy_runtime::{Runtime, Stat};
-use crate::routers::replaceable_file::repeat_if_changed;
+use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 
 /// The value of the key while clients wait.
@@ -34,6 +34,10 @@ pub struct HaProxy {
     noted_value: Option<String>,
     /// The side in the file, as a dry run would have left it.
     noted_side: Option<Side>,
+    /// The file's next text, written before clients are held.
+    ready: Option<Ready>,
+    /// Where a file was replaced that may not be on the disk yet.
+    unsynced: Option<PathBuf>,
 }
 
 impl HaProxy {
@@ -48,6 +52,8 @@ impl HaProxy {
             plan: plan.clone(),
             noted_value: None,
             noted_side: None,
+            ready: None,
+            unsynced: None,
         }
     }
 
@@ -137,23 +143,32 @@ impl HaProxy {
     }
 
     /// Writes the side's backend into the file, unless it is there already.
-    fn write_file(&self, side: Side) -> Result<()> {
+    fn write_file(&mut self, side: Side) -> Result<()> {
         let file = self.read_file()?;
-        let HaProxySettings { key, .. } = &self.settings;
-        let (entry, value) = file.entry(key)?;
-        let wanted = self.backend(side);
-        if value == wanted {
-            return Ok(());
-        }
-        let at = place(file.path(), entry.line);
-        if self.side_of(&value).is_none() {
-            return Err(self.neither(&at, &value));
-        }
+        let Some(text) = self.text_for(side, &file)? else { return Ok(()) };
         if self.plan.is_dry() {
+            let HaProxySettings { key, .. } = &self.settings;
+            let (entry, value) = file.entry(key)?;
+            let (at, wanted) = (place(file.path(), entry.line), self.backend(side));
             self.plan.note(&self.name, format!("rewrite {at}\n- {key} {value}\n+ {key} {wanted}"));
             return Ok(());
         }
-        file.write_value(&entry, wanted)
+        file.replace(&text, self.ready.take())?;
+        self.unsynced = file.folder();
+        Ok(())
+    }
+
+    /// The file's text with the side's backend; None when it is there already.
+    fn text_for(&self, side: Side, file: &MapFile) -> Result<Option<Vec<u8>>> {
+        let (entry, value) = file.entry(&self.settings.key)?;
+        let wanted = self.backend(side);
+        if value == wanted {
+            return Ok(None);
+        }
+        if self.side_of(&value).is_none() {
+            return Err(self.neither(&place(file.path(), entry.line), &value));
+        }
+        Ok(Some(file.with_value(&entry, wanted)))
     }
 
     /// What `show stat` tells of a side's backend: itself and its servers.
@@ -227,6 +242,15 @@ impl Router for HaProxy {
         Ok(None)
     }
 
+    fn make_ready(&mut self, side: Side) -> Result<()> {
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        let file = self.read_file()?;
+        self.ready = self.text_for(side, &file)?.and_then(|text| file.make_ready(&text));
+        Ok(())
+    }
+
     fn hold(&mut self, deadline: Instant) -> Result<()> {
         // A reload during the hold, and the way back from it, need a side in the file.
         let side = self.file_side()?;
@@ -259,7 +283,7 @@ impl Router for HaProxy {
             let side = self.file_side()?;
             self.send_to(side)?;
         }
-        Ok(())
+        self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
     }
 
     /// Nothing: the sessions of the side left behind were ended, and all others are new.

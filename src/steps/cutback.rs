@@ -70,11 +70,12 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     })?;
     run.step("prepare statements", |run| run.prepare_statements(HOME))?;
     run.step("plan to open the source", Run::plan_opening)?;
+    run.step("prepare the router", |run| run.ready_router(Side::Source))?;
 
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.target(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(HOME, &fence, None, bounds))?;
+        run.step("hold clients", |run| run.hold_clients(HOME, &id, &fence, None, bounds))?;
         run.step("fence target", |run| fence::raise(run.target(), &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     }

@@ -66,7 +66,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if run.is_staged() {
         run.step("arm the backup", backup::arm)?;
     }
-    run.step("prepare the router", Run::prepare_router)?;
+    run.step("prepare the router", |run| {
+        run.prepare_router()?;
+        run.ready_router(Side::Target)
+    })?;
     run.step("refresh statistics", |run| run.refresh_statistics(Side::Target))?;
     if bounds.prewarm {
         run.step("warm caches", |run| run.warm_caches(Side::Target))?;
@@ -101,7 +104,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(OUT, &fence, to_close.as_ref(), bounds))?;
+        run.step("hold clients", |run| run.hold_clients(OUT, &id, &fence, to_close.as_ref(), bounds))?;
         if let Some(fence) = &to_close {
             run.step("fence target", |run| run.close_the_target(fence, bounds))?;
         }

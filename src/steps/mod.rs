@@ -28,6 +28,7 @@ pub mod replay;
 pub mod restrict;
 mod routing;
 mod selection;
+mod settling;
 mod signals;
 mod stages;
 pub mod status;

@@ -34,6 +34,11 @@ impl Run {
         self.add_facts(&Facts { router_original: Some(original), ..Facts::default() })
     }
 
+    /// Does ahead what can be done of sending clients to `side`, so that they are not held for it.
+    pub fn ready_router(&mut self, side: Side) -> Result<()> {
+        self.routers()?.make_ready(side)
+    }
+
     /// Sends clients to `side`; where somebody else moves them, lets them in there and says so.
     pub fn point_clients(&mut self, side: Side) -> Result<()> {
         self.routers()?.point_to(side)?;
