@@ -121,7 +121,7 @@ impl Matrix {
         let watch = Watch::begin(&self.detour);
         let answer = run.go_on();
         let held = watch.end();
-        harm.mend(&self.detour, self.disk.as_ref());
+        harm::mend(&self.detour, self.disk.as_ref());
         let code = answer.code();
         let is_promised = matches!(code, Some(0 | 5 | 6 | 7 | 130 | 143));
         assert!(is_promised || answer.was_killed(), "{harm} at {at}\n{}", answer.describe());
@@ -267,9 +267,9 @@ fn the_target_does_not_say(mut detour: Detour, command: &str, is_decided: bool) 
     assert!(run.is_there());
     let target = &detour.proxies().target;
     if is_decided {
-        target.lose_answer_and_stay_away("switch_position")
+        target.lose_answer_and_stay_away("switch_position");
     } else {
-        target.cut()
+        target.cut();
     }
     let watch = Watch::begin(&detour);
     let answer = run.go_on();

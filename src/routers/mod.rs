@@ -20,6 +20,7 @@ mod test_pgbouncer;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use haproxy::HaProxyUndo;
 pub use pgbouncer::PgBouncerUndo;
 
 use crate::config::{self, RouterKind};
@@ -46,6 +47,8 @@ pub struct RouterState {
 pub enum RouterUndo {
     /// The entry as it was.
     PgBouncer(PgBouncerUndo),
+    /// The weights as they were.
+    HaProxy(HaProxyUndo),
 }
 
 /// One router. Every method may be called again without effect when its work is done already,
@@ -125,7 +128,7 @@ impl Routers {
             }
             RouterKind::Haproxy => {
                 for settings in &router.haproxy {
-                    list.push(Box::new(haproxy::HaProxy::new(settings, admin_networks, plan)));
+                    list.push(Box::new(haproxy::HaProxy::new(settings, admin_networks, stored, plan)));
                 }
             }
             RouterKind::Command => {

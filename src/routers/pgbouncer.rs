@@ -56,7 +56,10 @@ impl PgBouncer {
         let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
         let ours: Vec<&PgBouncerUndo> = stored
             .iter()
-            .map(|RouterUndo::PgBouncer(undo)| undo)
+            .filter_map(|undo| match undo {
+                RouterUndo::PgBouncer(undo) => Some(undo),
+                RouterUndo::HaProxy(_) => None,
+            })
             .filter(|undo| {
                 undo.database == settings.database && (undo.config == real || undo.config == settings.config)
             })

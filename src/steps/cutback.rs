@@ -13,10 +13,11 @@ use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
 /// Exactly `accept_quarantined` changes may be in quarantine.
 pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Value> {
     run.accept_quarantined = accept_quarantined;
-    run.max_pause = Some(bounds.max_pause);
+    run.pause_at_most(bounds.max_pause);
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(HOME, bounds)?;
     if run.phase() == HOME.arrived {
+        run.mend_routers(Side::Source)?;
         return Ok(run.facts()?.cutback.unwrap_or_default());
     }
     run.take_back_earlier_attempt(HOME)?;

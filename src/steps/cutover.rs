@@ -14,13 +14,14 @@ use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
-    run.max_pause = Some(bounds.max_pause);
+    run.pause_at_most(bounds.max_pause);
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
+        run.mend_routers(Side::Target)?;
         if run.answering(Place::Backup).is_some() {
             // It was lost when the clients were moved.
-            run.changed = run.step("let the backup follow", backup::follow)?;
+            run.changed |= run.step("let the backup follow", backup::follow)?;
         }
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }

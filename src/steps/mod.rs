@@ -212,6 +212,13 @@ impl Run {
         })
     }
 
+    /// Bounds the pause, and how long a network that swallows what we send can make it longer.
+    fn pause_at_most(&mut self, max_pause: Duration) {
+        self.max_pause = Some(max_pause);
+        self.source_server.conninfo.give_up_within(max_pause / 2);
+        self.target_server.conninfo.give_up_within(max_pause / 2);
+    }
+
     /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.
     /// While clients are held, the note waits until they go on.
     pub fn step<T>(

@@ -116,22 +116,22 @@ impl Harm {
         }
     }
 
-    /// Everything is in place again.
-    pub fn mend(self, detour: &Detour, disk: Option<&SmallDisk>) {
-        if let Some(disk) = disk {
-            disk.clear();
-        }
-        for part in [Part::Source, Part::Target, Part::Pooler] {
-            proxy(detour, part).mend();
-        }
-    }
-
     /// Only a run that could not act itself leaves clients waiting behind it.
     pub fn keeps_the_run_from_acting(self) -> bool {
         matches!(
             self,
             Harm::Signal(Signal::KILL) | Harm::Cut(_) | Harm::KillRouter | Harm::Break(Part::Pooler)
         )
+    }
+}
+
+/// Everything is in place again.
+pub fn mend(detour: &Detour, disk: Option<&SmallDisk>) {
+    if let Some(disk) = disk {
+        disk.clear();
+    }
+    for part in [Part::Source, Part::Target, Part::Pooler] {
+        proxy(detour, part).mend();
     }
 }
 

@@ -59,11 +59,17 @@ impl HaProxy {
 
     /// Ends it, and starts it anew, which reads its files again as a reload does.
     pub fn restart(&mut self) {
-        self.process.take().expect("HAProxy runs").end("KILL");
+        self.end();
         self.start();
     }
 
-    fn start(&mut self) {
+    /// Ends it at once.
+    pub fn end(&mut self) {
+        self.process.take().expect("HAProxy runs").end("KILL");
+    }
+
+    /// Starts one that was ended.
+    pub fn start(&mut self) {
         let settings = self.directory.join("haproxy.cfg");
         let arguments = ["-db", "-f", settings.to_str().expect("temporary paths are UTF-8")];
         let log = self.directory.with_file_name("haproxy.log");
