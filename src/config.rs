@@ -372,6 +372,8 @@ pub struct HaProxySettings {
     pub target: String,
     /// The map's file on this host; `map` by default.
     pub file: PathBuf,
+    /// Servers, as `backend/server`, whose weight is another one while detoured, and which.
+    pub weights: Vec<(String, u16)>,
     /// The ACL of admin traffic, named as in `HAProxy`'s configuration.
     pub admin_acl: Option<String>,
     /// Program and arguments that read and replace the file, when it is on another host.

@@ -1,85 +1,30 @@
 //! Everything that can break, before and after the steps of both switches, with the application writing all the while:
 //! whatever happens, one side serves or clients wait for the same command, which finishes or takes back; no row is lost.
+//!
+//! `PGDETOUR_TEST_CELLS`, a part of a line of the table such as `after:decide`, has these alone run.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::process::Command;
+mod disk;
+mod harm;
+mod hold;
+
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use self::disk::SmallDisk;
+use self::harm::{HARMS, Harm, Part, harms_behind_haproxy};
+use self::hold::Watch;
 use crate::support::detour::{Detour, Serving};
 use crate::support::extent;
 use crate::support::postgres::Shutdown;
-use crate::support::proxy::Proxy;
-use crate::support::scratch::give_to_server_user;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Source,
-    Target,
-    Pooler,
-}
-
-/// What happens to a run while it is at a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
-    /// The run itself gets a signal.
-    Signal(Signal),
-    /// A server is restarted.
-    Restart(Part, Shutdown),
-    /// The pooler is killed and started again.
-    KillPooler,
-    /// Connections break; new ones can be made.
-    Break(Part),
-    /// Connections break, and none can be made until the run has ended.
-    Cut(Part),
-    /// Each direction takes a second.
-    Delay(Part),
-    /// The target's disk is full until the run has ended.
-    FullDisk,
-}
-
-impl fmt::Display for Harm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |part: &Part| format!("{part:?}").to_lowercase();
-        let text = match self {
-            Harm::Signal(Signal::KILL) => "SIGKILL".to_owned(),
-            Harm::Signal(Signal::INT) => "SIGINT".to_owned(),
-            Harm::Signal(_) => "SIGTERM".to_owned(),
-            Harm::Restart(part, shutdown) => {
-                format!("{shutdown:?} restart of the {}", name(part)).to_lowercase()
-            }
-            Harm::KillPooler => "pooler killed".to_owned(),
-            Harm::Break(part) => format!("connections to the {} break", name(part)),
-            Harm::Cut(part) => format!("no network to the {}", name(part)),
-            Harm::Delay(part) => format!("2 s round trip to the {}", name(part)),
-            Harm::FullDisk => "target's disk full".to_owned(),
-        };
-        f.write_str(&text)
-    }
-}
-
-/// What can happen at any step.
-const HARMS: [Harm; 17] = [
-    Harm::Signal(Signal::KILL),
-    Harm::Signal(Signal::INT),
-    Harm::Signal(Signal::TERM),
-    Harm::Restart(Part::Source, Shutdown::Fast),
-    Harm::Restart(Part::Source, Shutdown::Immediate),
-    Harm::Restart(Part::Target, Shutdown::Fast),
-    Harm::Restart(Part::Target, Shutdown::Immediate),
-    Harm::KillPooler,
-    Harm::Break(Part::Source),
-    Harm::Break(Part::Target),
-    Harm::Break(Part::Pooler),
-    Harm::Cut(Part::Source),
-    Harm::Cut(Part::Target),
-    Harm::Cut(Part::Pooler),
-    Harm::Delay(Part::Source),
-    Harm::Delay(Part::Target),
-    Harm::FullDisk,
-];
+/// The budget that every run gets.
+const BUDGET: &str = "5s";
+/// The longest that clients may be held by a run that lives: the budget, and what it takes to hear of its end and to let
+/// them go on a busy machine.
+const LONGEST_HOLD: Duration = Duration::from_secs(7);
+/// Round trips of a second each way that the way back needs after that.
+const WAY_BACK: Duration = Duration::from_secs(14);
 
 /// One harm at one moment of one step.
 struct Cell {
@@ -87,140 +32,21 @@ struct Cell {
     harm: Harm,
 }
 
-/// A small disk that holds what the target writes; nothing where we may not mount one.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(detour: &Detour) -> Option<SmallDisk> {
-        let path = detour.configuration().with_file_name("disk");
-        std::fs::create_dir(&path).expect("the scratch directory can be written");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64M", "tmpfs"])
-            .arg(&path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("skipped: the target's disk full, since no file system can be mounted here");
-            return None;
-        }
-        let space = path.join("space");
-        std::fs::create_dir(&space).expect("the new file system is empty");
-        give_to_server_user(&space);
-        detour.target.exec(&format!("create tablespace small location '{}'", space.display()));
-        let elsewhere = detour.target.conninfo("dba").replace("dbname=shop", "dbname=postgres");
-        let mut client = postgres::Client::connect(&elsewhere, postgres::NoTls).expect("the target answers");
-        client.batch_execute("alter database shop set tablespace small").expect("nobody is connected yet");
-        Some(SmallDisk { path })
-    }
-
-    fn fill(&self) {
-        // Ends when the file system has no more room.
-        let _ = Command::new("dd").arg("if=/dev/zero").arg("bs=64k").arg(self.of()).output();
-    }
-
-    fn clear(&self) {
-        let _ = std::fs::remove_file(self.path.join("ballast"));
-    }
-
-    fn of(&self) -> String {
-        format!("of={}", self.path.join("ballast").display())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
-    }
-}
-
-/// The table that is printed, a line a cell.
+/// What is printed, a line a cell, also when one of them fails.
 #[derive(Default)]
-struct Matrix {
-    lines: Vec<String>,
-}
+struct Table(Vec<String>);
 
-impl Drop for Matrix {
+impl Drop for Table {
     fn drop(&mut self) {
-        println!("{}", self.lines.join("\n"));
+        println!("{}", self.0.join("\n"));
     }
 }
 
-impl Matrix {
-    /// Lets one thing happen, and holds what comes of it against the promise.
-    fn fill(&mut self, mut detour: Detour, disk: Option<&SmallDisk>, command: &str, cell: &Cell) -> Detour {
-        let Cell { at, harm } = cell;
-        if *harm == Harm::FullDisk && disk.is_none() {
-            return detour;
-        }
-        let run = detour.start_until(command, &["--yes", "--max-pause", "5s"], at);
-        if !run.is_there() {
-            let answer = run.go_on();
-            panic!("{command} never came to {at}\n{}", answer.describe());
-        }
-        let proxy = |part: Part| -> &Proxy {
-            let proxies = detour.proxies();
-            match part {
-                Part::Source => &proxies.source,
-                Part::Target => &proxies.target,
-                Part::Pooler => &proxies.pooler,
-            }
-        };
-        match *harm {
-            Harm::Signal(signal) => run.signal(signal),
-            Harm::Restart(Part::Source, shutdown) => detour.source.restart(shutdown),
-            Harm::Restart(_, shutdown) => detour.target.restart(shutdown),
-            Harm::KillPooler => {
-                detour.pooler().kill();
-                detour.pooler().start();
-            }
-            Harm::Break(part) => {
-                proxy(part).cut();
-                proxy(part).mend();
-            }
-            Harm::Cut(part) => proxy(part).cut(),
-            Harm::Delay(part) => proxy(part).delay(Duration::from_secs(1)),
-            Harm::FullDisk => {
-                disk.expect("checked above").fill();
-                // More than the pages that the target has already.
-                detour.source.exec(
-                    "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n",
-                );
-            }
-        }
-        let answer = run.go_on();
-        if let Some(disk) = disk {
-            disk.clear();
-        }
-        for part in [Part::Source, Part::Target, Part::Pooler] {
-            let proxies = detour.proxies();
-            match part {
-                Part::Source => proxies.source.mend(),
-                Part::Target => proxies.target.mend(),
-                Part::Pooler => proxies.pooler.mend(),
-            }
-        }
-        let code = answer.code();
-        let is_promised = matches!(code, Some(0 | 5 | 6 | 7 | 130 | 143));
-        assert!(is_promised || answer.was_killed(), "{harm} at {at}\n{}", answer.describe());
-        detour.keep(answer);
-
-        let serving = detour.status_tells_the_truth();
-        // With everything in place again, only a run that could not act leaves clients waiting.
-        let may_wait = matches!(
-            harm,
-            Harm::Signal(Signal::KILL) | Harm::Cut(_) | Harm::KillPooler | Harm::Break(Part::Pooler)
-        );
-        let exit = code.map_or("killed".to_owned(), |code| format!("exit {code}"));
-        self.lines.push(format!("{command:8} {at:38} {:40} {exit:9} {serving} serves", harm.to_string()));
-        assert!(
-            serving != Serving::Nobody || may_wait,
-            "clients wait after {harm} at {at}\n{}",
-            detour.last().describe()
-        );
-        detour
-    }
+/// A trip on which one thing after the other happens.
+struct Matrix {
+    detour: Detour,
+    disk: Option<SmallDisk>,
+    table: Table,
 }
 
 fn names_of_steps(detour: &mut Detour, command: &str) -> Vec<String> {
@@ -230,80 +56,187 @@ fn names_of_steps(detour: &mut Detour, command: &str) -> Vec<String> {
     steps.iter().map(|step| step["name"].as_str().expect("a step has a name").to_owned()).collect()
 }
 
-/// All harms at all steps, in the order of the steps; or those given.
-fn cells(detour: &mut Detour, command: &str, some: &[(&str, Harm)]) -> Vec<Cell> {
+/// The given ones; to the full extent all of these harms, before the first step and after each. Between a step and the next
+/// nothing happens.
+fn cells(detour: &mut Detour, command: &str, harms: &[Harm], some: &[(&str, Harm)]) -> Vec<Cell> {
     let steps = names_of_steps(detour, command);
-    let some = some.iter().map(|(at, harm)| Cell { at: (*at).to_owned(), harm: *harm }).collect();
-    // The way back from the last step is another command's.
+    let some =
+        || some.iter().map(|(at, harm)| Cell { at: (*at).to_owned(), harm: *harm }).collect::<Vec<_>>();
+    // After the last step nothing is left to break.
     let every = || {
-        let moments =
-            steps[..steps.len() - 1].iter().flat_map(|step| ["before", "after"].map(|moment| (moment, step)));
-        let at = moments.filter(|(moment, step)| *moment == "after" || *step == &steps[0]);
-        at.flat_map(|(moment, step)| HARMS.map(|harm| Cell { at: format!("{moment}:{step}"), harm }))
-            .collect()
+        let moments = std::iter::once(format!("before:{}", steps[0]))
+            .chain(steps[..steps.len() - 1].iter().map(|step| format!("after:{step}")));
+        let every = moments.flat_map(|at| harms.iter().map(move |harm| Cell { at: at.clone(), harm: *harm }));
+        every.collect::<Vec<Cell>>()
     };
-    if extent::pick(false, true) { every() } else { some }
+    let named = std::env::var("PGDETOUR_TEST_CELLS").unwrap_or_default();
+    let mut cells = if extent::pick(false, true) { every() } else { some() };
+    cells.retain(|cell| format!("{command} {} {}", cell.at, cell.harm).contains(&named));
+    cells
+}
+
+impl Matrix {
+    fn begin(detour: Detour, disk: Option<SmallDisk>) -> Matrix {
+        Matrix { detour, disk, table: Table::default() }
+    }
+
+    fn phase(&mut self) -> String {
+        self.detour.ask("status", &[]).text_at("/phase").to_owned()
+    }
+
+    fn run(&mut self, command: &str, arguments: &[&str]) {
+        let arguments = [&["--yes"], arguments].concat();
+        let answer = self.detour.ask(command, &arguments);
+        assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    }
+
+    /// Brings the trip to where `command` begins.
+    fn be_ready_for(&mut self, command: &str) {
+        if command == "cutover" && self.phase() == "detoured" {
+            self.run("cutback", &[]);
+        }
+        if self.phase() == "returned" {
+            self.run("clean", &["--drop-data"]);
+            self.run("mirror", &[]);
+        }
+        if command == "cutback" && matches!(self.phase().as_str(), "mirrored" | "cutting_over") {
+            self.run("cutover", &[]);
+        }
+    }
+
+    /// Lets one thing happen, and holds what comes of it against the promise.
+    fn fill(&mut self, command: &str, cell: &Cell) {
+        let Cell { at, harm } = cell;
+        if *harm == Harm::FullDisk && self.disk.is_none() {
+            return;
+        }
+        self.be_ready_for(command);
+        let run = self.detour.start_until(command, &["--yes", "--max-pause", BUDGET], at);
+        if !run.is_there() {
+            let answer = run.go_on();
+            panic!("{command} never came to {at}\n{}", answer.describe());
+        }
+        harm.befall(&mut self.detour, &run, self.disk.as_ref());
+        // What the harness itself waited for is nobody's pause.
+        let watch = Watch::begin(&self.detour);
+        let answer = run.go_on();
+        let held = watch.end();
+        harm::mend(&self.detour, self.disk.as_ref());
+        let code = answer.code();
+        let is_promised = matches!(code, Some(0 | 5 | 6 | 7 | 130 | 143));
+        assert!(is_promised || answer.was_killed(), "{harm} at {at}\n{}", answer.describe());
+        self.detour.keep(answer);
+
+        let serving = self.detour.status_tells_the_truth();
+        let exit = code.map_or("killed".to_owned(), |code| format!("exit {code}"));
+        self.table.0.push(format!(
+            "{command:8} {at:38} {:40} {exit:9} {serving} serves, held {:.1} s",
+            harm.to_string(),
+            held.as_secs_f64()
+        ));
+        let last = || self.detour.last().describe();
+        assert!(
+            serving != Serving::Nobody || harm.keeps_the_run_from_acting(),
+            "clients wait after {harm} at {at}\n{}",
+            last()
+        );
+        let longest = if matches!(harm, Harm::Delay(_)) { LONGEST_HOLD + WAY_BACK } else { LONGEST_HOLD };
+        assert!(held <= longest, "held for {held:?} by {harm} at {at}\n{}", last());
+        // What was decided is finished by the same command; what was not is taken back by it, which the next cell begins with.
+        let is_decided = "select exists (select from pgdetour.detour where decided is not null)";
+        if self.phase().starts_with("cutting") && self.detour.target.value::<bool>(is_decided) {
+            self.run(command, &[]);
+        }
+    }
+
+    /// The rest of the trip, and the count of the rows.
+    fn end(mut self) {
+        self.be_ready_for("cutback");
+        self.run("cutback", &[]);
+        assert_eq!(self.detour.status_tells_the_truth(), Serving::Source);
+        self.run("clean", &[]);
+        self.detour.no_row_lost();
+    }
+}
+
+/// Two servers behind PgBouncer, the network to each and the target's disk in our hands.
+fn behind_pgbouncer() -> Matrix {
+    let detour = Detour::new().table("orders").through_proxies();
+    let disk = SmallDisk::mount(&detour);
+    Matrix::begin(detour.writing().mirrored().run("capture").exits(0), disk)
 }
 
 #[test]
-fn whatever_breaks_one_side_serves_and_the_same_command_ends_it() {
-    use Harm::{Break, Cut, Delay, FullDisk, KillPooler, Restart, Signal as Sent};
-    let mut detour = Detour::new().table("orders").through_proxies();
-    let disk = SmallDisk::mount(&detour);
-    detour = detour.writing().mirrored().run("capture").exits(0);
-    let mut matrix = Matrix::default();
-
-    let out = cells(
-        &mut detour,
-        "cutover",
-        &[
-            ("after:plan sequences", Sent(Signal::INT)),
-            ("after:hold clients", Sent(Signal::TERM)),
-            ("after:fence source", Sent(Signal::KILL)),
-            ("after:fence source", Restart(Part::Source, Shutdown::Immediate)),
-            ("after:fence source", Cut(Part::Target)),
-            ("after:write marker", Restart(Part::Target, Shutdown::Fast)),
-            ("after:write marker", Break(Part::Source)),
-            ("after:end open transactions", FullDisk),
-            ("after:stop the mirror", Break(Part::Target)),
-            ("before:fence source", KillPooler),
-        ],
-    );
-    for cell in &out {
-        // What was decided goes forwards, and the rest of the cells have nothing left to break.
-        if detour.ask("status", &[]).text_at("/phase") == "detoured" {
-            break;
-        }
-        detour = matrix.fill(detour, disk.as_ref(), "cutover", cell);
+fn whatever_breaks_in_a_cutover_one_side_serves_and_the_same_command_ends_it() {
+    use Harm::{Break, Cut, Delay, FullDisk, KillRouter, Restart, Signal as Sent};
+    let mut matrix = behind_pgbouncer();
+    let some = [
+        ("after:plan sequences", Sent(Signal::INT)),
+        ("after:hold clients", Sent(Signal::TERM)),
+        ("after:hold clients", KillRouter),
+        ("after:fence source", Sent(Signal::KILL)),
+        ("after:fence source", Restart(Part::Source, Shutdown::Immediate)),
+        ("after:fence source", Cut(Part::Target)),
+        ("after:write marker", Restart(Part::Target, Shutdown::Fast)),
+        ("after:write marker", Break(Part::Source)),
+        ("after:write marker", Delay(Part::Target)),
+        ("after:end open transactions", FullDisk),
+        ("after:stop the mirror", Break(Part::Target)),
+        ("after:decide", Sent(Signal::KILL)),
+        ("after:point router to target", Restart(Part::Source, Shutdown::Immediate)),
+    ];
+    for cell in cells(&mut matrix.detour, "cutover", &HARMS, &some) {
+        matrix.fill("cutover", &cell);
     }
-    detour = detour.run("cutover").exits(0).phase("detoured").serving(Serving::Target);
+    matrix.end();
+}
 
-    let home = cells(
-        &mut detour,
-        "cutback",
-        &[
-            ("after:start replay", Sent(Signal::TERM)),
-            ("after:hold clients", Break(Part::Target)),
-            ("after:fence target", Restart(Part::Target, Shutdown::Immediate)),
-            ("after:write marker", Sent(Signal::KILL)),
-            ("after:write marker", Restart(Part::Source, Shutdown::Fast)),
-            ("before:decide", Cut(Part::Source)),
-            ("before:hold clients", Delay(Part::Source)),
-            ("after:decide", Sent(Signal::KILL)),
-            ("after:open source", Break(Part::Pooler)),
-            ("after:point router to source", Restart(Part::Target, Shutdown::Immediate)),
-            ("after:resume clients", Sent(Signal::KILL)),
-        ],
-    );
-    for cell in &home {
-        if detour.ask("status", &[]).text_at("/phase") == "returned" {
-            break;
-        }
-        detour = matrix.fill(detour, disk.as_ref(), "cutback", cell);
+#[test]
+fn whatever_breaks_in_a_cutback_one_side_serves_and_the_same_command_ends_it() {
+    use Harm::{Break, Cut, Delay, Restart, Signal as Sent};
+    let mut matrix = behind_pgbouncer();
+    matrix.be_ready_for("cutback");
+    let some = [
+        ("after:start replay", Sent(Signal::TERM)),
+        ("after:hold clients", Break(Part::Target)),
+        ("after:fence target", Restart(Part::Target, Shutdown::Immediate)),
+        ("after:write marker", Sent(Signal::KILL)),
+        ("after:write marker", Restart(Part::Source, Shutdown::Fast)),
+        ("after:prepare the router", Delay(Part::Source)),
+        ("after:decide", Cut(Part::Source)),
+        ("after:decide", Sent(Signal::KILL)),
+        ("after:open source", Break(Part::Pooler)),
+        ("after:resume clients", Restart(Part::Target, Shutdown::Immediate)),
+    ];
+    for cell in cells(&mut matrix.detour, "cutback", &HARMS, &some) {
+        matrix.fill("cutback", &cell);
     }
-    let detour =
-        detour.run("cutback").exits(0).phase("returned").serving(Serving::Source).application_goes_on();
-    detour.run("clean").exits(0).phase("absent").no_row_lost();
+    matrix.end();
+}
+
+#[test]
+fn whatever_breaks_behind_haproxy_one_side_serves_and_the_same_command_ends_it() {
+    use Harm::{Cut, KillRouter, Restart, Signal as Sent};
+    let detour = Detour::new().table("orders").behind_haproxy().through_proxies();
+    let mut matrix = Matrix::begin(detour.writing().mirrored().run("capture").exits(0), None);
+    let harms = harms_behind_haproxy();
+    let out = [
+        ("after:hold clients", KillRouter),
+        ("after:fence source", Cut(Part::Target)),
+        ("after:point router to target", Sent(Signal::KILL)),
+    ];
+    for cell in cells(&mut matrix.detour, "cutover", &harms, &out) {
+        matrix.fill("cutover", &cell);
+    }
+    matrix.be_ready_for("cutback");
+    let home = [
+        ("after:write marker", Restart(Part::Target, Shutdown::Immediate)),
+        ("after:point router to source", KillRouter),
+    ];
+    for cell in cells(&mut matrix.detour, "cutback", &harms, &home) {
+        matrix.fill("cutback", &cell);
+    }
+    matrix.end();
 }
 
 #[test]
@@ -326,4 +259,46 @@ fn a_second_run_is_told_that_one_is_busy_and_a_decision_whose_answer_is_lost_is_
         detour = detour.phase(phase).serving(serving).application_goes_on();
     }
     detour.no_client_error().no_row_lost();
+}
+
+/// The answer to the decision is lost, and the target cannot be asked any more; `is_decided` says whether it got it.
+fn the_target_does_not_say(mut detour: Detour, command: &str, is_decided: bool) -> Detour {
+    let run = detour.start_until(command, &["--yes", "--max-pause", "2s"], "before:decide");
+    assert!(run.is_there());
+    let target = &detour.proxies().target;
+    if is_decided {
+        target.lose_answer_and_stay_away("switch_position");
+    } else {
+        target.cut();
+    }
+    let watch = Watch::begin(&detour);
+    let answer = run.go_on();
+    let held = watch.end();
+    assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+    assert_eq!(answer.text_at("/serving"), "source");
+    assert!(held < Duration::from_secs(4), "held for {held:?}\n{}", answer.describe());
+    let warnings = answer.at("/warnings").to_string();
+    assert!(warnings.contains("did not say whether the switch"), "{warnings}");
+    detour.keep(answer);
+    assert_eq!(detour.who_really_serves(), Serving::Source);
+    let recorded = "select decided is not null from pgdetour.detour";
+    assert_eq!(detour.target.value::<bool>(recorded), is_decided);
+    detour.proxies().target.mend();
+    detour.application_goes_on()
+}
+
+#[test]
+fn a_decision_that_the_target_does_not_tell_of_ends_on_the_source_and_is_mended_by_the_same_command() {
+    let mut detour = Detour::new().table("orders").through_proxies().writing().mirrored();
+    for is_decided in [true, false] {
+        detour = the_target_does_not_say(detour, "cutover", is_decided).serving(Serving::Source);
+    }
+    detour = detour.run("cutover").exits(0).phase("detoured").serving(Serving::Target).application_goes_on();
+    detour = the_target_does_not_say(detour, "cutback", false);
+    detour = detour.run("cutback").exits(0).phase("returned").reports("/late_writes", 0);
+    detour = detour.serving(Serving::Source).application_goes_on();
+    detour = detour.run("clean").with(&["--drop-data"]).exits(0).detoured().application_goes_on();
+    detour = the_target_does_not_say(detour, "cutback", true);
+    detour = detour.run("cutback").exits(0).phase("returned").serving(Serving::Source);
+    detour.application_goes_on().no_row_lost();
 }

@@ -205,8 +205,9 @@ fn in_front_of_application_servers_no_request_fails_and_a_reload_that_forgets_is
     detour = detour.run("status").with(&["--check"]).exits(3);
     detour.balancer_to_break().restart();
     detour = detour.run("status").with(&["--check"]).exits(8).reports("/router/0/should", "target");
-    std::fs::write(detour.balancer().map_file(), written).expect("ours");
-    detour.balancer_to_break().restart();
+    detour = detour.run("cutover").exits(0).changed(true).run("status").with(&["--check"]).exits(0);
+    assert_eq!(map(&detour), written, "the same command has mended it");
+    detour = detour.run("cutover").exits(0).changed(false);
 
     detour = detour.run("replay").exits(0).run("cutback").exits(0).phase("returned");
     assert!(request(http).ends_with(&port(&detour, "source")));
@@ -224,4 +225,48 @@ fn in_front_of_application_servers_no_request_fails_and_a_reload_that_forgets_is
     let rows: i64 = detour.source.value("select count(*) from public.requests");
     let answered = answers.iter().filter(|answer| answer.contains("200 OK")).count() as i64 + 2;
     assert!(rows >= answered, "{answered} were acknowledged, {rows} are there");
+}
+
+#[test]
+fn two_processes_move_their_clients_together_or_not_at_all() {
+    let mut detour = Detour::new().table("orders").behind_haproxy().writing();
+    let folder = detour.directory().join("second");
+    std::fs::create_dir(&folder).expect("the scratch directory can be written");
+    let ports = [detour.source.port(), detour.target.port()];
+    let mut second = HaProxy::start_new(&folder, ports, ports);
+    let instances = |text: String| text.split_once("[[router.haproxy]]").expect("it has one").1.to_owned();
+    let both = format!("{}\n[[router.haproxy]]{}", detour.balancer().section(), instances(second.section()));
+    detour = detour.routed(&both).mirrored();
+    let port_behind = |second: &HaProxy| -> i32 {
+        let mut client = Client::connect(&second.conninfo("shop_app"), NoTls).expect("it lets clients in");
+        client.query_one("select inet_server_port()", &[]).expect("a server answers").get(0)
+    };
+    assert_eq!(port_behind(&second), i32::from(ports[0]));
+
+    second.end();
+    detour = detour.run("cutover").exits(5).phase("mirrored").serving(Serving::Source).no_client_error();
+    assert_eq!(map(&detour), MAP);
+    second.start();
+    // One that goes away while clients are held takes the other back with it.
+    let run = detour.start_until("cutover", &["--yes"], "before:decide");
+    assert!(run.is_there());
+    second.end();
+    let answer = run.go_on();
+    assert!(matches!(answer.code(), Some(5 | 7)), "{}", answer.describe());
+    detour.keep(answer);
+    second.start();
+    detour = detour.run("cutover").exits(0).phase("detoured").serving(Serving::Target);
+    assert_eq!(port_behind(&second), i32::from(ports[1]));
+    detour = detour.run("status").with(&["--check"]).exits(0);
+    // Somebody moves one of them: the same command brings it back.
+    std::fs::write(second.map_file(), MAP).expect("ours");
+    second.restart();
+    detour = detour.run("status").with(&["--check"]).exits(8).run("cutover").exits(0).changed(true);
+    assert_eq!(port_behind(&second), i32::from(ports[1]));
+
+    detour = detour.run("replay").exits(0).run("cutback").exits(0).phase("returned").serving(Serving::Source);
+    assert_eq!(port_behind(&second), i32::from(ports[0]));
+    let kept = std::fs::read_to_string(second.map_file()).expect("the map can be read");
+    assert_eq!((map(&detour).as_str(), kept.as_str()), (MAP, MAP), "home, byte for byte");
+    detour.application_goes_on().no_row_lost();
 }

@@ -1,7 +1,7 @@
 //! What cutover and cutback promise beside the move itself: bounds, rehearsals, what moves along, and what is said before.
 
 use crate::support::detour::{Detour, Serving};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, Shutdown};
 
 /// Grants on the database, as the catalog has them.
 fn grants(server: &Postgres) -> String {
@@ -175,4 +175,25 @@ fn the_owner_of_the_database_cannot_be_a_general_role() {
     let answer = detour.ask("check", &[]);
     assert_eq!(answer.code(), Some(3), "{}", answer.describe());
     detour.finding("role \"shop_app\"", "owns database", "ALTER DATABASE");
+}
+
+#[test]
+fn caches_are_warmed_where_pg_prewarm_is_installed() {
+    let detour = Detour::new().table("orders").mirrored();
+    detour.target.exec("create schema tools; create extension pg_prewarm schema tools");
+    detour.target.exec("create extension pg_buffercache schema tools");
+    // Its pages leave the cache with a restart.
+    let mut detour = detour;
+    detour.target.restart(Shutdown::Fast);
+    let cached = "select count(*) from tools.pg_buffercache as b
+        where b.relfilenode in (pg_relation_filenode('public.orders'), pg_relation_filenode('public.orders_pkey'))
+          and b.reldatabase = (select oid from pg_database where datname = current_database())";
+    let before: i64 = detour.target.value(cached);
+    detour = detour.run("cutover").with(&["--prewarm"]).exits(0).phase("detoured");
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(!warnings.contains("pg_prewarm"), "{warnings}");
+    let pages = "select sum(pg_relation_size(name) / 8192)::bigint
+        from unnest(array['public.orders', 'public.orders_pkey']::regclass[]) as t (name)";
+    let (after, all): (i64, i64) = (detour.target.value(cached), detour.target.value(pages));
+    assert!(after >= all && after > before, "{before} pages before, {after} after, of {all}");
 }

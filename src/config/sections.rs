@@ -493,6 +493,7 @@ fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxySettings> {
     let key = one_word(section, "key").unwrap_or_else(|| "general".into());
     let file = filled(section, "file");
     let admin_acl = one_word(section, "admin_acl");
+    let weights = read_weights(section);
     let file_command = read_program(section, "file_command", folder);
     if source.is_some() && source == target {
         section.mistake(
@@ -526,8 +527,40 @@ fn read_haproxy(section: &Section, folder: &Path) -> Option<HaProxySettings> {
         key,
         source: source?,
         target: target?,
+        weights,
         admin_acl,
     })
+}
+
+/// Weights by `backend/server`.
+fn read_weights(section: &Section) -> Vec<(String, u16)> {
+    let mut weights = Vec::new();
+    for (server, text) in section.pairs("weights").unwrap_or_default() {
+        let is_server = server.split('/').count() == 2
+            && !server.starts_with('/')
+            && !server.ends_with('/')
+            && !server.contains(|c: char| c.is_whitespace() || c.is_control() || ";\\\"'<".contains(c));
+        if !is_server {
+            let message = format!("router.haproxy.weights names \"{}\"", server.escape_debug());
+            section.mistake(
+                "weights",
+                message,
+                "Write backend/server, as HAProxy's configuration names them.",
+            );
+        }
+        match text.parse() {
+            Ok(weight @ 0..=256) => weights.push((server, weight)),
+            _ => section.mistake(
+                "weights",
+                format!(
+                    "router.haproxy.weights gives server \"{server}\" the weight \"{}\"",
+                    text.escape_debug()
+                ),
+                "Give a number from 0 to 256 in quotes.",
+            ),
+        }
+    }
+    weights
 }
 
 /// A string that stands unquoted in a command of HAProxy's runtime API.

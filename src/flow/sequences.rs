@@ -160,7 +160,20 @@ impl SequencePlan {
     /// that cycles has none and is set as it is. One round trip here and one there, whatever their number, unless sequences
     /// were reset here.
     pub fn carry(&mut self) -> Result<Vec<Carried>> {
-        let values = read_called(&mut self.publisher, self.sequences.iter().map(|planned| planned.here.oid))?;
+        let oids: Vec<u32> = self.sequences.iter().map(|planned| planned.here.oid).collect();
+        let known: Vec<Option<i64>> = self
+            .sequences
+            .iter()
+            .map(|planned| planned.position.called.then_some(planned.position.value))
+            .collect();
+        let mut values = known.clone();
+        let rows = self
+            .publisher
+            .query(&sql::flow::READ_MOVED_SEQUENCES, &[&oids, &known])
+            .doing(|| "read sequences".into())?;
+        for row in &rows {
+            values[row.get::<_, i32>("place") as usize] = row.get("value");
+        }
         let mut found: HashMap<usize, Position> = HashMap::new();
         for (statement, places) in &self.uncalled {
             if places.iter().any(|at| values[*at].is_none()) {
@@ -195,6 +208,7 @@ impl SequencePlan {
 
     /// The first run of a statement plans it, which takes far longer than the run.
     fn prepare(&mut self) -> Result<()> {
+        self.publisher.prepare(&[&sql::flow::READ_MOVED_SEQUENCES])?;
         let uncalled: Vec<usize> =
             (0..self.sequences.len()).filter(|at| !self.sequences[*at].position.called).collect();
         for places in uncalled.chunks(CHUNK) {

@@ -167,11 +167,27 @@ pub fn disable_subscription(
 /// later. Changes nothing if it does not exist.
 pub fn stop_applying(subscriber: &mut Session, name: &str, budget: Duration) -> Result<()> {
     let deadline = Instant::now() + budget;
-    let disabled =
-        subscriber.change_script(&format!("alter subscription {} disable", quote_identifier(name)));
-    match disabled {
-        Err(error) if error.is_sqlstate(&SqlState::UNDEFINED_OBJECT) => return Ok(()),
-        other => other.doing(|| format!("disable subscription \"{name}\""))?,
+    // Told to end in the same round trip, once nothing would start it anew.
+    let disable = format!("alter subscription {} disable", quote_identifier(name));
+    let disabled = if subscriber.is_dry() {
+        subscriber.change_script(&disable)
+    } else {
+        let tell = sql::flow::END_SUBSCRIPTION_WORKERS.text.replace("$1", &sql::quote_literal(name));
+        subscriber.ask_script(&format!("begin;\n{disable};\ncommit;\n{tell}")).map(drop)
+    };
+    if let Err(error) = disabled {
+        // A lost session has rolled back by itself.
+        let _ = subscriber.change_script("rollback");
+        // Our role may not tell the workers: they end by themselves.
+        let may_not_tell = error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE);
+        if !may_not_tell || find_subscription(subscriber, name)?.is_some_and(|found| found.enabled) {
+            let is_gone = error.is_sqlstate(&SqlState::UNDEFINED_OBJECT);
+            return if is_gone {
+                Ok(())
+            } else {
+                Err(error).doing(|| format!("disable subscription \"{name}\""))
+            };
+        }
     }
     if subscriber.is_dry() { Ok(()) } else { end_workers(subscriber, name, deadline, budget) }
 }

@@ -103,10 +103,14 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
     Ok(undo)
 }
 
-/// Keeps the planned roles out of the database, in one transaction that proves that none of them may connect.
-/// Sessions that are open stay open. Raising it again has no effect.
+/// Keeps the planned roles out of the database, in one round trip that proves that none of them may connect; when one
+/// may all the same, it is lowered again. Sessions that are open stay open. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
-    raise_and(session, undo, Ending::Commit)
+    let raised = raise_and(session, undo, Ending::CommitAtOnce);
+    if raised.as_ref().is_err_and(|error| error.kind() == "fence_open") {
+        lower(session, undo)?;
+    }
+    raised
 }
 
 /// The same, rolled back at the end: proves that it can be done.
@@ -117,7 +121,10 @@ pub fn try_to_raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
 /// What becomes of a change of grants that has had its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
+    /// Once it is proved.
     Commit,
+    /// Proved by what it came to: a round trip less, for a change that can be taken back.
+    CommitAtOnce,
     Rollback,
 }
 
@@ -380,7 +387,7 @@ fn list_admitted(session: &mut Session, roles: &[String]) -> Result<Vec<String>>
 }
 
 /// Runs `script` and commits when `proof`, whose rows `prove` looks at, shows that it has had its effect: two round
-/// trips. Tried again when somebody else has changed the database's row at the same moment.
+/// trips, or one. Tried again when somebody else has changed the database's row at the same moment.
 fn change_grants(
     session: &mut Session,
     script: &str,
@@ -399,9 +406,12 @@ fn change_grants(
         };
     }
     let mut attempt = 1;
+    let end = if ending == Ending::CommitAtOnce { ";\ncommit" } else { "" };
     loop {
-        let begun = session.ask_script(&format!("begin;\n{script}{proof}"));
+        *committing |= ending == Ending::CommitAtOnce;
+        let begun = session.ask_script(&format!("begin;\n{script}{proof}{end}"));
         match begun.and_then(|rows| prove(&rows)) {
+            Ok(()) if ending == Ending::CommitAtOnce => return Ok(()),
             Ok(()) if ending == Ending::Commit => {
                 *committing = true;
                 return session.change_script("commit");

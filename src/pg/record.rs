@@ -192,6 +192,19 @@ pub fn revoke_decision(target: &mut Session, moving: Phase, to: Side) -> Result<
         .map(drop)
 }
 
+/// Writes on the source that a switch has ended with general traffic there, while the target does not say whether it was
+/// decided. `facts` are for the record, should it go on from there.
+pub fn settle_on_source(source: &mut Session, switch: &str, facts: &Value) -> Result<()> {
+    let settled = source.change(sql::SETTLE_ON_SOURCE.text, &[&switch, facts]);
+    settled.doing(|| "note that general traffic stays on the source".into())?;
+    Ok(())
+}
+
+/// The facts that [`settle_on_source`] has written, when it was about this switch.
+pub fn read_settled(source: &mut Session, switch: &str) -> Result<Option<Value>> {
+    Ok(source.query_opt(&sql::READ_SETTLED, &[&switch])?.map(|row| row.get("facts")))
+}
+
 /// Records that a switch was taken back; false when it has been decided meanwhile, and goes forwards only.
 pub fn settle_phase(target: &mut Session, phase: Phase, serving: Serving) -> Result<bool> {
     let rows = target

@@ -3,7 +3,7 @@
 //! The map in the process says where clients go now, and `hold` that they wait; the map's file always names a side,
 //! and so keeps the way through a hold, a reload and a restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::routers::haproxy_check::check;
 use crate::routers::haproxy_map::MapFile;
 use crate::routers::haproxy_runtime::{Runtime, Stat};
-use crate::routers::replaceable_file::repeat_if_changed;
+use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 
 /// The value of the key while clients wait.
@@ -22,25 +22,49 @@ pub const HOLD: &str = "hold";
 /// Between two looks at the requests that are still answered.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Moves the clients of one key.
+/// What the map does not say of the time before the detour.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HaProxyUndo {
+    /// Whose: its address and key.
+    pub router: String,
+    /// Weights by `backend/server`.
+    pub weights: Vec<(String, u16)>,
+}
+
+/// Moves the clients of one key, and gives parts of others' to servers by their weights.
 pub struct HaProxy {
     pub(super) name: String,
     pub(super) settings: HaProxySettings,
     /// Networks that have to be in the ACL.
     pub(super) admin_networks: Vec<String>,
     pub(super) runtime: Runtime,
+    undo: Option<HaProxyUndo>,
     plan: Plan,
     /// The key's value in the process, as a dry run would have left it.
     noted_value: Option<String>,
     /// The side in the file, as a dry run would have left it.
     noted_side: Option<Side>,
+    /// The file's next text, written before clients are held.
+    ready: Option<Ready>,
+    /// Where a file was replaced that may not be on the disk yet.
+    unsynced: Option<PathBuf>,
 }
 
 impl HaProxy {
-    /// Connects to nothing yet.
-    pub fn new(settings: &HaProxySettings, admin_networks: &[String], plan: &Plan) -> Self {
+    /// Connects to nothing yet; `stored` are the undos of the record, among which its own is looked up.
+    pub fn new(
+        settings: &HaProxySettings,
+        admin_networks: &[String],
+        stored: &[RouterUndo],
+        plan: &Plan,
+    ) -> Self {
         let name = format!("haproxy {} {}", settings.socket, settings.key);
+        let undo = stored.iter().find_map(|undo| match undo {
+            RouterUndo::HaProxy(undo) if undo.router == name => Some(undo.clone()),
+            _ => None,
+        });
         HaProxy {
+            undo,
             runtime: Runtime::new(&name, &settings.socket),
             name,
             settings: settings.clone(),
@@ -48,6 +72,8 @@ impl HaProxy {
             plan: plan.clone(),
             noted_value: None,
             noted_side: None,
+            ready: None,
+            unsynced: None,
         }
     }
 
@@ -137,23 +163,77 @@ impl HaProxy {
     }
 
     /// Writes the side's backend into the file, unless it is there already.
-    fn write_file(&self, side: Side) -> Result<()> {
+    fn write_file(&mut self, side: Side) -> Result<()> {
         let file = self.read_file()?;
-        let HaProxySettings { key, .. } = &self.settings;
-        let (entry, value) = file.entry(key)?;
-        let wanted = self.backend(side);
-        if value == wanted {
-            return Ok(());
-        }
-        let at = place(file.path(), entry.line);
-        if self.side_of(&value).is_none() {
-            return Err(self.neither(&at, &value));
-        }
+        let Some(text) = self.text_for(side, &file)? else { return Ok(()) };
         if self.plan.is_dry() {
+            let HaProxySettings { key, .. } = &self.settings;
+            let (entry, value) = file.entry(key)?;
+            let (at, wanted) = (place(file.path(), entry.line), self.backend(side));
             self.plan.note(&self.name, format!("rewrite {at}\n- {key} {value}\n+ {key} {wanted}"));
             return Ok(());
         }
-        file.write_value(&entry, wanted)
+        file.replace(&text, self.ready.take())?;
+        self.unsynced = file.folder();
+        Ok(())
+    }
+
+    /// The file's text with the side's backend; None when it is there already.
+    fn text_for(&self, side: Side, file: &MapFile) -> Result<Option<Vec<u8>>> {
+        let (entry, value) = file.entry(&self.settings.key)?;
+        let wanted = self.backend(side);
+        if value == wanted {
+            return Ok(None);
+        }
+        if self.side_of(&value).is_none() {
+            return Err(self.neither(&place(file.path(), entry.line), &value));
+        }
+        Ok(Some(file.with_value(&entry, wanted)))
+    }
+
+    /// The weight that each configured server is to have while `side` serves; none before those of the source are known.
+    fn weights_for(&self, side: Side) -> &[(String, u16)] {
+        match side {
+            Side::Target => &self.settings.weights,
+            Side::Source => self.undo.as_ref().map_or(&[], |undo| &undo.weights),
+        }
+    }
+
+    /// Gives each server the weight that it is to have while `side` serves.
+    fn set_weights(&self, side: Side) -> Result<()> {
+        for (server, wanted) in self.weights_for(side) {
+            let now = self.runtime.weight(server)?;
+            if now == *wanted {
+                continue;
+            }
+            let command = format!("set weight {server} {wanted}");
+            if self.plan.is_dry() {
+                self.plan.note(&self.name, command);
+                continue;
+            }
+            self.runtime.act(&command)?;
+            let now = self.runtime.weight(server)?;
+            if now != *wanted {
+                let message = format!("the weight is {now} after it");
+                return Err(self.wrong(
+                    &format!("run {command} on"),
+                    message,
+                    "See who else uses its runtime API.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first server whose weight is not what it is to be while `side` serves, in words.
+    fn weight_drift(&self, side: Side) -> Option<String> {
+        self.weights_for(side).iter().find_map(|(server, wanted)| match self.runtime.weight(server) {
+            Ok(now) if now == *wanted => None,
+            Ok(now) => {
+                Some(format!("server {server} has weight {now}, and {wanted} while the {side} serves"))
+            }
+            Err(error) => Some(format!("the weight of server {server} is not known: {}", error.with_cause())),
+        })
     }
 
     /// What `show stat` tells of a side's backend: itself and its servers.
@@ -222,9 +302,24 @@ impl Router for HaProxy {
         check(self)
     }
 
-    /// Nothing: the way home is in the configuration.
+    /// The weights; where the map leads home is in the configuration.
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
-        Ok(None)
+        if self.undo.is_none() && !self.settings.weights.is_empty() {
+            let servers = self.settings.weights.iter();
+            let weights = servers.map(|(server, _)| Ok((server.clone(), self.runtime.weight(server)?)));
+            self.undo =
+                Some(HaProxyUndo { router: self.name.clone(), weights: weights.collect::<Result<_>>()? });
+        }
+        Ok(self.undo.clone().map(RouterUndo::HaProxy))
+    }
+
+    fn make_ready(&mut self, side: Side) -> Result<()> {
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        let file = self.read_file()?;
+        self.ready = self.text_for(side, &file)?.and_then(|text| file.make_ready(&text));
+        Ok(())
     }
 
     fn hold(&mut self, deadline: Instant) -> Result<()> {
@@ -248,6 +343,7 @@ impl Router for HaProxy {
         repeat_if_changed(|| self.write_file(side))?;
         self.noted_side = self.plan.is_dry().then_some(side);
         let now = self.live()?;
+        self.set_weights(side)?;
         if now != HOLD && now != self.backend(side) {
             self.send_to(side)?;
         }
@@ -259,7 +355,7 @@ impl Router for HaProxy {
             let side = self.file_side()?;
             self.send_to(side)?;
         }
-        Ok(())
+        self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
     }
 
     /// Nothing: the sessions of the side left behind were ended, and all others are new.
@@ -285,6 +381,13 @@ impl Router for HaProxy {
             (None, _) => {
                 (None, Some(format!("it sends clients to \"{live}\", neither the source nor the target")))
             }
+        };
+        let (side, detail) = match (side, detail) {
+            (Some(side), None) => match self.weight_drift(side) {
+                None => (Some(side), None),
+                Some(drift) => (None, Some(drift)),
+            },
+            known => known,
         };
         Ok(RouterState { name: self.name.clone(), held, side, detail })
     }

@@ -38,6 +38,11 @@ pub fn check(router: &HaProxy) -> Checked {
     check_map(router, file.as_deref(), &mut checked);
     check_backends(router, file.as_deref(), &mut checked);
     check_admin_networks(router, &mut checked);
+    for (server, _) in &router.settings.weights {
+        if let Err(error) = router.runtime.weight(server) {
+            fail(&mut checked, "router_weight", &format!("{name}: server {server}"), &error);
+        }
+    }
     checked
 }
 

@@ -1,10 +1,10 @@
 //! A map of HAProxy, a key and a value a line: finding one key in its file, and writing another value in its place.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::routers::replaceable_file::ReplaceableFile;
+use crate::routers::replaceable_file::{Ready, ReplaceableFile};
 
 /// The line of one key. Positions are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +82,25 @@ impl MapFile {
         Ok((entry, value))
     }
 
-    /// Writes another value for an entry and nothing else, see [`ReplaceableFile::replace`].
-    pub fn write_value(&self, entry: &Entry, value: &str) -> Result<()> {
+    /// The text with another value for an entry and nothing else.
+    pub fn with_value(&self, entry: &Entry, value: &str) -> Vec<u8> {
         let text = self.0.text();
-        self.0.replace(&[&text[..entry.value.start], value.as_bytes(), &text[entry.value.end..]].concat())
+        [&text[..entry.value.start], value.as_bytes(), &text[entry.value.end..]].concat()
+    }
+
+    /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].
+    pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
+        self.0.replace(text, ready)
+    }
+
+    /// See [`ReplaceableFile::make_ready`].
+    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
+        self.0.make_ready(text)
+    }
+
+    /// See [`ReplaceableFile::folder`].
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.0.folder()
     }
 }
 
@@ -121,7 +136,7 @@ mod tests {
         let write = |value: &str| {
             let file = MapFile::read(&path, None).expect("it can be read");
             let (entry, _) = file.entry("general").expect("the key is there");
-            file.write_value(&entry, value).expect("it can be replaced");
+            file.replace(&file.with_value(&entry, value), None).expect("it can be replaced");
             std::fs::read_to_string(&path).expect("it can be read")
         };
         assert_eq!(write("target"), text.replace("source", "target"));

@@ -89,6 +89,14 @@ impl Runtime {
         read_stats(&answer).ok_or_else(|| self.refused("show stat", &answer))
     }
 
+    /// The weight of `backend/server` that counts now.
+    pub fn weight(&self, server: &str) -> Result<u16> {
+        let command = format!("get weight {server}");
+        let answer = self.ask(&command)?;
+        let weight = answer.split_whitespace().next().and_then(|word| word.parse().ok());
+        weight.ok_or_else(|| self.refused(&command, &answer))
+    }
+
     fn exchange(&self, command: &str, deadline: Instant) -> io::Result<String> {
         if self.address.contains('/') {
             let stream = connect_unix(&self.address)?;

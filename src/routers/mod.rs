@@ -20,6 +20,7 @@ mod test_pgbouncer;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use haproxy::HaProxyUndo;
 pub use pgbouncer::PgBouncerUndo;
 
 use crate::config::{self, RouterKind};
@@ -46,6 +47,8 @@ pub struct RouterState {
 pub enum RouterUndo {
     /// The entry as it was.
     PgBouncer(PgBouncerUndo),
+    /// The weights as they were.
+    HaProxy(HaProxyUndo),
 }
 
 /// One router. Every method may be called again without effect when its work is done already,
@@ -69,6 +72,11 @@ pub trait Router: Send {
 
     /// What the way home needs; to be stored before any other method acts.
     fn prepare(&mut self) -> Result<Option<RouterUndo>>;
+
+    /// Does ahead what [`Router::point_to`] would have to do for `side` while clients wait; moves nobody.
+    fn make_ready(&mut self, _side: Side) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes clients wait: returns when none has a transaction open. Past `deadline` clients go on where they
     /// were, and the error names who was busy.
@@ -120,7 +128,7 @@ impl Routers {
             }
             RouterKind::Haproxy => {
                 for settings in &router.haproxy {
-                    list.push(Box::new(haproxy::HaProxy::new(settings, admin_networks, plan)));
+                    list.push(Box::new(haproxy::HaProxy::new(settings, admin_networks, stored, plan)));
                 }
             }
             RouterKind::Command => {
@@ -165,46 +173,60 @@ impl Routers {
         Ok(undo.into_iter().flatten().collect())
     }
 
+    /// Does ahead what can be done before clients are held, for sending them to `side`.
+    pub fn make_ready(&mut self, side: Side) -> Result<()> {
+        self.list.iter_mut().try_for_each(|router| router.make_ready(side))
+    }
+
     /// Holds clients on all routers at once. When one fails, clients go on at all of them.
     pub fn hold(&mut self, deadline: Instant) -> Result<()> {
-        let outcomes: Vec<Result<()>> = if self.plan.is_dry() {
-            self.list.iter_mut().map(|router| router.hold(deadline)).collect()
-        } else {
-            thread::scope(|scope| {
-                let holds: Vec<_> =
-                    self.list.iter_mut().map(|router| scope.spawn(move || router.hold(deadline))).collect();
-                let died = |_| Err(Error::Internal { message: "a hold panicked".into() });
-                holds.into_iter().map(|hold| hold.join().unwrap_or_else(died)).collect()
-            })
-        };
-        match outcomes.into_iter().find_map(Result::err) {
-            None => Ok(()),
-            Some(error) => Err(taken_back(error, self.resume())),
+        match self.each(|router| router.hold(deadline)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(taken_back(error, self.resume())),
         }
     }
 
-    /// Sends clients to `side`, router by router. When one fails, those before it and itself go back.
+    /// Sends clients to `side`, at all routers at once. When one fails, all go back.
     pub fn point_to(&mut self, side: Side) -> Result<()> {
-        let failed = self.list.iter_mut().enumerate().find_map(|(at, router)| {
-            let verified = router.point_to(side).and_then(|()| verify(&mut **router, side, &self.plan));
-            verified.err().map(|error| (at, error))
+        let plan = self.plan.clone();
+        let pointed = self.each(|router| {
+            router.point_to(side)?;
+            verify(router, side, &plan)
         });
-        let Some((last, error)) = failed else { return Ok(()) };
-        let mut back = Ok(());
-        for router in self.list[..=last].iter_mut().rev() {
-            back = back.and(router.point_to(side.other()));
+        match pointed {
+            Ok(()) => Ok(()),
+            Err(error) => Err(taken_back(error, self.each(|router| router.point_to(side.other())))),
         }
-        Err(taken_back(error, back))
     }
 
     /// Lets clients go on at every router, also when one of them fails.
     pub fn resume(&mut self) -> Result<()> {
-        each(&mut self.list, |router| router.resume())
+        self.each(|router| router.resume())
     }
 
     /// Has every connection to the servers renewed.
     pub fn reconnect(&mut self) -> Result<()> {
-        each(&mut self.list, |router| router.reconnect())
+        self.each(|router| router.reconnect())
+    }
+
+    /// Does `work` with every router at the same time, also when one fails; the first failure in their order. A dry run
+    /// does it one after the other.
+    fn each(&mut self, work: impl Fn(&mut dyn Router) -> Result<()> + Sync) -> Result<()> {
+        let [first, rest @ ..] = &mut *self.list else { return Ok(()) };
+        if self.plan.is_dry() {
+            let outcomes: Vec<Result<()>> = self.list.iter_mut().map(|router| work(&mut **router)).collect();
+            return outcomes.into_iter().collect();
+        }
+        thread::scope(|scope| {
+            let work = &work;
+            let others: Vec<_> =
+                rest.iter_mut().map(|router| scope.spawn(move || work(&mut **router))).collect();
+            let done = work(&mut **first);
+            let died = |_| Err(Error::Internal { message: "a router's thread panicked".into() });
+            let others: Vec<Result<()>> =
+                others.into_iter().map(|other| other.join().unwrap_or_else(died)).collect();
+            others.into_iter().fold(done, Result::and)
+        })
     }
 
     /// What every router does with clients now; one that cannot be asked says so in its detail.
@@ -231,12 +253,6 @@ impl Routers {
     pub fn clients(&mut self) -> Result<u64> {
         self.list.iter_mut().map(|router| router.clients()).sum()
     }
-}
-
-/// Does `work` with every router, also after one has failed; the first failure.
-fn each(list: &mut [Box<dyn Router>], mut work: impl FnMut(&mut dyn Router) -> Result<()>) -> Result<()> {
-    let outcomes: Vec<Result<()>> = list.iter_mut().map(|router| work(&mut **router)).collect();
-    outcomes.into_iter().collect()
 }
 
 /// Proves that a router sends clients to `side`, as far as it can be known.

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::routers::pgbouncer_check::check;
 use crate::routers::pgbouncer_console::{Console, Row};
 use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
-use crate::routers::replaceable_file::repeat_if_changed;
+use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
@@ -37,6 +37,10 @@ pub struct PgBouncer {
     pub(super) undo: Option<PgBouncerUndo>,
     pub(super) console: Console,
     plan: Plan,
+    /// The file's next text, written before clients are held.
+    ready: Option<Ready>,
+    /// Where a file was replaced that may not be on the disk yet.
+    unsynced: Option<PathBuf>,
 }
 
 impl PgBouncer {
@@ -52,7 +56,10 @@ impl PgBouncer {
         let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
         let ours: Vec<&PgBouncerUndo> = stored
             .iter()
-            .map(|RouterUndo::PgBouncer(undo)| undo)
+            .filter_map(|undo| match undo {
+                RouterUndo::PgBouncer(undo) => Some(undo),
+                RouterUndo::HaProxy(_) => None,
+            })
             .filter(|undo| {
                 undo.database == settings.database && (undo.config == real || undo.config == settings.config)
             })
@@ -65,6 +72,8 @@ impl PgBouncer {
             settings: settings.clone(),
             undo,
             plan: plan.clone(),
+            ready: None,
+            unsynced: None,
         })
     }
 
@@ -200,7 +209,7 @@ impl PgBouncer {
     }
 
     /// Writes the entry that leads to `side`, unless it stands there already. True when the file was changed.
-    fn write_entry(&self, side: Side) -> Result<bool> {
+    fn write_entry(&mut self, side: Side) -> Result<bool> {
         let file = self.read_file()?;
         let (entry, value) = file.entry(&self.settings.database)?;
         let Some((text, shown)) = self.text_for(side, &file, &entry, &value)? else { return Ok(false) };
@@ -213,7 +222,9 @@ impl PgBouncer {
             self.plan.note(&self.name, change);
             return Ok(true);
         }
-        file.replace(&text).map(|()| true)
+        file.replace(&text, self.ready.take())?;
+        self.unsynced = file.folder();
+        Ok(true)
     }
 
     /// The file's new text and its entry as people may see it; None when the entry leads to `side` already.
@@ -320,6 +331,17 @@ impl Router for PgBouncer {
         Ok(self.undo.clone().map(RouterUndo::PgBouncer))
     }
 
+    fn make_ready(&mut self, side: Side) -> Result<()> {
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        let file = self.read_file()?;
+        let (entry, value) = file.entry(&self.settings.database)?;
+        let text = self.text_for(side, &file, &entry, &value)?;
+        self.ready = text.and_then(|(text, _)| file.make_ready(&text));
+        Ok(())
+    }
+
     fn hold(&mut self, deadline: Instant) -> Result<()> {
         let command = self.command("PAUSE");
         if self.plan.is_dry() {
@@ -367,7 +389,8 @@ impl Router for PgBouncer {
             self.plan.note(&self.name, self.command("RESUME"));
             return Ok(());
         }
-        self.resume_and_verify()
+        self.resume_and_verify()?;
+        self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
     }
 
     fn reconnect(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::routers::replaceable_file::ReplaceableFile;
+use crate::routers::replaceable_file::{Ready, ReplaceableFile};
 
 /// Start of the comment in which an original value is kept that must not leave the file, since it holds a password.
 const KEPT: &[u8] = b";pgdetour ";
@@ -420,8 +420,18 @@ impl DatabaseFile {
     }
 
     /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].
-    pub fn replace(&self, text: &[u8]) -> Result<()> {
-        self.0.replace(text)
+    pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
+        self.0.replace(text, ready)
+    }
+
+    /// See [`ReplaceableFile::make_ready`].
+    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
+        self.0.make_ready(text)
+    }
+
+    /// See [`ReplaceableFile::folder`].
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.0.folder()
     }
 }
 

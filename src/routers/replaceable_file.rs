@@ -3,15 +3,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::error::{Checked, Error, Result};
 use crate::routers::program;
 
+/// Held from the look at a file to its replacement.
+static REPLACING: Mutex<()> = Mutex::new(());
 /// How often a replacement is tried while others change the same file.
 const ATTEMPTS: usize = 5;
 /// Why a replacement is tried again.
@@ -99,24 +105,51 @@ impl ReplaceableFile {
     }
 
     /// Puts `text` in the file's place at once: readers see the old file or the new one. Mode and owner stay.
-    /// An `Error::Router` when somebody else changed the file since it was read.
-    pub fn replace(&self, text: &[u8]) -> Result<()> {
+    /// What was made `ready` with the same text saves the time to write it. The new name is on the disk for sure once
+    /// [`sync_folder`] has been called. An `Error::Router` when somebody else changed the file since it was read.
+    pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
         let action = || Error::io(format!("write {}", self.path.display()));
         let metadata = match &self.place {
             Place::Here(metadata) => metadata,
             Place::Behind(command) => return self.replace_behind(command, text),
         };
+        // Routers that share a file are pointed at the same time: none may miss what another has written.
+        let _alone = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
         let now = fs::metadata(&self.path).map_err(action())?;
         if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
             != (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size())
         {
             return Err(self.changed());
         }
+        let ready = ready.filter(|ready| ready.path == self.path && ready.text == text);
+        if let Some(ready) = ready
+            && ready.put().is_ok()
+        {
+            return Ok(());
+        }
         let mut file = self.temporary(metadata).map_err(action())?;
         file.write_all(text).map_err(action())?;
         file.as_file().sync_all().map_err(action())?;
         file.persist(&self.path).map_err(|error| action()(error.error))?;
-        File::open(self.directory()).and_then(|directory| directory.sync_all()).map_err(action())
+        Ok(())
+    }
+
+    /// Writes `text` to the disk as [`Self::replace`] will need it, under no name, so that nothing is left of it when we
+    /// die. None where that cannot be done, or the file is elsewhere.
+    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
+        let Place::Here(metadata) = &self.place else { return None };
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(self.directory(), flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let mut file = File::from(file);
+        take_after(&file, metadata).ok()?;
+        file.write_all(text).ok()?;
+        file.sync_all().ok()?;
+        Some(Ready { path: self.path.clone(), text: text.to_owned(), file })
+    }
+
+    /// The folder that a replacement has to be made lasting in; none when the file is elsewhere.
+    pub fn folder(&self) -> Option<PathBuf> {
+        matches!(self.place, Place::Here(_)).then(|| self.directory().to_owned())
     }
 
     fn replace_behind(&self, command: &[String], text: &[u8]) -> Result<()> {
@@ -159,15 +192,45 @@ impl ReplaceableFile {
     /// An empty file beside it, with its mode and owner; gone when dropped.
     fn temporary(&self, metadata: &fs::Metadata) -> io::Result<tempfile::NamedTempFile> {
         let file = tempfile::Builder::new().prefix(".pgdetour-").tempfile_in(self.directory())?;
-        let created = file.as_file().metadata()?;
-        let owner = (created.uid() != metadata.uid()).then_some(metadata.uid());
-        let group = (created.gid() != metadata.gid()).then_some(metadata.gid());
-        if owner.is_some() || group.is_some() {
-            fchown(file.as_file(), owner, group)?;
-        }
-        file.as_file().set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+        take_after(file.as_file(), metadata)?;
         Ok(file)
     }
+}
+
+/// A file's next text, written and on the disk, without a name yet.
+pub struct Ready {
+    path: PathBuf,
+    text: Vec<u8>,
+    file: File,
+}
+
+impl Ready {
+    /// Gives it a name of its own, and then the file's.
+    fn put(&self) -> io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let name = tempfile::Builder::new().prefix(".pgdetour-").make_in(folder, |name| {
+            let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            Ok(rustix::fs::linkat(CWD, open, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+        })?;
+        name.persist(&self.path).map(drop).map_err(|error| error.error)
+    }
+}
+
+/// Gives a file the mode and the owner of another.
+fn take_after(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
+    let created = file.metadata()?;
+    let owner = (created.uid() != metadata.uid()).then_some(metadata.uid());
+    let group = (created.gid() != metadata.gid()).then_some(metadata.gid());
+    if owner.is_some() || group.is_some() {
+        fchown(file, owner, group)?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
+}
+
+/// Has the names in a folder on the disk.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(Error::io(format!("write {} to the disk", folder.display())))
 }
 
 /// Runs `command ACTION PATH`; what it wrote. The text goes through standard input, since it may hold passwords.

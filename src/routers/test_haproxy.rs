@@ -46,7 +46,13 @@ impl TestHaProxy {
             .replace("app2:8000", &format!("127.0.0.1:{}", serve("app2", true)));
         let more = format!(
             "\nlisten from_admin_network\n    bind unix@{at}/admin_client.sock\n    \
-             server frontend 127.0.0.1:{postgresql} source 127.0.0.2\n",
+             server frontend 127.0.0.1:{postgresql} source 127.0.0.2\n\
+             frontend shared\n    mode http\n    bind unix@{at}/shared.sock\n    \
+             http-request lua.pgdetour_side web\n    default_backend shared\n\
+             backend shared\n    mode http\n    server one 127.0.0.1:{one} weight 30\n    \
+             server two 127.0.0.1:{two} weight 0\n",
+            one = serve("app1", true),
+            two = serve("app2", true),
             at = directory.path().display()
         );
         let sockets = format!(
@@ -108,6 +114,7 @@ impl TestHaProxy {
             source: source.into(),
             target: target.into(),
             file: self.path("pgdetour.map"),
+            weights: Vec::new(),
             admin_acl: Some(text("admin_networks.acl")),
             file_command: None,
         }

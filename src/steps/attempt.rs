@@ -21,6 +21,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 impl Run {
     /// Takes back what an earlier run of this switch left when it died before its point of no return.
     pub fn take_back_earlier_attempt(&mut self, switch: Switch) -> Result<()> {
+        self.heed_the_source(switch)?;
         if self.phase() != switch.moving || self.is_decided() {
             return Ok(());
         }
@@ -78,10 +79,7 @@ impl Run {
                 return;
             }
             if self.deciding {
-                self.warn(format!(
-                    "whether the switch to the {} was decided is not known, and clients are still held: {second}",
-                    switch.to()
-                ));
+                self.settle_without_the_target(switch, &second);
                 return;
             }
             self.release_clients(switch);
@@ -159,10 +157,7 @@ impl Run {
                 Err(_) => break,
             }
         }
-        record::revoke_decision(self.target(), HOME.moving, HOME.to())?;
-        if let Some(detour) = &mut self.detour {
-            detour.decided = None;
-        }
+        self.revoke_decision(HOME)?;
         self.fall_back(HOME, &error);
         Err(error)
     }

@@ -13,10 +13,11 @@ use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
 /// Exactly `accept_quarantined` changes may be in quarantine.
 pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Value> {
     run.accept_quarantined = accept_quarantined;
-    run.max_pause = Some(bounds.max_pause);
+    run.pause_at_most(bounds.max_pause);
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(HOME, bounds)?;
     if run.phase() == HOME.arrived {
+        run.mend_routers(Side::Source)?;
         return Ok(run.facts()?.cutback.unwrap_or_default());
     }
     run.take_back_earlier_attempt(HOME)?;
@@ -70,11 +71,12 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     })?;
     run.step("prepare statements", |run| run.prepare_statements(HOME))?;
     run.step("plan to open the source", Run::plan_opening)?;
+    run.step("prepare the router", |run| run.ready_router(Side::Source))?;
 
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.target(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(HOME, &fence, None, bounds))?;
+        run.step("hold clients", |run| run.hold_clients(HOME, &id, &fence, None, bounds))?;
         run.step("fence target", |run| fence::raise(run.target(), &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     }

@@ -14,13 +14,14 @@ use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
-    run.max_pause = Some(bounds.max_pause);
+    run.pause_at_most(bounds.max_pause);
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
+        run.mend_routers(Side::Target)?;
         if run.answering(Place::Backup).is_some() {
             // It was lost when the clients were moved.
-            run.changed = run.step("let the backup follow", backup::follow)?;
+            run.changed |= run.step("let the backup follow", backup::follow)?;
         }
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }
@@ -66,7 +67,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if run.is_staged() {
         run.step("arm the backup", backup::arm)?;
     }
-    run.step("prepare the router", Run::prepare_router)?;
+    run.step("prepare the router", |run| {
+        run.prepare_router()?;
+        run.ready_router(Side::Target)
+    })?;
     run.step("refresh statistics", |run| run.refresh_statistics(Side::Target))?;
     if bounds.prewarm {
         run.step("warm caches", |run| run.warm_caches(Side::Target))?;
@@ -101,7 +105,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
     } else {
-        run.step("hold clients", |run| run.hold_clients(OUT, &fence, to_close.as_ref(), bounds))?;
+        run.step("hold clients", |run| run.hold_clients(OUT, &id, &fence, to_close.as_ref(), bounds))?;
         if let Some(fence) = &to_close {
             run.step("fence target", |run| run.close_the_target(fence, bounds))?;
         }

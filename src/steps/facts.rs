@@ -57,6 +57,9 @@ pub struct Facts {
     /// How to lower the fence on the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_fence: Option<FenceUndo>,
+    /// Id of the switch in progress, which is its marker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
     /// Where the marker of the switch in progress was written, for the count of late writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switch_position: Option<String>,

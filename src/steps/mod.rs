@@ -28,6 +28,7 @@ pub mod replay;
 pub mod restrict;
 mod routing;
 mod selection;
+mod settling;
 mod signals;
 mod stages;
 pub mod status;
@@ -209,6 +210,13 @@ impl Run {
             reported: None,
             shown: false,
         })
+    }
+
+    /// Bounds the pause, and how long a network that swallows what we send can make it longer.
+    fn pause_at_most(&mut self, max_pause: Duration) {
+        self.max_pause = Some(max_pause);
+        self.source_server.conninfo.give_up_within(max_pause / 2);
+        self.target_server.conninfo.give_up_within(max_pause / 2);
     }
 
     /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.

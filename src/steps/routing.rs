@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::pg::fence::{self, FenceUndo};
 use crate::phase::Side;
-use crate::routers::Routers;
+use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
 use crate::steps::facts::Facts;
 use crate::steps::switch::Bounds;
@@ -32,6 +32,27 @@ impl Run {
         }
         let original = self.routers()?.prepare()?;
         self.add_facts(&Facts { router_original: Some(original), ..Facts::default() })
+    }
+
+    /// Does ahead what can be done of sending clients to `side`, so that they are not held for it.
+    pub fn ready_router(&mut self, side: Side) -> Result<()> {
+        self.routers()?.make_ready(side)
+    }
+
+    /// Sends clients to `side`, where they are since an earlier run, anew at routers that send them elsewhere by now, or
+    /// would after a reload.
+    pub fn mend_routers(&mut self, side: Side) -> Result<()> {
+        let states = self.routers()?.states();
+        let is_right = |state: &RouterState| state.side == Some(side) && !state.held;
+        if !self.routers()?.moves_clients() || states.iter().all(is_right) {
+            return Ok(());
+        }
+        self.step("point the router there again", |run| {
+            run.routers()?.point_to(side)?;
+            run.routers()?.resume()?;
+            run.changed |= !run.plan.is_dry();
+            Ok(())
+        })
     }
 
     /// Sends clients to `side`; where somebody else moves them, lets them in there and says so.

@@ -116,10 +116,11 @@ impl Run {
     }
 
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
-    /// `to_close` is the fence of the other side, where clients choose their server themselves.
+    /// `to_close` is the fence of the other side, where clients choose their server themselves; `id` is the switch's.
     pub fn hold_clients(
         &mut self,
         switch: Switch,
+        id: &str,
         fence: &FenceUndo,
         to_close: Option<&FenceUndo>,
         bounds: &Bounds,
@@ -137,6 +138,7 @@ impl Run {
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_facts(&Facts {
+            switch: Some(id.to_owned()),
             held_at: Some(since_epoch.as_millis() as u64),
             clients_held: Some(clients_held),
             ..Facts::default()
@@ -272,11 +274,11 @@ impl Run {
         } else {
             thread::scope(|scope| {
                 let carrying = scope.spawn(|| plan.carry());
-                let looking = scope.spawn(|| {
-                    locks.into_iter().try_for_each(Lock::assert_held)?;
-                    changes.end(from)
-                });
-                (wait(to), ended(looking), ended(carrying))
+                let noting = scope.spawn(|| changes.end(from));
+                let looking: Vec<_> = locks.map(|lock| scope.spawn(|| lock.assert_held())).collect();
+                let waited = wait(to);
+                let held: Result<()> = looking.into_iter().try_for_each(ended);
+                (waited, held.and(ended(noting)), ended(carrying))
             })
         };
         waited?;
@@ -302,12 +304,13 @@ impl Run {
             }
         }
         self.deciding = true;
-        let facts = json!(std::mem::take(&mut self.pending));
+        let facts = json!(self.pending);
         let lock = self.locks.iter().find(|lock| lock.place() == Side::Target).map_or(0, Lock::backend);
         let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
         if self.plan.is_dry() {
             return Ok(());
         }
+        self.pending = Facts::default();
         let (Some(facts), Some(detour)) = (decided, &mut self.detour) else {
             return Err(Error::Busy {
                 on: Side::Target.name().into(),

@@ -585,6 +585,25 @@ impl Detour {
         self.balancer.as_mut().expect("the detour is behind HAProxy")
     }
 
+    /// Whether HAProxy takes the pooler's place.
+    pub fn has_balancer(&self) -> bool {
+        self.balancer.is_some()
+    }
+
+    /// The server that takes the application's writes by the record, for work beside it.
+    pub fn serving_server(&self) -> &Postgres {
+        let is_out = "select coalesce((select serving = 'target' from pgdetour.stamp), false)";
+        if self.source.value::<bool>(is_out) { &self.target } else { &self.source }
+    }
+
+    /// Looks whether the router holds clients; false while it cannot be asked.
+    pub fn look_for_hold(&self) -> Box<dyn Fn() -> bool + Send> {
+        match &self.balancer {
+            Some(balancer) => balancer.look_for_hold(),
+            None => self.pooler.look_for_hold(),
+        }
+    }
+
     /// The pooler, to look at or to break.
     pub fn pooler(&mut self) -> &mut PgBouncer {
         &mut self.pooler

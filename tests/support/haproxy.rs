@@ -1,5 +1,7 @@
 //! A HAProxy of our own with the configuration of the examples, in front of both servers.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -57,11 +59,17 @@ impl HaProxy {
 
     /// Ends it, and starts it anew, which reads its files again as a reload does.
     pub fn restart(&mut self) {
-        self.process.take().expect("HAProxy runs").end("KILL");
+        self.end();
         self.start();
     }
 
-    fn start(&mut self) {
+    /// Ends it at once.
+    pub fn end(&mut self) {
+        self.process.take().expect("HAProxy runs").end("KILL");
+    }
+
+    /// Starts one that was ended.
+    pub fn start(&mut self) {
         let settings = self.directory.join("haproxy.cfg");
         let arguments = ["-db", "-f", settings.to_str().expect("temporary paths are UTF-8")];
         let log = self.directory.with_file_name("haproxy.log");
@@ -107,6 +115,18 @@ impl HaProxy {
             "[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\nmap = \"{at}/pgdetour.map\"\nkey = \"web\"\n\
              source = \"web_source\"\ntarget = \"web_target\"\nadmin_acl = \"{at}/admin_networks.acl\""
         )
+    }
+
+    /// Looks whether clients of the database wait in the frontend; false while it cannot be asked.
+    pub fn look_for_hold(&self) -> Box<dyn Fn() -> bool + Send> {
+        let (socket, map) = (self.directory.join("admin.sock"), self.map_file());
+        Box::new(move || {
+            let mut answer = String::new();
+            let Ok(mut stream) = UnixStream::connect(&socket) else { return false };
+            let asked = writeln!(stream, "show map {}", map.display());
+            let _ = asked.and_then(|()| stream.read_to_string(&mut answer).map(drop));
+            answer.lines().any(|line| line.ends_with(" general hold"))
+        })
     }
 
     /// The map's file.

@@ -178,6 +178,29 @@ impl PgBouncer {
         row.into_iter().find(|(name, _)| name == column).expect("PgBouncer knows the column").1
     }
 
+    /// Looks whether clients of the database are paused; false while it cannot be asked.
+    pub fn look_for_hold(&self) -> Box<dyn Fn() -> bool + Send> {
+        let conninfo = self.own_console();
+        let kept = std::sync::Mutex::new(None::<Client>);
+        Box::new(move || {
+            let mut kept = kept.lock().expect("no look fails");
+            if kept.is_none() {
+                *kept = Client::connect(&conninfo, NoTls).ok();
+            }
+            let rows = kept.as_mut().map(|client| client.simple_query("show databases"));
+            let Some(Ok(rows)) = rows else {
+                *kept = None;
+                return false;
+            };
+            rows.iter().any(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    row.get("name") == Some(DATABASE) && row.get("paused") == Some("1")
+                }
+                _ => false,
+            })
+        })
+    }
+
     /// The last lines of its log, for messages.
     pub fn log_end(&self) -> String {
         last_lines(&String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()))

@@ -18,6 +18,8 @@ struct Shared {
     cut: AtomicBool,
     /// When a client sends this, it is passed on, and the connection is closed before the answer.
     last_word: Mutex<Option<Vec<u8>>>,
+    /// With the last word, new connections are refused, too.
+    stays_away: AtomicBool,
     /// How many connections were closed for their last word.
     answers_lost: AtomicU64,
     open: Mutex<Vec<(TcpStream, TcpStream)>>,
@@ -73,12 +75,19 @@ impl Proxy {
     pub fn mend(&self) {
         self.delay(Duration::ZERO);
         self.shared.cut.store(false, Ordering::SeqCst);
+        self.shared.stays_away.store(false, Ordering::SeqCst);
         *locked(&self.shared.last_word) = None;
     }
 
     /// The next client that sends `word` has it passed on and gets no answer any more.
     pub fn lose_answer_to(&self, word: &str) {
         *locked(&self.shared.last_word) = Some(word.as_bytes().to_vec());
+    }
+
+    /// The same, and from then on no new connection is taken, until [`Self::mend`].
+    pub fn lose_answer_and_stay_away(&self, word: &str) {
+        self.shared.stays_away.store(true, Ordering::SeqCst);
+        self.lose_answer_to(word);
     }
 
     /// How many answers were lost so.
@@ -147,6 +156,9 @@ fn is_last_word(shared: &Shared, bytes: &[u8]) -> bool {
     if is_last {
         *word = None;
         shared.answers_lost.fetch_add(1, Ordering::SeqCst);
+        if shared.stays_away.load(Ordering::SeqCst) {
+            shared.cut.store(true, Ordering::SeqCst);
+        }
     }
     is_last
 }

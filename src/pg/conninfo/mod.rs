@@ -29,6 +29,8 @@ const DEFAULT_PORT: u16 = 5432;
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// How long one attempt may take when nobody says: nothing here waits for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so long a network that swallows what we send is given up.
+const LOSS_NOTICED: Duration = Duration::from_secs(20);
 /// `connect_timeout=0`: as long as it takes.
 const PATIENT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -49,6 +51,19 @@ pub struct Conninfo {
     keepalives: Option<Keepalives>,
     user_timeout: Option<Duration>,
     warnings: Vec<String>,
+}
+
+impl Conninfo {
+    /// Gives up a network that swallows what we send, and attempts to connect, after `limit` at the latest.
+    pub fn give_up_within(&mut self, limit: Duration) {
+        let limit = limit.max(Duration::from_secs(1));
+        self.timeout = self.timeout.min(limit);
+        self.user_timeout = self.user_timeout.map(|timeout| timeout.min(limit));
+        if let Some(keepalives) = &mut self.keepalives {
+            keepalives.idle = keepalives.idle.min(limit / 2).max(Duration::from_secs(1));
+            keepalives.interval = keepalives.interval.min(Duration::from_secs(1));
+        }
+    }
 }
 
 /// One of the hosts to try.
@@ -140,7 +155,7 @@ impl Conninfo {
             count: tuned("keepalives_count", 3)?.min(127) as u32,
         };
         // A network that swallows what we send must not keep clients held for as long as TCP would try.
-        let user_timeout = tuned("tcp_user_timeout", 20_000)?;
+        let user_timeout = tuned("tcp_user_timeout", LOSS_NOTICED.as_millis() as u64)?;
         Ok(Conninfo {
             hosts,
             user,

@@ -251,6 +251,21 @@ fn times_have_bounds_unless_the_operator_lifts_them() {
     assert_eq!((keepalives.idle.as_secs(), keepalives.interval.as_secs(), keepalives.count), (5, 10, 9));
     assert_eq!(world.parse("keepalives=0").keepalives, None);
     assert_eq!(world.parse("tcp_user_timeout=1500").user_timeout, Some(Duration::from_millis(1500)));
+    let mut bounded = world.parse("");
+    bounded.give_up_within(Duration::from_millis(2500));
+    let keepalives = bounded.keepalives.as_ref().expect("they are on");
+    assert_eq!(
+        (bounded.timeout, bounded.user_timeout, keepalives.idle, keepalives.interval),
+        (
+            Duration::from_millis(2500),
+            Some(Duration::from_millis(2500)),
+            Duration::from_millis(1250),
+            Duration::from_secs(1)
+        )
+    );
+    bounded = world.parse("tcp_user_timeout=1500 keepalives=0");
+    bounded.give_up_within(Duration::from_secs(5));
+    assert_eq!((bounded.user_timeout, bounded.keepalives), (Some(Duration::from_millis(1500)), None));
     assert_eq!(world.variable("PGCONNECT_TIMEOUT", "7").parse("").timeout, Duration::from_secs(7));
 }
 

@@ -25,7 +25,7 @@ fn web(haproxy: &TestHaProxy) -> HaProxySettings {
 }
 
 fn router(settings: &HaProxySettings) -> HaProxy {
-    HaProxy::new(settings, &["127.0.0.2/32".into()], &Plan::real())
+    HaProxy::new(settings, &["127.0.0.2/32".into()], &[], &Plan::real())
 }
 
 fn soon() -> Instant {
@@ -229,7 +229,8 @@ fn every_wrong_setting_is_a_finding() {
     let file = found(&|it| it.file = "/nonexistent.map".into());
     assert!(file.len() == 1 && file[0].starts_with("router_file: "), "{file:?}");
     let wanted = ["127.0.0.2/32".into(), "10.9.0.0/16".into()];
-    let networks = HaProxy::new(&general(&haproxy), &wanted, &Plan::real()).check(Duration::from_secs(5));
+    let networks =
+        HaProxy::new(&general(&haproxy), &wanted, &[], &Plan::real()).check(Duration::from_secs(5));
     assert_eq!(networks.failures.len(), 2, "in the process and in the file: {networks:?}");
     let message = &networks.failures[0].message;
     assert!(message.contains("lacks 10.9.0.0/16: their clients are moved"), "{message}");
@@ -258,7 +259,7 @@ fn the_file_keeps_its_mode() {
 fn a_dry_run_shows_the_commands_and_does_nothing() {
     let haproxy = TestHaProxy::start();
     let plan = Plan::dry();
-    let mut router = HaProxy::new(&general(&haproxy), &[], &plan);
+    let mut router = HaProxy::new(&general(&haproxy), &[], &[], &plan);
     router.hold(soon()).expect("noted");
     router.point_to(Side::Target).expect("noted");
     router.resume().expect("noted");
@@ -273,7 +274,7 @@ fn a_dry_run_shows_the_commands_and_does_nothing() {
             format!("set map {map} general target"),
         ]
     );
-    let live = HaProxy::new(&general(&haproxy), &[], &Plan::real()).live();
+    let live = HaProxy::new(&general(&haproxy), &[], &[], &Plan::real()).live();
     assert_eq!(live.expect("known"), "source");
     assert_eq!(std::fs::read_to_string(&map).expect("readable"), MAP);
 }
@@ -302,4 +303,55 @@ fn two_processes_move_together_or_not_at_all() {
     second.end();
     routers.point_to(Side::Source).expect_err("one is down");
     assert_eq!(routers.states()[0].side, Some(Side::Target), "the first is taken back");
+}
+
+/// Whom so many requests to the servers of both sides came to.
+fn shares(haproxy: &TestHaProxy, requests: usize) -> [usize; 2] {
+    let answers: Vec<String> = (0..requests)
+        .map(|_| {
+            let mut client =
+                std::os::unix::net::UnixStream::connect(haproxy.path("shared.sock")).expect("it listens");
+            client.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").expect("it reads");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).expect("it answers");
+            answer
+        })
+        .collect();
+    ["app1", "app2"].map(|name| answers.iter().filter(|answer| answer.ends_with(name)).count())
+}
+
+#[test]
+fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
+    let mut haproxy = TestHaProxy::start();
+    let weights = vec![("shared/one".to_owned(), 64), ("shared/two".to_owned(), 192)];
+    let settings = HaProxySettings { weights, ..web(&haproxy) };
+    let mut first = router(&settings);
+    assert_eq!(failures(&first.check(Duration::from_secs(5))), [""; 0]);
+    assert_eq!(shares(&haproxy, 8), [8, 0]);
+    let undo = first.prepare().expect("the weights can be read").expect("they are kept");
+    first.hold(soon()).expect("held");
+    first.point_to(Side::Target).expect("pointed");
+    first.resume().expect("resumed");
+    assert_eq!(first.state().expect("known").side, Some(Side::Target));
+    assert_eq!(shares(&haproxy, 8), [2, 6]);
+
+    // A reload forgets them, which is seen, and mended by pointing there again.
+    haproxy.restart();
+    let state = first.state().expect("known");
+    let drift = "server shared/one has weight 30, and 64 while the target serves";
+    assert_eq!((state.side, state.detail.as_deref()), (None, Some(drift)));
+    first.point_to(Side::Target).expect("pointed again");
+    assert_eq!(shares(&haproxy, 8), [2, 6]);
+
+    // Another process takes them home.
+    let mut second = HaProxy::new(&settings, &[], std::slice::from_ref(&undo), &Plan::real());
+    second.hold(soon()).expect("held");
+    second.point_to(Side::Source).expect("pointed");
+    second.resume().expect("resumed");
+    let weight = |server: &str| haproxy.runtime().weight(server).expect("it is there");
+    assert_eq!((weight("shared/one"), weight("shared/two")), (30, 0));
+    assert_eq!(shares(&haproxy, 8), [8, 0]);
+
+    let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
+    assert_eq!(failures(&router(&wrong).check(Duration::from_secs(5))), ["router_weight"]);
 }

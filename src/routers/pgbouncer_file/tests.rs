@@ -179,11 +179,34 @@ fn replacing_keeps_mode_owner_and_links() {
     std::os::unix::fs::symlink("databases.ini", &link).expect("a link");
     let owner = fs::metadata(&path).map(|m| (m.uid(), m.gid())).expect("it is there");
     let file = DatabaseFile::read(&link, None).expect("the link leads to it");
-    file.replace(b"shop = host=db2\n").expect("it can be replaced");
+    file.replace(b"shop = host=db2\n", None).expect("it can be replaced");
     assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
     let now = fs::metadata(&path).expect("it is there");
     assert_eq!((now.mode() & 0o7777, (now.uid(), now.gid())), (0o640, owner));
     assert_eq!(fs::read(&path).expect("it is there"), b"shop = host=db2\n");
     assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 2, "nothing is left behind");
-    assert!(file.replace(b"shop = host=db3\n").is_err(), "it is not the file that was read any more");
+    assert!(file.replace(b"shop = host=db3\n", None).is_err(), "it is not the file that was read any more");
+}
+
+#[test]
+fn what_was_made_ready_has_no_name_until_it_replaces_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("databases.ini");
+    fs::write(&path, "shop = host=db1\n").expect("it is writable");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("it is ours");
+    let names = || fs::read_dir(folder.path()).expect("readable").count();
+    let text = || fs::read_to_string(&path).expect("readable");
+    let read = || DatabaseFile::read(&path, None).expect("readable");
+
+    let ready = read().make_ready(b"shop = host=db2\n");
+    assert!(ready.is_some(), "this file system has files without a name");
+    assert_eq!(names(), 1);
+    read().replace(b"shop = host=db2\n", ready).expect("it can be replaced");
+    assert_eq!((names(), text().as_str()), (1, "shop = host=db2\n"));
+    assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o640);
+
+    // What is to be written now counts, not what was expected.
+    let ready = read().make_ready(b"shop = host=db3\n");
+    read().replace(b"shop = host=db1\n", ready).expect("it can be replaced");
+    assert_eq!((names(), text().as_str()), (1, "shop = host=db1\n"));
 }

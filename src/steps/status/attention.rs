@@ -139,12 +139,26 @@ fn routers(seen: &Seen, list: &mut List) {
             let message = format!("it sends clients to the {side}, and should to the {should}");
             let hint = match seen.phase {
                 Some(Phase::Absent) => "Point it to the source, whose data are the live ones.".to_owned(),
+                Some(Phase::Detoured) => {
+                    "Run pgdetour cutover again at once: it points the router to the target anew.".to_owned()
+                }
+                Some(Phase::Returned) => {
+                    "Run pgdetour cutback again at once: it points the router to the source anew.".to_owned()
+                }
                 _ => format!("Point it to the {should} at once: writes to the {side} are not carried over."),
             };
             list.add(Level::Broken, "router_side", &state.name, message, hint);
         }
         if let Some(detail) = &state.detail {
-            let hint = "Correct it before the next switch; pgdetour check tells how.";
+            let hint = match seen.phase {
+                Some(Phase::Detoured) => {
+                    "Run pgdetour cutover again: it points the router to the target anew."
+                }
+                Some(Phase::Returned) => {
+                    "Run pgdetour cutback again: it points the router to the source anew."
+                }
+                _ => "Correct it before the next switch; pgdetour check tells how.",
+            };
             list.add(Level::Attention, "router_drift", &state.name, detail, hint);
         }
     }

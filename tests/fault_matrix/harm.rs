@@ -1,0 +1,145 @@
+//! What can break while a run is at a step.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::disk::SmallDisk;
+use crate::support::detour::{Detour, Waiting};
+use crate::support::postgres::Shutdown;
+use crate::support::proxy::Proxy;
+
+/// What a run talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The source's server.
+    Source,
+    /// The target's server.
+    Target,
+    /// The pooler's console.
+    Pooler,
+}
+
+/// What happens to a run while it is at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// The run itself gets a signal.
+    Signal(Signal),
+    /// A server is restarted.
+    Restart(Part, Shutdown),
+    /// The pooler, or HAProxy, is killed and started again.
+    KillRouter,
+    /// Connections break; new ones can be made.
+    Break(Part),
+    /// Connections break, and none can be made until the run has ended.
+    Cut(Part),
+    /// Each direction takes a second.
+    Delay(Part),
+    /// The target's disk is full until the run has ended.
+    FullDisk,
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |part: &Part| format!("{part:?}").to_lowercase();
+        let text = match self {
+            Harm::Signal(Signal::KILL) => "SIGKILL".to_owned(),
+            Harm::Signal(Signal::INT) => "SIGINT".to_owned(),
+            Harm::Signal(_) => "SIGTERM".to_owned(),
+            Harm::Restart(part, shutdown) => {
+                format!("{shutdown:?} restart of the {}", name(part)).to_lowercase()
+            }
+            Harm::KillRouter => "router killed".to_owned(),
+            Harm::Break(part) => format!("connections to the {} break", name(part)),
+            Harm::Cut(part) => format!("no network to the {}", name(part)),
+            Harm::Delay(part) => format!("2 s round trip to the {}", name(part)),
+            Harm::FullDisk => "target's disk full".to_owned(),
+        };
+        f.write_str(&text)
+    }
+}
+
+/// What can happen at any step, with PgBouncer.
+pub const HARMS: [Harm; 17] = [
+    Harm::Signal(Signal::KILL),
+    Harm::Signal(Signal::INT),
+    Harm::Signal(Signal::TERM),
+    Harm::Restart(Part::Source, Shutdown::Fast),
+    Harm::Restart(Part::Source, Shutdown::Immediate),
+    Harm::Restart(Part::Target, Shutdown::Fast),
+    Harm::Restart(Part::Target, Shutdown::Immediate),
+    Harm::KillRouter,
+    Harm::Break(Part::Source),
+    Harm::Break(Part::Target),
+    Harm::Break(Part::Pooler),
+    Harm::Cut(Part::Source),
+    Harm::Cut(Part::Target),
+    Harm::Cut(Part::Pooler),
+    Harm::Delay(Part::Source),
+    Harm::Delay(Part::Target),
+    Harm::FullDisk,
+];
+
+/// What can happen where HAProxy, which is reached through a socket of the host, moves the clients.
+pub fn harms_behind_haproxy() -> Vec<Harm> {
+    let concerns_pooler =
+        |harm: &Harm| matches!(harm, Harm::Break(Part::Pooler) | Harm::Cut(Part::Pooler) | Harm::FullDisk);
+    HARMS.into_iter().filter(|harm| !concerns_pooler(harm)).collect()
+}
+
+impl Harm {
+    /// Lets it happen to a run that waits.
+    pub fn befall(self, detour: &mut Detour, run: &Waiting, disk: Option<&SmallDisk>) {
+        match self {
+            Harm::Signal(signal) => run.signal(signal),
+            Harm::Restart(Part::Source, shutdown) => detour.source.restart(shutdown),
+            Harm::Restart(_, shutdown) => detour.target.restart(shutdown),
+            Harm::KillRouter if detour.has_balancer() => detour.balancer_to_break().restart(),
+            Harm::KillRouter => {
+                detour.pooler().kill();
+                detour.pooler().start();
+            }
+            Harm::Break(part) => {
+                proxy(detour, part).cut();
+                proxy(detour, part).mend();
+            }
+            Harm::Cut(part) => proxy(detour, part).cut(),
+            Harm::Delay(part) => proxy(detour, part).delay(Duration::from_secs(1)),
+            Harm::FullDisk => {
+                disk.expect("without a disk there is no such harm").fill();
+                // More than the pages that the target has already.
+                detour.serving_server().exec(
+                    "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n",
+                );
+            }
+        }
+    }
+
+    /// Only a run that could not act itself leaves clients waiting behind it.
+    pub fn keeps_the_run_from_acting(self) -> bool {
+        matches!(
+            self,
+            Harm::Signal(Signal::KILL) | Harm::Cut(_) | Harm::KillRouter | Harm::Break(Part::Pooler)
+        )
+    }
+}
+
+/// Everything is in place again.
+pub fn mend(detour: &Detour, disk: Option<&SmallDisk>) {
+    if let Some(disk) = disk {
+        disk.clear();
+    }
+    for part in [Part::Source, Part::Target, Part::Pooler] {
+        proxy(detour, part).mend();
+    }
+}
+
+fn proxy(detour: &Detour, part: Part) -> &Proxy {
+    let proxies = detour.proxies();
+    match part {
+        Part::Source => &proxies.source,
+        Part::Target => &proxies.target,
+        Part::Pooler => &proxies.pooler,
+    }
+}
