@@ -56,6 +56,18 @@ impl Detour {
         })
     }
 
+    /// What the backup needs is made before clients are held, and begins after they go on.
+    fn held_for_nothing_of_the_backup(self) -> Detour {
+        let steps = self.answer_of("cutover").at("/report/steps").as_array().expect("steps");
+        let place = |name: &str| {
+            let found = steps.iter().position(|step| step["name"] == name);
+            found.unwrap_or_else(|| panic!("no step {name}: {steps:?}"))
+        };
+        assert!(place("arm the backup") < place("hold clients"), "{steps:?}");
+        assert!(place("let the backup follow") > place("resume clients"), "{steps:?}");
+        self
+    }
+
     fn stages(&mut self) -> serde_json::Value {
         let status = self.ask("status", &[]);
         assert_eq!(status.code(), Some(0), "{}", status.describe());
@@ -91,6 +103,7 @@ fn the_serving_side_always_has_a_copy_beside_it() {
         .exits(0)
         .phase("detoured")
         .serving(Serving::Target)
+        .held_for_nothing_of_the_backup()
         .application("insert into public.accounts (name) values ('during'); update public.keyless set b = 'z' where a = 1; delete from public.entries where number < 20")
         .application_goes_on()
         .backup_equals_target();

@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 use crate::support::detour::Detour;
 
 const KINDS: &str = "
+create collation public.loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
 create table public.kinds (
-    id int primary key, place int unique, note text, at timestamptz, number float8, amount numeric, whole jsonb
+    id int primary key, place int unique, note text, at timestamptz, number float8, amount numeric, whole jsonb,
+    label text collate public.loose, clock timetz
 );
 insert into public.kinds
-select n, n, 'n' || n, '2020-01-01 00:00+00'::timestamptz + n * '1 hour'::interval, 0, 1.0, '{}' from generate_series(1, 2000) as n;
+select n, n, 'n' || n, '2020-01-01 00:00+00'::timestamptz + n * '1 hour'::interval, 0, 1.0, '{}', 'label', '12:00+00'
+from generate_series(1, 2000) as n;
 update public.kinds set note = null where id = 8;
 update public.kinds set note = E'caf\u{e9}' where id = 6;
 create table public.keyless (a int, b text);
@@ -18,7 +21,7 @@ insert into public.keyless values (1, 'x'), (1, 'x'), (2, 'y'), (null, null);
 ";
 
 /// Each with the row that it damages and the column that must be named.
-const DAMAGE: [(&str, i64, &str, &str); 11] = [
+const DAMAGE: [(&str, i64, &str, &str); 13] = [
     ("update public.kinds set note = 'changed' where id = 1", 1, "different", "note"),
     ("delete from public.kinds where id = 2", 2, "missing_on_target", ""),
     ("insert into public.kinds (id, note) values (3000, 'extra')", 3000, "missing_on_source", ""),
@@ -35,11 +38,21 @@ const DAMAGE: [(&str, i64, &str, &str); 11] = [
     ("update public.kinds set number = '-0' where id = 9", 9, "different", "number"),
     ("update public.kinds set amount = 1.00 where id = 10", 10, "different", "amount"),
     ("update public.kinds set note = 'null' where id = 11", 11, "different", "note"),
+    // Equal by its collation, and the same moment in another zone.
+    ("update public.kinds set label = 'LABEL' where id = 12", 12, "different", "label"),
+    ("update public.kinds set clock = '13:00+01' where id = 13", 13, "different", "clock"),
 ];
 
 #[test]
 fn every_kind_of_damage_is_found_named_and_mended_under_traffic() {
-    let mut detour = Detour::new().on_source(KINDS).writing().mirrored().run("verify").exits(0);
+    // Settings that change what values look like, and not what they are.
+    let mut detour = Detour::new()
+        .on_target("alter database shop set timezone = 'Asia/Kathmandu'; alter database shop set datestyle = 'SQL, DMY'")
+        .on_source(KINDS)
+        .writing()
+        .mirrored()
+        .run("verify")
+        .exits(0);
     for (statement, ..) in DAMAGE {
         detour = detour.on_target(statement);
     }
@@ -62,7 +75,7 @@ fn every_kind_of_damage_is_found_named_and_mended_under_traffic() {
     let kinds = of("public.kinds");
     assert_eq!(
         (&kinds["different"], &kinds["missing_on_source"], &kinds["missing_on_target"]),
-        (&json!(10), &json!(1), &json!(1)),
+        (&json!(12), &json!(1), &json!(1)),
         "{kinds}"
     );
     for (statement, id, state, column) in DAMAGE {
@@ -104,9 +117,16 @@ fn every_kind_of_damage_is_found_named_and_mended_under_traffic() {
         let tables = detour.last().at("/report/tables").as_array().expect("tables");
         tables.iter().find(|table| table["table"] == name).map(|table| table["repaired"].clone())
     };
-    assert_eq!(repaired("public.kinds"), Some(json!(12)));
+    assert_eq!(repaired("public.kinds"), Some(json!(14)));
     assert_eq!(source(&detour), before, "the serving side is as it was");
-    detour.run("verify").exits(0).changed(false).holds_the_same_at_rest().no_client_error().no_row_lost();
+    detour
+        .run("verify")
+        .exits(0)
+        .changed(false)
+        .on_target("alter database shop reset timezone; alter database shop reset datestyle")
+        .holds_the_same_at_rest()
+        .no_client_error()
+        .no_row_lost();
 }
 
 #[test]

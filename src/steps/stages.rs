@@ -219,9 +219,10 @@ impl Run {
         }
     }
 
-    /// Takes the run's lock on the backup too, where it is connected.
+    /// Takes the run's lock on the backup too, where the command cannot do without it: a lock that is lost stops a run.
     pub fn lock_backup(&mut self) -> Result<()> {
-        if self.backup.is_some() && !self.plan.is_dry() {
+        let is_required = self.need_of_backup() == Need::Required;
+        if is_required && self.backup.is_some() && !self.plan.is_dry() {
             let lock = Lock::acquire(self.server(Place::Backup), Key::Run)?;
             self.locks.push(lock);
         }
