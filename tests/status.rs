@@ -134,6 +134,26 @@ fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
 }
 
 #[test]
+fn what_the_source_keeps_for_a_mirror_is_told_by_the_limits_of_the_configuration() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    detour.target.exec("alter subscription pgdetour_mirror disable");
+    detour.source.exec(
+        "select pg_logical_emit_message(false, 'filler', repeat('x', 100000)) from generate_series(1, 40)",
+    );
+    detour = detour.configured_anew("[mirror]\nwarn_retained = \"1MB\"");
+    detour = check(detour, 3, "mirror");
+    let told = detour.last().at("/report/attention").to_string();
+    assert!(told.contains("and 1048576 are the limit"), "{told}");
+    // The servers are on this machine: the room is that of its disk, which takes less than ten thousand years to fill.
+    detour = detour.configured_anew("[mirror]\nwarn_before = \"87600000h\"");
+    detour = check(detour, 3, "mirror");
+    let told = detour.last().at("/report/attention").to_string();
+    assert!(told.contains("is full in"), "{told}");
+    let room = detour.last().at("/report/mirror/safe_bytes").as_i64().unwrap_or_default();
+    assert!(room > 0, "{}", detour.last().describe());
+}
+
+#[test]
 fn what_a_crash_leaves_is_told_until_it_is_cleaned() {
     let detour = Detour::new().table("orders").on_source("create publication pgdetour_mirror");
     let detour = check(detour, 3, "orphan").reports("/orphans/0/name", "pgdetour_mirror");
