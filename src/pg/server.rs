@@ -35,25 +35,34 @@ impl Server {
         let unreachable =
             |cause: ServerError| Error::Unreachable { what: self.place.name().to_owned(), cause };
         let mut client = self.conninfo.connect(&self.application_name).map_err(unreachable)?;
-        let lock_timeout = LOCK_TIMEOUT.as_millis().to_string();
-        client
-            .query(sql::catalog::PIN_SESSION.text, &[&lock_timeout])
-            .map_err(|error| unreachable((&error).into()))?;
-        let row = client
-            .query_one(
-                "select pg_catalog.current_setting('server_version_num')::int4, pg_catalog.current_database()::text",
-                &[],
-            )
-            .map_err(|error| unreachable((&error).into()))?;
+        // In one round trip: a server that is far away is asked for several sessions before anything is done there.
+        let script = format!(
+            "{};\nselect pg_catalog.current_setting('server_version_num'), pg_catalog.current_database()",
+            pin_session()
+        );
+        let answer = client.simple_query(&script).map_err(|error| unreachable((&error).into()))?;
+        let row = answer.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let told = row.and_then(|row| Some((row.get(0)?.parse().ok()?, row.get(1)?.to_owned())));
+        let (version, database) =
+            told.ok_or_else(|| unreachable(ServerError::lost("the server did not tell its version")))?;
         Ok(Session {
             client,
             place: self.place,
-            version: row.get(0),
-            database: row.get(1),
+            version,
+            database,
             plan: self.plan.clone(),
             prepared: HashMap::new(),
         })
     }
+}
+
+/// `pin_session.sql` with its parameter filled in.
+pub fn pin_session() -> String {
+    let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
+    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout)
 }
 
 /// One ordinary SQL session. Reads always happen; what changes anything goes through `change*`,
@@ -87,25 +96,39 @@ impl Session {
 
     /// All rows of a statement that changes nothing.
     pub fn query(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        if self.goes_at_once(sql.text, params) {
+            return self.client.query_typed(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
+        }
         let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
         self.client.query(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row.
     pub fn query_one(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        if self.goes_at_once(sql.text, params) {
+            return self.client.query_typed_one(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
+        }
         let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
         self.client.query_one(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row, or none.
     pub fn query_opt(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+        if self.goes_at_once(sql.text, params) {
+            return self.client.query_typed_opt(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
+        }
         let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
         self.client.query_opt(&statement, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Rows of a statement built at run time (identifiers quoted by the caller) that changes nothing.
     pub fn query_text(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.client.query(text, params).map_err(|error| self.failed(&summary(text), &error))
+        let rows = if params.is_empty() {
+            self.client.query_typed(text, &[])
+        } else {
+            self.client.query(text, params)
+        };
+        rows.map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Makes a change; rows affected. A dry run notes the statement and returns 0.
@@ -180,6 +203,12 @@ impl Session {
             _ => None,
         });
         Ok(rows.collect())
+    }
+
+    /// Whether a statement is not worth preparing: without parameters whose types would have to be asked for, it goes in one
+    /// round trip as it is.
+    fn goes_at_once(&self, text: &str, params: &[&(dyn ToSql + Sync)]) -> bool {
+        params.is_empty() && !self.prepared.contains_key(text)
     }
 
     fn statement(&mut self, text: &str) -> Result<Statement, postgres::Error> {

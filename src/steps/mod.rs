@@ -45,6 +45,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::flow::mapping::Mapping;
 use crate::output::Output;
 use crate::pg::catalog::Table;
 use crate::pg::fence::Lowering;
@@ -107,6 +108,8 @@ pub struct Run {
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
     max_pause: Option<Duration>,
+    /// The mapping of the way home, as the checks have just built it.
+    checked_mapping: Option<Mapping>,
     /// How many changes in quarantine do not stand in the way home.
     accept_quarantined: i64,
     pause_ms: Option<f64>,
@@ -197,6 +200,7 @@ impl Run {
             replaying: None,
             pending: Facts::default(),
             max_pause: None,
+            checked_mapping: None,
             accept_quarantined: 0,
             pause_ms: None,
             late_writes: 0,

@@ -21,12 +21,18 @@ impl Run {
     /// Connects, makes sure that each database is what the configuration says, takes the locks, reads the record,
     /// and refuses a command that does not go with the phase. Nothing is changed.
     pub fn open(&mut self, needs: Needs) -> Result<()> {
-        self.connect(needs)?;
-        if !self.plan.is_dry() {
-            self.locks.push(Lock::acquire(&self.target_server, Key::Run)?);
-            if needs == Needs::Both {
-                self.locks.push(Lock::acquire(&self.source_server, Key::Run)?);
-            }
+        if self.plan.is_dry() {
+            self.connect(needs)?;
+        } else {
+            let (source, target) = (self.source_server.clone(), self.target_server.clone());
+            let (connected, locked) = std::thread::scope(|scope| {
+                let locking = scope.spawn(move || acquire_locks(&source, &target, needs));
+                let connected = self.connect(needs);
+                let died = |_| Err(Error::Internal { message: "taking the locks panicked".into() });
+                (connected, locking.join().unwrap_or_else(died))
+            });
+            connected?;
+            self.locks.extend(locked?);
             self.lock_backup()?;
             // Another run may have ended between our first look and our lock.
             self.detour = record::read_detour(self.target())?;
@@ -155,6 +161,15 @@ impl Run {
             _ => Ok(()),
         }
     }
+}
+
+/// The locks of a run, in sessions of their own; the target's first, so that of two runs one gets both.
+fn acquire_locks(source: &Server, target: &Server, needs: Needs) -> Result<Vec<Lock>> {
+    let mut locks = vec![Lock::acquire(target, Key::Run)?];
+    if needs == Needs::Both {
+        locks.push(Lock::acquire(source, Key::Run)?);
+    }
+    Ok(locks)
 }
 
 fn answer(outcome: Result<Session>) -> (Option<Session>, Option<Error>) {

@@ -71,11 +71,11 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
     let applied = match task {
         Task::Follow => run.step("follow captured changes", |run| {
-            let flow = mapped_flow(run)?;
+            let flow = checked_flow(run)?;
             apply(run, &flow, &Until::Stopped, None)
         })?,
         Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {
-            let flow = mapped_flow(run)?;
+            let flow = checked_flow(run)?;
             let applied = apply(run, &flow, &Until::CaughtUp(lag), None)?;
             if !applied.reached {
                 run.part_way = true;
@@ -83,7 +83,10 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             }
             Ok(applied)
         })?,
-        _ => run.step("apply captured changes", |run| catch_up(run, None))?,
+        _ => run.step("apply captured changes", |run| {
+            let flow = checked_flow(run)?;
+            catch_up_with(run, &flow, None)
+        })?,
     };
     run.changed = applied.changes > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
@@ -120,9 +123,13 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
 /// Applies everything that was captured before the call.
 pub fn catch_up(run: &mut Run, budget: Option<Duration>) -> Result<Applied> {
     let flow = mapped_flow(run)?;
+    catch_up_with(run, &flow, budget)
+}
+
+fn catch_up_with(run: &mut Run, flow: &Flow, budget: Option<Duration>) -> Result<Applied> {
     let id = record::new_id(run.target())?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
-    let applied = apply(run, &flow, &Until::Marker(id.clone()), budget)?;
+    let applied = apply(run, flow, &Until::Marker(id.clone()), budget)?;
     // Following ends with a signal in good order; a run that was to reach a marker has not done what it was for.
     if !applied.reached {
         run.part_way = true;
@@ -177,6 +184,14 @@ fn describe(progress: &Progress) -> String {
 pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     let mapping = run.replay_mapping()?;
     flow(run, mapping)
+}
+
+/// The same, through the mapping that the checks have built a moment ago.
+fn checked_flow(run: &mut Run) -> Result<Flow> {
+    match run.checked_mapping.take() {
+        Some(mapping) => flow(run, mapping),
+        None => mapped_flow(run),
+    }
 }
 
 /// The replay flow through `mapping`.

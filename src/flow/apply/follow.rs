@@ -157,13 +157,12 @@ pub fn apply_until(
     budget: Option<Duration>,
     report: &mut dyn FnMut(&Progress),
 ) -> Result<Applied> {
-    let publisher = flow.publisher.connect()?;
-    if publisher.is_dry() {
+    if flow.publisher.plan.is_dry() {
         let (name, source, subscriber) = (flow.name, flow.source.describe(), flow.subscriber.place);
-        publisher.note(format!("apply the changes of the {name} flow, from {source}, to {subscriber}"));
+        let action = format!("apply the changes of the {name} flow, from {source}, to {subscriber}");
+        flow.publisher.plan.note(flow.publisher.place.name(), action);
         return Ok(Applied::nothing());
     }
-    drop(publisher);
     let began = Instant::now();
     let (mut done, mut attempt) = (Progress::default(), 0);
     loop {

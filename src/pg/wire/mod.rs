@@ -21,8 +21,7 @@ pub use replication::{Event, Stream};
 use crate::error::ServerError;
 use crate::pg::Conninfo;
 use crate::pg::conninfo::{Attempt, Place};
-use crate::pg::server::LOCK_TIMEOUT;
-use crate::sql;
+use crate::pg::server::pin_session;
 use transport::{Socket, Transport, remaining};
 
 /// Longest message that a server may send before it has let us in.
@@ -119,8 +118,7 @@ impl Client {
     }
 
     fn pin(&mut self, purpose: Purpose) -> Result<(), ServerError> {
-        let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
-        self.simple_query(&sql::catalog::PIN_SESSION.text.replace("$1", &lock_timeout))?;
+        self.simple_query(&pin_session())?;
         if purpose == Purpose::Replication {
             // A slow consumer is no dead one; a dead one is found by keep-alive packets, not by silence. The longest timeout and
             // not none at all: without one the walsender looks for an answer of ours after each change that it sends.

@@ -202,7 +202,8 @@ fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
 
 /// Every captured column has a place on the source as it is now.
 pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    collect(run.replay_mapping().map(drop), checked)
+    let built = run.replay_mapping().map(|mapping| run.checked_mapping = Some(mapping));
+    collect(built, checked)
 }
 
 /// Findings become findings of the check; what else fails, fails.
