@@ -67,6 +67,18 @@ impl Browser {
         self.command(&format!("element/{}/click", element.as_str().expect("an id is a text")), &json!({}));
     }
 
+    /// Waits until a script gives this back: a click may return before the page that it leads to is there.
+    pub fn wait_for(&self, script: &str, expected: &str) {
+        let path = format!("/session/{}/execute/sync", self.session);
+        let body = json!({ "script": format!("return {script}"), "args": [] }).to_string();
+        let expected = json!({ "value": expected });
+        until(&format!("{script} gives {expected}"), Duration::from_secs(60), || {
+            let (code, text) = request(self.port.number(), "POST", &path, Some(&body)).ok()?;
+            let given = serde_json::from_str::<Value>(&text).ok()?;
+            (code == 200 && given == expected).then_some(())
+        });
+    }
+
     /// What the window shows, as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let answer = self.ask("GET", &format!("/session/{}/screenshot", self.session), &Value::Null);
