@@ -64,10 +64,14 @@ fn main() {
     let (mut refused, mut passed) = (Vec::new(), Vec::new());
     let mut observation = Observation::default();
     for _ in 0..rounds {
+        bench(&target, "dba", 1);
         for (at, role) in ["dba", "shop_app"].into_iter().enumerate() {
             tps[at][0].push(bench(&target, role, seconds));
         }
         run(&mut pgdetour(&source, &target, &frozen, &[]));
+        // Whatever PostgreSQL does behind so many new triggers is over before the time is taken.
+        target.exec("checkpoint");
+        bench(&target, "dba", 1);
         for (at, role) in ["dba", "shop_app"].into_iter().enumerate() {
             tps[at][1].push(bench(&target, role, seconds));
         }
