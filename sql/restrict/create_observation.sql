@@ -94,7 +94,8 @@ begin
         perform nextval(times), setval(last_time, now_us);
         perform set_config(
             known_as,
-            lpad(times::text, 10, '0') || lpad(last_time::text, 10, '0') || session_user || '/' || application,
+            -- Blanks, since PostgreSQL 16 reads a number that begins with 0 as octal.
+            lpad(times::text, 10) || lpad(last_time::text, 10) || session_user || '/' || application,
             false
         );
     elsif pg_relation_size('pgdetour.observation') < 67108864 then
