@@ -1,10 +1,10 @@
 //! A map of HAProxy, a key and a value a line: finding one key in its file, and writing another value in its place.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::ops::{Deref, Range};
+use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::routers::replaceable_file::{Ready, ReplaceableFile};
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// The line of one key. Positions are bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +53,18 @@ fn trim(text: &[u8], mut range: Range<usize>) -> Range<usize> {
 /// The map's file, as it was read.
 pub struct MapFile(ReplaceableFile);
 
+impl Deref for MapFile {
+    type Target = ReplaceableFile;
+
+    fn deref(&self) -> &ReplaceableFile {
+        &self.0
+    }
+}
+
 impl MapFile {
     /// Reads the file.
     pub fn read(path: &Path, command: Option<&[String]>) -> Result<MapFile> {
         ReplaceableFile::read(path, command).map(MapFile)
-    }
-
-    /// Where it is, symbolic links resolved.
-    pub fn path(&self) -> &Path {
-        self.0.path()
     }
 
     /// The entry of `key` and its value.
@@ -86,21 +89,6 @@ impl MapFile {
     pub fn with_value(&self, entry: &Entry, value: &str) -> Vec<u8> {
         let text = self.0.text();
         [&text[..entry.value.start], value.as_bytes(), &text[entry.value.end..]].concat()
-    }
-
-    /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].
-    pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
-        self.0.replace(text, ready)
-    }
-
-    /// See [`ReplaceableFile::make_ready`].
-    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
-        self.0.make_ready(text)
-    }
-
-    /// See [`ReplaceableFile::folder`].
-    pub fn folder(&self) -> Option<PathBuf> {
-        self.0.folder()
     }
 }
 

@@ -1,11 +1,11 @@
 //! PgBouncer's configuration file: finding one database's entry, reading it, and writing another in its place.
 
 use std::ffi::OsStr;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::routers::replaceable_file::{Ready, ReplaceableFile};
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// Start of the comment in which an original value is kept that must not leave the file, since it holds a password.
 const KEPT: &[u8] = b";pgdetour ";
@@ -332,20 +332,18 @@ pub fn hide_password(value: &str) -> String {
 /// The file that holds an entry, as it was read.
 pub struct DatabaseFile(ReplaceableFile);
 
+impl Deref for DatabaseFile {
+    type Target = ReplaceableFile;
+
+    fn deref(&self) -> &ReplaceableFile {
+        &self.0
+    }
+}
+
 impl DatabaseFile {
     /// Reads the file.
     pub fn read(path: &Path, command: Option<&[String]>) -> Result<DatabaseFile> {
         ReplaceableFile::read(path, command).map(DatabaseFile)
-    }
-
-    /// Where it is, symbolic links resolved.
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Its bytes.
-    pub fn text(&self) -> &[u8] {
-        self.0.text()
     }
 
     /// The entry of `database` and its value.
@@ -417,21 +415,6 @@ impl DatabaseFile {
             return None;
         }
         Some((kept_at, kept))
-    }
-
-    /// Puts `text` in the file's place, see [`ReplaceableFile::replace`].
-    pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
-        self.0.replace(text, ready)
-    }
-
-    /// See [`ReplaceableFile::make_ready`].
-    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
-        self.0.make_ready(text)
-    }
-
-    /// See [`ReplaceableFile::folder`].
-    pub fn folder(&self) -> Option<PathBuf> {
-        self.0.folder()
     }
 }
 

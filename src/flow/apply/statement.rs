@@ -241,20 +241,24 @@ fn evaluated_or_one(values: &[&MappedColumn], stage: &str) -> String {
     if values.is_empty() { stage.to_owned() } else { evaluated(values, &[], stage) }
 }
 
+/// What a whole row holds: the mapped values over the old row, and the columns of `x`, in the same order.
+fn whole_values(rule: &TableRule) -> (String, String) {
+    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
+    let name = |column: &MappedColumn| format!("x.{}", sql::quote_identifier(&column.name));
+    let list =
+        |text: &dyn Fn(&MappedColumn) -> String| rule.columns.iter().map(text).collect::<Vec<_>>().join(", ");
+    (list(&value), list(&name))
+}
+
 /// One row of the table that equals the staged one in every mapped column, bit for bit: works for every type, uses no index.
 fn whole_row(rule: &TableRule, first: usize) -> (String, Vec<usize>) {
     let columns = columns_read(rule.columns.iter());
-    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
-    let values: Vec<String> = rule.columns.iter().map(value).collect();
-    let names: Vec<String> =
-        rule.columns.iter().map(|column| format!("x.{}", sql::quote_identifier(&column.name))).collect();
+    let (values, names) = whole_values(rule);
     let text = format!(
-        "select x.tableoid as o, x.ctid as c from (select row({}) as r from ({}) as \"old\") as e, {} as x \
-         where row({}) operator(pg_catalog.*=) e.r limit 1",
-        values.join(", "),
+        "select x.tableoid as o, x.ctid as c from (select row({values}) as r from ({}) as \"old\") as e, {} as x \
+         where row({names}) operator(pg_catalog.*=) e.r limit 1",
         stage(rule, &columns, first),
-        rule.target(),
-        names.join(", ")
+        rule.target()
     );
     (text, columns)
 }
@@ -272,20 +276,15 @@ pub fn delete_whole(rule: &TableRule) -> Statement {
 /// Deletes, for each row that is given, one that equals it as text: as many of equal rows as are given. Reads the table once.
 pub fn delete_wholes(rule: &TableRule, from: From<'_>) -> Statement {
     let columns = columns_read(rule.columns.iter());
-    let value = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
-    let values: Vec<String> = rule.columns.iter().map(value).collect();
-    let names: Vec<String> =
-        rule.columns.iter().map(|column| format!("x.{}", sql::quote_identifier(&column.name))).collect();
+    let (values, names) = whole_values(rule);
     let text = format!(
         "with wanted as materialized (select e.r, pg_catalog.count(*) as n from \
-         (select row({})::text as r from ({}) as \"old\") as e group by e.r), \
+         (select row({values})::text as r from ({}) as \"old\") as e group by e.r), \
          found as (select x.tableoid as o, x.ctid as c, w.n, pg_catalog.row_number() over (partition by w.r) as k \
-         from wanted as w join {} as x on row({})::text = w.r) \
+         from wanted as w join {} as x on row({names})::text = w.r) \
          delete from {} as t using found as h where h.k <= h.n and t.tableoid = h.o and t.ctid = h.c",
-        values.join(", "),
         stage_from(rule, &columns, 1, from),
         rule.target(),
-        names.join(", "),
         rule.target()
     );
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }

@@ -63,8 +63,9 @@ pub struct DifferentRow {
 }
 
 /// Compares a table of the source with what it is the image of on the target; `rules` are all that lead there, in the
-/// direction of replay, target to source, those that make its rows first. `rows_estimate` is the planner's, for the number of buckets. `settle` makes sure that what was written before is on both sides (a marker that has
-/// arrived), or does nothing where no flow runs; it is called before rows that differ are read again.
+/// direction of replay, target to source, those that make its rows first. `rows_estimate` is the planner's, for the number
+/// of buckets. `settle` makes sure that what was written before is on both sides (a marker that has arrived), or does nothing
+/// where no flow runs; it is called before rows that differ are read again.
 pub fn compare_table(
     source: &mut Session,
     target: &mut Session,
