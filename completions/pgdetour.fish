@@ -163,7 +163,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l sample -d '
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
-complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l resume -d 'Go on where the last run was interrupted, instead of comparing every table anew'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l resume -d 'Go on where the last run was interrupted, in large tables range by range, instead of comparing every table anew'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l repair -d 'Copy rows that differ from the side that serves to the other'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l dry-run -d 'Show every statement and router action in order, and change nothing'

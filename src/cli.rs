@@ -383,7 +383,7 @@ pub struct VerifyOptions {
     /// Compare only this share of the rows, chosen anew each time, such as 5%
     #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
     pub sample: Option<u32>,
-    /// Go on where the last run was interrupted, instead of comparing every table anew
+    /// Go on where the last run was interrupted, in large tables range by range, instead of comparing every table anew
     #[arg(long, conflicts_with = "sample")]
     pub resume: bool,
     /// Copy rows that differ from the side that serves to the other

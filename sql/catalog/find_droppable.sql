@@ -9,8 +9,8 @@ with candidate as (
     where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and c.relpersistence <> 't' and not c.relispartition
         and not exists (
             select from pg_catalog.pg_depend as d
-            where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.deptype in ('a', 'i')
-                and d.refobjsubid > 0
+            where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.objsubid = 0
+                and d.deptype in ('a', 'i') and d.refobjsubid > 0
         )
     union all
     select 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, p.pronamespace, 2

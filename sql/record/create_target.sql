@@ -56,9 +56,12 @@ comment on function pgdetour.scratch() is
 grant usage on schema pgdetour to public;
 grant execute on function pgdetour.scratch() to public;
 
--- Tables that the present comparison has found equal, for one that goes on after it was interrupted.
+-- What the present comparison has found out, for one that goes on after it was interrupted.
 create table if not exists pgdetour.verified (
     table_name text primary key,
-    report jsonb not null,
+    report jsonb,
+    partial jsonb,
     compared_at timestamptz not null default pg_catalog.clock_timestamp()
 );
+comment on table pgdetour.verified is
+'Tables that were found equal, with the report about each; and of others what was hashed so far: rows and sum of hashes of each bucket, and the ranges of pages that are in it.';

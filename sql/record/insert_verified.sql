@@ -1,3 +1,4 @@
 -- Notes a table that was found equal. $1 text: its name; $2 jsonb: the report about it
 insert into pgdetour.verified (table_name, report) values ($1, $2)
-on conflict (table_name) do update set report = excluded.report, compared_at = pg_catalog.clock_timestamp()
+on conflict (table_name) do update
+set report = excluded.report, partial = null, compared_at = pg_catalog.clock_timestamp()

@@ -1,2 +1,2 @@
--- Tables that the comparison in progress has found equal. No parameters.
-select v.table_name, v.report from pgdetour.verified as v
+-- What the comparison in progress has found out. No parameters.
+select v.table_name, v.report, v.partial from pgdetour.verified as v

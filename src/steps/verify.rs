@@ -1,6 +1,6 @@
 //! Compares both sides row by row, through the mapping, and makes them equal when asked to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,18 +8,17 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::mapping::{Mapping, TableRule};
-use crate::flow::verify::compare::{self, Comparison};
-use crate::flow::verify::repair;
-use crate::flow::verify::{self, Job, Pair, Rows, Sample};
+use crate::flow::verify::pair::{Filters, Size};
+use crate::flow::verify::{self, Comparison, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
 use crate::pattern::Selection;
-use crate::pg::catalog::{self, Part, Table};
+use crate::pg::catalog::{self, Table};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::carrier::Carrier;
-use crate::steps::{Needs, Run, names, preconditions, replay};
+use crate::steps::{Needs, Run, fault, names, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -53,18 +52,26 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         Phase::Mirrored => run.identity_mapping()?,
         _ => run.replay_mapping()?,
     };
-    let (pairs, others) = list_pairs(run, &mapping, extent)?;
-    let known = begin(run, extent)?;
-    let (done, pairs): (Vec<Pair>, Vec<Pair>) =
-        pairs.into_iter().partition(|pair| known.contains_key(&pair.rule.to.to_string()));
-    let mut tables: Vec<Comparison> =
-        done.iter().filter_map(|pair| known.get(&pair.rule.to.to_string()).cloned()).collect();
-    tables.extend(compare_all(run, &pairs)?);
-    tables.extend(compare_others(run, &others, extent)?);
+    let pairs = list_pairs(run, &mapping, extent)?;
+    let mut known = begin(run, extent)?;
+    let mut found = Vec::new();
+    let mut left = Vec::new();
+    for mut pair in pairs {
+        match known.remove(&pair.record_name()) {
+            Some(Known::Equal(comparison)) => found.push((pair.is_filling(), comparison)),
+            Some(Known::Part(partial)) => {
+                pair.resume(partial);
+                left.push(pair);
+            }
+            None => left.push(pair),
+        }
+    }
+    let pairs = left;
+    found.extend(pairs.iter().map(Pair::is_filling).zip(compare_all(run, &pairs)?));
+    let mut tables = merge(found);
     if extent.repair && tables.iter().any(|table| !table.equal) {
         tables = repair_all(run, &pairs, tables)?;
     }
-    tables.sort_by(|one, other| one.table.cmp(&other.table));
     for table in tables.iter().filter(|table| table.changing > 0) {
         run.warn(format!(
             "{} rows of table \"{}\" kept changing while they were compared",
@@ -95,12 +102,22 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     })
 }
 
-/// Rules that lead to one table of the source.
-type Group = Vec<Arc<TableRule>>;
+/// One result for each table, by its name, from those of all pairs and whether each is about columns that are filled.
+fn merge(found: Vec<(bool, Comparison)>) -> Vec<Comparison> {
+    let (filled, made): (Vec<_>, Vec<_>) = found.into_iter().partition(|(is_filling, _)| *is_filling);
+    let mut tables: BTreeMap<String, Comparison> =
+        made.into_iter().map(|(_, comparison)| (comparison.table.clone(), comparison)).collect();
+    for (_, comparison) in filled {
+        if let Some(table) = tables.get_mut(&comparison.table) {
+            table.merge(comparison);
+        }
+    }
+    tables.into_values().collect()
+}
 
-/// The pairs to compare, and the tables that several lead to, or that only the source can evaluate. Partitions are compared
-/// with their root, since the other side's may be cut in another way; one by one only where the root is not asked for.
-fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<(Vec<Pair>, Vec<Group>)> {
+/// The tables of the source to compare, each with all that leads there. Partitions are compared with their root, since the
+/// other side's may be cut in another way; one by one only where the root is not asked for.
+fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<Pair>> {
     let wanted =
         if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
     let chosen =
@@ -119,39 +136,45 @@ fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<(Vec<
     };
     let parts = run.parts();
     let in_flow = run.phase() == Phase::Mirrored;
-    let (mut pairs, mut others) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for group in mapping.by_target() {
         let with_root =
             |rule: &TableRule| target.roots.get(&rule.from).is_some_and(|root| roots.contains(root));
         if !group.iter().any(|rule| is_wanted(rule)) || group.iter().all(|rule| with_root(rule)) {
             continue;
         }
-        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
         let rule = group[0];
-        if !compare::is_simple(&rules) {
-            others.push(group.into_iter().cloned().collect());
-            continue;
+        let filtered = group.iter().find_map(|rule| parts.get(&rule.from.to_string())?.filter.clone());
+        let mut filters = Filters::default();
+        if filtered.is_some() && is_image(&group) {
+            // The mirror holds nothing but what the filter lets through; what was written there since cutover may be anything.
+            filters.old = if in_flow { None } else { filtered.clone() };
+            filters.new = filtered;
+        } else if filtered.is_some() {
+            run.warn(format!(
+                "rows of table \"{}\" outside of the mirror's filter count as missing on the target",
+                rule.to
+            ));
         }
-        let part = parts.get(&rule.from.to_string()).cloned().unwrap_or_else(Part::default);
-        // The mirror holds nothing but what the filter lets through; what was written there since cutover may be anything.
-        let filter = part.filter;
-        let there = if in_flow { None } else { filter.clone() };
-        let (new_size, old_size) = (source.get(&rule.to), target.get(&rule.from));
-        pairs.push(Pair {
-            rule: Arc::clone(rule),
-            new: Rows::new(rule, new_size.bytes).filtered(filter).sampled(sample),
-            old: Rows::old(run.target(), rule, old_size.bytes)?.filtered(there).sampled(sample),
-            rows_estimate: new_size.rows.max(old_size.rows),
-        });
+        let size = |on_source: bool, name: &TableName| {
+            if on_source { source.get(name) } else { target.get(name) }
+        };
+        // What each fills is compared with the rows in which anything of it is filled.
+        let makers = group.iter().take_while(|rule| rule.fills.is_none()).count();
+        let (making, filling) = group.split_at(makers);
+        for rules in [making].into_iter().chain(filling.chunks(1)) {
+            let rules = rules.iter().map(|rule| Arc::clone(rule)).collect();
+            let mut pair = Pair::new(run.target(), rules, &size, &filters, sample)?;
+            pair.is_joined = !filling.is_empty();
+            pairs.push(pair);
+        }
     }
-    Ok((pairs, others))
+    Ok(pairs)
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    /// Of the largest of its partitions.
-    bytes: u64,
-    rows: f64,
+/// Whether one table of the target is the whole image of one of the source, row by row.
+fn is_image(rules: &[&Arc<TableRule>]) -> bool {
+    matches!(rules, [rule] if rule.condition.is_none() && rule.fills.is_none() && pair::is_evaluable_there(rule))
 }
 
 /// How large tables are, partitioned ones with their partitions, and whose partition each is.
@@ -196,8 +219,16 @@ fn new_seed(run: &mut Run) -> Result<i64> {
     Ok(rows[0].get(0))
 }
 
-/// What an interrupted run has found equal already; a new one begins with nothing.
-fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Comparison>> {
+/// What an interrupted run has found out about a table.
+enum Known {
+    /// It is equal.
+    Equal(Comparison),
+    /// What its ranges hold as far as they were read.
+    Part(Partial),
+}
+
+/// What an interrupted run has found equal already, and what it has read; a new one begins with nothing.
+fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
     let mut known = BTreeMap::new();
     if run.plan.is_dry() {
         return Ok(known);
@@ -207,9 +238,11 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Comparison>>
         return Ok(known);
     }
     for row in run.target().query(&sql::record::LIST_VERIFIED, &[])? {
-        let report: Value = row.get("report");
-        if let Ok(comparison) = serde_json::from_value(report) {
-            known.insert(row.get("table_name"), comparison);
+        let (report, partial): (Option<Value>, Option<Value>) = (row.get("report"), row.get("partial"));
+        let equal = report.and_then(|report| serde_json::from_value(report).ok()).map(Known::Equal);
+        let part = partial.and_then(|partial| serde_json::from_value(partial).ok()).map(Known::Part);
+        if let Some(found) = equal.or(part) {
+            known.insert(row.get("table_name"), found);
         }
     }
     Ok(known)
@@ -220,6 +253,7 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     let stop = run.signals.stop_flag();
     let note = if run.plan.is_dry() { None } else { Some(Mutex::new(run.server(Side::Target).connect()?)) };
     let output = run.output.clone();
+    let session = || note.as_ref().map(|note| note.lock().unwrap_or_else(PoisonError::into_inner));
     let job = Job {
         source: run.server(Side::Source),
         target: run.server(Side::Target),
@@ -227,13 +261,19 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
         jobs: run.config.mirror.jobs,
         stop: &stop,
         settle: &|source, target| settle(live, source, target),
-        done: &|comparison| {
+        note: &|pair, partial| {
+            if let Some(mut session) = session() {
+                session.change(sql::record::NOTE_PARTIAL.text, &[&pair.record_name(), &json!(partial)])?;
+                fault::point("after", "note what is compared");
+            }
+            Ok(())
+        },
+        done: &|pair, comparison| {
             let what = if comparison.equal { "equal" } else { "different" };
             output.elaborate(&format!("table \"{}\" is {what}", comparison.table));
-            if let Some(note) = note.as_ref().filter(|_| comparison.equal && comparison.changing == 0) {
-                let mut session = note.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(mut session) = session().filter(|_| comparison.equal && comparison.changing == 0) {
                 session
-                    .change(sql::record::INSERT_VERIFIED.text, &[&comparison.table, &json!(comparison)])?;
+                    .change(sql::record::INSERT_VERIFIED.text, &[&pair.record_name(), &json!(comparison)])?;
             }
             Ok(())
         },
@@ -243,45 +283,25 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     result
 }
 
-/// Tables that several tables of the target lead to, or whose rows only the source can tell: always as a whole.
-fn compare_others(run: &mut Run, groups: &[Group], extent: &Extent) -> Result<Vec<Comparison>> {
-    let live = is_followed(run)?;
-    let estimates = Sizes::of(&catalog::list_tables(run.source())?);
-    let parts = run.parts();
-    let mut tables = Vec::new();
-    for group in groups {
-        run.heed_signals()?;
-        let rules: Vec<&TableRule> = group.iter().map(AsRef::as_ref).collect();
-        let name = rules[0].to.to_string();
-        if extent.sample.is_some() {
-            run.warn(format!("table \"{name}\" is compared as a whole: its mapping leaves no sample"));
-        }
-        if rules
-            .iter()
-            .any(|rule| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some()))
-        {
-            run.warn(format!(
-                "rows of table \"{name}\" outside of the mirror's filter count as missing on the target"
-            ));
-        }
-        let rows = estimates.get(&rules[0].to).rows;
-        let (source, target) = run.both();
-        let mut settle = |source: &mut _, target: &mut _| settle(live, source, target);
-        tables.push(compare::compare_table(source, target, &rules, rows, &mut settle)?);
-    }
-    Ok(tables)
-}
-
 /// Makes the tables that differ equal, and compares them again.
 fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
     let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
     let (mut rows, mut names) = (0, Vec::new());
-    let can_be_repaired =
-        |table: &Comparison| pairs.iter().any(|pair| pair.rule.to.to_string() == table.table);
+    let parts = run.parts();
+    let is_filtered =
+        |rule: &Arc<TableRule>| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some());
+    // Rows that the mirror has left out are no rows to delete.
+    let may_be_repaired = |pair: &&Pair| {
+        !pair.is_joined
+            && pair.is_told_apart()
+            && (is_image(&pair.rules.iter().collect::<Vec<_>>()) || !pair.rules.iter().any(is_filtered))
+    };
+    let by_name: HashMap<String, &Pair> =
+        pairs.iter().filter(may_be_repaired).map(|pair| (pair.name(), pair)).collect();
     for table in tables.iter().filter(|table| !table.equal) {
-        if !can_be_repaired(table) {
+        if !by_name.contains_key(&table.table) {
             run.warn(format!(
-                "table \"{}\" cannot be repaired row by row: its mapping has a condition, several tables, or functions of the source",
+                "table \"{}\" cannot be repaired row by row: its rows are joined from several tables, or several without a common key lead there, or the mirror has left out rows",
                 table.table
             ));
             continue;
@@ -336,10 +356,11 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         jobs: 1,
         stop: &stop,
         settle: &settle,
-        done: &|_| Ok(()),
+        note: &|_, _| Ok(()),
+        done: &|_, _| Ok(()),
     };
     let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
-    for pair in pairs.iter().filter(|pair| names.contains(&pair.rule.to.to_string())) {
+    for pair in pairs.iter().filter(|pair| names.contains(&pair.name())) {
         run.heed_signals()?;
         let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
         run.changed |= repaired > 0;

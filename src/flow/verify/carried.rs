@@ -2,10 +2,13 @@
 //! can evaluate, since an expression looks up its tables or calls its functions.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use postgres::types::ToSql;
 
-use super::compare::{Hashed, Shape, value_of};
+use super::rows::{self, RowHashes};
+use super::shape::Shape;
+use super::{Buckets, Values};
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement;
 use crate::flow::mapping::{MappedColumn, TableRule};
@@ -86,42 +89,72 @@ pub(in crate::flow) fn read_old_rows(
 }
 
 /// One rule whose rows are compared that way.
-pub(super) struct Carried<'a> {
-    rule: &'a TableRule,
-    columns: Vec<usize>,
+pub struct Carried {
+    rule: Arc<TableRule>,
+    reads: Vec<usize>,
+    /// The key as one text.
     key: String,
-    row: String,
-    buckets: i64,
+    /// Its parts.
+    parts: Vec<String>,
+    /// What is compared.
+    columns: Vec<String>,
+    /// All that the rule writes.
+    written: Vec<String>,
+    sample: Option<rows::Sample>,
 }
 
-impl<'a> Carried<'a> {
-    pub(in crate::flow) fn new(rule: &'a TableRule, shape: &Shape, buckets: i32) -> Carried<'a> {
+/// What is read of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Hashes of what is compared.
+    Hashes,
+    /// The texts of all that the rule writes.
+    Texts,
+}
+
+impl Carried {
+    /// How the rows of `rule` are read.
+    pub fn new(rule: &Arc<TableRule>, shape: &Shape, sample: Option<rows::Sample>) -> Carried {
         let text = |column: &MappedColumn| format!("(({}\n)::{})::text", column.expression, column.type_name);
-        let (key, row) = shape.texts(rule, text);
-        Carried { rule, columns: rule.all_reads(), key, row, buckets: i64::from(buckets) }
+        let columns: Vec<String> = shape.columns_of(rule).into_iter().map(text).collect();
+        let mut parts: Vec<String> = shape.key_of(rule).into_iter().map(text).collect();
+        if parts.is_empty() {
+            // Nothing but the row itself tells it from others.
+            parts.push(rows::row_text(columns.iter().map(String::as_str)));
+        }
+        Carried {
+            rule: Arc::clone(rule),
+            reads: rule.all_reads(),
+            key: rows::row_text(parts.iter().map(String::as_str)),
+            parts,
+            columns,
+            written: rule.columns.iter().map(text).collect(),
+            sample,
+        }
     }
 
-    /// A select of the mapped rows over staged ones, whose parameters begin with `first`.
-    fn rows(&self, first: usize) -> String {
-        let condition = self.rule.condition.as_ref().map(|condition| condition.expression.clone());
+    /// A select of this over staged rows, whose parameters begin with `first`.
+    fn select(&self, what: &str, first: usize, other: Option<String>) -> String {
         // As the column's own type writes it.
-        let typed = |name: &str| {
-            let column = self.rule.columns.iter().find(|column| column.name == name);
-            let type_name = column.map_or("text", |column| column.type_name.as_str());
-            format!("{}::{type_name}", value_of(self.rule, name))
-        };
-        let filter: Vec<String> = condition
-            .into_iter()
-            .chain(self.rule.is_filled(typed))
-            .map(|test| format!(" where ({test}\n)"))
-            .collect();
+        let typed = |column: &MappedColumn| format!("({}\n)::{}", column.expression, column.type_name);
+        let condition = rows::has_image(&self.rule, typed).map(|condition| format!("({condition}\n)"));
+        let chosen: Vec<String> = condition.into_iter().chain(other).collect();
+        let filter =
+            if chosen.is_empty() { String::new() } else { format!(" where {}", chosen.join(" and ")) };
         format!(
-            "select {} as key_text, {} as row_text from ({}) as \"old\"{}",
-            self.key,
-            self.row,
-            statement::stage(self.rule, &self.columns, first),
-            filter.concat()
+            "select {what} from ({}) as \"old\"{filter}",
+            statement::stage(&self.rule, &self.reads, first)
         )
+    }
+
+    fn rows(&self, first: usize) -> String {
+        let row = rows::row_text(self.columns.iter().map(String::as_str));
+        let what = format!(
+            "{} as key_text, array[{}]::text[] as key_parts, {row} as row_text",
+            self.key,
+            self.parts.join(", ")
+        );
+        self.select(&what, first, self.sample.map(|sample| sample.condition(&self.key)))
     }
 
     fn each(
@@ -130,9 +163,9 @@ impl<'a> Carried<'a> {
         target: &mut Session,
         text: &str,
         leading: &[&(dyn ToSql + Sync)],
-        take: &mut dyn FnMut(&postgres::Row) -> Result<()>,
+        take: &mut dyn FnMut(&postgres::Row),
     ) -> Result<()> {
-        read_old_rows(target, self.rule, &self.columns, None, &mut |chunk, rows| {
+        read_old_rows(target, &self.rule, &self.reads, None, &mut |chunk, rows| {
             let count = rows as i64;
             let mut params = leading.to_vec();
             params.extend(chunk.iter().map(|column| column as &(dyn ToSql + Sync)));
@@ -141,37 +174,60 @@ impl<'a> Carried<'a> {
             }
             let found =
                 source.query_text(text, &params).doing(|| format!("compare table \"{}\"", self.rule.to))?;
-            found.iter().try_for_each(&mut *take)?;
+            found.iter().for_each(&mut *take);
             Ok(true)
         })
     }
 
-    /// Adds rows and hash of each bucket.
+    /// Rows and sum of hashes of each bucket.
     pub(super) fn hash_buckets(
         &self,
         source: &mut Session,
         target: &mut Session,
-        into: &mut HashMap<i32, Hashed>,
-    ) -> Result<()> {
+        buckets: i32,
+    ) -> Result<Buckets> {
         let text = sql::flow::HASH_BUCKETS.with(&[("rows", &self.rows(2))]);
-        self.each(source, target, &text, &[&self.buckets], &mut |row| {
-            into.entry(row.get(0)).or_default().add(Hashed::read(row.get(1), row.get(2))?);
-            Ok(())
-        })
+        let mut into = Buckets::new();
+        self.each(source, target, &text, &[&i64::from(buckets)], &mut |row| {
+            super::add(&mut into, rows::bucket(row));
+        })?;
+        Ok(into)
     }
 
-    /// Adds the rows in these buckets, by their key.
+    /// The rows in these buckets, by their key.
     pub(super) fn hash_rows(
         &self,
         source: &mut Session,
         target: &mut Session,
-        buckets: &[i32],
-        into: &mut HashMap<String, Hashed>,
-    ) -> Result<()> {
-        let text = sql::flow::HASH_ROWS.with(&[("rows", &self.rows(3))]);
-        self.each(source, target, &text, &[&self.buckets, &buckets], &mut |row| {
-            into.entry(row.get(0)).or_default().add(Hashed::read(row.get(1), row.get(2))?);
-            Ok(())
-        })
+        buckets: i32,
+        wanted: &[i32],
+    ) -> Result<RowHashes> {
+        let text = sql::flow::HASH_KEYED_ROWS.with(&[("rows", &self.rows(3))]);
+        let mut into = RowHashes::new();
+        self.each(source, target, &text, &[&i64::from(buckets), &wanted], &mut |row| {
+            rows::merge(&mut into, RowHashes::from([rows::keyed_hash(row)]));
+        })?;
+        Ok(into)
+    }
+
+    /// What there is of these rows, by their key's text. All of the table is read for it.
+    pub(super) fn read(
+        &self,
+        source: &mut Session,
+        target: &mut Session,
+        keys: &[&str],
+        what: What,
+    ) -> Result<HashMap<String, Values>> {
+        let values: Vec<String> = match what {
+            What::Texts => self.written.clone(),
+            What::Hashes => self.columns.iter().map(|text| format!("pg_catalog.md5({text})")).collect(),
+        };
+        let list = format!("{}, array[{}]::text[]", self.key, values.join(", "));
+        let text = self.select(&list, 2, Some(format!("{} = any($1)", self.key)));
+        let mut found = HashMap::new();
+        self.each(source, target, &text, &[&keys], &mut |row| {
+            found.insert(row.get(0), row.get(1));
+        })?;
+        Ok(found)
     }
 }

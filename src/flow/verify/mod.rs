@@ -1,50 +1,36 @@
-//! Compares tables with their images on the other side, through the mapping: hashed by the servers in ranges of pages,
-//! several at once, and row by row where hashes differ.
+//! Compares tables with what they are the image of on the other side, through the mapping: hashed by the servers in ranges of
+//! pages, several at once, and row by row where hashes differ.
 
 pub mod carried;
-pub mod compare;
+pub mod comparison;
+pub mod pair;
+mod progress;
 pub mod repair;
 mod rows;
+mod shape;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-pub use rows::{Range, Rows, Sample};
+use self::rows::Range;
+pub use comparison::{Comparison, DifferentRow};
+pub use pair::Pair;
+pub use progress::Partial;
+pub use rows::Sample;
 
-use self::compare::{Comparison, DifferentRow};
+use self::carried::What;
+use self::progress::Progress;
 use crate::error::Result;
 use crate::flow::copy::pool::Pool;
-use crate::flow::mapping::TableRule;
 use crate::pg::{Server, Session};
 
-/// Rows that share a bucket are hashed together; a bucket whose hashes differ is read row by row.
-const ROWS_PER_BUCKET: f64 = 4000.0;
 /// Buckets that are read row by row at the same time: what bounds memory where much differs.
 const SUSPECTS_AT_ONCE: usize = 64;
 /// How often rows that differ are read again before they count as still changing.
 const ROUNDS: usize = 10;
 /// How many differing rows are listed by their key.
 const LISTED: usize = 20;
-
-/// One table and its image, and how each is read.
-pub struct Pair {
-    /// In the direction of replay, target to source.
-    pub rule: Arc<TableRule>,
-    /// How the source's table is read.
-    pub new: Rows,
-    /// How the target's table is read, through the mapping.
-    pub old: Rows,
-    /// Rows of the larger one, as the planner estimates.
-    pub rows_estimate: f64,
-}
-
-impl Pair {
-    /// How many buckets its rows are sorted into.
-    pub fn buckets(&self) -> i32 {
-        (self.rows_estimate / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32
-    }
-}
 
 /// How tables are compared.
 pub struct Job<'a> {
@@ -60,18 +46,25 @@ pub struct Job<'a> {
     pub stop: &'a AtomicBool,
     /// Makes sure that what was written before is on both sides (a marker that has arrived), or does nothing where no flow runs.
     pub settle: &'a (dyn Fn(&mut Session, &mut Session) -> Result<()> + Sync),
-    /// Told of each table as it is done.
-    pub done: &'a (dyn Fn(&Comparison) -> Result<()> + Sync),
+    /// Told now and then of what is hashed of a large table.
+    pub note: &'a (dyn Fn(&Pair, &Partial) -> Result<()> + Sync),
+    /// Told of each pair as it is done.
+    pub done: &'a (dyn Fn(&Pair, &Comparison) -> Result<()> + Sync),
 }
 
-/// Key → its parts, and the hashes of the row on the source and on the target, of rows that differ.
+/// Columns of a row as text.
+pub type Values = Vec<Option<String>>;
+
+/// The key as one text → the row, of rows that differ.
 pub type Differences = BTreeMap<String, Difference>;
 
 /// One row that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
+    /// The columns of its key as one text.
+    pub text: String,
     /// The columns of its key as text.
-    pub key: Vec<Option<String>>,
+    pub key: Values,
     /// Hash of the row on the source, if it is there.
     pub source: Option<String>,
     /// Hash of the row on the target, if it is there.
@@ -79,8 +72,8 @@ pub struct Difference {
 }
 
 enum Task {
-    /// Hash a range of a table: on the source, or on the target.
-    Hash { pair: usize, on_source: bool, range: Option<Range> },
+    /// Hash a range of one part of a table: of the source's, or of one of those that it is the image of.
+    Hash { pair: usize, part: usize, range: Option<Range> },
     /// Read the buckets whose hashes differ.
     Suspects(usize),
 }
@@ -88,11 +81,11 @@ enum Task {
 /// Bucket → rows and sum of their hashes.
 type Buckets = HashMap<i32, (i64, i128)>;
 
-#[derive(Default)]
-struct Progress {
-    left: usize,
-    source: Buckets,
-    target: Buckets,
+/// Takes more rows into their bucket.
+fn add(buckets: &mut Buckets, (bucket, (rows, hash)): (i32, (i64, i128))) {
+    let sum = buckets.entry(bucket).or_default();
+    sum.0 += rows;
+    sum.1 += hash;
 }
 
 #[derive(Default)]
@@ -121,41 +114,28 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
     let pool = Pool::new(job.stop);
     let mut states = Vec::new();
     for (index, pair) in job.pairs.iter().enumerate() {
-        let mut progress = Progress::default();
         // Both sides of a range one after the other, so that little is written between.
-        let sides = [(true, &pair.new), (false, &pair.old)];
-        let ranges: Vec<(bool, Option<Range>)> = sides
-            .iter()
-            .flat_map(|(on_source, rows)| rows.ranges(job.jobs).into_iter().map(|range| (*on_source, range)))
-            .collect();
-        progress.left = ranges.len();
+        let (progress, left) = Progress::begin(pair, job.jobs);
+        let is_read = left.is_empty();
         states.push(Mutex::new(progress));
-        for (on_source, range) in ranges {
-            pool.push(pair.new.bytes.max(pair.old.bytes), Task::Hash { pair: index, on_source, range });
+        for (part, range) in left {
+            pool.push(pair.bytes(), Task::Hash { pair: index, part, range });
+        }
+        if is_read {
+            pool.push(u64::MAX, Task::Suspects(index));
         }
     }
     let results: Vec<Mutex<Comparison>> = job.pairs.iter().map(|_| Mutex::default()).collect();
     pool.run(job.target, job.jobs, Worker::default, |worker, task| match task {
-        Task::Hash { pair: index, on_source, range } => {
+        Task::Hash { pair: index, part, range } => {
             let pair = &job.pairs[index];
-            let found = if on_source {
-                let session = Worker::session(&mut worker.source, job.source)?;
-                pair.new.hash_buckets(session, pair.buckets(), range)?
-            } else {
-                let session = Worker::session(&mut worker.target, job.target)?;
-                pair.old.hash_buckets(session, pair.buckets(), range)?
-            };
+            let (source, target) = worker.both(job)?;
+            let found = pair.hash_buckets(part, range, source, target)?;
             let mut progress = states[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let progress = &mut *progress;
-            let side = if on_source { &mut progress.source } else { &mut progress.target };
-            for (bucket, (rows, hash)) in found {
-                let sum = side.entry(bucket).or_default();
-                sum.0 += rows;
-                sum.1 += hash;
-            }
-            progress.left -= 1;
-            if progress.left == 0 {
+            if progress.take(part, range, found) {
                 pool.push(u64::MAX, Task::Suspects(index));
+            } else if let Some(partial) = progress.due(pair.buckets()) {
+                (job.note)(pair, &partial)?;
             }
             Ok(())
         }
@@ -163,8 +143,9 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
             let progress = std::mem::take(&mut *states[index].lock().unwrap_or_else(PoisonError::into_inner));
             let (source, target) = worker.both(job)?;
             let mut go_on = || pool.go_on();
-            let result = finish(job, &job.pairs[index], &progress, (source, target), &mut go_on)?;
-            (job.done)(&result)?;
+            let pair = &job.pairs[index];
+            let result = finish(job, pair, &progress, (source, target), &mut go_on)?;
+            (job.done)(pair, &result)?;
             *results[index].lock().unwrap_or_else(PoisonError::into_inner) = result;
             Ok(())
         }
@@ -184,7 +165,7 @@ fn finish(
     go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Comparison> {
     let mut result = Comparison {
-        table: pair.rule.to.to_string(),
+        table: pair.name(),
         rows_source: progress.source.values().map(|bucket| bucket.0).sum(),
         rows_target: progress.target.values().map(|bucket| bucket.0).sum(),
         equal: true,
@@ -198,9 +179,8 @@ fn finish(
         result.changing += changing;
         result.add(&lasting);
         let room = LISTED.saturating_sub(result.rows.len());
-        for difference in lasting.values().take(room) {
-            result.rows.push(describe(pair, difference, source, target)?);
-        }
+        let first: Vec<&Difference> = lasting.values().take(room).collect();
+        result.rows.extend(describe(pair, &first, source, target)?);
     }
     Ok(result)
 }
@@ -234,68 +214,57 @@ pub fn confirm(
     Ok((lasting, changing))
 }
 
-impl Comparison {
-    /// Counts further differences.
-    fn add(&mut self, lasting: &Differences) {
-        let missing_on_source = lasting.values().filter(|row| row.source.is_none()).count();
-        let missing_on_target = lasting.values().filter(|row| row.target.is_none()).count();
-        self.missing_on_source += missing_on_source;
-        self.missing_on_target += missing_on_target;
-        self.different += lasting.len() - missing_on_source - missing_on_target;
-        let room = LISTED.saturating_sub(self.keys.len());
-        self.keys.extend(lasting.keys().take(room).cloned());
-        self.equal &= lasting.is_empty();
-    }
-}
-
-/// Reads both sides at the same time, so that little is written between the two snapshots.
+/// Reads both sides, at the same time as far as the mapping allows, so that little is written between the two snapshots.
 fn differences(
     pair: &Pair,
     suspects: &[i32],
     source: &mut Session,
     target: &mut Session,
 ) -> Result<Differences> {
-    let (on_source, mut on_target) = std::thread::scope(|scope| {
-        let source = scope.spawn(|| pair.new.hash_rows(source, pair.buckets(), suspects));
-        let target = pair.old.hash_rows(target, pair.buckets(), suspects);
-        let source = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok::<_, crate::error::Error>((source?, target?))
-    })?;
+    let (on_source, mut on_target) = pair.hash_rows(suspects, source, target)?;
     let mut found = Differences::new();
     for (text, (key, hash)) in on_source {
         let other = on_target.remove(&text).map(|(_, hash)| hash);
         if other.as_ref() != Some(&hash) {
-            found.insert(text, Difference { key, source: Some(hash), target: other });
+            found.insert(text.clone(), Difference { text, key, source: Some(hash), target: other });
         }
     }
     for (text, (key, hash)) in on_target {
-        found.insert(text, Difference { key, source: None, target: Some(hash) });
+        found.insert(text.clone(), Difference { text, key, source: None, target: Some(hash) });
     }
     Ok(found)
 }
 
-/// The row by its key, and which of its columns differ.
+/// Each row by its key, and which of its columns differ.
 fn describe(
     pair: &Pair,
-    difference: &Difference,
+    differences: &[&Difference],
     source: &mut Session,
     target: &mut Session,
-) -> Result<DifferentRow> {
-    let names = pair.rule.key.iter().map(|column| column.name.clone());
-    let key: BTreeMap<_, _> = names.zip(difference.key.iter().cloned()).collect();
-    let state = match (&difference.source, &difference.target) {
-        (None, _) => "missing_on_source",
-        (_, None) => "missing_on_target",
-        _ => "different",
+) -> Result<Vec<DifferentRow>> {
+    let is_changed = |difference: &&&Difference| difference.source.is_some() && difference.target.is_some();
+    let changed: Vec<&Difference> = differences.iter().filter(is_changed).copied().collect();
+    let old = if pair.shape.key.is_empty() {
+        HashMap::new()
+    } else {
+        pair.read_old(&changed, What::Hashes, source, target)?
     };
-    let mut columns = Vec::new();
-    if state == "different" && !pair.rule.key.is_empty() {
-        let new = pair.new.hash_columns(source, &difference.key)?;
-        let old = pair.old.hash_columns(target, &difference.key)?;
-        if let (Some(new), Some(old)) = (new, old) {
-            let unequal = new.iter().zip(&old).zip(&pair.rule.columns).filter(|((new, old), _)| new != old);
-            columns.extend(unequal.map(|(_, column)| column.name.clone()));
+    let mut rows = Vec::new();
+    for difference in differences {
+        let key = pair.shape.key.iter().cloned().zip(difference.key.iter().cloned()).collect();
+        let state = match (&difference.source, &difference.target) {
+            (None, _) => "missing_on_source",
+            (_, None) => "missing_on_target",
+            _ => "different",
+        };
+        let mut columns = Vec::new();
+        if let Some((_, old)) = old.get(&difference.text)
+            && let Some(new) = pair.new.hash_columns(source, &difference.key)?
+        {
+            let unequal = new.iter().zip(old).zip(&pair.shape.columns).filter(|((new, old), _)| new != old);
+            columns.extend(unequal.map(|(_, column)| column.clone()));
         }
+        rows.push(DifferentRow { key, state: state.to_owned(), columns });
     }
-    Ok(DifferentRow { key, state: state.to_owned(), columns })
+    Ok(rows)
 }

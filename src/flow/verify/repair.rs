@@ -1,12 +1,17 @@
 //! Makes rows that differ equal: from the side that serves to the other, never the other way.
 
+use std::collections::HashMap;
+
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 
-use super::{Difference, Job, Pair, Rows};
-use crate::error::{Doing as _, Result};
+use super::carried::What;
+use super::pair::Old;
+use super::rows::Rows;
+use super::{Buckets, Difference, Job, Pair, Values, add};
+use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement::read_text;
-use crate::flow::mapping::MappedColumn;
+use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
 use crate::pg::catalog::facts::may_set_replica_role;
 use crate::phase::Side;
@@ -21,12 +26,11 @@ const ROWS_AT_ONCE: usize = 200;
 /// Bytes of values that are kept for that.
 const BYTES_AT_ONCE: usize = 16 << 20;
 
-type Values = Vec<Option<String>>;
-
 /// A row that differs, and what it is on the serving side, if it is there.
 struct Wanted<'a> {
     difference: &'a Difference,
-    values: Option<Values>,
+    /// With the rule by which it is written.
+    values: Option<(usize, Values)>,
 }
 
 /// Makes a table of the side that does not serve equal to the serving side's; how many rows were written.
@@ -41,8 +45,11 @@ pub fn repair_table(
     target: &mut Session,
 ) -> Result<usize> {
     let buckets = pair.buckets();
-    let on_source = pair.new.hash_buckets(source, buckets, None)?;
-    let on_target = pair.old.hash_buckets(target, buckets, None)?;
+    let (mut on_source, mut on_target) = (Buckets::new(), Buckets::new());
+    for part in 0..=pair.old.len() {
+        let side = if part == 0 { &mut on_source } else { &mut on_target };
+        pair.hash_buckets(part, None, source, target)?.into_iter().for_each(|bucket| add(side, bucket));
+    }
     let suspects: Vec<i32> =
         (0..buckets).filter(|bucket| on_source.get(bucket) != on_target.get(bucket)).collect();
     let written_to = match serving {
@@ -72,7 +79,7 @@ pub fn repair_table(
                     Side::Source => &mut *target,
                     Side::Target => &mut *source,
                 };
-                let writer = Writer::new(pair, serving, replica);
+                let writer = Writer::new(pair, serving, replica)?;
                 repaired += writer.write(into, &taken)?;
             }
             if repaired == before {
@@ -91,16 +98,25 @@ fn read_wanted<'a, 'd>(
     source: &mut Session,
     target: &mut Session,
 ) -> Result<(Vec<Wanted<'a>>, &'d [&'a Difference])> {
+    let next = &differences[..differences.len().min(ROWS_AT_ONCE)];
+    // A mapping that only the source can evaluate reads all of its table: for many rows at once, then.
+    let mut old = match serving {
+        Side::Target if pair.is_carried() => pair.read_old(next, What::Texts, source, target)?,
+        _ => HashMap::new(),
+    };
     let mut taken = Vec::new();
     let mut bytes = 0;
-    for difference in differences {
+    for difference in next {
         let values = match serving {
-            Side::Source => pair.new.read_columns(source, &difference.key)?,
-            Side::Target => pair.old.read_columns(target, &difference.key)?,
+            Side::Source => pair.new.read_columns(source, &difference.key)?.map(|values| (0, values)),
+            Side::Target if pair.is_carried() => old.remove(&difference.text),
+            Side::Target => {
+                pair.read_old(&[difference], What::Texts, source, target)?.remove(&difference.text)
+            }
         };
-        bytes += values.iter().flatten().flatten().map(String::len).sum::<usize>();
+        bytes += values.iter().flat_map(|(_, values)| values).flatten().map(String::len).sum::<usize>();
         taken.push(Wanted { difference, values });
-        if taken.len() == ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE {
+        if bytes >= BYTES_AT_ONCE {
             break;
         }
     }
@@ -118,18 +134,27 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(pair: &'a Pair, serving: Side, replica: bool) -> Self {
-        let (rows, name) = match serving {
-            Side::Source => (&pair.old, pair.rule.from.quoted()),
-            Side::Target => (&pair.new, pair.rule.to.quoted()),
+    fn new(pair: &'a Pair, serving: Side, replica: bool) -> Result<Self> {
+        let (rows, name) = match (serving, pair.old.as_slice()) {
+            (Side::Target, _) => (&pair.new, pair.rules[0].to.quoted()),
+            (Side::Source, [Old::There(rows)]) => (rows, pair.rules[0].from.quoted()),
+            (Side::Source, _) => {
+                let message = format!("table \"{}\" of the target is no image to repair", pair.name());
+                return Err(Error::Internal { message });
+            }
         };
-        Writer { pair, rows, serving, name, replica }
+        Ok(Writer { pair, rows, serving, name, replica })
+    }
+
+    /// What maps to the row.
+    fn rule(&self, row: &Wanted) -> &TableRule {
+        &self.pair.rules[row.values.as_ref().map_or(0, |(rule, _)| *rule)]
     }
 
     /// Writes these rows; how many were written.
     fn write(&self, into: &mut Session, rows: &[Wanted]) -> Result<usize> {
         let action = || format!("repair table {}", self.name);
-        if self.pair.rule.key.is_empty() {
+        if self.pair.shape.key.is_empty() {
             let mut written = 0;
             for row in rows {
                 written += into.atomically(|into| self.write_whole(into, row)).doing(action)?;
@@ -169,7 +194,7 @@ impl<'a> Writer<'a> {
 
     /// Whether a row can be deleted and inserted again: nothing hangs on it, and no column would be lost.
     fn may_replace(&self) -> bool {
-        self.replica && (self.serving == Side::Source || self.pair.rule.complete)
+        self.replica && (self.serving == Side::Source || self.pair.rules.iter().all(|rule| rule.complete))
     }
 
     fn write_keyed(&self, into: &mut Session, row: &Wanted) -> Result<usize> {
@@ -214,17 +239,18 @@ impl<'a> Writer<'a> {
     }
 
     fn update(&self, into: &mut Session, row: &Wanted) -> Result<usize> {
-        let Some(values) = &row.values else { return Ok(0) };
+        let Some((_, values)) = &row.values else { return Ok(0) };
+        let rule = self.rule(row);
         let hash = row.difference_there(self.serving);
-        let is_key = |column: &MappedColumn| self.pair.rule.key.iter().any(|key| key.name == column.name);
-        let columns = self.pair.rule.columns.iter().zip(values);
+        let is_key = |column: &MappedColumn| rule.key.iter().any(|key| key.name == column.name);
+        let columns = rule.columns.iter().zip(values);
         let written: Vec<_> = columns.filter(|(column, _)| column.updatable && !is_key(column)).collect();
         if written.is_empty() {
             return Ok(0);
         }
         let first = row.difference.key.len() + 2;
         let set = |(at, (column, _)): (usize, &(&MappedColumn, &Option<String>))| {
-            format!("{} = {}", quote_identifier(&column.name), self.read(first + at, column))
+            format!("{} = {}", quote_identifier(&column.name), self.read(rule, first + at, column))
         };
         let text = format!(
             "update {} as old set {} where {} and {} = ${}::text",
@@ -241,21 +267,22 @@ impl<'a> Writer<'a> {
     }
 
     fn insert(&self, into: &mut Session, row: &Wanted) -> Result<usize> {
-        let condition = self.rows.key_condition(self.pair.rule.columns.len() + 1);
+        let condition = self.rows.key_condition(self.rule(row).columns.len() + 1);
         let absent =
             format!(" where not exists (select from {} as old where {condition})", self.rows.relation());
         self.insert_values(into, row, &absent)
     }
 
     fn insert_values(&self, into: &mut Session, row: &Wanted, condition: &str) -> Result<usize> {
-        let Some(values) = &row.values else { return Ok(0) };
-        let columns = &self.pair.rule.columns;
+        let Some((_, values)) = &row.values else { return Ok(0) };
+        let rule = self.rule(row);
+        let columns = &rule.columns;
         if columns.is_empty() {
             return Ok(into.change(&format!("insert into {} default values", self.name), &[])? as usize);
         }
         let names: Vec<String> = columns.iter().map(|column| quote_identifier(&column.name)).collect();
         let read: Vec<String> =
-            columns.iter().enumerate().map(|(at, column)| self.read(at + 1, column)).collect();
+            columns.iter().enumerate().map(|(at, column)| self.read(rule, at + 1, column)).collect();
         let text = format!(
             "insert into {} ({}) overriding system value select {}{condition}",
             self.name,
@@ -270,8 +297,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The parameter as a value of the column's type, on the side that is written to.
-    fn read(&self, parameter: usize, column: &MappedColumn) -> String {
-        let there = self.pair.rule.old_columns.iter().find(|old| old.name == column.name);
+    fn read(&self, rule: &TableRule, parameter: usize, column: &MappedColumn) -> String {
+        let there = rule.old_columns.iter().find(|old| old.name == column.name);
         let type_name = match (self.serving, there) {
             (Side::Source, Some(old)) => &old.publisher_type,
             _ => &column.type_name,

@@ -1,8 +1,10 @@
 //! How one side of a table is read for a comparison: keys and rows as text, hashed by the server.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use super::Buckets;
+use super::shape::Shape;
+use super::{Buckets, Values};
 use crate::error::{Doing as _, Result};
 use crate::flow::apply::statement::read_text;
 use crate::flow::mapping::{MappedColumn, TableName, TableRule};
@@ -15,10 +17,17 @@ const PAGE: u64 = 8192;
 const RANGE: u64 = if cfg!(test) { 64 << 10 } else { 256 << 20 };
 
 /// Pages `from..to` of a table, or of each of its partitions; without an end, all from there on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Range {
     from: u64,
     to: Option<u64>,
+}
+
+impl Range {
+    /// Its first page.
+    pub(super) fn begin(self) -> u64 {
+        self.from
+    }
 }
 
 /// A part of all rows, chosen by a hash of their key: the same rows on both sides.
@@ -30,8 +39,38 @@ pub struct Sample {
     pub seed: i64,
 }
 
-/// Key and row hashes by key text.
-type RowHashes = HashMap<String, (Vec<Option<String>>, String)>;
+impl Sample {
+    /// SQL that is true for its rows, over the key as one text.
+    pub(super) fn condition(self, key: &str) -> String {
+        format!(
+            "pg_catalog.abs(pg_catalog.hashtextextended({key} collate \"C\", {}) % 1000000) < {}",
+            self.seed, self.rows_in_a_million
+        )
+    }
+}
+
+/// Key text → the key's parts, and sum of hashes and number of the rows that have it, as `sum/number`.
+pub(super) type RowHashes = HashMap<String, (Values, String)>;
+
+/// Takes in what another part of the same side has; rows that share a key are hashed together.
+pub(super) fn merge(into: &mut RowHashes, more: RowHashes) {
+    for (text, (key, hash)) in more {
+        match into.entry(text) {
+            Entry::Vacant(place) => drop(place.insert((key, hash))),
+            Entry::Occupied(mut there) => {
+                let (sum, rows) = read_hash(&there.get().1);
+                let (more, others) = read_hash(&hash);
+                there.get_mut().1 = format!("{}/{}", sum + more, rows + others);
+            }
+        }
+    }
+}
+
+fn read_hash(text: &str) -> (i128, i64) {
+    let (sum, rows) = text.split_once('/').unwrap_or((text, "1"));
+    // As a server writes them: a sum of fewer than 2^63 hashes of 64 bits.
+    (sum.parse().unwrap_or_default(), rows.parse().unwrap_or_default())
+}
 
 /// One side of a table.
 #[derive(Debug, Clone)]
@@ -43,8 +82,12 @@ pub struct Rows {
     relation: String,
     key: Vec<Cell>,
     columns: Vec<Cell>,
+    /// All that the rule writes, be it compared or not.
+    written: Vec<Cell>,
     /// SQL over the table's own columns.
     filter: Option<String>,
+    /// What the rule asks of a row, over the row called `old`.
+    condition: Option<String>,
     sample: Option<Sample>,
 }
 
@@ -59,17 +102,18 @@ struct Cell {
 
 impl Rows {
     /// The new table, on the source: its columns as they are.
-    pub fn new(rule: &TableRule, bytes: u64) -> Rows {
+    pub fn new(rule: &TableRule, shape: &Shape, bytes: u64) -> Rows {
         let cell = |column: &MappedColumn| {
             let name = quote_identifier(&column.name);
             let value = is_built_in(&column.type_name).then(|| (name.clone(), column.type_name.clone()));
             Cell { text: format!("{name}::text"), value }
         };
-        Rows::build(rule, &rule.to, rule.to_partitioned, bytes, cell)
+        let rows = Rows::build(rule, shape, (&rule.to, rule.to_partitioned), bytes, cell);
+        Rows { condition: rule.is_filled(quote_identifier), ..rows }
     }
 
     /// The old table, on the target: the mapping's expressions, in the new column's type where the target knows it.
-    pub fn old(target: &mut Session, rule: &TableRule, bytes: u64) -> Result<Rows> {
+    pub fn old(target: &mut Session, rule: &TableRule, shape: &Shape, bytes: u64) -> Result<Rows> {
         let mut known = HashMap::new();
         for column in rule.key.iter().chain(&rule.columns) {
             if !known.contains_key(&column.type_name) {
@@ -88,19 +132,20 @@ impl Rows {
                 Cell { text: format!("({}\n)::text", column.expression), value: None }
             }
         };
-        Ok(Rows::build(rule, &rule.from, rule.from_partitioned, bytes, cell))
+        let rows = Rows::build(rule, shape, (&rule.from, rule.from_partitioned), bytes, cell);
+        Ok(Rows { condition: has_image(rule, |column| format!("({}\n)", column.expression)), ..rows })
     }
 
     fn build(
         rule: &TableRule,
-        table: &TableName,
-        partitioned: bool,
+        shape: &Shape,
+        (table, partitioned): (&TableName, bool),
         bytes: u64,
         cell: impl Fn(&MappedColumn) -> Cell,
     ) -> Rows {
         let only = if partitioned { "" } else { "only " };
-        let columns: Vec<Cell> = rule.columns.iter().map(&cell).collect();
-        let mut key: Vec<Cell> = rule.key.iter().map(&cell).collect();
+        let columns: Vec<Cell> = shape.columns_of(rule).into_iter().map(&cell).collect();
+        let mut key: Vec<Cell> = shape.key_of(rule).into_iter().map(&cell).collect();
         if key.is_empty() {
             // Nothing but the row itself tells it from others.
             key.push(Cell { text: row_of(&columns), value: None });
@@ -111,7 +156,9 @@ impl Rows {
             relation: format!("{only}{}", table.quoted()),
             key,
             columns,
+            written: rule.columns.iter().map(&cell).collect(),
             filter: None,
+            condition: None,
             sample: None,
         }
     }
@@ -163,19 +210,21 @@ impl Rows {
         };
         let parts: Vec<&str> = self.key.iter().map(|cell| cell.text.as_str()).collect();
         let key = self.key_text();
-        let sample = self.sample.map_or_else(String::new, |sample| {
-            format!(
-                " where pg_catalog.abs(pg_catalog.hashtextextended({key} collate \"C\", {}) % 1000000) < {}",
-                sample.seed, sample.rows_in_a_million
-            )
-        });
+        let chosen = self.chosen(self.sample.map(|sample| sample.condition(&key)));
         format!(
             "select {key} as key_text, array[{}]::text[] as key_parts, {} as row_text \
-             from (select * from {}{conditions}) as old{sample}",
+             from (select * from {}{conditions}) as old where {chosen}",
             parts.join(", "),
             self.row_text(),
             self.relation
         )
+    }
+
+    /// What the rule asks of a row, and another condition.
+    fn chosen(&self, other: Option<String>) -> String {
+        let condition = self.condition.as_ref().map(|condition| format!("({condition}\n)"));
+        let all: Vec<String> = condition.into_iter().chain(other).collect();
+        if all.is_empty() { "true".into() } else { all.join(" and ") }
     }
 
     /// Rows and sum of hashes of each bucket, in a range.
@@ -184,9 +233,7 @@ impl Rows {
         let rows = session
             .query_text(&text, &[&i64::from(buckets)])
             .doing(|| format!("compare table \"{}\"", self.name))?;
-        // A sum of fewer than 2^63 hashes of 64 bits.
-        let sum = |row: &postgres::Row| row.get::<_, &str>(2).parse::<i128>().unwrap_or_default();
-        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), sum(row)))).collect())
+        Ok(rows.iter().map(bucket).collect())
     }
 
     /// Key → its parts, and hash of the rows in these buckets; rows that share a key are hashed together.
@@ -195,7 +242,7 @@ impl Rows {
         let rows = session
             .query_text(&text, &[&i64::from(buckets), &wanted])
             .doing(|| format!("compare table \"{}\"", self.name))?;
-        Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+        Ok(rows.iter().map(keyed_hash).collect())
     }
 
     /// `key = $n and …`, for the row whose key's parts are the parameters from `first` on.
@@ -229,31 +276,32 @@ impl Rows {
         session: &mut Session,
         key: &[Option<String>],
     ) -> Result<Option<Vec<Option<String>>>> {
-        self.read_row(session, key, |text| format!("pg_catalog.md5({text})"))
+        self.read_row(session, key, &self.columns, |text| format!("pg_catalog.md5({text})"))
     }
 
-    /// The columns of the row with this key as text; none when it is not there.
+    /// All columns that the rule writes, of the row with this key, as text; none when it is not there.
     pub fn read_columns(
         &self,
         session: &mut Session,
         key: &[Option<String>],
     ) -> Result<Option<Vec<Option<String>>>> {
-        self.read_row(session, key, str::to_owned)
+        self.read_row(session, key, &self.written, str::to_owned)
     }
 
     fn read_row(
         &self,
         session: &mut Session,
         key: &[Option<String>],
+        cells: &[Cell],
         value: impl Fn(&str) -> String,
     ) -> Result<Option<Vec<Option<String>>>> {
-        let values: Vec<String> = self.columns.iter().map(|cell| value(&cell.text)).collect();
+        let values: Vec<String> = cells.iter().map(|cell| value(&cell.text)).collect();
         let filter = self.filter.as_ref().map_or_else(String::new, |filter| format!(" where ({filter}\n)"));
         let text = format!(
             "select array[{}]::text[] from (select * from {}{filter}) as old where {} limit 1",
             values.join(", "),
             self.relation,
-            self.key_condition(1)
+            self.chosen(Some(self.key_condition(1)))
         );
         let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> =
             key.iter().map(|part| part as &(dyn postgres::types::ToSql + Sync)).collect();
@@ -264,9 +312,34 @@ impl Rows {
     }
 }
 
+/// SQL that is true of an old row that a rule makes something of, from SQL for the value of a new column.
+pub(super) fn has_image(rule: &TableRule, value: impl Fn(&MappedColumn) -> String) -> Option<String> {
+    let condition = rule.condition.as_ref().map(|condition| condition.expression.clone());
+    let filled = rule.is_filled(|name| {
+        rule.columns.iter().find(|column| column.name == name).map_or_else(|| "null".to_owned(), &value)
+    });
+    let tests: Vec<String> = condition.into_iter().chain(filled).collect();
+    if tests.is_empty() { None } else { Some(format!("({})", tests.join("\n) and ("))) }
+}
+
+/// A row of `hash_buckets`.
+pub(super) fn bucket(row: &postgres::Row) -> (i32, (i64, i128)) {
+    // A sum of fewer than 2^63 hashes of 64 bits.
+    (row.get(0), (row.get(1), row.get::<_, &str>(2).parse().unwrap_or_default()))
+}
+
+/// A row of `hash_keyed_rows`.
+pub(super) fn keyed_hash(row: &postgres::Row) -> (String, (Values, String)) {
+    (row.get(0), (row.get(1), row.get(2)))
+}
+
 fn row_of(cells: &[Cell]) -> String {
-    let texts: Vec<&str> = cells.iter().map(|cell| cell.text.as_str()).collect();
-    format!("row({})::text", texts.join(", "))
+    row_text(cells.iter().map(|cell| cell.text.as_str()))
+}
+
+/// One text of several.
+pub(super) fn row_text<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    format!("row({})::text", texts.collect::<Vec<_>>().join(", "))
 }
 
 /// Types of other schemas are written with them; their operators are not in the `search_path`.
@@ -286,7 +359,9 @@ mod tests {
             relation: "s.t".into(),
             key: Vec::new(),
             columns: Vec::new(),
+            written: Vec::new(),
             filter: None,
+            condition: None,
             sample: None,
         };
         assert_eq!(rows(0).ranges(4), [None]);

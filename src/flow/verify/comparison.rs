@@ -1,0 +1,77 @@
+//! What comparing one table has come to.
+
+use std::collections::BTreeMap;
+
+use super::{Differences, LISTED};
+
+/// What was found out about one table.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Comparison {
+    /// `schema.table` on the source.
+    pub table: String,
+    /// Rows counted on the source; of a sample, those in it.
+    pub rows_source: i64,
+    /// Rows counted on the target; of a sample, those in it.
+    pub rows_target: i64,
+    /// No row differs.
+    pub equal: bool,
+    /// Rows that are on the target alone.
+    pub missing_on_source: usize,
+    /// Rows that are on the source alone.
+    pub missing_on_target: usize,
+    /// Rows whose values differ.
+    pub different: usize,
+    /// Keys of the first differing rows.
+    pub keys: Vec<String>,
+    /// The first differing rows, and where each differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<DifferentRow>,
+    /// Rows that kept changing while they were compared: neither equal nor different can be said of them.
+    pub changing: usize,
+    /// Rows that were made equal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repaired: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A row that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DifferentRow {
+    /// The columns of its key, as text; empty for a table without one.
+    pub key: BTreeMap<String, Option<String>>,
+    /// `different`, `missing_on_source` or `missing_on_target`.
+    pub state: String,
+    /// Columns whose values differ, by their names on the source.
+    pub columns: Vec<String>,
+}
+
+impl Comparison {
+    /// Counts further differences.
+    pub(super) fn add(&mut self, lasting: &Differences) {
+        let missing_on_source = lasting.values().filter(|row| row.source.is_none()).count();
+        let missing_on_target = lasting.values().filter(|row| row.target.is_none()).count();
+        self.missing_on_source += missing_on_source;
+        self.missing_on_target += missing_on_target;
+        self.different += lasting.len() - missing_on_source - missing_on_target;
+        let room = LISTED.saturating_sub(self.keys.len());
+        self.keys.extend(lasting.keys().take(room).cloned());
+        self.equal &= lasting.is_empty();
+    }
+
+    /// Takes in what was found out about columns that another rule fills in the same rows.
+    pub fn merge(&mut self, filled: Comparison) {
+        self.equal &= filled.equal;
+        self.missing_on_source += filled.missing_on_source;
+        self.missing_on_target += filled.missing_on_target;
+        self.different += filled.different;
+        self.changing += filled.changing;
+        self.keys.extend(filled.keys);
+        self.keys.truncate(LISTED);
+        self.rows.extend(filled.rows);
+        self.rows.truncate(LISTED);
+    }
+}
