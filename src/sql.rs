@@ -242,6 +242,7 @@ statements! {
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
+        FORGET_WAITING = "forget_waiting",
         HAS_TABLE = "has_table",
         INSERT_DETOUR = "insert_detour",
         INSERT_EVENT = "insert_event",
