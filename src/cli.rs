@@ -137,9 +137,12 @@ pub enum Commands {
     /// Arm the recording of changes made on the target
     #[command(
         long_about = "Before cutover, arms the recording of changes made on the target; cutover does it by itself \
-            when this has not been run. After cutover, proves that the recording is intact.",
+            when this has not been run. After cutover, proves that the recording is intact. Where it is not, or the source \
+            has lost changes, --anew makes the way home again: it begins a new recording, and overwrites what differs on the \
+            source by the target's rows.",
         after_long_help = examples(
-            "  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes\n  pgdetour capture --export changes.ndjson"
+            "  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes\n  pgdetour capture --export changes.ndjson\n  \
+             pgdetour capture --anew"
         )
     )]
     Capture(CaptureOptions),
@@ -288,6 +291,9 @@ pub struct CaptureOptions {
     /// Overwrite the file if it exists
     #[arg(long, requires = "export")]
     pub force: bool,
+    /// While the target serves, begin recording anew, and make the source equal to the target
+    #[arg(long, conflicts_with = "export")]
+    pub anew: bool,
 }
 
 /// Options of `cutover` and `cutback`.

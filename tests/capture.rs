@@ -385,6 +385,81 @@ fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
     }
 }
 
+/// Makes what is recorded incomplete: the slot is dropped, or a trigger disabled, and what is written then goes unrecorded.
+fn lose_changes(detour: Detour, method: &str) -> Detour {
+    let lose = if method == "wal" {
+        "select pg_drop_replication_slot('pgdetour_capture')"
+    } else {
+        "alter table public.plain disable trigger all; alter table public.wide disable trigger all"
+    };
+    detour
+        .on_target(lose)
+        .on_target("update public.plain set v = 'unrecorded' where id <= 20; delete from public.plain where id = 21")
+        .on_target("insert into public.plain (id, v) select max(id) + 1, 'unrecorded' from public.plain; update public.wide set note = 'unrecorded' where id = 1")
+}
+
+#[test]
+fn a_recording_that_was_lost_is_begun_anew_and_everything_comes_home() {
+    for method in ["wal", "trigger"] {
+        let mut detour = Detour::new()
+            .on_source(TABLES)
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .writing()
+            .mirrored()
+            .run("capture")
+            .with(&["--anew"])
+            .exits(3)
+            .kind("not_detoured")
+            .detoured()
+            .application_goes_on()
+            .on_target("update public.plain set v = 'recorded' where id = 50");
+        detour = lose_changes(detour, method).run("replay").ends();
+        assert!(matches!(detour.last().code(), Some(3 | 8)), "{}", detour.last().describe());
+        assert!(detour.last().describe().contains("capture --anew"), "{}", detour.last().describe());
+        // Killed at each of its steps, with the application at work: what is between is refused, and the next run ends it.
+        let steps = [
+            "before:hold replay",
+            "after:hold replay",
+            "after:begin to record anew",
+            "after:make the source equal to the target",
+            "after:let replay go on",
+        ];
+        for (at, step) in steps.into_iter().enumerate() {
+            if extent::pick(at != usize::from(method == "wal") + 1, false) {
+                continue;
+            }
+            detour = detour.run("capture").with(&["--anew"]).fault(step).dies().application_goes_on();
+            // A key change and back, of a row whose large value the stream leaves out.
+            detour.target.exec("update public.wide set id = id + 1000 where id = 2");
+            detour.target.exec("update public.wide set id = 2 where id = 1002");
+            if step != "after:let replay go on" {
+                detour = detour.run("cutback").ends();
+                assert!(matches!(detour.last().code(), Some(3 | 8)), "{}", detour.last().describe());
+            }
+        }
+        detour = lose_changes(detour, method).run("capture").with(&["--anew"]).exits(0).changed(true);
+        assert!(
+            detour.last().at("/report/repaired/rows").as_i64() >= Some(1),
+            "{}",
+            detour.last().describe()
+        );
+        detour = detour
+            .on_target("update public.plain set v = 'recorded again' where id in (20, 501, 601)")
+            .on_target(
+                "update public.wide set id = id + 100 where id = 1; delete from public.by_index where id = 1",
+            )
+            .run("replay")
+            .exits(0)
+            .application_goes_on()
+            .run("cutback")
+            .exits(0)
+            .phase("returned")
+            .application_goes_on();
+        assert_same_rows(&detour);
+        detour.no_client_error().no_row_lost();
+    }
+}
+
 /// The source is down, is dumped into another cluster at another place, and goes back in time.
 #[test]
 fn capture_goes_on_while_the_source_is_maintained() {
@@ -417,6 +492,7 @@ fn capture_goes_on_while_the_source_is_maintained() {
     };
     let old = restored("old", &path("old.dump"));
     detour = detour.source_is(&old.conninfo("dba")).run("replay").exits(8).kind("progress_behind");
+    assert!(detour.last().describe().contains("capture --anew"), "{}", detour.last().describe());
     let new = restored("new", &path("new.dump"));
     detour = detour.source_is(&new.conninfo("dba")).application_goes_on().run("replay").exits(0);
     detour =

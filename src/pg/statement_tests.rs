@@ -8,7 +8,7 @@ use crate::pg::test_server::TestServer;
 use crate::sql;
 
 /// Files of several statements, in the order in which they build on each other.
-const SCRIPTS: [&str; 18] = [
+const SCRIPTS: [&str; 19] = [
     "record/create_common",
     "record/create_copies",
     "record/create_source",
@@ -23,6 +23,7 @@ const SCRIPTS: [&str; 18] = [
     "capture/create_event_trigger",
     "capture/order_changes",
     "capture/drop_change",
+    "record/forget_waiting",
     "restrict/drop_observation",
     "restrict/drop_guard",
     "restrict/drop_all",

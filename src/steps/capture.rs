@@ -16,7 +16,7 @@ use crate::steps::facts::parse_lsn;
 use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
-const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
+pub(super) const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
 /// How long the last reader of the slot may take to leave it.
 const SLOT_BUDGET: Duration = Duration::from_secs(30);
 /// How long the rehearsal of the way back may take.
@@ -56,7 +56,7 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
 }
 
 /// Bytes that are kept on the target for changes that were not replayed; none where nothing records them.
-fn retained_bytes(run: &mut Run) -> Result<Option<i64>> {
+pub(super) fn retained_bytes(run: &mut Run) -> Result<Option<i64>> {
     match source(run) {
         ChangeSource::Slot { slot, .. } => {
             Ok(slot::find_slot(run.target(), &slot)?.and_then(|slot| slot.retained_bytes))

@@ -48,6 +48,9 @@ pub struct Facts {
     /// Position on the target from which replay has to apply: nothing that general traffic wrote is before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_start: Option<String>,
+    /// The recording that was begun anew since cutover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture_anew: Option<CaptureAnew>,
     /// What the router's files held before the detour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_original: Option<Vec<RouterUndo>>,
@@ -84,6 +87,17 @@ pub struct Facts {
     /// `cutback`'s report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutback: Option<Value>,
+}
+
+/// How far a recording that is begun anew has come.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CaptureAnew {
+    /// Position behind which all is recorded; none before it is.
+    pub start: Option<String>,
+    /// `pg_current_snapshot()` of the target that the source was made equal to.
+    pub snapshot: Option<String>,
+    /// Replay may go on.
+    pub done: bool,
 }
 
 impl Facts {

@@ -4,6 +4,7 @@ mod alarm;
 mod attempt;
 mod backup;
 pub mod capture;
+pub mod capture_anew;
 mod carrier;
 pub mod check;
 pub mod clean;

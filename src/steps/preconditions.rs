@@ -90,6 +90,9 @@ pub const CUTOVER: &[Precondition] = group![
 pub const REPLAY: &[Precondition] =
     group![servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
+/// What a recording that is begun anew needs, beside what `capture` does.
+pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::mapping];
+
 /// What `cutback` needs, beside what `replay` does.
 pub const CUTBACK: &[Precondition] = group![
     tables::quarantine_is_empty,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::flow::apply::follow::BATCH_BYTES;
 use crate::flow::apply::pace::Rates;
 use crate::flow::mapping::Mapping;
-use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
+use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
 use crate::pg::{Session, record};
 use crate::phase::Side;
@@ -196,6 +196,13 @@ fn checked_flow(run: &mut Run) -> Result<Flow> {
 
 /// The replay flow through `mapping`.
 pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
+    let mut snapshots = HashMap::new();
+    // What was recorded before the source was made equal to the target is there already.
+    if let Some(text) = run.facts()?.capture_anew.and_then(|anew| anew.snapshot) {
+        let snapshot = Snapshot::parse(&text)?;
+        let names = mapping.pairs().map(|rule| (rule.from.schema.clone(), rule.from.name.clone()));
+        snapshots.extend(names.map(|name| (name, snapshot.clone())));
+    }
     Ok(Flow {
         name: FlowName::Replay,
         detour: run.detour_id()?,
@@ -203,7 +210,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         subscriber: run.server(Side::Source).clone(),
         source: capture::source(run),
         mapping,
-        snapshots: HashMap::new(),
+        snapshots,
         skip_origins: true,
         batch_bytes: BATCH_BYTES,
         quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,

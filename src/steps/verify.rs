@@ -117,7 +117,7 @@ fn merge(found: Vec<(bool, Comparison)>) -> Vec<Comparison> {
 
 /// The tables of the source to compare, each with all that leads there. Partitions are compared with their root, since the
 /// other side's may be cut in another way; one by one only where the root is not asked for.
-fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<Pair>> {
+pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<Pair>> {
     let wanted =
         if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
     let chosen =
@@ -283,21 +283,23 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     result
 }
 
-/// Makes the tables that differ equal, and compares them again.
-fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
-    let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
-    let (mut rows, mut names) = (0, Vec::new());
+/// Whether rows of the table can be written one by one, as those of the other side are.
+pub(super) fn may_be_repaired(run: &Run, pair: &Pair) -> bool {
     let parts = run.parts();
     let is_filtered =
         |rule: &Arc<TableRule>| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some());
     // Rows that the mirror has left out are no rows to delete.
-    let may_be_repaired = |pair: &&Pair| {
-        !pair.is_joined
-            && pair.is_told_apart()
-            && (is_image(&pair.rules.iter().collect::<Vec<_>>()) || !pair.rules.iter().any(is_filtered))
-    };
+    !pair.is_joined
+        && pair.is_told_apart()
+        && (is_image(&pair.rules.iter().collect::<Vec<_>>()) || !pair.rules.iter().any(is_filtered))
+}
+
+/// Makes the tables that differ equal, and compares them again.
+fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
+    let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
+    let (mut rows, mut names) = (0, Vec::new());
     let by_name: HashMap<String, &Pair> =
-        pairs.iter().filter(may_be_repaired).map(|pair| (pair.name(), pair)).collect();
+        pairs.iter().filter(|pair| may_be_repaired(run, pair)).map(|pair| (pair.name(), pair)).collect();
     for table in tables.iter().filter(|table| !table.equal) {
         if !by_name.contains_key(&table.table) {
             run.warn(format!(
@@ -362,7 +364,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
     for pair in pairs.iter().filter(|pair| names.contains(&pair.name())) {
         run.heed_signals()?;
-        let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
+        let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?.rows;
         run.changed |= repaired > 0;
         let again = Job { pairs: std::slice::from_ref(pair), ..job };
         let now = verify::compare_tables(&again)?.pop().unwrap_or_default();

@@ -128,11 +128,15 @@ impl Applier {
             Step::Delete(rows) => {
                 let found =
                     self.affect(rule, &statement::delete(&rule.rule, From::Parameters), rows, None)?;
-                if rule.rule.is_decided_by_identity() && !self.tolerates_missing_deletes() {
-                    as_expected(found, self.count_fitting(rule, rows)?)
-                } else {
-                    Ok(())
+                if !rule.rule.is_decided_by_identity() {
+                    return Ok(());
                 }
+                let expected = self.count_fitting(rule, rows)?;
+                if found == expected {
+                    return Ok(());
+                }
+                let unmade = self.forget_unmade(rule, rows)?;
+                if self.tolerates_missing_deletes() { Ok(()) } else { as_expected(found + unmade, expected) }
             }
             Step::Update(rows) => {
                 for rows in self.completed(table, rule, rows)? {
@@ -147,16 +151,21 @@ impl Applier {
                 {
                     new = row;
                 }
-                let rows = std::slice::from_ref(&new);
-                let text = change_key(&rule.rule, |column| new[rule.positions[column]] != Value::Unchanged);
-                self.affect(rule, &text, rows, Some(old))?;
-                self.affect(
-                    rule,
-                    &statement::delete(&rule.rule, From::Parameters),
-                    std::slice::from_ref(old),
-                    None,
-                )?;
-                self.insert_absent(rule, rows)
+                let (old, new) = (std::slice::from_ref(old), std::slice::from_ref(&new));
+                let is_present = |column: usize| new[0][rule.positions[column]] != Value::Unchanged;
+                let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, Some(&old[0]))?;
+                let deleted =
+                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?;
+                if changed + deleted == 0 && rule.rule.is_decided_by_identity() {
+                    self.forget_unmade(rule, old)?;
+                }
+                if is_whole(rule, &new[0]) {
+                    return self.insert_absent(rule, new);
+                }
+                if changed == 0 && rule.rule.is_decided_by_identity() && self.count_fitting(rule, new)? > 0 {
+                    self.note_unmade(rule, &new[0])?;
+                }
+                Ok(())
             }
         }
     }
@@ -190,7 +199,16 @@ impl Applier {
         if rule.rule.is_decided_by_identity() {
             let expected = self.count_fitting(rule, rows)?;
             let found = self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
-            return as_expected(found, expected);
+            if found == expected {
+                return Ok(());
+            }
+            let unmade = self.find_unmade(rule, rows)?;
+            as_expected(found + unmade.len() as u64, expected)?;
+            if is_whole(rule, first) {
+                self.insert_absent(rule, &unmade)?;
+                self.forget_unmade(rule, &unmade)?;
+            }
+            return Ok(());
         }
         self.affect(rule, &delete_unfit(&rule.rule), rows, None)?;
         self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
@@ -199,9 +217,7 @@ impl Applier {
 
     /// Inserts rows that came to belong there, as far as all of their values are known.
     fn insert_absent(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
-        let is_whole =
-            |row: &Row| rule.rule.all_reads().iter().all(|at| row[rule.positions[*at]] != Value::Unchanged);
-        if rows.iter().all(is_whole) {
+        if rows.iter().all(|row| is_whole(rule, row)) {
             self.affect(rule, &insert(&rule.rule, true), rows, None)?;
         }
         Ok(())
@@ -210,6 +226,11 @@ impl Applier {
     fn count_fitting(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<u64, Failure> {
         Ok(self.query_number(rule, &count(&rule.rule), rows)? as u64)
     }
+}
+
+/// Whether the stream left out nothing that is written of it.
+fn is_whole(rule: &BoundRule, row: &Row) -> bool {
+    rule.rule.all_reads().iter().all(|at| row[rule.positions[*at]] != Value::Unchanged)
 }
 
 fn as_expected(found: u64, expected: u64) -> std::result::Result<(), Failure> {

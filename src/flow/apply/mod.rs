@@ -21,6 +21,7 @@ mod stage;
 pub mod statement;
 #[cfg(test)]
 mod tests;
+mod unmade;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -748,6 +749,9 @@ impl Applier {
         };
         let mut targets: Vec<String> = Vec::new();
         for rule in tables.iter().flat_map(|table| &table.rules) {
+            if rule.rule.may_lack_rows() {
+                self.forget_all_unmade(rule)?;
+            }
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
             let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
             if !kept.is_empty() && rule.rule.fills.is_some() {

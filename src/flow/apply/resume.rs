@@ -44,8 +44,9 @@ pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -
         detail: Some(detail.to_owned()),
         hint: hint.to_owned(),
     };
-    let restored = "Was it restored from a dump or a backup? Connect to the server that was used before; or bring it to the \
-                    state of the target with \"pgdetour verify\", which shows the rows that differ.";
+    let restored = "Was it restored from a dump or a backup, or \"pgdetour capture --anew\" interrupted? Connect to the server \
+                    that was used before; or run \"pgdetour capture --anew\", which makes it equal to the target, so that \
+                    replay goes on from there.";
     let Some(start) = applier.applied() else {
         if told.is_none() && name != FlowName::Replay {
             return Ok(PgLsn::from(0));

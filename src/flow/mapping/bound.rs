@@ -30,6 +30,15 @@ pub struct BoundRule {
     pub positions: Vec<usize>,
 }
 
+impl BoundRule {
+    /// What identifies the row on the publisher, as one string of bytes; `None` when nothing does or a part is missing.
+    pub fn identity_of(&self, row: &Row) -> Option<Box<[u8]>> {
+        let identity = self.rule.identity.as_ref()?;
+        let values = || identity.iter().map(|column| &row[self.positions[*column]]);
+        (!values().any(|value| *value == Value::Unchanged)).then(|| bytes_of(values()))
+    }
+}
+
 impl Bound {
     /// Joins a relation to its rules; a conflict when its columns are no longer those that the rules were made for.
     pub fn new(relation: Arc<Relation>, rules: &[Arc<TableRule>]) -> Result<Bound> {

@@ -257,6 +257,11 @@ impl TableRule {
         self.condition.as_ref().is_none_or(|condition| condition.reads.iter().all(known))
     }
 
+    /// Whether a row may come to it by a change of its key alone, which does not bring all of the row's values along.
+    pub fn may_lack_rows(&self) -> bool {
+        self.condition.is_some() && self.is_decided_by_identity()
+    }
+
     /// Old columns that anything of it reads, in order.
     pub fn all_reads(&self) -> Vec<usize> {
         let columns = self.columns.iter().chain(&self.key).flat_map(|column| &column.reads);

@@ -200,8 +200,7 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
             ),
             detail: (lacking.len() > 1).then(|| format!("The same holds for {}.", lacking[1..].join(", "))),
             hint: format!(
-                "ALTER TABLE {table} ENABLE TRIGGER ALL; enables them again. What was written meanwhile is not recorded: \
-                 \"pgdetour verify\" shows which rows differ."
+                "ALTER TABLE {table} ENABLE TRIGGER ALL; enables them again. What was written meanwhile is not recorded: {MISSED}"
             ),
         });
     }

@@ -121,8 +121,9 @@ fn existing(slot: &Slot, name: &str) -> Result<PgLsn> {
 }
 
 /// What can still be done when changes on the side that serves were not recorded.
-pub const MISSED: &str = "\"pgdetour verify\" tells which rows differ, and \"pgdetour clean --stay\" makes the target, which \
-                          has them all, the new home.";
+pub const MISSED: &str = "\"pgdetour verify\" tells which rows differ; \"pgdetour capture --anew\" begins a new recording and \
+                          makes the source equal to the target, which has them all, so that replay goes on from there; \
+                          \"pgdetour clean --stay\" makes the target the new home.";
 
 /// The refusal for a slot whose WAL is gone.
 pub fn lost(name: &str) -> Error {

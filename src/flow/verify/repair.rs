@@ -33,7 +33,16 @@ struct Wanted<'a> {
     values: Option<(usize, Values)>,
 }
 
-/// Makes a table of the side that does not serve equal to the serving side's; how many rows were written.
+/// What came of making a table equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Repaired {
+    /// Rows that were written.
+    pub rows: usize,
+    /// Rows that could not be made equal.
+    pub left: usize,
+}
+
+/// Makes a table of the side that does not serve equal to the serving side's.
 ///
 /// A row of the serving side is read, then the flow is waited for, then the row is written only where the other side still
 /// holds what was seen to differ: what the flow brings meanwhile is newer, and stays.
@@ -43,7 +52,7 @@ pub fn repair_table(
     serving: Side,
     source: &mut Session,
     target: &mut Session,
-) -> Result<usize> {
+) -> Result<Repaired> {
     let buckets = pair.buckets();
     let (mut on_source, mut on_target) = (Buckets::new(), Buckets::new());
     for part in 0..=pair.old.len() {
@@ -61,15 +70,18 @@ pub fn repair_table(
     if replica {
         written_to.change_script("set session_replication_role = replica")?;
     }
-    let mut repaired = 0;
+    let mut repaired = Repaired::default();
     for suspects in suspects.chunks(BUCKETS_AT_ONCE) {
-        for _ in 0..ROUNDS {
+        let mut left = 0;
+        // Once more than rows are written, to see what came of the last time.
+        for round in 0..=ROUNDS {
             let (found, _) = super::confirm(job, pair, suspects, source, target)?;
-            if found.is_empty() {
+            left = found.len();
+            if found.is_empty() || round == ROUNDS {
                 break;
             }
             let differences: Vec<&Difference> = found.values().collect();
-            let before = repaired;
+            let before = repaired.rows;
             let mut rest = differences.as_slice();
             while !rest.is_empty() {
                 let taken;
@@ -80,12 +92,13 @@ pub fn repair_table(
                     Side::Target => &mut *source,
                 };
                 let writer = Writer::new(pair, serving, replica)?;
-                repaired += writer.write(into, &taken)?;
+                repaired.rows += writer.write(into, &taken)?;
             }
-            if repaired == before {
+            if repaired.rows == before {
                 break;
             }
         }
+        repaired.left += left;
     }
     Ok(repaired)
 }
