@@ -39,6 +39,19 @@ pub struct Config {
     pub map: Vec<Map>,
     /// Where clients are sent.
     pub router: Router,
+    /// What all of this was read from.
+    pub given: Given,
+}
+
+/// What a command line and its environment say of the configuration, for a process that is to have the same.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Given {
+    /// The file, when one is named.
+    pub path: Option<PathBuf>,
+    /// The source's connection string, in place of the file's.
+    pub source: Option<String>,
+    /// The target's.
+    pub target: Option<String>,
 }
 
 /// `[source]`.
@@ -415,6 +428,8 @@ impl Config {
             None if source.is_some() && target.is_some() && !default.exists() => Config::default(),
             None => Config::load(default)?,
         };
+        config.given =
+            Given { path: path.map(Path::to_owned), source: source.clone(), target: target.clone() };
         config.source.conninfo = source.or(config.source.conninfo);
         config.target.conninfo = target.or(config.target.conninfo);
         Ok(config)

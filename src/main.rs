@@ -38,11 +38,22 @@ use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == steps::guardian::ARGUMENT) {
+        return guard();
+    }
     let code = match Cli::try_parse() {
         Ok(cli) => run(&cli),
         Err(error) => refuse(&error),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Ends the hold of the run that has started this process, should that die.
+fn guard() -> ExitCode {
+    match steps::guardian::watch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(u8::try_from(error.exit_code(true)).unwrap_or(u8::MAX)),
+    }
 }
 
 /// Runs the command and prints what it came to; the exit code.

@@ -178,7 +178,7 @@ impl fmt::Display for Phase {
 }
 
 /// The commands, as far as phases are concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
     /// Every precondition; changes nothing.

@@ -232,6 +232,7 @@ statements! {
         WRITE_MARKER = "write_marker",
     }
     record {
+        BAR_DECISION = "bar_decision",
         COUNT_QUARANTINED = "count_quarantined",
         CREATE_COMMON = "create_common",
         CREATE_SOURCE = "create_source",

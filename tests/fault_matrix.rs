@@ -5,7 +5,6 @@
 
 mod disk;
 mod harm;
-mod hold;
 
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use rustix::process::Signal;
 
 use self::disk::SmallDisk;
 use self::harm::{HARMS, Harm, Part, harms_behind_haproxy};
-use self::hold::Watch;
 use crate::support::detour::{Detour, Serving};
 use crate::support::extent;
+use crate::support::hold::Watch;
 use crate::support::postgres::Shutdown;
 
 /// The budget that every run gets.

@@ -9,6 +9,7 @@ mod command_line;
 mod fault_matrix;
 mod faults;
 mod generated;
+mod guardian;
 mod haproxy;
 mod harness;
 mod injection;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::Section;
 use super::restrict_role;
 use super::{
-    Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, HaProxySettings, Map, Mirror, MirrorMode,
-    MirrorPart, OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode,
+    Capture, CaptureMethod, Carrier, CommandSettings, Config, Deny, Given, HaProxySettings, Map, Mirror,
+    MirrorMode, MirrorPart, OnConflict, PgBouncerSettings, Replay, Restrict, Router, RouterKind, SchemaMode,
     SourceConfig, TargetConfig, Traffic, Watch,
 };
 use crate::error::{Error, Result};
@@ -39,7 +39,8 @@ pub fn read(root: &Section, folder: &Path) -> Config {
         );
     }
     root.end();
-    Config { source, target, traffic, mirror, restrict, restrict_role, capture, replay, map, router }
+    let given = Given::default();
+    Config { source, target, traffic, mirror, restrict, restrict_role, capture, replay, map, router, given }
 }
 
 fn read_source(section: &Section) -> SourceConfig {

@@ -184,6 +184,12 @@ pub fn decide(
     Ok(rows.first().map(|row| row.get("facts")))
 }
 
+/// The record once no statement of a dead run can decide any more: its lock has to be ours.
+pub fn bar_decision(target: &mut Session) -> Result<Option<Detour>> {
+    target.change(sql::BAR_DECISION.text, &[]).doing(|| "bar a decision that is under way".into())?;
+    read_detour(target)
+}
+
 /// Takes a decision back on which nobody has acted yet.
 pub fn revoke_decision(target: &mut Session, moving: Phase, to: Side) -> Result<()> {
     target

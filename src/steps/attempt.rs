@@ -21,6 +21,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 impl Run {
     /// Takes back what an earlier run of this switch left when it died before its point of no return.
     pub fn take_back_earlier_attempt(&mut self, switch: Switch) -> Result<()> {
+        if self.phase() == switch.moving && !self.is_decided() && !self.plan.is_dry() {
+            self.detour = record::bar_decision(self.target())?;
+        }
         self.heed_the_source(switch)?;
         if self.phase() != switch.moving || self.is_decided() {
             return Ok(());

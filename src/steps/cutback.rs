@@ -27,7 +27,17 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
     if let Some(rehearsal) = bounds.rehearsal {
         return run.end_rehearsal(HOME, rehearsal);
     }
-    // Past the point of no return: each of these may run again, in another process, and only forwards.
+    past_the_decision(run)
+}
+
+/// What a run that died has begun: finished when it was decided, else taken back.
+pub fn end_what_was_begun(run: &mut Run) -> Result<()> {
+    run.take_back_earlier_attempt(HOME)?;
+    if run.is_decided() { past_the_decision(run).map(drop) } else { Ok(()) }
+}
+
+/// Past the point of no return: each of these may run again, in another process, and only forwards.
+fn past_the_decision(run: &mut Run) -> Result<Value> {
     run.step("open source", Run::open_the_source)?;
     run.step("point router to source", |run| run.point_clients(Side::Source))?;
     // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients
@@ -76,6 +86,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.target(), &fence))?;
     } else {
+        run.step("post a guardian", Run::post_guardian)?;
         run.step("hold clients", |run| run.hold_clients(HOME, &id, &fence, None, bounds))?;
         run.step("fence target", |run| fence::raise(run.target(), &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;

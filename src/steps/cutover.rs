@@ -32,7 +32,17 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     if let Some(rehearsal) = bounds.rehearsal {
         return run.end_rehearsal(OUT, rehearsal);
     }
-    // Past the point of no return: each of these may run again, in another process, and only forwards.
+    past_the_decision(run)
+}
+
+/// What a run that died has begun: finished when it was decided, else taken back.
+pub fn end_what_was_begun(run: &mut Run) -> Result<()> {
+    run.take_back_earlier_attempt(OUT)?;
+    if run.is_decided() { past_the_decision(run).map(drop) } else { Ok(()) }
+}
+
+/// Past the point of no return: each of these may run again, in another process, and only forwards.
+fn past_the_decision(run: &mut Run) -> Result<Value> {
     run.step("point router to target", |run| run.point_clients(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
     run.step("begin the replay", capture::begin_replay)?;
@@ -105,6 +115,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         run.step("try the fence", |run| fence::try_to_raise(run.source(), &fence))?;
     } else {
+        run.step("post a guardian", Run::post_guardian)?;
         run.step("hold clients", |run| run.hold_clients(OUT, &id, &fence, to_close.as_ref(), bounds))?;
         if let Some(fence) = &to_close {
             run.step("fence target", |run| run.close_the_target(fence, bounds))?;

@@ -25,3 +25,10 @@ pub fn point(moment: &str, step: &str) {
         }
     }
 }
+
+/// Whether this process is to die by itself, as with its whole host: nothing that it has started is left then.
+pub fn takes_the_host() -> bool {
+    cfg!(debug_assertions)
+        && std::env::var_os("PGDETOUR_FAULT").is_some()
+        && std::env::var_os("PGDETOUR_FAULT_FILE").is_none()
+}

@@ -14,6 +14,7 @@ pub mod export;
 mod facts;
 mod fault;
 mod grants;
+pub mod guardian;
 mod inventory;
 mod mapping_rehearsal;
 pub mod mirror;
@@ -59,6 +60,7 @@ use crate::routers::Routers;
 use carrier::Choice;
 pub use clean::{Copies, Extent};
 use facts::Facts;
+use guardian::Guardian;
 pub use open::Needs;
 pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
@@ -125,6 +127,8 @@ pub struct Run {
     deciding: bool,
     /// What this process has noted to take back.
     undos: Vec<undo::Undo>,
+    /// What ends the hold should this process die in it.
+    guardian: Option<Guardian>,
     /// A report that stands although the command fails.
     report: Option<Value>,
     /// Whether `detour` is what the target has, be it nothing.
@@ -210,6 +214,7 @@ impl Run {
             rehearsed_pause_ms: None,
             deciding: false,
             undos: Vec::new(),
+            guardian: None,
             report: None,
             record_read: false,
             reported: None,

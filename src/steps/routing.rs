@@ -67,6 +67,8 @@ impl Run {
         {
             fence::lower(self.target(), &fence)?;
         }
+        // A person takes the time that it takes.
+        self.end_guard();
         self.output.hand_over(&format!(
             "The {side} lets clients in, and the {} does not: point them to the {side}.",
             side.other()

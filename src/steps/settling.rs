@@ -53,7 +53,9 @@ impl Run {
             self.point_clients(Side::Source)?;
             self.routers()?.reconnect()?;
         }
-        self.routers()?.resume()
+        self.routers()?.resume()?;
+        self.end_guard();
+        Ok(())
     }
 
     /// Makes sure that no other run can act: each needs the lock of the source, too.

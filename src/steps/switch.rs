@@ -145,6 +145,7 @@ impl Run {
         })?;
         // One round trip less while they wait; a router that can be asked is asked who serves in between.
         self.enter_phase(switch.moving, Serving::Nobody, None)?;
+        self.guard_hold();
         if !self.plan.is_dry() {
             self.part_way = true;
             self.changed |= bounds.rehearsal.is_none();
@@ -304,6 +305,7 @@ impl Run {
             }
         }
         self.deciding = true;
+        self.guard_decision();
         let facts = json!(self.pending);
         let lock = self.locks.iter().find(|lock| lock.place() == Side::Target).map_or(0, Lock::backend);
         let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
@@ -348,6 +350,7 @@ impl Run {
     /// Lets clients go on, on the side decided on, and takes the length of the pause.
     pub fn resume_clients(&mut self, switch: Switch) -> Result<()> {
         self.routers()?.resume()?;
+        self.end_guard();
         if self.plan.is_dry() {
             return Ok(());
         }

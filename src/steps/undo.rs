@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ServerError};
 use crate::flow::subscription;
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::record;
@@ -89,12 +89,19 @@ impl Run {
         match undo {
             Undo::Resume => {
                 self.routers()?.resume()?;
+                self.end_guard();
                 if let Some(held) = self.held_since.take() {
                     self.rehearsed_pause_ms = Some(held.elapsed().as_secs_f64() * 1000.0);
                 }
                 Ok(())
             }
-            Undo::LowerFence { side, fence } => fence::lower(self.session(*side), fence),
+            Undo::LowerFence { side, fence } => match self.answering(*side) {
+                Some(session) => fence::lower(session, fence),
+                None => Err(Error::Unreachable {
+                    what: side.name().into(),
+                    cause: ServerError::lost("it does not answer"),
+                }),
+            },
             Undo::EnableSubscription => {
                 subscription::enable_subscription(self.target(), names::MIRROR_SUBSCRIPTION)?;
                 backup::resume_first_stage(self)

@@ -45,6 +45,7 @@ impl fmt::Display for Harm {
         let name = |part: &Part| format!("{part:?}").to_lowercase();
         let text = match self {
             Harm::Signal(Signal::KILL) => "SIGKILL".to_owned(),
+            Harm::Signal(Signal::STOP) => "SIGSTOP".to_owned(),
             Harm::Signal(Signal::INT) => "SIGINT".to_owned(),
             Harm::Signal(_) => "SIGTERM".to_owned(),
             Harm::Restart(part, shutdown) => {
@@ -61,8 +62,9 @@ impl fmt::Display for Harm {
 }
 
 /// What can happen at any step, with PgBouncer.
-pub const HARMS: [Harm; 17] = [
+pub const HARMS: [Harm; 18] = [
     Harm::Signal(Signal::KILL),
+    Harm::Signal(Signal::STOP),
     Harm::Signal(Signal::INT),
     Harm::Signal(Signal::TERM),
     Harm::Restart(Part::Source, Shutdown::Fast),
@@ -118,10 +120,7 @@ impl Harm {
 
     /// Only a run that could not act itself leaves clients waiting behind it.
     pub fn keeps_the_run_from_acting(self) -> bool {
-        matches!(
-            self,
-            Harm::Signal(Signal::KILL) | Harm::Cut(_) | Harm::KillRouter | Harm::Break(Part::Pooler)
-        )
+        matches!(self, Harm::Cut(_) | Harm::KillRouter | Harm::Break(Part::Pooler))
     }
 }
 

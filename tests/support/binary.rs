@@ -70,6 +70,21 @@ impl Running {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// The processes that it has started: number and arguments of each.
+    pub fn children(&self) -> Vec<(u32, Vec<String>)> {
+        let pid = self.child.id();
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the run is there");
+        let children =
+            tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children = children.collect::<Vec<_>>().join(" ");
+        let arguments = |pid: &u32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split_terminator('\0').map(str::to_owned).collect()
+        };
+        let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        pids.map(|pid| (pid, arguments(&pid))).collect()
+    }
+
     /// Waits for its end; its answer.
     pub fn end(mut self) -> Answer {
         let status = wait_for(&mut self.child);

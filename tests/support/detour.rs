@@ -741,6 +741,11 @@ impl Waiting {
         self.run.signal(signal);
     }
 
+    /// The processes that it has started: number and arguments of each.
+    pub fn children(&self) -> Vec<(u32, Vec<String>)> {
+        self.run.children()
+    }
+
     /// Lets it go on to its end.
     pub fn go_on(self) -> Answer {
         let _ = std::fs::remove_file(&self.file);

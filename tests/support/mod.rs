@@ -8,6 +8,7 @@ pub mod detour;
 pub mod extent;
 pub mod fingerprint;
 pub mod haproxy;
+pub mod hold;
 pub mod pgbouncer;
 pub mod port;
 pub mod postgres;

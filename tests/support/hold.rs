@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::support::detour::Detour;
+use super::detour::Detour;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(10);

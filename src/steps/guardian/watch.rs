@@ -1,0 +1,202 @@
+//! The guardian itself: waits for the end of the hold, or of the run, and ends the hold in its place.
+
+use std::io::{BufRead, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
+
+use super::{Charge, Word};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::output::{Mode, Output};
+use crate::pg::lock::{Key, Lock};
+use crate::phase::{Command, Serving, Side};
+use crate::plan::Plan;
+use crate::steps::switch::{HOME, OUT, Switch};
+use crate::steps::undo::Undo;
+use crate::steps::{Needs, Run, Signals, cutback, cutover};
+
+/// After so long without a sign of life, with the budget of the pause used up, a run is taken for stopped.
+const SILENCE: Duration = Duration::from_secs(2);
+/// A run that lives ends the pause itself; one that has not after this much more than its budget cannot.
+const CAP: Duration = Duration::from_secs(30);
+/// How long a server is waited for that does not answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Everything that the run has said so far.
+struct Heard {
+    /// What to take back; none while no clients are held.
+    undos: Option<Vec<Undo>>,
+    held_since: Instant,
+    sign_of_life: Instant,
+    deciding: bool,
+}
+
+/// Watches the run that started this process, which speaks on standard input.
+pub fn watch() -> Result<()> {
+    let words = read_lines();
+    let Ok(line) = words.recv() else { return Ok(()) };
+    let charge: Charge = parse(&line)?;
+    let parent = getppid().map(Process::of);
+    // Whoever waits for this line goes on without a guardian when it cannot be written.
+    let mut told = std::io::stdout();
+    told.write_all(b"ready\n").and_then(|()| told.flush()).map_err(Error::io("tell that it is ready"))?;
+
+    let now = Instant::now();
+    let mut heard = Heard { undos: None, held_since: now, sign_of_life: now, deciding: false };
+    loop {
+        let left = heard.undos.as_ref().map_or(PATIENCE, |_| {
+            let silent = heard.sign_of_life + SILENCE;
+            let stopped = silent.max(heard.held_since + charge.max_pause);
+            stopped.min(heard.held_since + charge.max_pause + CAP).saturating_duration_since(Instant::now())
+        });
+        match words.recv_timeout(left) {
+            Ok(line) => heard.hear(parse(&line)?),
+            Err(RecvTimeoutError::Timeout) if heard.undos.is_none() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                // What was sent while nobody looked tells of life, too.
+                let mut late = false;
+                while let Ok(line) = words.try_recv() {
+                    heard.hear(parse(&line)?);
+                    late = true;
+                }
+                if !late {
+                    if let Some(run) = &parent {
+                        run.kill();
+                    }
+                    return heard.take_over(&charge);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return heard.take_over(&charge),
+        }
+    }
+}
+
+/// The lines of standard input, until it ends.
+fn read_lines() -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn parse<'t, T: serde::Deserialize<'t>>(line: &'t str) -> Result<T> {
+    serde_json::from_str(line)
+        .map_err(|error| Error::Internal { message: format!("the run said what is not understood: {error}") })
+}
+
+impl Heard {
+    fn hear(&mut self, word: Word) {
+        self.sign_of_life = Instant::now();
+        match word {
+            Word::Held(undos) => {
+                self.undos = Some(undos);
+                self.held_since = self.sign_of_life;
+                self.deciding = false;
+            }
+            Word::Alive => {}
+            Word::Deciding => self.deciding = true,
+            Word::Over => self.undos = None,
+        }
+    }
+
+    /// Ends the hold that a dead run has left, if it has left one.
+    fn take_over(self, charge: &Charge) -> Result<()> {
+        let Some(undos) = self.undos else { return Ok(()) };
+        let output = Output::new(Mode { quiet: true, yes: true, ..Mode::default() });
+        let deadline = Instant::now() + PATIENCE;
+        let mut released = self.deciding;
+        loop {
+            let error = match end_hold(charge, &output) {
+                // The run after has begun already, and does this itself.
+                Ok(()) | Err(Error::Busy { .. }) => return Ok(()),
+                Err(error) => error,
+            };
+            if !error.is_connection_lost() || Instant::now() >= deadline {
+                output.warn(&format!(
+                    "the run that held clients is gone, and not everything could be taken back: {}. Run pgdetour {} again",
+                    error.with_cause(),
+                    charge.command
+                ));
+                return Err(error);
+            }
+            if !released {
+                released = release(charge, &output, &undos).is_ok();
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+}
+
+fn begin(charge: &Charge, output: &Output) -> Result<Run> {
+    let given = &charge.given;
+    let config = Config::resolve(given.path.as_deref(), given.source.as_deref(), given.target.as_deref())?;
+    let mut run = Run::new(charge.command, config, output.clone(), Plan::real(), Signals::default())?;
+    run.pause_at_most(charge.max_pause);
+    Ok(run)
+}
+
+/// What the same command would do next: forwards when the switch was decided, else back.
+fn end_hold(charge: &Charge, output: &Output) -> Result<()> {
+    let mut run = begin(charge, output)?;
+    run.open(Needs::Both)?;
+    match charge.command {
+        Command::Cutback => cutback::end_what_was_begun(&mut run)?,
+        _ => cutover::end_what_was_begun(&mut run)?,
+    }
+    if run.serving() != Serving::Nobody {
+        run.note_event("the run that held clients was gone");
+        output.warn(&format!(
+            "the run that held clients is gone: they go on at the {}, in phase \"{}\"",
+            run.serving(),
+            run.phase()
+        ));
+    }
+    Ok(())
+}
+
+/// Lets clients go on where they were although the record cannot be read; the switch was not decided. The source's lock
+/// keeps every other run from acting at the same time.
+fn release(charge: &Charge, output: &Output, undos: &[Undo]) -> Result<()> {
+    let mut run = begin(charge, output)?;
+    run.connect_what_answers();
+    if run.answering(Side::Source).is_some() {
+        let lock = Lock::acquire(run.server(Side::Source), Key::Run)?;
+        run.locks.push(lock);
+    }
+    run.undos = undos.to_vec();
+    run.release_clients(switch_of(charge.command));
+    Ok(())
+}
+
+fn switch_of(command: Command) -> Switch {
+    if command == Command::Cutback { HOME } else { OUT }
+}
+
+/// The run, which keeps its number for as long as this refers to it.
+struct Process(Option<rustix::fd::OwnedFd>);
+
+impl Process {
+    fn of(pid: Pid) -> Process {
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok();
+        // Another one would have its number if it had ended before.
+        Process(process.filter(|_| getppid() == Some(pid)))
+    }
+
+    /// Ends it for good: one that is stopped must not go on later as if nothing had happened.
+    fn kill(&self) {
+        if let Some(process) = &self.0 {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+}
