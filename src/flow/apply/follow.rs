@@ -22,6 +22,8 @@ use crate::pg::{Server, Session, catalog, record};
 use crate::sql;
 use crate::units::Lag;
 
+/// WAL in bytes from which on a backlog is worth to be read in pieces.
+pub const BACKLOG_BYTES: u64 = 16 << 20;
 /// Changes in bytes that are applied at once, unless told otherwise.
 pub const BATCH_BYTES: usize = 8 << 20;
 /// The most that a batch grows to where the subscriber is far away.
@@ -62,6 +64,9 @@ pub struct Flow {
     pub skip_origins: bool,
     /// Changes in bytes that are applied at once.
     pub batch_bytes: usize,
+    /// From so many bytes of WAL on, what a slot has gathered is read in pieces before it is streamed; none: always streamed, since the
+    /// change to the stream takes a moment that nobody can wait for.
+    pub backlog: Option<u64>,
     /// Set aside what does not fit, instead of stopping there.
     pub quarantine: bool,
 }
@@ -272,7 +277,11 @@ impl<'a> Run<'a> {
         let released = flow.source.released(publisher)?;
         let start = resume::find_start(flow, &mut applier, publisher)?;
         let clock: i64 = publisher.query_one(&sql::flow::READ_CLOCK, &[])?.get("now");
-        let reader = flow.source.open(&flow.publisher, start)?;
+        let is_gathered = match flow.backlog {
+            Some(least) => flow.source.bytes_behind(publisher, start.max(released))? >= least,
+            None => false,
+        };
+        let reader = flow.source.open(&flow.publisher, start, is_gathered)?;
         Ok(Run {
             flow,
             publisher,
