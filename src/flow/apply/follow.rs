@@ -10,6 +10,7 @@ use postgres::types::PgLsn;
 use super::batch::{Transaction, Work};
 use super::pace::{Pace, Rates, Sample};
 use super::quarantine::Quarantine;
+use super::worker::{Job, Worker};
 use super::{Applier, resume};
 use crate::error::{Error, Result};
 use crate::flow::mapping::bound::Bound;
@@ -204,7 +205,12 @@ pub(super) fn apply_once(
     let mut publisher = flow.publisher.connect()?;
     let mut run = Run::begin(flow, &mut publisher)?;
     run.progress = *done;
-    let reached = run.go_on(until, stop, budget, report);
+    let mut reached = run.go_on(until, stop, budget, report);
+    // What is being applied when something else fails still counts.
+    if reached.is_err() {
+        let settled = run.settle();
+        reached = reached.and_then(|reached| settled.map(|()| reached));
+    }
     *done = run.progress;
     run.end(reached?)
 }
@@ -224,10 +230,27 @@ struct Binding {
     snapshot: Option<Snapshot>,
 }
 
+/// What becomes true when a batch is applied.
+#[derive(Default, Clone, Copy)]
+struct Given {
+    /// It was as large as a batch may be.
+    is_full: bool,
+    /// When its last transaction was committed.
+    read_time: Option<i64>,
+    /// Up to where the publisher may forget then.
+    confirmable: Option<PgLsn>,
+}
+
 struct Run<'a> {
     flow: &'a Flow,
     publisher: &'a mut Session,
-    applier: Applier,
+    worker: Worker,
+    /// What is to be noted once the job that is under way is done.
+    given: Given,
+    /// End of the last transaction that is applied and committed.
+    applied: Option<PgLsn>,
+    /// A part of a transaction is applied.
+    is_part_applied: bool,
     reader: Reader,
     mapping: Mapping,
     /// By address: a relation lives as long as its binding.
@@ -285,7 +308,10 @@ impl<'a> Run<'a> {
         Ok(Run {
             flow,
             publisher,
-            applier,
+            applied: applier.applied(),
+            worker: Worker::new(applier),
+            given: Given::default(),
+            is_part_applied: false,
             reader,
             mapping: flow.mapping.clone(),
             bindings: HashMap::new(),
@@ -323,7 +349,7 @@ impl<'a> Run<'a> {
             Until::CaughtUp(_) | Until::Stopped => None,
         };
         if let Some(id) = wanted
-            && marker::has_marker(self.applier.session(), id)?
+            && marker::has_marker(self.worker.applier()?.session(), id)?
         {
             return Ok(true);
         }
@@ -340,6 +366,9 @@ impl<'a> Run<'a> {
                 }
             } else if self.drained || self.batch_is_old() {
                 self.flush()?;
+            }
+            if self.worker.is_finished() {
+                self.settle()?;
             }
             if self.acknowledged_at.elapsed() >= ACKNOWLEDGE_EVERY {
                 self.acknowledge()?;
@@ -363,7 +392,7 @@ impl<'a> Run<'a> {
         }
         // What has been read whole is worth keeping; a transaction that is not complete is read again next time.
         self.flush()?;
-        self.applier.roll_back();
+        self.roll_back()?;
         Ok(false)
     }
 
@@ -372,7 +401,7 @@ impl<'a> Run<'a> {
         let position = self.position();
         self.progress.applied_lsn = position.into();
         self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
-        let waiting = !self.batch.is_empty() || self.open.is_some() || !self.drained;
+        let waiting = !self.batch.is_empty() || self.worker.is_busy() || self.open.is_some() || !self.drained;
         let now = self.clock + self.began.elapsed().as_micros() as i64;
         self.progress.lag_time = if waiting {
             let since = self.applied_time.or(self.read_time);
@@ -409,10 +438,10 @@ impl<'a> Run<'a> {
 
     /// Everything before it is applied and committed.
     fn position(&self) -> PgLsn {
-        if self.batch.is_empty() && self.open.is_none() {
+        if self.batch.is_empty() && !self.worker.is_busy() && self.open.is_none() {
             self.last_end.max(self.quiet_until.into())
         } else {
-            self.applier.applied().unwrap_or(PgLsn::from(0))
+            self.applied.unwrap_or(PgLsn::from(0))
         }
     }
 
@@ -429,14 +458,14 @@ impl<'a> Run<'a> {
             match item {
                 Item::Begin { xid, commit_lsn } => {
                     // Known already when it came again after a break: its commit is not behind the last one applied.
-                    let known = self.applier.applied().is_some_and(|applied| commit_lsn < applied);
+                    let known = self.applied.is_some_and(|applied| commit_lsn < applied);
                     let transaction =
                         Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
                     self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
                 }
-                Item::Origin if self.flow.skip_origins => self.skip_open(),
+                Item::Origin if self.flow.skip_origins => self.skip_open()?,
                 Item::Origin => {}
-                Item::Scratch => self.skip_open(),
+                Item::Scratch => self.skip_open()?,
                 Item::Marker { flow, marker } => {
                     if let Some(open) = &mut self.open
                         && !open.skip
@@ -452,13 +481,13 @@ impl<'a> Run<'a> {
                         return Ok(true);
                     }
                     if self.batch_bytes >= self.batch_limit {
-                        self.flush()?;
+                        self.hand_over()?;
                     }
                 }
             }
         }
         if self.batch_is_old() {
-            self.flush()?;
+            self.hand_over()?;
         }
         if chunk.drained && self.open.is_none() {
             self.quiet_until = self.quiet_until.max(chunk.position);
@@ -468,16 +497,27 @@ impl<'a> Run<'a> {
     }
 
     /// The open transaction is not to be applied; nor what was applied of it.
-    fn skip_open(&mut self) {
-        let Some(open) = &mut self.open else { return };
+    fn skip_open(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
         if !open.skip {
             open.skip = true;
             open.transaction.work.clear();
             open.transaction.markers.clear();
             open.bytes = 0;
             self.skipped += 1;
-            self.applier.roll_back();
+            self.roll_back()?;
         }
+        Ok(())
+    }
+
+    /// Gives up what is applied of a transaction and not committed.
+    fn roll_back(&mut self) -> Result<()> {
+        if self.is_part_applied {
+            self.settle()?;
+            self.worker.applier()?.roll_back();
+            self.is_part_applied = false;
+        }
+        Ok(())
     }
 
     fn add(&mut self, change: Change) -> Result<()> {
@@ -511,7 +551,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
-        self.flush()?;
+        self.hand_over()?;
+        self.settle()?;
         if let Some(open) = &mut self.open {
             open.bytes = 0;
             let part = Transaction {
@@ -519,9 +560,9 @@ impl<'a> Run<'a> {
                 work: std::mem::take(&mut open.transaction.work),
                 markers: Vec::new(),
             };
-            let (began, waited) = (Instant::now(), self.applier.waited());
-            self.applier.apply_part(&part)?;
-            self.grow(began, waited);
+            self.given = Given { is_full: true, ..Given::default() };
+            self.is_part_applied = true;
+            self.worker.start(Job::Part(part))?;
         }
         Ok(())
     }
@@ -532,10 +573,9 @@ impl<'a> Run<'a> {
         self.last_end = end_lsn;
         let mut transaction = open.transaction;
         let reached = transaction.markers.iter().any(|marker| Some(marker.id.as_str()) == wanted);
-        let is_empty =
-            transaction.work.is_empty() && transaction.markers.is_empty() && !self.applier.is_open();
+        let is_empty = transaction.work.is_empty() && transaction.markers.is_empty() && !self.is_part_applied;
         if open.skip || is_empty {
-            if self.batch.is_empty() {
+            if self.batch.is_empty() && !self.worker.is_busy() {
                 self.confirmable = self.confirmable.max(end_lsn);
             }
             return false;
@@ -549,40 +589,46 @@ impl<'a> Run<'a> {
 
     /// Applies and commits what is complete.
     fn flush(&mut self) -> Result<()> {
+        self.hand_over()?;
+        self.settle()
+    }
+
+    /// Begins to apply what is complete, once the batch before it is applied.
+    fn hand_over(&mut self) -> Result<()> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch);
-        let is_full = self.batch_bytes >= self.batch_limit;
-        let (began, waited) = (Instant::now(), self.applier.waited());
+        self.settle()?;
+        self.given = Given {
+            is_full: self.batch_bytes >= self.batch_limit,
+            read_time: self.read_time,
+            confirmable: self.open.is_none().then_some(self.last_end),
+        };
         self.batch_bytes = 0;
         self.batch_began = None;
-        let before = self.applier.changes();
-        let outcome = self.applier.apply(&batch);
-        self.progress.changes += self.applier.changes() - before;
-        if let Some(applied) = self.applier.applied() {
-            let done = batch.iter().filter(|transaction| transaction.end_lsn <= applied).count();
-            self.progress.transactions += done as u64;
+        self.is_part_applied = false;
+        self.worker.start(Job::Whole(std::mem::take(&mut self.batch)))
+    }
+
+    /// Waits until what was handed over is applied, and notes what came of it.
+    fn settle(&mut self) -> Result<()> {
+        let Some(report) = self.worker.finish()? else { return Ok(()) };
+        self.progress.changes += report.changes;
+        self.progress.transactions += report.transactions;
+        self.applied = report.applied;
+        if let Some(applied) = report.applied {
             self.progress.applied_lsn = applied.into();
             self.confirmable = self.confirmable.max(applied);
         }
-        outcome?;
-        self.applied_time = self.read_time;
-        if is_full {
-            self.grow(began, waited);
-        }
-        if self.open.is_none() {
-            self.confirmable = self.confirmable.max(self.last_end);
-        }
-        Ok(())
-    }
-
-    /// Makes batches larger when a full one has spent much of its time with waiting for a subscriber that is far away.
-    fn grow(&mut self, began: Instant, waited: Duration) {
-        let waited = self.applier.waited().saturating_sub(waited);
-        if self.applier.round_trip() >= SHORT_TRIP && waited * 8 > began.elapsed() {
+        report.outcome?;
+        let Given { is_full, read_time, confirmable } = self.given;
+        self.applied_time = read_time.or(self.applied_time);
+        self.confirmable = confirmable.unwrap_or(self.confirmable).max(self.confirmable);
+        // Larger batches when a full one has spent much of its time with waiting for a subscriber that is far away.
+        if is_full && report.round_trip >= SHORT_TRIP && report.waited * 8 > report.took {
             self.batch_limit = (self.batch_limit * 2).min(LARGEST_BATCH.max(self.flow.batch_bytes));
         }
+        Ok(())
     }
 
     /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
@@ -653,7 +699,8 @@ impl<'a> Run<'a> {
         let mut session = self.flow.subscriber.connect()?;
         let subscribed = catalog::list_tables(&mut session)?;
         self.mapping = Mapping::build(&published, &subscribed, &rules, &mut session)?;
-        self.applier.learn(&self.mapping);
+        self.settle()?;
+        self.worker.applier()?.learn(&self.mapping);
         Ok(())
     }
 
@@ -661,7 +708,7 @@ impl<'a> Run<'a> {
     /// then found out.
     fn acknowledge(&mut self) -> Result<()> {
         self.acknowledged_at = Instant::now();
-        if let Some(applied) = self.applier.applied().filter(|applied| Some(*applied) != self.told) {
+        if let Some(applied) = self.applied.filter(|applied| Some(*applied) != self.told) {
             record::write_progress(self.publisher, self.flow.name.name(), &self.flow.detour, applied)?;
             self.told = Some(applied);
         }
@@ -674,7 +721,9 @@ impl<'a> Run<'a> {
         self.acknowledge()?;
         self.measure()?;
         let position = self.position();
-        let Run { flow, publisher, applier, reader, progress, skipped, began, .. } = self;
+        let Run { flow, publisher, mut worker, reader, progress, skipped, began, .. } = self;
+        let applier = worker.applier()?;
+        let (conflicts, replica_role) = (applier.conflicts(), applier.replica_role());
         reader.finish();
         if position > PgLsn::from(0) {
             flow.source.release(publisher, position)?;
@@ -682,13 +731,13 @@ impl<'a> Run<'a> {
         Ok(Applied {
             transactions: progress.transactions,
             changes: progress.changes,
-            conflicts: applier.conflicts(),
+            conflicts,
             skipped,
             bytes: progress.bytes,
             applied_lsn: position,
             lag_bytes: progress.lag_bytes,
             reached,
-            replica_role: applier.replica_role(),
+            replica_role,
             time: began.elapsed(),
             lag_time: progress.lag_time,
             rates: progress.rates,

@@ -22,6 +22,7 @@ pub mod statement;
 #[cfg(test)]
 mod tests;
 mod unmade;
+mod worker;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -217,11 +218,6 @@ impl Applier {
     /// Changes that this session has applied and committed.
     pub fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// Whether a transaction is applied in part.
-    pub fn is_open(&self) -> bool {
-        self.open
     }
 
     /// End, on the publisher, of the last transaction that is applied and committed; none before the first.
