@@ -18,8 +18,8 @@ use crate::sql;
 /// Messages in the first piece, and in the largest: enough that to begin one, which decodes again what came before it, is little work
 /// beside; and few, since those of a piece wait on the publisher, in memory or in a file, until they are read.
 const PIECES: (u32, u32) = if cfg!(test) { (100, 500) } else { (10_000, 100_000) };
-/// Larger messages, in bytes on average, are streamed: beside the work on their values a `send` for each is little.
-const LARGE_MESSAGE: usize = 300;
+/// What a piece of large messages may come to, in bytes: no more than the publisher holds in memory.
+const PIECE_BYTES: usize = 40 << 20;
 /// How often the stop flag is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 /// How often the slot itself is moved on, which reads the WAL again.
@@ -43,8 +43,6 @@ pub(super) enum Ended {
     Stopped,
     /// The publisher has no slot to spare for a copy.
     NoCopy,
-    /// What comes behind this position is better streamed.
-    Large(PgLsn),
 }
 
 /// A session that takes pieces out of its own copy of the slot.
@@ -65,10 +63,11 @@ impl Backlog<'_> {
         let mut spare: Option<Taker> = None;
         let mut released = Instant::now();
         let mut size = PIECES.0;
+        let (mut bytes, mut messages) = (0, 0);
         self.ask(&mut taker, size)?;
         loop {
-            let (mut bytes, mut messages) = (0, 0);
-            size = (size * 2).min(PIECES.1);
+            let fitting = (PIECE_BYTES * messages).checked_div(bytes).unwrap_or(usize::MAX);
+            size = (size * 2).min(PIECES.1).min(u32::try_from(fitting.max(1)).unwrap_or(u32::MAX));
             let mut ahead: Option<Taker> = None;
             let mut is_last = true;
             let mut is_first = true;
@@ -107,9 +106,6 @@ impl Backlog<'_> {
             }
             if is_last {
                 break;
-            }
-            if bytes > messages * LARGE_MESSAGE {
-                return Ok(Ended::Large(decoder.last_end()));
             }
             match ahead {
                 Some(other) => spare = Some(std::mem::replace(&mut taker, other)),

@@ -33,7 +33,7 @@ pub fn start_with_backlog(publisher: &Server, slot: &str, publication: &str, sta
         let mut decoder = Decoder::default();
         let backlog = Backlog { publisher: &publisher, slot: &slot, publication: &publication };
         let start = match backlog.read(&mut decoder, outlet)? {
-            Ended::Applied(position) | Ended::Large(position) => position.max(start),
+            Ended::Applied(position) => position.max(start),
             Ended::NoCopy => start,
             Ended::Stopped => return Ok(()),
         };
