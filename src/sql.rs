@@ -210,6 +210,7 @@ statements! {
         MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
         LOCK_APPLIER = "lock_applier",
         READ_APPLIED_ORIGIN = "read_applied_origin",
+        READ_BACKLOG = "read_backlog",
         READ_CLOCK = "read_clock",
         READ_COPY_MEMORY = "read_copy_memory",
         READ_LOAD = "read_load",
@@ -218,10 +219,12 @@ statements! {
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",
         READ_SEQUENCES = "read_sequences",
+        READ_SLOT_PROGRESS = "read_slot_progress",
         READ_SLOT_USE = "read_slot_use",
         READ_WAL_RATE = "read_wal_rate",
         READ_WAL_POSITION = "read_wal_position",
         RECORD_PROGRESS = "record_progress",
+        RELEASE_SLOT = "release_slot",
         REMOVE_MARKER = "remove_marker",
         REPEAT_TABLE_COPIES = "repeat_table_copies",
         SET_SEQUENCES = "set_sequences",
@@ -229,6 +232,7 @@ statements! {
         STORE_MARKER = "store_marker",
         UPDATE_FINGERPRINTS = "update_fingerprints",
         UPDATE_QUARANTINED = "update_quarantined",
+        WIDEN_DECODING = "widen_decoding",
         WRITE_MARKER = "write_marker",
     }
     record {

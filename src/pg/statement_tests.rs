@@ -34,11 +34,13 @@ const SCRIPTS: [&str; 19] = [
 const CREATING: usize = 13;
 
 /// A value for every psql variable, of the type that its column has.
-const VARIABLES: [(&str, &str); 18] = [
+const VARIABLES: [(&str, &str); 20] = [
     ("slot", "pgdetour_capture"),
     ("copy", "pgdetour_export"),
     ("bytes", "0"),
     ("changes", "0"),
+    ("count", "1"),
+    ("options", "array['proto_version', '1']"),
     ("detour", "00000000-0000-0000-0000-000000000000"),
     ("flow", "mirror"),
     ("new_key", "new.id"),

@@ -92,6 +92,7 @@ impl Run {
             snapshots,
             skip_origins: false,
             batch_bytes: crate::flow::apply::follow::BATCH_BYTES,
+            backlog: None,
             quarantine: false,
         })
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::OnConflict;
 use crate::error::{Error, Result};
-use crate::flow::apply::follow::BATCH_BYTES;
+use crate::flow::apply::follow::{BACKLOG_BYTES, BATCH_BYTES};
 use crate::flow::apply::pace::Rates;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
@@ -122,7 +122,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
 
 /// Applies everything that was captured before the call.
 pub fn catch_up(run: &mut Run, budget: Option<Duration>) -> Result<Applied> {
-    let flow = mapped_flow(run)?;
+    let flow = Flow { backlog: Some(BACKLOG_BYTES), ..mapped_flow(run)? };
     catch_up_with(run, &flow, budget)
 }
 
@@ -188,10 +188,11 @@ pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
 
 /// The same, through the mapping that the checks have built a moment ago.
 fn checked_flow(run: &mut Run) -> Result<Flow> {
-    match run.checked_mapping.take() {
-        Some(mapping) => flow(run, mapping),
-        None => mapped_flow(run),
-    }
+    let flow = match run.checked_mapping.take() {
+        Some(mapping) => flow(run, mapping)?,
+        None => mapped_flow(run)?,
+    };
+    Ok(Flow { backlog: Some(BACKLOG_BYTES), ..flow })
 }
 
 /// The replay flow through `mapping`.
@@ -213,6 +214,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         snapshots,
         skip_origins: true,
         batch_bytes: BATCH_BYTES,
+        backlog: None,
         quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,
     })
 }

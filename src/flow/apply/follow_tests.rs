@@ -101,6 +101,7 @@ impl Pair {
             snapshots: HashMap::new(),
             skip_origins: false,
             batch_bytes: BATCH_BYTES,
+            backlog: None,
             quarantine: false,
         }
     }

@@ -5,6 +5,7 @@ pub mod batch;
 mod batch_tests;
 pub mod conditional;
 pub mod conflict;
+mod execute;
 pub mod follow;
 #[cfg(test)]
 pub(super) mod follow_tests;
@@ -19,29 +20,27 @@ pub mod resume;
 mod settle;
 mod stage;
 pub mod statement;
+mod step;
 #[cfg(test)]
 mod tests;
 mod unmade;
+mod worker;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut as _, BytesMut};
 use postgres::error::SqlState;
-use postgres::types::{IsNull, PgLsn, ToSql, Type};
+use postgres::types::PgLsn;
 
-use self::batch::{Irregular, Planned, Ranks, Shape, Step, Transaction, Work};
+use self::batch::{Irregular, Planned, Ranks, Shape, Transaction, Work};
 use self::conflict::Failure;
 use self::quarantine::Quarantine;
 use self::references::{References, list_foreign_keys};
 use self::stage::Stages;
-use self::statement::Statement;
 use crate::error::{Doing as _, Error, Result};
-use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::mapping::{Mapping, TableName, TableRule};
-use crate::flow::source::change::{Row, Value};
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -81,55 +80,6 @@ pub struct Applier {
     open_changes: u64,
     /// Changes committed by this session.
     changes: u64,
-}
-
-/// Values of one old column, sent as a `text[]`.
-#[derive(Debug)]
-struct TextArray(BytesMut);
-
-impl ToSql for TextArray {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
-        Ok(IsNull::No)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TEXT_ARRAY
-    }
-
-    postgres::types::to_sql_checked!();
-}
-
-impl TextArray {
-    /// The values at `position` of all rows, in the binary form of a one-dimensional array.
-    fn gather(rows: &[Row], position: usize) -> Result<TextArray> {
-        let size: usize = rows.iter().map(|row| 4 + row[position].len()).sum();
-        let mut out = BytesMut::with_capacity(20 + size);
-        let has_null = rows.iter().any(|row| row[position] == Value::Null);
-        out.put_i32(1);
-        out.put_i32(i32::from(has_null));
-        out.put_u32(Type::TEXT.oid());
-        out.put_i32(rows.len() as i32);
-        out.put_i32(1);
-        for row in rows {
-            match &row[position] {
-                Value::Text(text) => {
-                    out.put_i32(text.len() as i32);
-                    out.extend_from_slice(text);
-                }
-                Value::Null => out.put_i32(-1),
-                Value::Unchanged => {
-                    let message = "a value that the stream left out was about to be written".to_owned();
-                    return Err(Error::Internal { message });
-                }
-            }
-        }
-        Ok(TextArray(out))
-    }
 }
 
 /// Why a run of transactions stopped: how many of its first are applied, and what is wrong with the next.
@@ -217,11 +167,6 @@ impl Applier {
     /// Changes that this session has applied and committed.
     pub fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// Whether a transaction is applied in part.
-    pub fn is_open(&self) -> bool {
-        self.open
     }
 
     /// End, on the publisher, of the last transaction that is applied and committed; none before the first.
@@ -507,290 +452,6 @@ impl Applier {
                 .batch_execute("set constraints all immediate; set constraints all deferred");
             checked.map_err(|error| (plan.len(), Failure::Server(error)))?;
         }
-        Ok(())
-    }
-
-    fn apply_step(
-        &mut self,
-        table: &Bound,
-        rule: &BoundRule,
-        step: &Step,
-    ) -> std::result::Result<(), Failure> {
-        if rule.rule.condition.is_some() {
-            return self.apply_conditionally(table, rule, step);
-        }
-        if rule.rule.fills.is_some() {
-            return self.apply_filling(table, rule, step);
-        }
-        let keyless = rule.rule.key.is_empty();
-        match step {
-            Step::Insert(rows) => self.insert(rule, rows),
-            Step::Delete(rows) if keyless && rows.len() > 1 => {
-                self.execute_set(rule, rows, statement::delete_wholes)
-            }
-            Step::Delete(rows) if keyless => {
-                let text = statement::delete_whole(&rule.rule);
-                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
-            }
-            Step::Delete(rows) => {
-                let done = self.execute_set(rule, rows, statement::delete);
-                match done {
-                    // A foreign key of the subscriber was faster.
-                    Err(Failure::Rows { found, expected })
-                        if found < expected && self.tolerate_missing_deletes =>
-                    {
-                        Ok(())
-                    }
-                    other => other,
-                }
-            }
-            Step::Update(rows) => self.update(table, rule, rows),
-            Step::Move { old, new } => self.move_row(table, rule, old, new),
-        }
-    }
-
-    pub(super) fn update(
-        &mut self,
-        table: &Bound,
-        rule: &BoundRule,
-        rows: &[Row],
-    ) -> std::result::Result<(), Failure> {
-        let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
-        let Some(first) = rows.first() else { return Ok(()) };
-        let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
-        if missing.is_empty() {
-            return self.execute_set(rule, rows, |rule, from| {
-                statement::update(rule, from, |column| is_present(first, column))
-            });
-        }
-        let (found, gone) = self.fetch(table, rule, &missing, rows)?;
-        for rows in [found, gone] {
-            if let Some(first) = rows.first() {
-                self.execute_set(rule, &rows, |rule, from| {
-                    statement::update(rule, from, |column| is_present(first, column))
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn move_row(
-        &mut self,
-        table: &Bound,
-        rule: &BoundRule,
-        old: &Row,
-        new: &Row,
-    ) -> std::result::Result<(), Failure> {
-        let mut new = new.clone();
-        if rule.rule.key.is_empty() {
-            let text = statement::update_whole(&rule.rule);
-            return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
-        }
-        let present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
-        let missing = statement::columns_to_fetch(&rule.rule, |column| present(&new, column));
-        if !missing.is_empty() {
-            let (mut found, _) = self.fetch(table, rule, &missing, std::slice::from_ref(&new))?;
-            if let Some(row) = found.pop() {
-                new = row;
-            }
-        }
-        let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
-        if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
-            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
-            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
-        }
-        let text = statement::change_key(&rule.rule, |column| present(&new, column));
-        self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
-    }
-
-    /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
-    pub(super) fn execute(
-        &mut self,
-        rule: &BoundRule,
-        statement: &Statement,
-        rows: &[Row],
-        old: Option<&Row>,
-    ) -> std::result::Result<(), Failure> {
-        let expected = rows.len().max(1) as u64;
-        let found = self.affect(rule, statement, rows, old)?;
-        if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
-    }
-
-    /// The same, however many rows are affected; how many.
-    pub(super) fn affect(
-        &mut self,
-        rule: &BoundRule,
-        statement: &Statement,
-        rows: &[Row],
-        old: Option<&Row>,
-    ) -> std::result::Result<u64, Failure> {
-        let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
-        for column in &statement.columns {
-            arrays.push(TextArray::gather(rows, rule.positions[*column])?);
-        }
-        for column in &statement.old_columns {
-            let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
-            arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
-        }
-        let count = rows.len().max(1) as i64;
-        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);
-        params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
-        if statement.takes_count {
-            params.insert(0, &count);
-        }
-        let prepared = self.prepare(&statement.text)?;
-        self.round_trips += 1;
-        Ok(self.session.client().execute(&prepared, &params)?)
-    }
-
-    /// The JSON value that a statement gives for one row, if it gives one.
-    pub(super) fn query_value(
-        &mut self,
-        rule: &BoundRule,
-        statement: &Statement,
-        row: &Row,
-    ) -> std::result::Result<Option<serde_json::Value>, Failure> {
-        let found = self.query_rows(rule, statement, std::slice::from_ref(row))?;
-        Ok(found.first().map(|row| row.get(0)))
-    }
-
-    /// The number that a statement gives for these rows.
-    pub(super) fn query_number(
-        &mut self,
-        rule: &BoundRule,
-        statement: &Statement,
-        rows: &[Row],
-    ) -> std::result::Result<i64, Failure> {
-        Ok(self.query_rows(rule, statement, rows)?.first().map_or(0, |row| row.get(0)))
-    }
-
-    pub(super) fn query_rows(
-        &mut self,
-        rule: &BoundRule,
-        statement: &Statement,
-        rows: &[Row],
-    ) -> std::result::Result<Vec<postgres::Row>, Failure> {
-        let arrays = statement
-            .columns
-            .iter()
-            .map(|column| TextArray::gather(rows, rule.positions[*column]))
-            .collect::<Result<Vec<TextArray>>>()?;
-        let mut params: Vec<&(dyn ToSql + Sync)> =
-            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
-        let count = rows.len() as i64;
-        if statement.takes_count {
-            params.push(&count);
-        }
-        let prepared = self.prepare(&statement.text)?;
-        Ok(self.session.client().query(&prepared, &params)?)
-    }
-
-    /// Each statement is prepared once.
-    pub(super) fn prepare(
-        &mut self,
-        text: &str,
-    ) -> std::result::Result<postgres::Statement, postgres::Error> {
-        if let Some(prepared) = self.statements.get(text) {
-            return Ok(prepared.clone());
-        }
-        self.round_trips += 1;
-        let prepared = self.session.client().prepare(text)?;
-        self.statements.insert(text.to_owned(), prepared.clone());
-        Ok(prepared)
-    }
-
-    /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
-    pub(super) fn fetch(
-        &mut self,
-        table: &Bound,
-        rule: &BoundRule,
-        missing: &[usize],
-        rows: &[Row],
-    ) -> std::result::Result<(Vec<Row>, Vec<Row>), Failure> {
-        let Some(identity) = &rule.rule.identity else {
-            let message =
-                format!("a value of table \"{}\" is missing in the stream", table.relation.display());
-            return Err(Failure::Other(Error::Internal { message }));
-        };
-        if self.lookup.is_none() {
-            self.lookup = Some(self.publisher.connect()?);
-        }
-        let Some(lookup) = &mut self.lookup else { return Ok((Vec::new(), rows.to_vec())) };
-        let arrays: Vec<TextArray> = identity
-            .iter()
-            .map(|column| TextArray::gather(rows, rule.positions[*column]))
-            .collect::<Result<_>>()?;
-        let params: Vec<&(dyn ToSql + Sync)> =
-            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
-        let text = statement::fetch(&rule.rule, identity, missing);
-        let answers = lookup.query_text(&text, &params).doing(|| {
-            format!("read values of table \"{}\" that the stream left out", table.relation.display())
-        })?;
-        let mut found: HashMap<usize, Row> = HashMap::new();
-        for answer in &answers {
-            let at = answer.get::<_, i64>(0) as usize - 1;
-            let mut row = rows[at].to_vec();
-            for (column, wanted) in missing.iter().enumerate() {
-                let value: Option<String> = answer.get(column + 1);
-                row[rule.positions[*wanted]] =
-                    value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
-            }
-            found.insert(at, row.into());
-        }
-        let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
-        Ok((found.into_values().collect(), gone))
-    }
-
-    fn truncate(&mut self, tables: &[std::sync::Arc<Bound>]) -> std::result::Result<(), Failure> {
-        let emptied = |name: &TableName| {
-            tables
-                .iter()
-                .any(|table| table.relation.schema == name.schema && table.relation.name == name.name)
-        };
-        let mut targets: Vec<String> = Vec::new();
-        for rule in tables.iter().flat_map(|table| &table.rules) {
-            if rule.rule.may_lack_rows() {
-                self.forget_all_unmade(rule)?;
-            }
-            let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
-            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
-            if !kept.is_empty() && rule.rule.fills.is_some() {
-                self.session.client().batch_execute(&statement::empty_all(&rule.rule))?;
-                continue;
-            }
-            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
-                return Err(Failure::PartialTruncate {
-                    from: rule.rule.from.to_string(),
-                    to: rule.rule.to.to_string(),
-                    other: other.from.to_string(),
-                });
-            }
-            if !kept.is_empty() {
-                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
-                continue;
-            }
-            let target = rule.rule.target();
-            if !targets.contains(&target) {
-                targets.push(target);
-            }
-        }
-        if targets.is_empty() {
-            return Ok(());
-        }
-        let client = self.session.client();
-        client.batch_execute("savepoint pgdetour_truncate")?;
-        match client.batch_execute(&format!("truncate {}", targets.join(", "))) {
-            Ok(()) => {}
-            // A foreign key of a table that was not emptied in the same statement refers to one of these.
-            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
-                client.batch_execute("rollback to savepoint pgdetour_truncate")?;
-                for target in &targets {
-                    client.batch_execute(&format!("delete from {target}"))?;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-        client.batch_execute("release savepoint pgdetour_truncate")?;
         Ok(())
     }
 }

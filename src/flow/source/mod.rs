@@ -1,5 +1,8 @@
 //! Where a flow's changes come from.
 
+mod backlog;
+#[cfg(test)]
+mod backlog_tests;
 pub mod change;
 mod change_reader;
 pub mod change_table;
@@ -96,19 +99,16 @@ impl ChangeSource {
         }
     }
 
-    /// Begins to read behind `start`.
-    pub fn open(&self, publisher: &Server, start: PgLsn) -> Result<Reader> {
-        let on = publisher.place.name();
+    /// Begins to read behind `start`. With `gathered`, what a slot has gathered by now is not streamed but read in pieces, which
+    /// costs much less, but takes a moment to change to the stream in the end.
+    pub fn open(&self, publisher: &Server, start: PgLsn, gathered: bool) -> Result<Reader> {
         match self {
+            ChangeSource::Slot { slot, publication } if gathered => {
+                stream::start_with_backlog(publisher, slot, publication, start)
+            }
             ChangeSource::Slot { slot, publication } => {
-                let client =
-                    Client::connect(&publisher.conninfo, &publisher.application_name, Purpose::Replication)
-                        .map_err(|cause| Error::Unreachable { what: on.to_owned(), cause })?;
-                let stream = client.start_replication(slot, start, publication).map_err(|cause| {
-                    let action = format!("read changes from replication slot \"{slot}\"");
-                    Error::Sql { action, on: on.to_owned(), cause }
-                })?;
-                stream::start(stream, slot, on)
+                let stream = stream::connect(publisher, slot, start, publication)?;
+                stream::start(stream, slot, publisher.place.name())
             }
             ChangeSource::Triggers => change_reader::start(publisher, start),
         }

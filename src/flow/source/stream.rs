@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use postgres::types::PgLsn;
 
+use super::backlog::{Backlog, Ended};
 use super::change::{Change, Relation, RowChange};
 use super::pgoutput::{self, Message, Tuple};
 use super::reader::{Item, Outlet, Reader, marker};
 use crate::error::{Error, Result, ServerError};
-use crate::pg::wire::{Event, Stream};
+use crate::pg::Server;
+use crate::pg::wire::{Client, Event, Purpose, Stream};
 
 /// How long to wait for the server before looking at the stop flag and the confirmed position.
 const WAIT: Duration = Duration::from_millis(50);
@@ -20,78 +22,109 @@ pub const SCRATCH_PREFIX: &str = "pgdetour.scratch";
 
 /// Begins to read `stream`; `on` is the publisher's side, for errors.
 pub fn start(stream: Stream, slot: &str, on: &'static str) -> Result<Reader> {
-    let action = format!("read changes from replication slot \"{slot}\"");
+    let slot = slot.to_owned();
+    Reader::spawn(move |outlet| follow(stream, &slot, on, &mut Decoder::default(), outlet))
+}
+
+/// Begins to read what the slot has gathered, behind `start`, and then its stream.
+pub fn start_with_backlog(publisher: &Server, slot: &str, publication: &str, start: PgLsn) -> Result<Reader> {
+    let (publisher, slot, publication) = (publisher.clone(), slot.to_owned(), publication.to_owned());
     Reader::spawn(move |outlet| {
-        let mut reading = Reading { stream, outlet, action, on, relations: HashMap::new() };
-        reading.read()?;
-        // The position was confirmed by the applier's own commit: a farewell that fails loses nothing.
-        let _ = reading.stream.finish();
-        Ok(())
+        let mut decoder = Decoder::default();
+        let backlog = Backlog { publisher: &publisher, slot: &slot, publication: &publication };
+        let start = match backlog.read(&mut decoder, outlet)? {
+            Ended::Applied(position) => position.max(start),
+            Ended::NoCopy => start,
+            Ended::Stopped => return Ok(()),
+        };
+        let stream = connect(&publisher, &slot, start, &publication)?;
+        follow(stream, &slot, publisher.place.name(), &mut decoder, outlet)
     })
 }
 
-struct Reading<'a> {
-    stream: Stream,
-    outlet: &'a mut Outlet,
-    action: String,
-    on: &'static str,
-    relations: HashMap<u32, Arc<Relation>>,
+/// A stream of the slot from `start` on.
+pub fn connect(publisher: &Server, slot: &str, start: PgLsn, publication: &str) -> Result<Stream> {
+    let on = publisher.place.name();
+    let client = Client::connect(&publisher.conninfo, &publisher.application_name, Purpose::Replication)
+        .map_err(|cause| Error::Unreachable { what: on.to_owned(), cause })?;
+    client.start_replication(slot, start, publication).map_err(|cause| failed(slot, on, cause))
 }
 
-impl Reading<'_> {
-    /// Reads until it is to stop.
-    fn read(&mut self) -> Result<()> {
-        let mut wait = WAIT;
-        while !self.outlet.is_stopped() {
-            self.stream.confirm(self.outlet.confirmed());
-            match self.stream.next(wait).map_err(|cause| self.failed(cause))? {
-                Event::Data { body, .. } => {
-                    self.outlet.count(body.len());
-                    self.take(&body)?;
-                    if self.outlet.is_full() {
-                        self.send(false);
-                    }
-                    wait = Duration::ZERO;
+fn failed(slot: &str, on: &str, cause: ServerError) -> Error {
+    Error::Sql { action: format!("read changes from replication slot \"{slot}\""), on: on.to_owned(), cause }
+}
+
+/// Reads a stream until it is to stop.
+fn follow(
+    mut stream: Stream,
+    slot: &str,
+    on: &str,
+    decoder: &mut Decoder,
+    outlet: &mut Outlet,
+) -> Result<()> {
+    let mut wait = WAIT;
+    while !outlet.is_stopped() {
+        stream.confirm(outlet.confirmed());
+        match stream.next(wait).map_err(|cause| failed(slot, on, cause))? {
+            Event::Data { body, .. } => {
+                outlet.count(body.len());
+                decoder.take(&body, outlet)?;
+                if outlet.is_full() {
+                    hand_over(&mut stream, outlet, false);
                 }
-                Event::Keepalive { wal_end } => {
-                    self.outlet.note_position(wal_end.into());
-                    wait = Duration::ZERO;
+                wait = Duration::ZERO;
+            }
+            Event::Keepalive { wal_end } => {
+                outlet.note_position(wal_end.into());
+                wait = Duration::ZERO;
+            }
+            Event::Idle => {
+                if wait.is_zero() {
+                    hand_over(&mut stream, outlet, true);
                 }
-                Event::Idle => {
-                    if wait.is_zero() {
-                        self.send(true);
-                    }
-                    wait = WAIT;
-                }
-                Event::End => {
-                    self.send(true);
-                    return Err(self.failed(ServerError::lost("the server ended the stream")));
-                }
+                wait = WAIT;
+            }
+            Event::End => {
+                hand_over(&mut stream, outlet, true);
+                return Err(failed(slot, on, ServerError::lost("the server ended the stream")));
             }
         }
-        Ok(())
+    }
+    // The position was confirmed by the applier's own commit: a farewell that fails loses nothing.
+    let _ = stream.finish();
+    Ok(())
+}
+
+/// Hands over what was read; the server is kept informed meanwhile.
+fn hand_over(stream: &mut Stream, outlet: &mut Outlet, drained: bool) {
+    outlet.send(drained, |confirmed: PgLsn| {
+        stream.confirm(confirmed);
+        // A connection that broke meanwhile shows at the next read.
+        let _ = stream.tick();
+    });
+}
+
+/// Makes items of pgoutput's messages.
+#[derive(Default)]
+pub(super) struct Decoder {
+    relations: HashMap<u32, Arc<Relation>>,
+    last_end: u64,
+}
+
+impl Decoder {
+    /// The end of the last commit.
+    pub(super) fn last_end(&self) -> PgLsn {
+        self.last_end.into()
     }
 
-    fn failed(&self, cause: ServerError) -> Error {
-        Error::Sql { action: self.action.clone(), on: self.on.to_owned(), cause }
-    }
-
-    /// Hands over what was read; the server is kept informed meanwhile.
-    fn send(&mut self, drained: bool) {
-        let stream = &mut self.stream;
-        self.outlet.send(drained, |confirmed: PgLsn| {
-            stream.confirm(confirmed);
-            // A connection that broke meanwhile shows at the next read.
-            let _ = stream.tick();
-        });
-    }
-
-    fn take(&mut self, body: &Bytes) -> Result<()> {
+    /// Puts what a message says into the outlet.
+    pub(super) fn take(&mut self, body: &Bytes, outlet: &mut Outlet) -> Result<()> {
         let message = pgoutput::decode(body).map_err(|bad| malformed(&bad.to_string()))?;
         let item = match message {
             Message::Begin { final_lsn, xid } => Item::Begin { xid, commit_lsn: final_lsn.into() },
             Message::Commit { end_lsn, committed_at } => {
-                self.outlet.note_time(committed_at);
+                outlet.note_time(committed_at);
+                self.last_end = end_lsn;
                 Item::Commit { end_lsn: end_lsn.into() }
             }
             Message::Origin { .. } => Item::Origin,
@@ -131,7 +164,7 @@ impl Reading<'_> {
                 Item::Change(Change::Truncate { relations: relations.collect::<Result<_>>()? })
             }
         };
-        self.outlet.push(item);
+        outlet.push(item);
         Ok(())
     }
 

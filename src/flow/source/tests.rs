@@ -36,6 +36,7 @@ fn recorded(tables: &str) -> (Pair, Flow) {
         snapshots: HashMap::new(),
         skip_origins: false,
         batch_bytes: BATCH_BYTES,
+        backlog: None,
         quarantine: false,
     };
     (pair, flow)

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
 use postgres_protocol::message::frontend;
 
 use super::transport::CHUNK;
@@ -86,6 +87,11 @@ impl Client {
                 Err(CopyError::Stopped(error))
             }
         }
+    }
+
+    /// Asks for `COPY … TO STDOUT (FORMAT binary)` of one column, whose values a [`CopyRows`] then takes; nothing is waited for.
+    pub fn ask_copy_out(&mut self, sql: &str) -> Result<(), ServerError> {
+        self.send_query(sql)
     }
 
     fn begin_copy(&mut self, sql: &str, expected: u8) -> Result<(), ServerError> {
@@ -179,6 +185,87 @@ impl Client {
         let ended = self.send(|out| frontend::copy_fail(why, out));
         if ended.and_then(|()| self.read_to_ready(Some(Instant::now() + FAREWELL_LIMIT))).is_err() {
             self.close();
+        }
+    }
+}
+
+/// The values of the one column of a COPY in binary format that was asked for.
+#[derive(Debug, Default)]
+pub struct CopyRows {
+    /// What is at hand and not taken yet.
+    rest: Bytes,
+    /// The head of the format has come.
+    is_begun: bool,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The value of a row, a slice of the read buffer.
+    Row(Bytes),
+    /// Nothing came in time.
+    Nothing,
+    /// All rows have come, and the connection can be used again.
+    End,
+}
+
+impl CopyRows {
+    /// The next value, waited for up to `wait`.
+    pub fn next(&mut self, client: &mut Client, wait: Duration) -> Result<Taken, ServerError> {
+        loop {
+            if let Some(row) = client.check(self.take_row())? {
+                return Ok(Taken::Row(row));
+            }
+            let Some(frame) = client.receive_within(wait)? else { return Ok(Taken::Nothing) };
+            match frame.tag {
+                b'd' => {
+                    self.rest = frame.body;
+                    if !std::mem::replace(&mut self.is_begun, true) {
+                        client.check(self.take_head())?;
+                    }
+                }
+                b'H' | b'c' | b'C' => {}
+                b'Z' => return Ok(Taken::End),
+                b'E' => {
+                    let error = client.error_in(&frame.body);
+                    return Err(client.settle(error));
+                }
+                tag => return Err(client.unexpected(tag, "COPY TO")),
+            }
+        }
+    }
+
+    /// A signature, flags and the size of an extension, which is passed over.
+    fn take_head(&mut self) -> Result<(), &'static str> {
+        const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+        let cut = "the head of a COPY is not whole";
+        if !self.rest.starts_with(SIGNATURE) {
+            return Err("a COPY does not begin as one");
+        }
+        self.rest.advance(SIGNATURE.len());
+        self.rest.try_get_u32().map_err(|_| cut)?;
+        let extension = self.rest.try_get_u32().map_err(|_| cut)? as usize;
+        if extension > self.rest.len() {
+            return Err(cut);
+        }
+        self.rest.advance(extension);
+        Ok(())
+    }
+
+    /// A row that is at hand; the server never cuts one.
+    fn take_row(&mut self) -> Result<Option<Bytes>, &'static str> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let odd = "a row of a COPY is not one value";
+        match self.rest.try_get_i16() {
+            Ok(-1) if self.rest.is_empty() => return Ok(None),
+            Ok(1) => {}
+            _ => return Err(odd),
+        }
+        match usize::try_from(self.rest.try_get_i32().map_err(|_| odd)?) {
+            Ok(length) if length <= self.rest.len() => Ok(Some(self.rest.split_to(length))),
+            _ => Err(odd),
         }
     }
 }

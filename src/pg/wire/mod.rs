@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 
-pub use copy::{Copied, CopyError};
+pub use copy::{Copied, CopyError, CopyRows, Taken};
 pub use replication::{Event, Stream};
 
 use crate::error::ServerError;

@@ -1,0 +1,92 @@
+//! Which tables the rows of a relation of the stream go to.
+
+use std::sync::Arc;
+
+use super::Run;
+use crate::error::{Error, Result};
+use crate::flow::Snapshot;
+use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::{Mapping, drift};
+use crate::flow::source::change::Relation;
+use crate::pg::catalog;
+
+/// Where the rows of a relation go, and what the copy of the table holds already.
+pub(super) struct Binding {
+    table: Option<Arc<Bound>>,
+    snapshot: Option<Snapshot>,
+}
+
+impl Run<'_> {
+    /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
+    pub(super) fn table_for(&mut self, relation: &Arc<Relation>, xid: u32) -> Result<Option<Arc<Bound>>> {
+        let address = Arc::as_ptr(relation);
+        if !self.bindings.contains_key(&address) {
+            let binding = self.bind(relation)?;
+            self.bindings.insert(address, (Arc::clone(relation), binding));
+        }
+        let (_, binding) = &self.bindings[&address];
+        if binding.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid)) {
+            return Ok(None);
+        }
+        Ok(binding.table.clone())
+    }
+
+    fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
+        if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
+            self.learn(relation)?;
+        }
+        let rules = self.mapping.rules_for(&relation.schema, &relation.name);
+        let known = if rules.is_empty() { None } else { Some(Bound::new(Arc::clone(relation), rules)) };
+        let bound = match known {
+            Some(Ok(bound)) => Some(bound),
+            // Others than these columns by now; with nothing known of it, it may be gone.
+            _ if known.is_some() || self.is_gone(relation)? => self.bind_as_recorded(relation)?,
+            _ => None,
+        };
+        let Some(bound) = bound else {
+            return Err(Error::Conflict {
+                kind: "table_unknown",
+                message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
+                detail: Some("What is recorded was altered, or the table is new.".to_owned()),
+                hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
+            });
+        };
+        let table = Some(Arc::new(bound));
+        let name = (relation.schema.clone(), relation.name.clone());
+        Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// Whether the publisher does not have a table of that name any more.
+    fn is_gone(&mut self, relation: &Relation) -> Result<bool> {
+        let tables = catalog::list_tables(self.publisher)?;
+        Ok(!tables.iter().any(|table| table.schema == relation.schema && table.name == relation.name))
+    }
+
+    /// Where the rows of a table go that was altered or dropped since; none when they have no place.
+    fn bind_as_recorded(&mut self, relation: &Arc<Relation>) -> Result<Option<Bound>> {
+        let rules = self.mapping.map_rules().to_vec();
+        let mapping = drift::map_as_recorded(relation, &rules, self.publisher, &self.flow.subscriber)?;
+        let rules = mapping.rules_for(&relation.schema, &relation.name);
+        if rules.is_empty() { Ok(None) } else { Bound::new(Arc::clone(relation), rules).map(Some) }
+    }
+
+    /// A table that was not there when the mapping was built: a new partition of one that was.
+    fn learn(&mut self, relation: &Relation) -> Result<()> {
+        let is_known = |mapping: &Mapping, table: &catalog::Table| {
+            let root = table.root.as_ref();
+            let is_new = table.schema == relation.schema && table.name == relation.name;
+            !mapping.rules_for(&table.schema, &table.name).is_empty()
+                || is_new && root.is_some_and(|(schema, name)| !mapping.rules_for(schema, name).is_empty())
+        };
+        let mut published = catalog::list_tables(self.publisher)?;
+        published.retain(|table| is_known(&self.mapping, table));
+        let rules = self.mapping.map_rules().to_vec();
+        // Outside of the applier's transaction, which may be open.
+        let mut session = self.flow.subscriber.connect()?;
+        let subscribed = catalog::list_tables(&mut session)?;
+        self.mapping = Mapping::build(&published, &subscribed, &rules, &mut session)?;
+        self.settle()?;
+        self.worker.applier()?.learn(&self.mapping);
+        Ok(())
+    }
+}

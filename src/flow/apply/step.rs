@@ -1,0 +1,209 @@
+//! One step of a plan on one table of the subscriber: rows inserted, updated, moved, deleted, or all of them gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use postgres::error::SqlState;
+use postgres::types::ToSql;
+
+use super::Applier;
+use super::batch::Step;
+use super::conflict::Failure;
+use super::execute::TextArray;
+use super::statement;
+use crate::error::{Doing as _, Error, Result};
+use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::mapping::{TableName, TableRule};
+use crate::flow::source::change::{Row, Value};
+
+impl Applier {
+    /// One step, by one rule.
+    pub(super) fn apply_step(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        step: &Step,
+    ) -> std::result::Result<(), Failure> {
+        if rule.rule.condition.is_some() {
+            return self.apply_conditionally(table, rule, step);
+        }
+        if rule.rule.fills.is_some() {
+            return self.apply_filling(table, rule, step);
+        }
+        let keyless = rule.rule.key.is_empty();
+        match step {
+            Step::Insert(rows) => self.insert(rule, rows),
+            Step::Delete(rows) if keyless && rows.len() > 1 => {
+                self.execute_set(rule, rows, statement::delete_wholes)
+            }
+            Step::Delete(rows) if keyless => {
+                let text = statement::delete_whole(&rule.rule);
+                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
+            }
+            Step::Delete(rows) => {
+                let done = self.execute_set(rule, rows, statement::delete);
+                match done {
+                    // A foreign key of the subscriber was faster.
+                    Err(Failure::Rows { found, expected })
+                        if found < expected && self.tolerate_missing_deletes =>
+                    {
+                        Ok(())
+                    }
+                    other => other,
+                }
+            }
+            Step::Update(rows) => self.update(table, rule, rows),
+            Step::Move { old, new } => self.move_row(table, rule, old, new),
+        }
+    }
+
+    pub(super) fn update(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        rows: &[Row],
+    ) -> std::result::Result<(), Failure> {
+        let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let Some(first) = rows.first() else { return Ok(()) };
+        let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
+        if missing.is_empty() {
+            return self.execute_set(rule, rows, |rule, from| {
+                statement::update(rule, from, |column| is_present(first, column))
+            });
+        }
+        let (found, gone) = self.fetch(table, rule, &missing, rows)?;
+        for rows in [found, gone] {
+            if let Some(first) = rows.first() {
+                self.execute_set(rule, &rows, |rule, from| {
+                    statement::update(rule, from, |column| is_present(first, column))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_row(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &Row,
+        new: &Row,
+    ) -> std::result::Result<(), Failure> {
+        let mut new = new.clone();
+        if rule.rule.key.is_empty() {
+            let text = statement::update_whole(&rule.rule);
+            return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
+        }
+        let present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
+        let missing = statement::columns_to_fetch(&rule.rule, |column| present(&new, column));
+        if !missing.is_empty() {
+            let (mut found, _) = self.fetch(table, rule, &missing, std::slice::from_ref(&new))?;
+            if let Some(row) = found.pop() {
+                new = row;
+            }
+        }
+        let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
+        if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
+            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
+            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
+        }
+        let text = statement::change_key(&rule.rule, |column| present(&new, column));
+        self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
+    }
+
+    /// Asks the publisher for the present values of `missing` columns: rows completed, and those that are gone there.
+    pub(super) fn fetch(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        missing: &[usize],
+        rows: &[Row],
+    ) -> std::result::Result<(Vec<Row>, Vec<Row>), Failure> {
+        let Some(identity) = &rule.rule.identity else {
+            let message =
+                format!("a value of table \"{}\" is missing in the stream", table.relation.display());
+            return Err(Failure::Other(Error::Internal { message }));
+        };
+        if self.lookup.is_none() {
+            self.lookup = Some(self.publisher.connect()?);
+        }
+        let Some(lookup) = &mut self.lookup else { return Ok((Vec::new(), rows.to_vec())) };
+        let arrays: Vec<TextArray> = identity
+            .iter()
+            .map(|column| TextArray::gather(rows, rule.positions[*column]))
+            .collect::<Result<_>>()?;
+        let params: Vec<&(dyn ToSql + Sync)> =
+            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let text = statement::fetch(&rule.rule, identity, missing);
+        let answers = lookup.query_text(&text, &params).doing(|| {
+            format!("read values of table \"{}\" that the stream left out", table.relation.display())
+        })?;
+        let mut found: HashMap<usize, Row> = HashMap::new();
+        for answer in &answers {
+            let at = answer.get::<_, i64>(0) as usize - 1;
+            let mut row = rows[at].to_vec();
+            for (column, wanted) in missing.iter().enumerate() {
+                let value: Option<String> = answer.get(column + 1);
+                row[rule.positions[*wanted]] =
+                    value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
+            }
+            found.insert(at, row.into());
+        }
+        let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
+        Ok((found.into_values().collect(), gone))
+    }
+
+    /// Empties tables, as far as no other table has its rows there.
+    pub(super) fn truncate(&mut self, tables: &[std::sync::Arc<Bound>]) -> std::result::Result<(), Failure> {
+        let emptied = |name: &TableName| {
+            tables
+                .iter()
+                .any(|table| table.relation.schema == name.schema && table.relation.name == name.name)
+        };
+        let mut targets: Vec<String> = Vec::new();
+        for rule in tables.iter().flat_map(|table| &table.rules) {
+            if rule.rule.may_lack_rows() {
+                self.forget_all_unmade(rule)?;
+            }
+            let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
+            let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
+            if !kept.is_empty() && rule.rule.fills.is_some() {
+                self.session.client().batch_execute(&statement::empty_all(&rule.rule))?;
+                continue;
+            }
+            if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
+                return Err(Failure::PartialTruncate {
+                    from: rule.rule.from.to_string(),
+                    to: rule.rule.to.to_string(),
+                    other: other.from.to_string(),
+                });
+            }
+            if !kept.is_empty() {
+                self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
+                continue;
+            }
+            let target = rule.rule.target();
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let client = self.session.client();
+        client.batch_execute("savepoint pgdetour_truncate")?;
+        match client.batch_execute(&format!("truncate {}", targets.join(", "))) {
+            Ok(()) => {}
+            // A foreign key of a table that was not emptied in the same statement refers to one of these.
+            Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+                client.batch_execute("rollback to savepoint pgdetour_truncate")?;
+                for target in &targets {
+                    client.batch_execute(&format!("delete from {target}"))?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        client.batch_execute("release savepoint pgdetour_truncate")?;
+        Ok(())
+    }
+}
