@@ -188,7 +188,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Pending => self.wait(cx),
-            ready => {
+            ready @ Poll::Ready(_) => {
                 self.waiting = None;
                 self.alarm = None;
                 ready

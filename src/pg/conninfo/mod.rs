@@ -56,6 +56,15 @@ pub struct Conninfo {
 }
 
 impl Conninfo {
+    /// Where it leads, without anything secret: `db1:5432, db2:5432`.
+    pub fn places(&self) -> String {
+        let place = |host: &Host| match (host.name.as_str(), host.address) {
+            ("", Some(address)) => format!("{address}:{}", host.port),
+            (name, _) => format!("{name}:{}", host.port),
+        };
+        self.hosts.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+
     /// How long the server may leave ordinary SQL connections over TCP without an answer, those that are open included.
     pub fn patience(&self) -> &Patience {
         &self.patience
