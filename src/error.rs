@@ -114,10 +114,12 @@ impl From<&postgres::Error> for ServerError {
                 connection_lost: gone,
             };
         }
-        let is_io = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+        let io = error.source().and_then(<dyn std::error::Error>::downcast_ref::<std::io::Error>);
+        // What we ourselves gave up says how long it took.
+        let given_up = io.filter(|io| io.kind() == std::io::ErrorKind::TimedOut && io.get_ref().is_some());
         ServerError {
-            message: error.to_string(),
-            connection_lost: error.is_closed() || is_io,
+            message: given_up.map_or_else(|| error.to_string(), ToString::to_string),
+            connection_lost: error.is_closed() || io.is_some(),
             ..Default::default()
         }
     }

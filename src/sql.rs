@@ -291,6 +291,7 @@ statements! {
         INSERT_RULE = "insert_rule",
         IS_SCHEMA_IDLE = "is_schema_idle",
         LIST_BLOCKERS = "list_blockers",
+        LIST_GUARD_SWITCHES = "list_guard_switches",
         LIST_MARKED_ROLES = "list_marked_roles",
         LIST_MEMBERS = "list_members",
         LIST_OBSERVED = "list_observed",

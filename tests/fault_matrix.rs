@@ -167,18 +167,20 @@ fn behind_pgbouncer() -> Matrix {
 
 #[test]
 fn whatever_breaks_in_a_cutover_one_side_serves_and_the_same_command_ends_it() {
-    use Harm::{Break, Cut, Delay, FullDisk, KillRouter, Restart, Signal as Sent};
+    use Harm::{Break, Cut, Delay, FullDisk, KillRouter, Restart, Signal as Sent, Silence};
     let mut matrix = behind_pgbouncer();
     let some = [
         ("after:plan sequences", Sent(Signal::INT)),
         ("after:hold clients", Sent(Signal::TERM)),
         ("after:hold clients", KillRouter),
         ("after:fence source", Sent(Signal::KILL)),
+        ("after:end open transactions", Sent(Signal::STOP)),
         ("after:fence source", Restart(Part::Source, Shutdown::Immediate)),
         ("after:fence source", Cut(Part::Target)),
         ("after:write marker", Restart(Part::Target, Shutdown::Fast)),
         ("after:write marker", Break(Part::Source)),
         ("after:write marker", Delay(Part::Target)),
+        ("after:write marker", Silence(Part::Target)),
         ("after:end open transactions", FullDisk),
         ("after:stop the mirror", Break(Part::Target)),
         ("after:decide", Sent(Signal::KILL)),

@@ -30,6 +30,7 @@ mod restrict;
 mod restrict_paths;
 mod routers;
 mod selection;
+mod silence;
 mod stages;
 mod status;
 mod support;

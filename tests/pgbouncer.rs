@@ -131,3 +131,17 @@ fn a_file_elsewhere_is_replaced_by_a_command_and_a_second_database_is_the_lane_o
     assert!(!calls.contains("host="), "what is written is in no argument: {calls}");
     detour.no_client_error().no_row_lost();
 }
+
+#[test]
+fn a_source_that_has_moved_is_not_come_home_to_by_the_entry_of_before() {
+    let mut detour = Detour::new().table("orders").writing().detoured().run("replay").exits(0);
+    let moved = detour.source.conninfo("dba").replace("127.0.0.1", "localhost");
+    detour = detour.source_is(&moved);
+    for command in ["check", "cutback"] {
+        let hint = "Write source = ";
+        detour = detour.run(command).exits(3).changed(false).finding("of shop", "led to 127.0.0.1:", hint);
+    }
+    detour = detour.serving(Serving::Target).no_client_error();
+    detour = detour.source_has_moved().source_is(&moved).run("cutback").exits(0);
+    detour.serving(Serving::Source).application_goes_on().no_client_error().no_row_lost();
+}

@@ -118,7 +118,7 @@ impl Error {
             Error::Busy { on, .. } => {
                 format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
             }
-            Error::Unreachable { cause, .. } => return Some(unreachable_hint(cause)),
+            Error::Unreachable { what, cause } => return Some(unreachable_hint(what, cause)),
             Error::Sql { cause, .. } => return cause.hint.clone().or_else(|| statement_hint(cause)),
             Error::ChecksFailed { .. }
             | Error::Io { .. }
@@ -214,7 +214,7 @@ fn server_detail(cause: &ServerError) -> String {
     }
 }
 
-fn unreachable_hint(cause: &ServerError) -> String {
+fn unreachable_hint(what: &str, cause: &ServerError) -> String {
     if let Some(hint) = &cause.hint {
         return hint.clone();
     }
@@ -225,6 +225,12 @@ fn unreachable_hint(cause: &ServerError) -> String {
         Some("3D000") => "Check dbname in the connection string.",
         Some("53300") => "Free a connection, or raise max_connections.",
         Some(code) if code.starts_with("57P") => "The server is starting or stopping; try again shortly.",
+        _ if what.starts_with("haproxy ") => {
+            "Check that it runs, and that \"socket\" under [[router.haproxy]] is where a \"stats socket\" of level admin listens."
+        }
+        _ if what.starts_with("pgbouncer ") => {
+            "Check that it runs, and that \"admin\" under [[router.pgbouncer]] is the connection string of its console."
+        }
         _ => "Check that it runs, and host, port and sslmode in the connection string.",
     }
     .into()
@@ -287,6 +293,17 @@ mod tests {
         assert_eq!(Error::Interrupted { signal: 2 }.exit_code(false), 130);
         assert_eq!(Error::Interrupted { signal: 15 }.exit_code(false), 143);
         assert_eq!(Error::Internal { message: String::new() }.exit_code(false), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_looked_for_where_it_is_configured() {
+        let hint = |what: &str| {
+            let cause = ServerError::lost("connection refused");
+            Error::Unreachable { what: what.into(), cause }.hint().expect("there is one")
+        };
+        assert!(hint("haproxy /run/haproxy.sock general").contains("\"socket\" under [[router.haproxy]]"));
+        assert!(hint("pgbouncer 10.0.0.5:6432").contains("\"admin\" under [[router.pgbouncer]]"));
+        assert!(hint("source").contains("in the connection string"));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub fn remove_marker(publisher: &mut Session, subscriber: &mut Session, id: &str
 
 /// Whether a marker has arrived on the subscriber.
 pub fn has_marker(subscriber: &mut Session, id: &str) -> Result<bool> {
-    Ok(subscriber.query_one(&sql::flow::HAS_MARKER, &[&id])?.get("arrived"))
+    let row = subscriber.query_one(&sql::flow::HAS_MARKER, &[&id]);
+    Ok(row.doing(|| "look for a marker".into())?.get("arrived"))
 }
 
 /// Waits until a marker has arrived on the subscriber; how long that took. A dry run does not wait.

@@ -5,6 +5,7 @@ pub mod conninfo;
 pub mod dump;
 pub mod fence;
 pub mod lock;
+pub mod patience;
 pub mod record;
 pub mod restriction;
 pub mod server;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, Result, human};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::{Key, Lock};
-use crate::pg::record;
-use crate::phase::Side;
+use crate::pg::{Server, Session, record};
 use crate::steps::Run;
 use crate::steps::switch::{Bounds, HOME, Switch};
 
 /// Between two tries to reach it.
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);
+/// How long the last try to reach it may take.
+const LAST_TRY: Duration = Duration::from_secs(1);
 /// Before the second attempt; twice as long before each further one, give or take half of it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts, before chance.
@@ -41,8 +42,15 @@ impl Run {
     ) -> Result<()> {
         loop {
             self.attempts += 1;
+            self.restore_patience();
             let Err(error) = work(self) else { return Ok(()) };
+            let is_late = self.held_since.is_some_and(|held| held.elapsed() >= bounds.max_pause);
             self.fall_back(switch, &error);
+            if is_late && error.is_connection_lost() && self.held_since.is_none() {
+                // Clients are where they were; the record may tell later.
+                self.part_way = false;
+                return Err(without_an_answer(&error, bounds));
+            }
             if self.is_decided() {
                 self.warn(format!("the switch had been decided when this went wrong: {error}"));
                 return Ok(());
@@ -106,32 +114,22 @@ impl Run {
     fn reconnect_lost_sessions(&mut self, switch: Switch) -> Result<()> {
         let deadline =
             self.held_since.map_or_else(Instant::now, |held| held + self.max_pause.unwrap_or_default());
-        let (mut source, mut target) = (None, None);
-        let mut failure = None;
-        loop {
-            for (side, session) in [(Side::Source, &mut source), (Side::Target, &mut target)] {
-                if session.is_none() {
-                    match self.server(side).connect() {
-                        Ok(fresh) => *session = Some(fresh),
-                        Err(error) => failure = Some(error),
-                    }
-                }
-            }
-            if (source.is_some() && target.is_some()) || Instant::now() >= deadline {
-                break;
-            }
-            thread::sleep(RECONNECT_EVERY);
-        }
+        let (source, target) = thread::scope(|scope| {
+            let connecting = scope.spawn(|| connect_until(&self.source_server, deadline));
+            let target = connect_until(&self.target_server, deadline);
+            let died = |_| Err(Error::Internal { message: "a connection panicked".into() });
+            (connecting.join().unwrap_or_else(died), target)
+        });
+        let source = source.ok();
+        let source_answers = source.is_some();
         self.source = source.or_else(|| self.source.take());
-        let Some(target) = target else {
-            return Err(failure.unwrap_or(Error::Internal { message: "no session on the target".into() }));
-        };
+        let target = target?;
         self.target = Some(target);
         // Whoever has taken the lock meanwhile takes back himself.
         self.locks.clear();
         self.flow_lock = None;
         self.locks.push(Lock::acquire(&self.target_server, Key::Run)?);
-        if let Ok(lock) = Lock::acquire(&self.source_server, Key::Run) {
+        if source_answers && let Ok(lock) = Lock::acquire(&self.source_server, Key::Run) {
             self.locks.push(lock);
         }
         self.detour = record::read_detour(self.target())?;
@@ -163,6 +161,31 @@ impl Run {
         self.revoke_decision(HOME)?;
         self.fall_back(HOME, &error);
         Err(error)
+    }
+}
+
+/// Tries until then, and at least once: then with little time, since clients wait.
+fn connect_until(server: &Server, deadline: Instant) -> Result<Session> {
+    loop {
+        let mut server = server.clone();
+        let is_last = Instant::now() >= deadline;
+        if is_last {
+            server.conninfo.give_up_within(LAST_TRY);
+        }
+        match server.connect() {
+            Err(_) if !is_last => thread::sleep(RECONNECT_EVERY),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// A server that kept its connections open and said nothing until the pause was too long.
+fn without_an_answer(error: &Error, bounds: &Bounds) -> Error {
+    Error::TimedOut {
+        what: "the pause".into(),
+        budget: bounds.max_pause,
+        detail: Some(error.with_cause()),
+        hint: "Clients go on where they were. See why the server does not answer, then run the same command again.".into(),
     }
 }
 

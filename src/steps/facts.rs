@@ -54,6 +54,9 @@ pub struct Facts {
     /// What the router's files held before the detour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_original: Option<Vec<RouterUndo>>,
+    /// Where the source was when `router_original` was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_place: Option<String>,
     /// How to lower the fence on the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_fence: Option<FenceUndo>,

@@ -229,6 +229,23 @@ impl Run {
         self.target_server.conninfo.give_up_within(max_pause / 2);
     }
 
+    /// From the end of the budget on, a server that says nothing is given up: clients wait for it.
+    fn lose_patience(&self, deadline: Instant) {
+        let silence = (self.max_pause.unwrap_or_default() / 2).max(Duration::from_secs(1));
+        for server in self.servers() {
+            server.conninfo.patience().end(deadline, silence);
+        }
+    }
+
+    /// Nobody waits for the servers' answers any more.
+    fn restore_patience(&self) {
+        self.servers().for_each(|server| server.conninfo.patience().restore());
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        [&self.source_server, &self.target_server].into_iter().chain(self.backup_server.as_ref())
+    }
+
     /// Does one named step: tells of it, heeds signals before it, takes its time and notes it in the record.
     /// While clients are held, the note waits until they go on.
     pub fn step<T>(

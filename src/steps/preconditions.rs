@@ -99,6 +99,7 @@ pub const CUTBACK: &[Precondition] = group![
     traffic::roles_named,
     traffic::target_fence,
     traffic::router,
+    traffic::way_home,
     traffic::target_sessions,
     traffic::target_session_state,
     traffic::target_direct_sessions,

@@ -37,6 +37,7 @@ impl Run {
         let held = self.held_since;
         if rehearsal == Rehearsal::Held {
             self.step("take the rehearsal back", |run| run.take_back(switch.settled, switch.from))?;
+            self.restore_patience();
         }
         self.end_replay();
         if self.plan.is_dry() {

@@ -31,7 +31,8 @@ impl Run {
             return Ok(());
         }
         let original = self.routers()?.prepare()?;
-        self.add_facts(&Facts { router_original: Some(original), ..Facts::default() })
+        let source_place = Some(self.source_server.conninfo.places());
+        self.add_facts(&Facts { router_original: Some(original), source_place, ..Facts::default() })
     }
 
     /// Does ahead what can be done of sending clients to `side`, so that they are not held for it.

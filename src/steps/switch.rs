@@ -152,6 +152,7 @@ impl Run {
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
+        self.lose_patience(deadline);
         let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
         let held = match ending {
             Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
@@ -351,6 +352,7 @@ impl Run {
     pub fn resume_clients(&mut self, switch: Switch) -> Result<()> {
         self.routers()?.resume()?;
         self.end_guard();
+        self.restore_patience();
         if self.plan.is_dry() {
             return Ok(());
         }

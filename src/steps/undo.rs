@@ -78,10 +78,15 @@ impl Run {
     /// taken back by the next run.
     pub fn release_clients(&mut self, switch: Switch) {
         let known = std::mem::take(&mut self.undos);
+        let mut all = true;
         for undo in known.iter().rev().filter(|undo| undo.concerns_clients()) {
             if let Err(error) = self.undo(undo) {
+                all = false;
                 self.warn(format!("clients may not be able to use the {}: {error}", switch.from));
             }
+        }
+        if let Some(detour) = self.detour.as_mut().filter(|_| all) {
+            detour.serving = switch.from.into();
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Harm {
     Break(Part),
     /// Connections break, and none can be made until the run has ended.
     Cut(Part),
+    /// Connections stay, and nothing comes through them, until the run has ended.
+    Silence(Part),
     /// Each direction takes a second.
     Delay(Part),
     /// The target's disk is full until the run has ended.
@@ -54,6 +56,7 @@ impl fmt::Display for Harm {
             Harm::KillRouter => "router killed".to_owned(),
             Harm::Break(part) => format!("connections to the {} break", name(part)),
             Harm::Cut(part) => format!("no network to the {}", name(part)),
+            Harm::Silence(part) => format!("silence of the {}", name(part)),
             Harm::Delay(part) => format!("2 s round trip to the {}", name(part)),
             Harm::FullDisk => "target's disk full".to_owned(),
         };
@@ -62,7 +65,7 @@ impl fmt::Display for Harm {
 }
 
 /// What can happen at any step, with PgBouncer.
-pub const HARMS: [Harm; 18] = [
+pub const HARMS: [Harm; 21] = [
     Harm::Signal(Signal::KILL),
     Harm::Signal(Signal::STOP),
     Harm::Signal(Signal::INT),
@@ -78,6 +81,9 @@ pub const HARMS: [Harm; 18] = [
     Harm::Cut(Part::Source),
     Harm::Cut(Part::Target),
     Harm::Cut(Part::Pooler),
+    Harm::Silence(Part::Source),
+    Harm::Silence(Part::Target),
+    Harm::Silence(Part::Pooler),
     Harm::Delay(Part::Source),
     Harm::Delay(Part::Target),
     Harm::FullDisk,
@@ -85,8 +91,15 @@ pub const HARMS: [Harm; 18] = [
 
 /// What can happen where HAProxy, which is reached through a socket of the host, moves the clients.
 pub fn harms_behind_haproxy() -> Vec<Harm> {
-    let concerns_pooler =
-        |harm: &Harm| matches!(harm, Harm::Break(Part::Pooler) | Harm::Cut(Part::Pooler) | Harm::FullDisk);
+    let concerns_pooler = |harm: &Harm| {
+        matches!(
+            harm,
+            Harm::Break(Part::Pooler)
+                | Harm::Cut(Part::Pooler)
+                | Harm::Silence(Part::Pooler)
+                | Harm::FullDisk
+        )
+    };
     HARMS.into_iter().filter(|harm| !concerns_pooler(harm)).collect()
 }
 
@@ -107,6 +120,7 @@ impl Harm {
                 proxy(detour, part).mend();
             }
             Harm::Cut(part) => proxy(detour, part).cut(),
+            Harm::Silence(part) => proxy(detour, part).fall_silent(),
             Harm::Delay(part) => proxy(detour, part).delay(Duration::from_secs(1)),
             Harm::FullDisk => {
                 disk.expect("without a disk there is no such harm").fill();
@@ -120,7 +134,7 @@ impl Harm {
 
     /// Only a run that could not act itself leaves clients waiting behind it.
     pub fn keeps_the_run_from_acting(self) -> bool {
-        matches!(self, Harm::Cut(_) | Harm::KillRouter | Harm::Break(Part::Pooler))
+        matches!(self, Harm::Cut(_) | Harm::Silence(_) | Harm::KillRouter | Harm::Break(Part::Pooler))
     }
 }
 

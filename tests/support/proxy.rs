@@ -16,6 +16,8 @@ struct Shared {
     delay: AtomicU64,
     /// New connections are closed at once, old ones are.
     cut: AtomicBool,
+    /// Nothing passes, and nothing is closed.
+    silent: AtomicBool,
     /// When a client sends this, it is passed on, and the connection is closed before the answer.
     last_word: Mutex<Option<Vec<u8>>>,
     /// With the last word, new connections are refused, too.
@@ -71,8 +73,16 @@ impl Proxy {
         }
     }
 
+    /// Swallows whatever comes, from both sides, until [`Self::mend`] breaks these connections; new ones are taken, too.
+    pub fn fall_silent(&self) {
+        self.shared.silent.store(true, Ordering::SeqCst);
+    }
+
     /// Passes everything again, at once.
     pub fn mend(&self) {
+        if self.shared.silent.swap(false, Ordering::SeqCst) {
+            self.cut();
+        }
         self.delay(Duration::ZERO);
         self.shared.cut.store(false, Ordering::SeqCst);
         self.shared.stays_away.store(false, Ordering::SeqCst);
@@ -125,6 +135,9 @@ fn pump(shared: &Arc<Shared>, mut from: TcpStream, mut to: TcpStream, is_request
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
+            if reading.silent.load(Ordering::SeqCst) {
+                continue;
+            }
             let bytes = buffer[..length].to_vec();
             let delay = Duration::from_micros(reading.delay.load(Ordering::SeqCst));
             let is_last = is_request && is_last_word(&reading, &bytes);

@@ -18,6 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::pg::patience::Patience;
 use crate::pg::tls::Mode;
 use options::Options;
 pub(in crate::pg) use reach::{Attempt, Place};
@@ -50,10 +51,25 @@ pub struct Conninfo {
     timeout: Duration,
     keepalives: Option<Keepalives>,
     user_timeout: Option<Duration>,
+    patience: Patience,
     warnings: Vec<String>,
 }
 
 impl Conninfo {
+    /// Where it leads, without anything secret: `db1:5432, db2:5432`.
+    pub fn places(&self) -> String {
+        let place = |host: &Host| match (host.name.as_str(), host.address) {
+            ("", Some(address)) => format!("{address}:{}", host.port),
+            (name, _) => format!("{name}:{}", host.port),
+        };
+        self.hosts.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+
+    /// How long the server may leave ordinary SQL connections over TCP without an answer, those that are open included.
+    pub fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
     /// Gives up a network that swallows what we send, and attempts to connect, after `limit` at the latest.
     pub fn give_up_within(&mut self, limit: Duration) {
         let limit = limit.max(Duration::from_secs(1));
@@ -183,6 +199,7 @@ impl Conninfo {
             timeout,
             keepalives: Some(keepalives).filter(|_| options.number("keepalives").unwrap_or(None) != Some(0)),
             user_timeout: Some(Duration::from_millis(user_timeout)).filter(|limit| !limit.is_zero()),
+            patience: Patience::default(),
             warnings,
             options,
         })

@@ -13,6 +13,7 @@ use postgres_native_tls::MakeTlsConnector;
 
 use super::{Attributes, Binding, Conninfo, Host};
 use crate::error::ServerError;
+use crate::pg::patience::{Impatient, Plain};
 use crate::pg::tls::Mode;
 use crate::pg::wire;
 
@@ -285,15 +286,17 @@ impl Conninfo {
         }
         let left = attempt.deadline.saturating_duration_since(Instant::now());
         config.connect_timeout(left.max(Duration::from_millis(1)));
-        config.ssl_mode(if attempt.tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        if attempt.direct && attempt.tls.is_some() {
+        let is_local = matches!(attempt.place, Place::Unix(..));
+        config.ssl_mode(if is_local { SslMode::Disable } else { SslMode::Require });
+        if attempt.tls.is_none() || attempt.direct {
             config.ssl_negotiation(SslNegotiation::Direct);
         }
-        let tls = attempt.tls.clone();
+        let (tls, patience) = (attempt.tls.clone(), self.patience.clone());
         // The crate's own limit ends with the first packet: a server that says nothing would hold us for ever.
         let opened = within(left, move || match tls {
-            Some(connector) => config.connect(MakeTlsConnector::new(connector)),
-            None => config.connect(NoTls),
+            Some(connector) => config.connect(Impatient { patience, tls: MakeTlsConnector::new(connector) }),
+            None if is_local => config.connect(NoTls),
+            None => config.connect(Impatient { patience, tls: Plain }),
         });
         match opened {
             Some(result) => result.map_err(|error| explain(&error)),

@@ -9,8 +9,8 @@ use crate::sql::{self, quote_identifier};
 pub fn check(session: &mut Session, rules: &[Rule], made: Option<&str>) -> Result<Checked> {
     let mut checked = Checked::default();
     let holds_owners = guard::is_possible(session)?;
-    if !rules.is_empty() && !holds_owners {
-        warn_of_later(session, &mut checked);
+    if !rules.is_empty() {
+        warn_of_guard(session, holds_owners, &mut checked)?;
     }
     let owned = if holds_owners { Owners::AreHeld } else { Owners::CouldUndo };
     for (rule, oids) in rules.iter().zip(check_tables(session, rules, &mut checked)?) {
@@ -28,8 +28,8 @@ pub fn check_ahead(
 ) -> Result<Checked> {
     let mut checked = Checked::default();
     let holds_owners = guard::is_possible(target)?;
-    if !rules.is_empty() && !holds_owners {
-        warn_of_later(target, &mut checked);
+    if !rules.is_empty() {
+        warn_of_guard(target, holds_owners, &mut checked)?;
     }
     for (rule, oids) in rules.iter().zip(check_tables(source, rules, &mut checked)?) {
         check_roles(target, &rule.roles, &[], Owners::AreHeld, made, &mut checked)?;
@@ -47,6 +47,29 @@ enum Owners {
     AreHeld,
     /// Nothing keeps him from dropping a trigger.
     CouldUndo,
+}
+
+/// What the event triggers will not do: `possible` says whether there can be any.
+fn warn_of_guard(session: &mut Session, possible: bool, checked: &mut Checked) -> Result<()> {
+    if !possible {
+        warn_of_later(session, checked);
+        return Ok(());
+    }
+    // Before 17 nobody could be given the right to switch them off.
+    if session.version < 170_000 {
+        return Ok(());
+    }
+    for row in session.query(&sql::restrict::LIST_GUARD_SWITCHES, &[])? {
+        let role = row.get::<_, Option<&str>>("role_name").map_or_else(|| "public".into(), quote_identifier);
+        checked.warn(
+            "restrict_later",
+            &format!("{}: role {role}", session.place.name()),
+            "it may switch event triggers off, and with them what restricts tables that are made later and keeps owners from \
+             undoing a restriction",
+            format!("Run REVOKE ALL ON PARAMETER event_triggers FROM {role}."),
+        );
+    }
+    Ok(())
 }
 
 fn warn_of_later(session: &Session, checked: &mut Checked) {

@@ -616,3 +616,26 @@ fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
     assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
     limited.batch_execute("alter table users add x int").expect("it is lifted");
 }
+
+#[test]
+fn who_may_switch_event_triggers_off_is_named() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [rule(&["users"], &Verb::ALL, &["limited"], "no")];
+    let mut warned = || -> Vec<String> {
+        let checked = check(&mut us, &rules, None).expect("it can be checked");
+        checked
+            .warnings
+            .into_iter()
+            .filter(|one| one.check == "restrict_later")
+            .map(|one| one.object)
+            .collect()
+    };
+    assert!(warned().is_empty());
+    if test.client().batch_execute("grant set on parameter event_triggers to staff, public").is_err() {
+        println!("skipped: before 17 nobody can be given this right");
+        return;
+    }
+    assert_eq!(warned(), ["target: role \"staff\"", "target: role public"]);
+}

@@ -109,6 +109,25 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// The entry that clients get back leads to where the source is.
+pub fn way_home(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let Some(before) = run.facts()?.source_place else { return Ok(()) };
+    let now = run.server(Side::Source).conninfo.places();
+    if now == before {
+        return Ok(());
+    }
+    for entry in run.config.router.pgbouncer.iter().filter(|entry| entry.source.is_none()) {
+        let object = format!("router.pgbouncer.source of {}", entry.database);
+        let message = format!(
+            "[source] leads to {now}, and led to {before} when the entry was stored that clients would get back"
+        );
+        let hint = "Write source = \"...\" under [[router.pgbouncer]]: the entry's value for where the source is now; \
+                    what the entry was, if that still leads there.";
+        checked.fail("router_source", &object, message, hint);
+    }
+    Ok(())
+}
+
 /// What sessions on the source hold that does not move with them.
 pub fn source_session_state(run: &mut Run, checked: &mut Checked) -> Result<()> {
     session_state(run, checked, Side::Source)

@@ -116,7 +116,7 @@ fn unfinished(seen: &Seen, list: &mut List) {
     }
     let held = seen.serving == Some(Serving::Nobody) && command != "mirror";
     let (level, message) = if held {
-        (Level::Broken, format!("{command} stopped part way, and clients are held"))
+        (Level::Broken, format!("{command} stopped part way, and clients are held or kept out"))
     } else {
         (Level::Attention, format!("{command} stopped part way"))
     };

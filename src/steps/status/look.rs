@@ -178,7 +178,8 @@ pub fn look(run: &mut Run) -> Seen {
     let servers = answers.into_iter().map(|(place, error)| server_seen(run, place, error)).collect();
     let (phase, recorded) = read_phase(run).unzip();
     let states = router_states(run);
-    let serving = recorded.map(|recorded| who_serves(phase, recorded, &states));
+    let fenced = fenced(run);
+    let serving = recorded.map(|recorded| who_serves(phase, recorded, &states, &fenced));
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
     let mut seen = Seen {
         phase,
@@ -196,7 +197,7 @@ pub fn look(run: &mut Run) -> Seen {
         wrong_side: wrong_side(run, serving),
         orphans: orphans(run, phase),
         restricted: restricted(run),
-        fenced: fenced(run),
+        fenced,
         done: steps_of_phase(run, phase),
         history: history(run),
         recorded,
@@ -242,8 +243,9 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
     }
 }
 
-/// The routers know better than the record: a run may have died between an act and its note.
-fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState]) -> Serving {
+/// The routers know better than the record: a run may have died between an act and its note. In a switch that stopped part
+/// way a router may send clients to where they are kept out.
+fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState], fenced: &Fenced) -> Serving {
     if phase.is_none() || routers.is_empty() {
         return recorded;
     }
@@ -252,7 +254,11 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState]) 
     }
     let first = routers[0].side;
     match first {
-        Some(side) if routers.iter().all(|router| router.side == first) => side.into(),
+        Some(side) if routers.iter().all(|router| router.side == first) => {
+            let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
+            let is_shut = if side == Side::Source { fenced.source } else { fenced.target };
+            if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() }
+        }
         _ => recorded,
     }
 }

@@ -1,0 +1,62 @@
+//! A server that is there and says nothing, as a stopped one: clients do not wait for it longer than the budget allows.
+
+use std::time::Duration;
+
+use crate::support::detour::{Detour, Serving};
+use crate::support::hold::Watch;
+use crate::support::proxy::Proxy;
+
+/// The budget, half of it for an answer that was asked for at its very end, and a second for the last try to connect anew;
+/// the rest is a busy machine's.
+const BUDGET: &str = "2s";
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A run during whose hold a server falls silent; its exit code.
+fn silenced(detour: &mut Detour, command: &str, at: &str, which: fn(&Detour) -> &Proxy) -> Option<i32> {
+    let run = detour.start_until(command, &["--yes", "--max-pause", BUDGET], at);
+    assert!(run.is_there(), "{command} never came to {at}");
+    which(detour).fall_silent();
+    let watch = Watch::begin(detour);
+    let answer = run.go_on();
+    let held = watch.end();
+    assert!(held > Duration::ZERO && held <= LONGEST, "held for {held:?}\n{}", answer.describe());
+    detour.keep(answer).code()
+}
+
+fn source(detour: &Detour) -> &Proxy {
+    &detour.proxies().source
+}
+
+fn target(detour: &Detour) -> &Proxy {
+    &detour.proxies().target
+}
+
+#[test]
+fn clients_go_on_where_they_were_when_the_other_server_says_nothing() {
+    let mut detour = Detour::new().table("orders").through_proxies().writing().mirrored();
+    assert_eq!(silenced(&mut detour, "cutover", "after:write marker", target), Some(6));
+    let detail = detour.last().text_at("/error/detail").to_owned();
+    assert!(detail.contains("no answer for"), "{}", detour.last().describe());
+    assert_eq!(detour.last().text_at("/serving"), "source");
+    assert_eq!(detour.who_really_serves(), Serving::Source);
+    target(&detour).mend();
+    detour = detour.application_goes_on().run("cutover").exits(0).phase("detoured").run("replay").exits(0);
+
+    assert_eq!(silenced(&mut detour, "cutback", "after:write marker", source), Some(6));
+    assert_eq!(detour.status_tells_the_truth(), Serving::Target);
+    source(&detour).mend();
+    detour = detour.application_goes_on().run("cutback").exits(0).phase("returned");
+    detour.serving(Serving::Source).run("clean").exits(0).no_row_lost();
+}
+
+#[test]
+fn the_router_lets_clients_go_on_when_the_server_that_serves_says_nothing_to_us() {
+    let mut detour = Detour::new().table("orders").through_proxies().writing().mirrored();
+    let code = silenced(&mut detour, "cutover", "after:fence source", source);
+    assert!(matches!(code, Some(6 | 7)), "{}", detour.last().describe());
+    source(&detour).mend();
+    // Its fence could not be lowered: the same command does that first.
+    assert_eq!(detour.status_tells_the_truth(), Serving::Nobody);
+    detour = detour.run("cutover").exits(0).phase("detoured").serving(Serving::Target);
+    detour.application_goes_on().no_row_lost();
+}
