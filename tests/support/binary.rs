@@ -5,10 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::extent::pick;
 use super::wait::until;
 
-/// No command on the tests' small databases needs longer; one that does hangs.
-const RUN_LIMIT: Duration = Duration::from_secs(120);
+/// No command on the tests' databases needs longer; one that does hangs.
+fn limit() -> Duration {
+    Duration::from_secs(pick(120, 1800))
+}
 
 /// `program` with nothing of our environment that would lead the binary elsewhere, its outputs piped.
 pub fn command(program: &str) -> Command {
@@ -93,7 +96,7 @@ impl Running {
         let (stdout, stderr) = (read(stdout), read(stderr));
         let said = std::mem::take(&mut self.said);
         let Some(status) = status else {
-            panic!("this took more than {RUN_LIMIT:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+            panic!("this took more than {:?}: {said}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", limit());
         };
         Answer::read(&self.command, said, status, stdout, stderr)
     }
@@ -119,8 +122,8 @@ fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String
 
 /// Waits for the end of a child; kills it and returns none when that takes too long.
 fn wait_for(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let deadline = Instant::now() + RUN_LIMIT;
-    until("the binary ends", RUN_LIMIT * 2, || {
+    let deadline = Instant::now() + limit();
+    until("the binary ends", limit() * 2, || {
         if Instant::now() > deadline {
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
