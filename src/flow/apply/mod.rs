@@ -109,11 +109,14 @@ impl Applier {
                  set random_page_cost = 1.1",
             )
             .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
+        let began = Instant::now();
         let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
             Ok(()) => true,
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
         };
+        // Before there is other work: beside it, an answer takes longer than the way to the subscriber does.
+        let round_trip = began.elapsed();
         let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
         let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
@@ -137,7 +140,7 @@ impl Applier {
             stages,
             replica_role,
             ranks,
-            round_trip: Duration::MAX,
+            round_trip,
             round_trips: 0,
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
@@ -186,10 +189,7 @@ impl Applier {
 
     /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.
     pub fn waited(&self) -> Duration {
-        match self.round_trip {
-            Duration::MAX => Duration::ZERO,
-            trip => trip.mul_f64(self.round_trips as f64),
-        }
+        self.round_trip.mul_f64(self.round_trips as f64)
     }
 
     /// The shortest time that a round trip took.
