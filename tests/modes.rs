@@ -311,6 +311,11 @@ fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
     assert_eq!(email, "x");
     let follower = detour.start("mirror", &["--follow"]);
     until_mirrored(&detour);
+    // A change of before would be found as one that the mirror was begun with.
+    until("the slot is read", LIMIT, || {
+        let read = "select count(*) from pg_replication_slots where active";
+        (detour.source.value::<i64>(read) > 0).then_some(())
+    });
     detour.source.exec("alter table public.orders add column more int");
     detour.ended(follower, 8).kind("schema_changed").message("public.orders");
 }

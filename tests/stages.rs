@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::detour::{Detour, Serving};
 use crate::support::extent::pick;
-use crate::support::postgres::{Postgres, Shutdown};
+use crate::support::postgres::{DBA_PASSWORD, Postgres, Shutdown};
 use crate::support::wait::until;
 
 const ACCOUNTS: &str = "
@@ -344,4 +344,53 @@ fn a_backup_that_cannot_be_one_is_refused_and_nothing_is_changed() {
     let other = detour.source.conninfo("dba");
     detour.backup_is(&other);
     detour.run("mirror").exits(3).kind("same_database");
+}
+
+#[test]
+fn a_role_of_its_own_on_the_backup_takes_the_trip_or_is_told_what_it_lacks() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source("alter table public.orders owner to shop_owner")
+        .with_backup()
+        .writing();
+    let output = detour.as_text("check", &["--grants", "--role", "detour", "--side", "backup"]);
+    let sql = String::from_utf8(output.stdout).expect("SQL is text");
+    assert!(output.status.success(), "{sql}{}", String::from_utf8_lossy(&output.stderr));
+    detour.backup().exec(&sql);
+    detour.backup().exec(&format!("alter role detour password '{DBA_PASSWORD}'"));
+    let conninfo = detour.backup().conninfo("dba").replace("user=dba", "user=detour");
+    detour.backup_is(&conninfo);
+    let has_subscriptions =
+        detour.backup().value::<i32>("select current_setting('server_version_num')::int") >= 160_000;
+    if !has_subscriptions {
+        let detour = detour.run("check").exits(3).finding(
+            "backup",
+            "role \"detour\" may not create subscriptions on the backup",
+            "take target.backup_conninfo out",
+        );
+        let failures = detour.last().at("/error/failures").as_array().map(Vec::len);
+        assert_eq!(failures, Some(1), "{}", detour.last().describe());
+        let mut detour = detour.run("mirror").exits(3).phase("absent");
+        assert_eq!(traces(detour.backup()), 0);
+        return;
+    }
+    let mut detour = detour
+        .mirrored()
+        .at_rest(|detour| detour.run("verify").exits(0).reports("/equal", true))
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .application_goes_on();
+    let same = "select count(*) || ' ' || coalesce(sum(id), 0) from public.orders";
+    detour = detour.at_rest(|mut detour| {
+        let wanted: String = detour.target.value(same);
+        let backup = detour.backup();
+        until("the backup equals the target", Duration::from_secs(30), || {
+            (backup.value::<String>(same) == wanted).then_some(())
+        });
+        detour
+    });
+    let mut detour = detour.run("replay").exits(0).run("cutback").exits(0).run("clean").exits(0);
+    assert_eq!(traces(detour.backup()), 0);
+    detour.no_client_error().no_row_lost();
 }

@@ -267,9 +267,13 @@ fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
 
 /// Follows until a signal, or until a server is lost for long. What is read once stays in `followed` for the next attempt.
 fn follow_while_connected(run: &mut Run, followed: &mut Option<(Flow, SchemaGuard)>) -> Result<Applied> {
-    let (flow, guard) = match followed {
-        Some(followed) => followed,
-        None => followed.insert((run.mirror_flow()?, SchemaGuard::new(run)?)),
+    let (flow, guard) = if let Some(followed) = followed {
+        followed
+    } else {
+        let guard = SchemaGuard::new(run)?;
+        // What was changed before the guard looked would be nothing new to it.
+        run.require(&[preconditions::UNCHANGED])?;
+        followed.insert((run.mirror_flow()?, guard))
     };
     let applied = apply_and_tell(run, flow, guard)?;
     guard.verdict()?;

@@ -62,9 +62,13 @@ fn subscribe(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole)
         && !subscription::may_create_subscription(run.session(place))?
     {
         let message = format!("role \"{}\" may not create subscriptions on the {place}", role.name);
+        let instead = if run.has_backup() {
+            "or take target.backup_conninfo out"
+        } else {
+            "or keep the mirror current with pgdetour mirror --follow"
+        };
         let hint = format!(
-            "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser; \
-             or keep the mirror current with pgdetour mirror --follow.",
+            "From PostgreSQL 16 on, run GRANT pg_create_subscription TO {}; before that, connect as a superuser; {instead}.",
             quote_identifier(&role.name)
         );
         match run.choice {
