@@ -119,6 +119,15 @@ impl Samples {
 fn switch_by_hand(pooler: &PgBouncer, port: u16) -> f64 {
     let mut console = Client::connect(&pooler.console_conninfo(), NoTls).expect("the console answers");
     let mut say = |command: &str| console.simple_query(command).expect("the console obeys");
+    // A login that PAUSE cuts off would have the clients see errors: whoever knows PgBouncer well waits for a moment without one.
+    support::wait::until("no login is under way", Duration::from_secs(30), || {
+        let pools = say("show pools");
+        let logins = pools.iter().filter_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) => row.get("sv_login")?.parse::<u32>().ok(),
+            _ => None,
+        });
+        (logins.sum::<u32>() == 0).then_some(())
+    });
     let begun = Instant::now();
     say(&format!("pause {DATABASE}"));
     let entry = format!("[databases]\n{DATABASE} = {}\n", pgbouncer::entry(port));

@@ -15,6 +15,9 @@ use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
+/// How long connections that are being opened may keep a PAUSE waiting.
+const LOGINS_BUDGET: Duration = Duration::from_secs(2);
+
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
@@ -168,6 +171,28 @@ impl PgBouncer {
             )
         });
         Ok(named.collect())
+    }
+
+    /// Waits, with clients still served, for a moment at which it opens no connection to the server: PAUSE cuts a login off, and
+    /// that counts as a server which refuses logins, so that clients get errors after RESUME, for as long as
+    /// server_login_retry (`close_server_list` of new connections in PAUSE, `check_fast_fail`; seen with 1.18). One after the
+    /// other is opened as long as clients wait for more of them: not for ever, then.
+    fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
+        let now = Instant::now();
+        let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
+        while self.sum_of_pools(&["sv_login"])? > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// What columns of `SHOW POOLS` come to for the database.
+    fn sum_of_pools(&mut self, columns: &[&str]) -> Result<u64> {
+        let database = &self.settings.database;
+        let pools = self.console.ask("SHOW POOLS")?;
+        let ours = pools.iter().filter(|pool| pool.get("database") == Some(database));
+        let count = |pool: &Row, column: &str| pool.text(column).parse::<u64>().unwrap_or(0);
+        Ok(ours.map(|pool| columns.iter().map(|column| count(pool, column)).sum::<u64>()).sum())
     }
 
     /// Takes a PAUSE back, waiting or done.
@@ -350,6 +375,7 @@ impl Router for PgBouncer {
         }
         // Connects first, so that an unreachable console cannot be mistaken for a pause that waits.
         self.live()?;
+        self.wait_for_logins(deadline)?;
         let paused = self.console.ask_until(&command, deadline).and_then(|_| {
             // A RESUME by somebody else may have slipped in between.
             if self.live()?.is_set("paused") {
@@ -428,11 +454,7 @@ impl Router for PgBouncer {
     }
 
     fn clients(&mut self) -> Result<u64> {
-        let database = self.settings.database.clone();
-        let pools = self.console.ask("SHOW POOLS")?;
-        let ours = pools.iter().filter(|pool| pool.get("database") == Some(&database));
-        let count = |pool: &Row, column: &str| pool.text(column).parse::<u64>().unwrap_or(0);
-        Ok(ours.map(|pool| count(pool, "cl_active") + count(pool, "cl_waiting")).sum())
+        self.sum_of_pools(&["cl_active", "cl_waiting"])
     }
 }
 

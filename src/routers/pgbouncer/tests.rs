@@ -155,6 +155,56 @@ fn clients_go_to_the_target_and_home_without_an_error() {
     assert_eq!(count(&source) + count(&target), written, "{}", pooler.log());
 }
 
+/// A way to a server on which every connection takes a while to come about; its port.
+fn slow_door(server: &TestServer) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let (port, to) = (listener.local_addr().expect("it is bound").port(), ("127.0.0.1", server.port));
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || -> std::io::Result<()> {
+                thread::sleep(Duration::from_millis(700));
+                let server = std::net::TcpStream::connect(to)?;
+                let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+                thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+                std::io::copy(&mut &server, &mut &client).map(drop)
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_login_to_the_server_that_is_under_way_is_not_cut_off_by_a_hold() {
+    let server = shop();
+    let through = format!("host=127.0.0.1 port={} dbname=postgres", slow_door(&server));
+    let pooler = TestPgBouncer::start(&format!("[databases]\nshop = {through}\n"), "");
+    let mut routers = routers(&[pooler.settings(&entry(&server))], &[], &Plan::real());
+    let mut console = pooler.connect("pgbouncer", "dba");
+    let mut logins = || {
+        let pools = console.simple_query("show pools").expect("the console answers");
+        let rows = pools.iter().filter_map(|message| match message {
+            postgres::SimpleQueryMessage::Row(row) if row.get("database") == Some("shop") => Some(row),
+            _ => None,
+        });
+        rows.filter_map(|row| row.get("sv_login")?.parse::<u32>().ok()).sum::<u32>()
+    };
+    let mut first = pooler.connect("shop", "shop_app");
+    let mut second = pooler.connect("shop", "shop_app");
+    first.simple_query("begin").expect("it answers");
+    // A second client asks for a second connection, and is served by the first before there is one.
+    let waiting = thread::spawn(move || second.simple_query("select 1").map(drop));
+    let deadline = soon(10_000);
+    while logins() == 0 {
+        assert!(Instant::now() < deadline, "no second connection is opened");
+    }
+    first.simple_query("commit").expect("it answers");
+    waiting.join().expect("no panic").expect("it is served");
+    assert_eq!(logins(), 1, "the second connection is still being opened");
+    routers.hold(soon(10_000)).expect("nothing is open");
+    routers.resume().expect("it was held");
+    first.simple_query("select 1").expect("no client sees an error");
+}
+
 #[test]
 fn a_hold_that_meets_an_open_transaction_is_taken_back_and_names_it() {
     let (source, target) = (shop(), shop());
