@@ -123,7 +123,9 @@ fn switch_by_hand(pooler: &PgBouncer, port: u16) -> f64 {
     support::wait::until("no login is under way", Duration::from_secs(30), || {
         let pools = say("show pools");
         let logins = pools.iter().filter_map(|message| match message {
-            postgres::SimpleQueryMessage::Row(row) => row.get("sv_login")?.parse::<u32>().ok(),
+            postgres::SimpleQueryMessage::Row(row) => {
+                Some(row.get("sv_login")?.parse::<u32>().ok()? + row.get("cl_waiting")?.parse::<u32>().ok()?)
+            }
             _ => None,
         });
         (logins.sum::<u32>() == 0).then_some(())

@@ -17,6 +17,8 @@ use crate::sql::quote_identifier;
 
 /// How long connections that are being opened may keep a PAUSE waiting.
 const LOGINS_BUDGET: Duration = Duration::from_secs(2);
+/// How long clients that wait for one may.
+const WAITERS_BUDGET: Duration = Duration::from_millis(200);
 
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -173,26 +175,29 @@ impl PgBouncer {
         Ok(named.collect())
     }
 
-    /// Waits, with clients still served, for a moment at which it opens no connection to the server: PAUSE cuts a login off, and
-    /// that counts as a server which refuses logins, so that clients get errors after RESUME, for as long as
-    /// server_login_retry (`close_server_list` of new connections in PAUSE, `check_fast_fail`; seen with 1.18). One after the
-    /// other is opened as long as clients wait for more of them: not for ever, then.
+    /// Waits, with clients still served, for a moment at which it opens no connection to the server, nor is about to: PAUSE cuts
+    /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME, for as long as
+    /// `server_login_retry` (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients
+    /// waiting, and open one connection after the other, all the time: not for ever, then.
     fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
-        while self.sum_of_pools(&["sv_login"])? > 0 && Instant::now() < end {
+        loop {
+            let pools = self.pools()?;
+            let is_calm = sum(&pools, "sv_login") == 0
+                && (sum(&pools, "cl_waiting") == 0 || now.elapsed() >= WAITERS_BUDGET);
+            if is_calm || Instant::now() >= end {
+                return Ok(());
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 
-    /// What columns of `SHOW POOLS` come to for the database.
-    fn sum_of_pools(&mut self, columns: &[&str]) -> Result<u64> {
-        let database = &self.settings.database;
-        let pools = self.console.ask("SHOW POOLS")?;
-        let ours = pools.iter().filter(|pool| pool.get("database") == Some(database));
-        let count = |pool: &Row, column: &str| pool.text(column).parse::<u64>().unwrap_or(0);
-        Ok(ours.map(|pool| columns.iter().map(|column| count(pool, column)).sum::<u64>()).sum())
+    /// The rows of `SHOW POOLS` about the database.
+    fn pools(&mut self) -> Result<Vec<Row>> {
+        let mut pools = self.console.ask("SHOW POOLS")?;
+        pools.retain(|pool| pool.get("database") == Some(&self.settings.database));
+        Ok(pools)
     }
 
     /// Takes a PAUSE back, waiting or done.
@@ -454,8 +459,14 @@ impl Router for PgBouncer {
     }
 
     fn clients(&mut self) -> Result<u64> {
-        self.sum_of_pools(&["cl_active", "cl_waiting"])
+        let pools = self.pools()?;
+        Ok(sum(&pools, "cl_active") + sum(&pools, "cl_waiting"))
     }
+}
+
+/// A column's numbers, summed up.
+fn sum(pools: &[Row], column: &str) -> u64 {
+    pools.iter().map(|pool| pool.text(column).parse::<u64>().unwrap_or(0)).sum()
 }
 
 /// Where `PgBouncer` says that an entry leads.
