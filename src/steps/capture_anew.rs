@@ -17,7 +17,7 @@ use crate::pg::{PgLsn, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::facts::{CaptureAnew, Facts, parse_lsn};
-use crate::steps::{Needs, Run, capture, names, preconditions, verify};
+use crate::steps::{Needs, Run, capture, names, preconditions, replay, verify};
 
 /// Runs `capture --anew`; its report.
 pub fn run(run: &mut Run) -> Result<Value> {
@@ -33,10 +33,7 @@ pub fn run(run: &mut Run) -> Result<Value> {
     run.step("check preconditions", |run| {
         run.require(&[preconditions::CAPTURE, preconditions::CAPTURE_ANEW])
     })?;
-    let mapping = match run.checked_mapping.take() {
-        Some(mapping) => mapping,
-        None => run.replay_mapping()?,
-    };
+    let mapping = replay::checked_mapping(run)?;
     let pairs = verify::list_pairs(run, &mapping, &verify::Extent::default())?;
     refuse_what_cannot_be_written(run, &pairs)?;
     run.confirm(
@@ -73,8 +70,9 @@ pub fn run(run: &mut Run) -> Result<Value> {
 }
 
 fn refuse_what_cannot_be_written(run: &Run, pairs: &[Pair]) -> Result<()> {
+    let parts = run.parts();
     let refused: Vec<String> =
-        pairs.iter().filter(|pair| !verify::may_be_repaired(run, pair)).map(Pair::name).collect();
+        pairs.iter().filter(|pair| !verify::may_be_repaired(&parts, pair)).map(Pair::name).collect();
     if refused.is_empty() {
         return Ok(());
     }
@@ -148,17 +146,8 @@ fn equal(run: &mut Run, pairs: &[Pair]) -> Result<(Written, Option<String>)> {
     target.change_script("begin isolation level repeatable read read only")?;
     let snapshot: String = target.query_text("select pg_catalog.pg_current_snapshot()::text", &[])?[0].get(0);
     let stop = run.signals.stop_flag();
-    let job = Job {
-        source: &source_server,
-        target: &target_server,
-        pairs,
-        jobs: 1,
-        stop: &stop,
-        // Nothing is written to the source but by us, and the snapshot stays what it is.
-        settle: &|_, _| Ok(()),
-        note: &|_, _| Ok(()),
-        done: &|_, _| Ok(()),
-    };
+    // Nothing is written to the source but by us, and the snapshot stays what it is.
+    let job = Job::of_one(&source_server, &target_server, pairs, &stop, &|_, _| Ok(()));
     let mut written = Written::new();
     let mut waiting: Vec<&Pair> = pairs.iter().collect();
     while !waiting.is_empty() {

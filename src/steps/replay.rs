@@ -186,13 +186,15 @@ pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     flow(run, mapping)
 }
 
-/// The same, through the mapping that the checks have built a moment ago.
+/// The configured mapping, as the checks have built it a moment ago.
+pub(super) fn checked_mapping(run: &mut Run) -> Result<Mapping> {
+    run.checked_mapping.take().map_or_else(|| run.replay_mapping(), Ok)
+}
+
+/// The same flow, through the mapping of the checks.
 fn checked_flow(run: &mut Run) -> Result<Flow> {
-    let flow = match run.checked_mapping.take() {
-        Some(mapping) => flow(run, mapping)?,
-        None => mapped_flow(run)?,
-    };
-    Ok(Flow { backlog: Some(BACKLOG_BYTES), ..flow })
+    let mapping = checked_mapping(run)?;
+    Ok(Flow { backlog: Some(BACKLOG_BYTES), ..flow(run, mapping)? })
 }
 
 /// The replay flow through `mapping`.

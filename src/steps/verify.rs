@@ -12,7 +12,7 @@ use crate::flow::verify::pair::{Filters, Size};
 use crate::flow::verify::{self, Comparison, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
 use crate::pattern::Selection;
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::{self, Part, Table};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
@@ -283,9 +283,9 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     result
 }
 
-/// Whether rows of the table can be written one by one, as those of the other side are.
-pub(super) fn may_be_repaired(run: &Run, pair: &Pair) -> bool {
-    let parts = run.parts();
+/// Whether rows of the table can be written one by one, as those of the other side are. `parts` is what of each table is
+/// mirrored.
+pub(super) fn may_be_repaired(parts: &BTreeMap<String, Part>, pair: &Pair) -> bool {
     let is_filtered =
         |rule: &Arc<TableRule>| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some());
     // Rows that the mirror has left out are no rows to delete.
@@ -298,8 +298,9 @@ pub(super) fn may_be_repaired(run: &Run, pair: &Pair) -> bool {
 fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Result<Vec<Comparison>> {
     let serving = if run.phase() == Phase::Mirrored { Side::Source } else { Side::Target };
     let (mut rows, mut names) = (0, Vec::new());
+    let parts = run.parts();
     let by_name: HashMap<String, &Pair> =
-        pairs.iter().filter(|pair| may_be_repaired(run, pair)).map(|pair| (pair.name(), pair)).collect();
+        pairs.iter().filter(|pair| may_be_repaired(&parts, pair)).map(|pair| (pair.name(), pair)).collect();
     for table in tables.iter().filter(|table| !table.equal) {
         if !by_name.contains_key(&table.table) {
             run.warn(format!(
@@ -351,16 +352,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         }
     };
     let (source_server, target_server) = (run.server(Side::Source).clone(), run.server(Side::Target).clone());
-    let job = Job {
-        source: &source_server,
-        target: &target_server,
-        pairs,
-        jobs: 1,
-        stop: &stop,
-        settle: &settle,
-        note: &|_, _| Ok(()),
-        done: &|_, _| Ok(()),
-    };
+    let job = Job::of_one(&source_server, &target_server, pairs, &stop, &settle);
     let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
     for pair in pairs.iter().filter(|pair| names.contains(&pair.name())) {
         run.heed_signals()?;

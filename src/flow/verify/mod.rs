@@ -52,6 +52,19 @@ pub struct Job<'a> {
     pub done: &'a (dyn Fn(&Pair, &Comparison) -> Result<()> + Sync),
 }
 
+impl<'a> Job<'a> {
+    /// One session on each side, and nobody who is told of anything: for tables that are made equal one after the other.
+    pub fn of_one(
+        source: &'a Server,
+        target: &'a Server,
+        pairs: &'a [Pair],
+        stop: &'a AtomicBool,
+        settle: &'a (dyn Fn(&mut Session, &mut Session) -> Result<()> + Sync),
+    ) -> Job<'a> {
+        Job { source, target, pairs, jobs: 1, stop, settle, note: &|_, _| Ok(()), done: &|_, _| Ok(()) }
+    }
+}
+
 /// Columns of a row as text.
 pub type Values = Vec<Option<String>>;
 
