@@ -15,6 +15,9 @@ mod statement_tests;
 #[cfg(test)]
 pub mod test_certificates;
 #[cfg(test)]
+#[path = "../../tests/support/port.rs"]
+pub mod test_port;
+#[cfg(test)]
 pub mod test_server;
 pub mod tls;
 pub mod wire;

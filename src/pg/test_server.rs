@@ -1,11 +1,11 @@
 //! Throwaway PostgreSQL servers for tests: real ones, on free ports, stopped and removed when dropped.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::pg::Conninfo;
+use crate::pg::test_port::Port;
 
 /// Where Debian keeps the programs; `PGDETOUR_TEST_BIN` names another place.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -15,6 +15,7 @@ pub struct TestServer {
     directory: tempfile::TempDir,
     /// On 127.0.0.1.
     pub port: u16,
+    _claim: Port,
 }
 
 impl TestServer {
@@ -26,8 +27,9 @@ impl TestServer {
     /// The same with its own `pg_hba.conf` and further `files` (name, contents) in the data directory, mode 0600.
     pub fn start_with(settings: &str, hba: &str, files: &[(&str, &[u8])]) -> TestServer {
         let directory = tempfile::Builder::new().prefix("pgdetour-server-").tempdir().expect("a directory");
-        let port = free_port();
-        let server = TestServer { directory, port };
+        let claim = Port::claim();
+        let port = claim.number();
+        let server = TestServer { directory, port, _claim: claim };
         let data = server.data();
         if is_root() {
             let owned = Command::new("chown").arg("postgres:").arg(server.socket_directory()).output();
@@ -132,11 +134,6 @@ impl Drop for TestServer {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it has an address").port()
 }
 
 fn check(output: &Output) {

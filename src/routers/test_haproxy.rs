@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::HaProxySettings;
+use crate::pg::test_port::Port;
 use crate::routers::haproxy_runtime::Runtime;
 
 /// The map before a detour, its spacing and comment not ours.
@@ -17,9 +18,9 @@ pub const MAP: &str = "# who serves\ngeneral \t source\nother x\nweb web_source\
 /// One process. Behind it servers answer with their own name, then with what they are sent.
 pub struct TestHaProxy {
     directory: tempfile::TempDir,
-    postgresql: u16,
-    http: u16,
-    runtime: u16,
+    postgresql: Port,
+    http: Port,
+    runtime: Port,
     process: Child,
 }
 
@@ -31,22 +32,23 @@ impl TestHaProxy {
         write("pgdetour.map", MAP);
         write("admin_networks.acl", "# admins\n127.0.0.2/32\n");
         write("pgdetour.lua", include_str!("../../examples/haproxy.lua"));
-        let [postgresql, http, runtime] = [free_port(), free_port(), free_port()];
+        let ports = [Port::claim(), Port::claim(), Port::claim()];
+        let [frontend, web, runtime] = ports.each_ref().map(Port::number);
         let example = include_str!("../../examples/haproxy.cfg")
             .replace("/etc/haproxy", &directory.path().to_string_lossy())
             .replace(
                 "/run/haproxy/admin.sock mode 660",
                 &format!("{}/admin.sock", directory.path().display()),
             )
-            .replace("127.0.0.1:6432", &format!("127.0.0.1:{postgresql}"))
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{http}"))
+            .replace("127.0.0.1:6432", &format!("127.0.0.1:{frontend}"))
+            .replace("127.0.0.1:8080", &format!("127.0.0.1:{web}"))
             .replace("db1:5432", &format!("127.0.0.1:{}", serve("db1", false)))
             .replace("db2:5432", &format!("127.0.0.1:{}", serve("db2", false)))
             .replace("app1:8000", &format!("127.0.0.1:{}", serve("app1", true)))
             .replace("app2:8000", &format!("127.0.0.1:{}", serve("app2", true)));
         let more = format!(
             "\nlisten from_admin_network\n    bind unix@{at}/admin_client.sock\n    \
-             server frontend 127.0.0.1:{postgresql} source 127.0.0.2\n\
+             server frontend 127.0.0.1:{frontend} source 127.0.0.2\n\
              frontend shared\n    mode http\n    bind unix@{at}/shared.sock\n    \
              http-request lua.pgdetour_side web\n    default_backend shared\n\
              backend shared\n    mode http\n    server one 127.0.0.1:{one} weight 30\n    \
@@ -62,6 +64,7 @@ impl TestHaProxy {
         write("haproxy.cfg", &example.replacen("global\n", &sockets, 1));
         write("more.cfg", &more);
         let process = spawn(&directory);
+        let [postgresql, http, runtime] = ports;
         let haproxy = TestHaProxy { directory, postgresql, http, runtime, process };
         haproxy.wait_until_ready();
         haproxy
@@ -101,7 +104,7 @@ impl TestHaProxy {
 
     /// The runtime API over TCP.
     pub fn runtime_address(&self) -> String {
-        format!("127.0.0.1:{}", self.runtime)
+        format!("127.0.0.1:{}", self.runtime.number())
     }
 
     /// `[[router.haproxy]]` for a key.
@@ -122,7 +125,7 @@ impl TestHaProxy {
 
     /// A client of the TCP frontend.
     pub fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.postgresql)).expect("the frontend listens")
+        TcpStream::connect(("127.0.0.1", self.postgresql.number())).expect("the frontend listens")
     }
 
     /// A client of the TCP frontend from the network of admins.
@@ -132,7 +135,7 @@ impl TestHaProxy {
 
     /// A client of the HTTP frontend.
     pub fn connect_http(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.http)).expect("the frontend listens")
+        TcpStream::connect(("127.0.0.1", self.http.number())).expect("the frontend listens")
     }
 }
 
@@ -157,10 +160,6 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
         .stderr(log)
         .spawn()
         .expect("haproxy runs")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port()
 }
 
 /// Answers each message with its name, an HTTP request for `/slow` only after a while; until the tests end.

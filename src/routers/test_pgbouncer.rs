@@ -1,17 +1,17 @@
 //! Throwaway `PgBouncer` processes for tests: real ones, in transaction pooling unless told otherwise.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::config::PgBouncerSettings;
+use crate::pg::test_port::Port;
 
 /// One process, with its databases in a file of their own. Trusts everybody; `dba` may run PAUSE, `stats` may look.
 pub struct TestPgBouncer {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     process: Child,
 }
 
@@ -19,8 +19,7 @@ impl TestPgBouncer {
     /// `databases` is the text of the file of entries, `settings` further lines of `[pgbouncer]`.
     pub fn start(databases: &str, settings: &str) -> TestPgBouncer {
         let directory = tempfile::Builder::new().prefix("pgdetour-pooler-").tempdir().expect("a directory");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let port = Port::claim();
         let at = directory.path().display();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("a file");
         write("databases.ini", databases);
@@ -29,9 +28,10 @@ impl TestPgBouncer {
         write(
             "pgbouncer.ini",
             &format!(
-                "%include {at}/databases.ini\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+                "%include {at}/databases.ini\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
                  unix_socket_dir =\nauth_type = trust\nauth_file = {at}/users.txt\nadmin_users = dba\n\
-                 stats_users = stats\npool_mode = transaction\nserver_login_retry = 1\n{settings}\n"
+                 stats_users = stats\npool_mode = transaction\nserver_login_retry = 1\n{settings}\n",
+                port.number()
             ),
         );
         let mut command = if rustix::process::geteuid().is_root() {
@@ -73,7 +73,7 @@ impl TestPgBouncer {
 
     /// How `user` reaches `database` through it.
     pub fn conninfo(&self, database: &str, user: &str) -> String {
-        format!("host=127.0.0.1 port={} dbname={database} user={user}", self.port)
+        format!("host=127.0.0.1 port={} dbname={database} user={user}", self.port.number())
     }
 
     /// A client of it.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Conninfo;
 use crate::error::ServerError;
 use crate::pg::test_certificates::{Authority, ec_key, rsa_key};
+use crate::pg::test_port::Port;
 use crate::pg::test_server::TestServer;
 use crate::pg::wire::{Client, Purpose};
 
@@ -259,7 +260,8 @@ fn finds_the_host_that_fits_and_gives_up_in_time() {
         "local all all trust\nhost all all 127.0.0.1/32 trust\n",
         &[("standby.signal", b"")],
     );
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Port::claim();
+    let closed = nobody.number();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
     let both = |first: u16, second: u16, more: &str| {
