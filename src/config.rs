@@ -1,8 +1,11 @@
 //! `pgdetour.toml`: what it may say, and every mistake in it named with its line.
 
 mod reader;
+mod restrict;
 mod restrict_role;
+mod router;
 mod sections;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +14,9 @@ use crate::error::{Error, Finding, Result};
 use crate::pattern::{Selection, TableName};
 use crate::phase::Side;
 use reader::{Mistake, Reader, Section};
+pub use restrict::{Deny, Restrict};
 pub use restrict_role::RestrictRole;
+pub use router::{CommandSettings, HaProxySettings, PgBouncerSettings, Router, RouterKind};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "pgdetour.toml";
@@ -168,67 +173,6 @@ pub enum SchemaMode {
     Existing,
 }
 
-/// One `[[restrict]]`.
-#[derive(Debug, Clone)]
-pub struct Restrict {
-    /// Patterns of the tables.
-    pub tables: Vec<String>,
-    /// Patterns of tables to leave out.
-    pub except: Vec<String>,
-    /// What is refused; empty on scratch tables.
-    pub deny: Vec<Deny>,
-    /// The only columns whose UPDATE is refused; empty means every one.
-    pub columns: Vec<String>,
-    /// SQL over a row's columns: only rows for which it is true are protected.
-    pub condition: Option<String>,
-    /// Whom; `traffic.roles` and the limited role when absent.
-    pub roles: Option<Vec<String>>,
-    /// What the application reads.
-    pub message: Option<String>,
-    /// SQLSTATE that it gets; 25006 when absent.
-    pub sqlstate: Option<String>,
-    /// What the error calls the rule.
-    pub name: Option<String>,
-    /// Writes pass and are never replayed.
-    pub scratch: bool,
-}
-
-impl Restrict {
-    /// The tables that it designates.
-    pub fn selection(&self) -> Result<Selection> {
-        Selection::parse(&self.tables, &self.except)
-    }
-}
-
-/// A kind of statement that a restriction refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Deny {
-    /// INSERT, and COPY and MERGE where they insert.
-    Insert,
-    /// UPDATE.
-    Update,
-    /// DELETE.
-    Delete,
-    /// TRUNCATE.
-    Truncate,
-}
-
-impl Deny {
-    /// All four: read-only.
-    pub const ALL: [Deny; 4] = [Deny::Insert, Deny::Update, Deny::Delete, Deny::Truncate];
-
-    /// The word in the configuration, in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Deny::Insert => "insert",
-            Deny::Update => "update",
-            Deny::Delete => "delete",
-            Deny::Truncate => "truncate",
-        }
-    }
-}
-
 /// `[capture]`.
 #[derive(Debug, Clone)]
 pub struct Capture {
@@ -312,94 +256,6 @@ pub struct Map {
     pub condition: Option<String>,
     /// Rows of `from` fill columns of rows of `to` that another one makes.
     pub joins: bool,
-}
-
-/// `[router]`.
-#[derive(Debug, Clone, Default)]
-pub struct Router {
-    /// What sends clients to a server.
-    pub kind: RouterKind,
-    /// Every `PgBouncer` process.
-    pub pgbouncer: Vec<PgBouncerSettings>,
-    /// Every map of every `HAProxy` process.
-    pub haproxy: Vec<HaProxySettings>,
-    /// The operator's program.
-    pub command: Option<CommandSettings>,
-}
-
-/// `router.kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RouterKind {
-    /// `PgBouncer`'s console and its file.
-    Pgbouncer,
-    /// `HAProxy`'s runtime API.
-    Haproxy,
-    /// The operator's program.
-    Command,
-    /// Clients are moved by somebody else.
-    #[default]
-    None,
-}
-
-impl RouterKind {
-    /// The word in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            RouterKind::Pgbouncer => "pgbouncer",
-            RouterKind::Haproxy => "haproxy",
-            RouterKind::Command => "command",
-            RouterKind::None => "none",
-        }
-    }
-}
-
-/// One `[[router.pgbouncer]]`.
-#[derive(Debug, Clone)]
-pub struct PgBouncerSettings {
-    /// Connection to its console.
-    pub admin: String,
-    /// Entry of `[databases]` that general traffic uses.
-    pub database: String,
-    /// The file that holds the entry.
-    pub config: PathBuf,
-    /// The entry's value while detoured.
-    pub target: String,
-    /// Its value from cutback on, where the source has moved meanwhile; `None`: what it was before cutover.
-    pub source: Option<String>,
-    /// Program and arguments that read and replace the file, when it is on another host.
-    pub file_command: Option<Vec<String>>,
-}
-
-/// One `[[router.haproxy]]`.
-#[derive(Debug, Clone)]
-pub struct HaProxySettings {
-    /// Where its runtime API listens: a path, or host:port.
-    pub socket: String,
-    /// The map, named as in `HAProxy`'s configuration.
-    pub map: String,
-    /// The key of general traffic; `general` by default.
-    pub key: String,
-    /// Backend of the source.
-    pub source: String,
-    /// Backend of the target.
-    pub target: String,
-    /// The map's file on this host; `map` by default.
-    pub file: PathBuf,
-    /// Servers, as `backend/server`, whose weight is another one while detoured, and which.
-    pub weights: Vec<(String, u16)>,
-    /// The ACL of admin traffic, named as in `HAProxy`'s configuration.
-    pub admin_acl: Option<String>,
-    /// Program and arguments that read and replace the file, when it is on another host.
-    pub file_command: Option<Vec<String>>,
-}
-
-/// `[router.command]`.
-#[derive(Debug, Clone)]
-pub struct CommandSettings {
-    /// Program and arguments; no shell.
-    pub program: Vec<String>,
-    /// How long one call may take; 30 s by default.
-    pub timeout: Duration,
 }
 
 impl Config {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::reader::Section;
-use super::sections::filled;
+use super::values::filled;
 use super::{Config, Traffic};
 use crate::error::{Error, Result};
 use crate::phase::Side;
