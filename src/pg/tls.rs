@@ -1,7 +1,14 @@
 //! TLS as libpq's options describe it: whom to trust, how much of a certificate to check, who we are.
 
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
 use native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use openssl::pkey::{PKey, Private};
+use postgres::Socket;
+use postgres::tls::{MakeTlsConnect, TlsConnect};
+use postgres_native_tls::TlsStream;
 
 /// `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +59,60 @@ pub struct Settings {
     pub direct: bool,
 }
 
-/// The connector; what is wrong with the files otherwise.
-pub fn build_connector(settings: &Settings) -> Result<TlsConnector, String> {
+/// What encrypts connections, made when a server is the first to ask for it: OpenSSL then reads every authority that the system
+/// trusts, whether one is asked or not, which takes longer than all else that a short command does. Clones share it.
+#[derive(Clone)]
+pub struct Encryption(Arc<Made>);
+
+struct Made {
+    settings: Settings,
+    connector: OnceLock<Result<TlsConnector, String>>,
+}
+
+impl Encryption {
+    /// By these settings.
+    pub fn new(settings: Settings) -> Encryption {
+        Encryption(Arc::new(Made { settings, connector: OnceLock::new() }))
+    }
+
+    /// The connector; what is wrong with the files otherwise.
+    pub fn connector(&self) -> Result<&TlsConnector, &str> {
+        let made = self.0.connector.get_or_init(|| build_connector(&self.0.settings));
+        made.as_ref().map_err(String::as_str)
+    }
+}
+
+/// What encrypts one connection of the `postgres` crate.
+pub struct Encrypting {
+    encryption: Encryption,
+    domain: String,
+}
+
+impl MakeTlsConnect<Socket> for Encryption {
+    type Stream = TlsStream<Socket>;
+    type TlsConnect = Encrypting;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Encrypting, Self::Error> {
+        Ok(Encrypting { encryption: self.clone(), domain: domain.to_owned() })
+    }
+}
+
+impl TlsConnect<Socket> for Encrypting {
+    type Stream = TlsStream<Socket>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<Socket>, Self::Error>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(async move {
+            let connector = self.encryption.connector()?.clone();
+            let encrypting = postgres_native_tls::TlsConnector::new(connector, &self.domain);
+            Ok(encrypting.connect(socket).await?)
+        })
+    }
+}
+
+fn build_connector(settings: &Settings) -> Result<TlsConnector, String> {
     let mut builder = TlsConnector::builder();
     match &settings.roots {
         Roots::Unchecked => {

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use native_tls::TlsConnector;
 use postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 use postgres::error::SqlState;
 use postgres::{NoTls, SimpleQueryMessage};
-use postgres_native_tls::MakeTlsConnector;
 
 use super::{Attributes, Binding, Conninfo, Host};
 use crate::error::ServerError;
 use crate::pg::patience::{Impatient, Plain};
-use crate::pg::tls::Mode;
+use crate::pg::tls::{Encryption, Mode};
 use crate::pg::wire;
 
 /// One try at one address.
@@ -26,7 +24,7 @@ pub(in crate::pg) struct Attempt {
     /// The one that goes with this host.
     pub password: Option<String>,
     /// Present when this try is to be encrypted.
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<Encryption>,
     /// TLS from the first byte on.
     pub direct: bool,
     /// When to give up.
@@ -198,7 +196,7 @@ impl Conninfo {
         }
         let mut first: Option<ServerError> = None;
         for encrypt in encrypted {
-            attempt.tls = self.security.connector.clone().filter(|_| *encrypt);
+            attempt.tls = self.security.encryption.clone().filter(|_| *encrypt);
             match (open(&attempt), first.take()) {
                 (Ok(client), _) => return Ok(client),
                 // What a server says tells more than that it has no TLS.
@@ -294,7 +292,7 @@ impl Conninfo {
         let (tls, patience) = (attempt.tls.clone(), self.patience.clone());
         // The crate's own limit ends with the first packet: a server that says nothing would hold us for ever.
         let opened = within(left, move || match tls {
-            Some(connector) => config.connect(Impatient { patience, tls: MakeTlsConnector::new(connector) }),
+            Some(tls) => config.connect(Impatient { patience, tls }),
             None if is_local => config.connect(NoTls),
             None => config.connect(Impatient { patience, tls: Plain }),
         });

@@ -2,19 +2,19 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use native_tls::{Protocol, TlsConnector};
+use native_tls::Protocol;
 
 use super::options::Options;
 use super::surroundings::Surroundings;
 use crate::error::{Error, Result};
-use crate::pg::tls::{self, Mode, Roots, Settings};
+use crate::pg::tls::{Encryption, Mode, Roots, Settings};
 
 /// How connections over TCP are secured.
 #[derive(Clone)]
 pub(super) struct Security {
     pub mode: Mode,
     /// Present unless the mode is `disable`.
-    pub connector: Option<TlsConnector>,
+    pub encryption: Option<Encryption>,
     /// TLS from the first byte on.
     pub direct: bool,
 }
@@ -64,7 +64,7 @@ impl Security {
             ));
         }
         if mode == Mode::Disable {
-            return Ok(Security { mode, connector: None, direct });
+            return Ok(Security { mode, encryption: None, direct });
         }
         let certificate = read_certificate(options, surroundings, warnings)?;
         let key = match certificate {
@@ -82,13 +82,18 @@ impl Security {
             newest: options.word("ssl_max_protocol_version", PROTOCOLS, None)?,
             direct,
         };
-        let connector = tls::build_connector(&settings).map_err(|why| {
-            usage(
-                &format!("TLS cannot be set up: {why}"),
-                "Check the files of sslrootcert, sslcert and sslkey.",
-            )
-        })?;
-        Ok(Security { mode, connector: Some(connector), direct })
+        let has_files = settings.certificate.is_some() || matches!(settings.roots, Roots::Pem(_));
+        let encryption = Encryption::new(settings);
+        // What is wrong with them is said now, and not when a server happens to ask for TLS.
+        if has_files {
+            encryption.connector().map_err(|why| {
+                usage(
+                    &format!("TLS cannot be set up: {why}"),
+                    "Check the files of sslrootcert, sslcert and sslkey.",
+                )
+            })?;
+        }
+        Ok(Security { mode, encryption: Some(encryption), direct })
     }
 }
 

@@ -16,10 +16,11 @@ use crate::pg::conninfo::{Attempt, Binding};
 impl Client {
     /// Asks for TLS when this attempt wants it.
     pub(super) fn negotiate_tls(&mut self, attempt: &Attempt) -> Result<(), ServerError> {
-        let Some(connector) = &attempt.tls else { return Ok(()) };
+        let Some(encryption) = &attempt.tls else { return Ok(()) };
         if !attempt.direct {
             self.request_tls(attempt)?;
         }
+        let connector = encryption.connector().map_err(ServerError::lost)?;
         self.transport.start_tls(connector, &attempt.name, attempt.deadline).map_err(|error| {
             self.close();
             ServerError::lost(format!("error performing TLS handshake: {error}"))
