@@ -209,6 +209,7 @@ statements! {
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
         MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
         LOCK_APPLIER = "lock_applier",
+        LOCK_SECOND_APPLIER = "lock_second_applier",
         READ_APPLIED_ORIGIN = "read_applied_origin",
         READ_BACKLOG = "read_backlog",
         READ_CLOCK = "read_clock",

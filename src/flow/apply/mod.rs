@@ -6,6 +6,9 @@ mod batch_tests;
 pub mod conditional;
 pub mod conflict;
 mod execute;
+mod express;
+#[cfg(test)]
+mod express_tests;
 pub mod follow;
 #[cfg(test)]
 pub(super) mod follow_tests;
@@ -36,16 +39,24 @@ use postgres::types::PgLsn;
 
 use self::batch::{Irregular, Planned, Ranks, Shape, Transaction, Work};
 use self::conflict::Failure;
+use self::express::Express;
 use self::quarantine::Quarantine;
 use self::references::{References, list_foreign_keys};
 use self::stage::Stages;
 use crate::error::{Doing as _, Error, Result};
+use crate::flow::FlowName;
 use crate::flow::mapping::{Mapping, TableName, TableRule};
 use crate::pg::{Server, Session};
 use crate::sql;
 
 /// How often a statement that lost a deadlock or waited too long for a lock is tried again.
 const ATTEMPTS: u32 = 8;
+/// What a session that applies changes begins with. Arrays of any length must not change the plan: by key, through its index. Compiling
+/// would cost more than it saves. Pages of rows that are written now are read anyway, and neighbours change together: else the
+/// planner would rather read all of a table for each batch than some of it by its index.
+const SETTINGS: &str = "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
+                        set random_page_cost = 1.1";
+const AS_REPLICA: &str = "set session_replication_role = replica";
 /// Rows in one statement where commit order is kept.
 pub(super) const LONGEST_RUN: usize = 1000;
 
@@ -73,6 +84,8 @@ pub struct Applier {
     tolerate_missing_deletes: bool,
     /// What nothing else looks after where triggers do not fire.
     pub(super) references: References,
+    /// The session that takes whole batches, where it does.
+    express: Option<Express>,
     open: bool,
     /// End of the last transaction that is committed.
     applied: Option<PgLsn>,
@@ -99,18 +112,12 @@ impl Applier {
     ) -> Result<Applier> {
         let mut session = subscriber.connect()?;
         let on = subscriber.place.name();
-        // Arrays of any length must not change the plan: by key, through its index. Compiling would cost more than it saves.
-        // Pages of rows that are written now are read anyway, and neighbours change together: else the planner would rather
-        // read all of a table for each batch than some of it by its index.
         session
             .client()
-            .batch_execute(
-                "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
-                 set random_page_cost = 1.1",
-            )
+            .batch_execute(SETTINGS)
             .map_err(|error| Error::sql("prepare the session that applies changes", on, &error))?;
         let began = Instant::now();
-        let replica_role = match session.client().batch_execute("set session_replication_role = replica") {
+        let replica_role = match session.client().batch_execute(AS_REPLICA) {
             Ok(()) => true,
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => false,
             Err(error) => return Err(Error::sql("set session_replication_role", on, &error)),
@@ -121,14 +128,11 @@ impl Applier {
         let ranks = if replica_role { Ranks::new() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         // The mirror's tables are copied one after the other, and fit each other at its end only.
-        let references = if replica_role && flow == crate::flow::FlowName::Replay.name() {
+        let references = if replica_role && flow == FlowName::Replay.name() {
             References::read(&mut session, mapping)?
         } else {
             References::default()
         };
-        let row = session
-            .query_opt(&sql::flow::READ_PROGRESS, &[&flow, &detour])
-            .doing(|| format!("read the progress of the {flow} flow"))?;
         Ok(Applier {
             session,
             publisher: publisher.clone(),
@@ -145,11 +149,29 @@ impl Applier {
             quarantine: None,
             tolerate_missing_deletes: !replica_role && cascading,
             references,
+            express: None,
             open: false,
-            applied: row.map(|row| row.get("lsn")),
+            applied: None,
             open_changes: 0,
             changes: 0,
         })
+    }
+
+    /// Keeps other sessions from applying the same flow, as long as this one lives, and reads how far it is.
+    pub(super) fn take_over(&mut self, flow: FlowName) -> Result<()> {
+        resume::lock_applier(&mut self.session, flow)?;
+        let row = self
+            .session
+            .query_opt(&sql::flow::READ_PROGRESS, &[&self.flow, &self.detour])
+            .doing(|| format!("read the progress of the {flow} flow"))?;
+        self.applied = row.map(|row| row.get("lsn"));
+        Ok(())
+    }
+
+    /// Lets batches go in as few round trips as can be, where our role may do what that takes. The flow is taken over already.
+    pub(super) fn hasten(&mut self, subscriber: &Server, flow: FlowName) {
+        let preparation = format!("{SETTINGS}; {AS_REPLICA}; {}", resume::second_lock(flow));
+        self.open_express(subscriber, &preparation);
     }
 
     /// Sets aside what does not fit, instead of stopping there.
@@ -205,6 +227,9 @@ impl Applier {
     /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits.
     /// On a conflict those before it are committed, and the error names it.
     pub fn apply(&mut self, transactions: &[Transaction]) -> Result<()> {
+        if self.apply_in_one_go(transactions)? {
+            return Ok(());
+        }
         if self.open {
             self.save()?;
         }
@@ -285,6 +310,16 @@ impl Applier {
 
     fn commit(&mut self, transactions: &[Transaction]) -> Result<()> {
         let Some(last) = transactions.last() else { return Ok(()) };
+        let (script, changes) = self.commit_script(transactions);
+        self.finish(&script)?;
+        self.changes += changes;
+        self.applied = Some(last.end_lsn);
+        Ok(())
+    }
+
+    /// What commits transactions that are applied, and notes that they are; how many changes there were.
+    fn commit_script(&self, transactions: &[Transaction]) -> (String, u64) {
+        let end = transactions.last().map_or(PgLsn::from(0), |last| last.end_lsn);
         let mut script = String::new();
         for marker in transactions.iter().flat_map(|transaction| &transaction.markers) {
             let variables =
@@ -297,15 +332,12 @@ impl Applier {
         script.push_str(&sql::flow::RECORD_PROGRESS.with(&[
             ("flow", self.flow),
             ("detour", &self.detour),
-            ("lsn", &last.end_lsn.to_string()),
+            ("lsn", &end.to_string()),
             ("transactions", &transactions.len().to_string()),
             ("changes", &changes.to_string()),
         ]));
         script.push_str(";\ncommit");
-        self.finish(&script)?;
-        self.changes += changes;
-        self.applied = Some(last.end_lsn);
-        Ok(())
+        (script, changes)
     }
 
     /// Ends the open transaction with a script that commits it.

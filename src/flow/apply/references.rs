@@ -74,6 +74,15 @@ impl References {
         Ok(references)
     }
 
+    /// Whether a table that the plan writes has one, or is referred to by one.
+    pub(in crate::flow) fn concern(&self, plan: &[Planned]) -> bool {
+        let concerns = |table: &TableName| self.of.contains_key(table) || self.to.contains_key(table);
+        plan.iter().any(|planned| match planned {
+            Planned::Rows { table, .. } => table.rules.iter().any(|rule| concerns(&rule.rule.to)),
+            Planned::Truncate { .. } => true,
+        })
+    }
+
     /// To be looked at when the transaction is complete.
     fn postpone(&mut self, key: &ForeignKey) {
         self.pending.entry(format!("{} {}", key.table, key.name)).or_insert_with(|| key.clone());

@@ -11,6 +11,7 @@ use super::follow::Flow;
 use crate::error::{Error, Result};
 use crate::flow::FlowName;
 use crate::pg::{Session, record};
+use crate::sql;
 
 /// First half of the keys of the lock that keeps appliers apart: the letters `pgdt`.
 const LOCK_CLASS: i32 = 0x7067_6474;
@@ -20,10 +21,21 @@ const LOCKS: [(FlowName, i32); 3] = [(FlowName::Mirror, 11), (FlowName::Replay, 
 /// How often in a row a lost connection or a deadlock is tried again before it is told; about half a minute in all.
 pub const ATTEMPTS: u32 = 9;
 
+/// Second half of the lock's key.
+fn key_of(flow: FlowName) -> i32 {
+    LOCKS.iter().find(|(name, _)| *name == flow).map_or(0, |(_, key)| *key)
+}
+
+/// What takes the lock of a flow's second session.
+pub fn second_lock(flow: FlowName) -> String {
+    let (class, key) = (LOCK_CLASS.to_string(), key_of(flow).to_string());
+    sql::flow::LOCK_SECOND_APPLIER.with(&[("class", &class), ("key", &key)])
+}
+
 /// Keeps other sessions from applying the same flow, as long as this one lives.
 pub fn lock_applier(session: &mut Session, flow: FlowName) -> Result<()> {
-    let key = LOCKS.iter().find(|(name, _)| *name == flow).map_or(0, |(_, key)| *key);
-    match session.query(&crate::sql::flow::LOCK_APPLIER, &[&LOCK_CLASS, &key]) {
+    let key = key_of(flow);
+    match session.query(&sql::flow::LOCK_APPLIER, &[&LOCK_CLASS, &key]) {
         Err(error) if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) => Err(Error::Busy {
             on: session.place.name().to_owned(),
             holder: format!("another session applies the {flow} flow"),

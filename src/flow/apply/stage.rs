@@ -22,7 +22,7 @@ const LEAST_ROWS: usize = 200;
 /// Rows that are larger than this on average, in bytes, are not staged: a temporary table would store their values out of line.
 const LARGEST_STAGED: usize = 1500;
 /// What is sent at once, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// The session's temporary tables.
 #[derive(Debug, Default)]
@@ -46,10 +46,38 @@ impl Stages {
         Stages { allowed, ..Stages::default() }
     }
 
+    pub(super) fn are_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// The table for these columns, and what has to be executed before it takes rows.
+    pub(super) fn take(&mut self, definition: String) -> (String, Option<String>) {
+        let known = self.numbers.get(&definition).copied();
+        let number = known.unwrap_or(self.next);
+        let table = format!("pg_temp.pgdetour_stage_{number}");
+        let is_filled = !self.filled.insert(number);
+        if known.is_some() {
+            let empty = is_filled.then(|| format!("truncate {table}"));
+            return (table, empty);
+        }
+        let make =
+            format!("create temporary table pgdetour_stage_{number} ({definition}) on commit delete rows");
+        self.next += 1;
+        self.made.push(definition.clone());
+        self.numbers.insert(definition, number);
+        (table, Some(make))
+    }
+
     /// The transaction has been committed, and every temporary table is empty.
     pub(super) fn commit(&mut self) {
         self.filled.clear();
         self.made.clear();
+    }
+
+    /// It has been rolled back as a whole.
+    pub(super) fn forget(&mut self) {
+        self.undo();
+        self.filled.clear();
     }
 
     /// It has been rolled back, all or in part: what it made may be gone.
@@ -90,9 +118,7 @@ impl Applier {
         if !self.stages.allowed || rows.len() < LEAST_ROWS || statement.takes_count {
             return self.execute(rule, &statement, rows, None);
         }
-        let size =
-            |row: &Row| statement.columns.iter().map(|at| row[rule.positions[*at]].len()).sum::<usize>();
-        if rows.iter().map(size).sum::<usize>() > rows.len() * LARGEST_STAGED {
+        if !is_stageable(rule, &statement.columns, rows) {
             return self.execute(rule, &statement, rows, None);
         }
         let table = self.stage(rule, &statement.columns, rows)?;
@@ -106,26 +132,10 @@ impl Applier {
         columns: &[usize],
         rows: &[Row],
     ) -> std::result::Result<String, Failure> {
-        let column = |at: &usize| {
-            let old = &rule.rule.old_columns[*at];
-            format!("{} {}", sql::quote_identifier(&old.name), old.stage_type)
-        };
-        let definition = columns.iter().map(column).collect::<Vec<_>>().join(", ");
-        let known = self.stages.numbers.get(&definition).copied();
-        let number = known.unwrap_or(self.stages.next);
-        let table = format!("pg_temp.pgdetour_stage_{number}");
-        if known.is_none() {
-            let script = format!(
-                "create temporary table pgdetour_stage_{number} ({definition}) on commit delete rows"
-            );
-            self.session.client().batch_execute(&script)?;
-            self.stages.next += 1;
-            self.stages.made.push(definition.clone());
-            self.stages.numbers.insert(definition, number);
-        } else if self.stages.filled.contains(&number) {
-            self.session.client().batch_execute(&format!("truncate {table}"))?;
+        let (table, preparation) = self.stages.take(stage_definition(rule, columns));
+        if let Some(preparation) = preparation {
+            self.session.client().batch_execute(&preparation)?;
         }
-        self.stages.filled.insert(number);
         let copied = self.copy(&format!("copy {table} from stdin"), rule, columns, rows)?;
         expect_rows(copied, rows.len())?;
         Ok(table)
@@ -173,13 +183,28 @@ impl Applier {
     }
 }
 
+/// The columns of a temporary table for these old columns.
+pub(super) fn stage_definition(rule: &BoundRule, columns: &[usize]) -> String {
+    let column = |at: &usize| {
+        let old = &rule.rule.old_columns[*at];
+        format!("{} {}", sql::quote_identifier(&old.name), old.stage_type)
+    };
+    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the rows are small enough for a temporary table.
+pub(super) fn is_stageable(rule: &BoundRule, columns: &[usize], rows: &[Row]) -> bool {
+    let size = |row: &Row| columns.iter().map(|at| row[rule.positions[*at]].len()).sum::<usize>();
+    rows.iter().map(size).sum::<usize>() <= rows.len() * LARGEST_STAGED
+}
+
 fn expect_rows(found: u64, expected: usize) -> std::result::Result<(), Failure> {
     let expected = expected as u64;
     if found == expected { Ok(()) } else { Err(Failure::Rows { found, expected }) }
 }
 
 /// A line of COPY's text format.
-fn put_row(out: &mut Vec<u8>, row: &Row, positions: &[usize]) -> Result<()> {
+pub(super) fn put_row(out: &mut Vec<u8>, row: &Row, positions: &[usize]) -> Result<()> {
     for (at, position) in positions.iter().enumerate() {
         if at > 0 {
             out.push(b'\t');

@@ -3,6 +3,7 @@
 mod auth;
 mod copy;
 mod replication;
+mod script;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -114,9 +114,11 @@ impl<'a> Run<'a> {
             &flow.detour,
             &flow.mapping,
         )?;
-        resume::lock_applier(applier.session(), flow.name)?;
+        applier.take_over(flow.name)?;
         if flow.quarantine {
             applier.set_aside(Quarantine::default());
+        } else if flow.backlog.is_some() {
+            applier.hasten(&flow.subscriber, flow.name);
         }
         let released = flow.source.released(publisher)?;
         let start = resume::find_start(flow, &mut applier, publisher)?;

@@ -1,0 +1,54 @@
+//! Batches that go in as few round trips as can be.
+
+use super::follow_tests::{Pair, drain};
+use crate::phase::Side;
+
+#[test]
+fn a_batch_takes_two_messages_whatever_is_in_it() {
+    let tables = "create table a (id int primary key, v int); create table b (id int primary key, t text);
+                  create table c (id int primary key, v int); create table d (at int, line text)";
+    let pair = Pair::new(tables, tables);
+    let mut flow = pair.flow(&[]);
+    flow.backlog = Some(0);
+    pair.source(
+        "insert into a select g, g from generate_series(1, 500) g; insert into b select g, 't' from generate_series(1, 5) g;
+         insert into c select g, g from generate_series(1, 300) g",
+    );
+    drain(&flow).unwrap();
+    pair.target("alter database target set log_statement = 'all'");
+    pair.source(
+        "update a set v = v + 1; update b set t = E'tab\\tline\\n' where id < 3; delete from c where id > 20;
+         insert into c values (1000, 1); insert into d select g, 'line' from generate_series(1, 300) g; delete from a where id = 7",
+    );
+    drain(&flow).unwrap();
+    let log = pair.server.log();
+    let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
+    let messages =
+        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
+    assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
+    for table in ["a", "b", "c", "d"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}
+
+#[test]
+fn what_does_not_go_at_once_is_applied_in_its_order() {
+    let tables =
+        "create table u (id int primary key, v int unique); create table n (id int primary key, v int)";
+    let pair = Pair::new(tables, tables);
+    let mut flow = pair.flow(&[]);
+    flow.backlog = Some(0);
+    pair.source("insert into u select g, g from generate_series(1, 300) g; insert into n select g, g from generate_series(1, 300) g");
+    drain(&flow).unwrap();
+    // Values wander: no statement for all rows passes by the others' values.
+    pair.source(
+        "begin; update u set v = -v; update u set v = 301 + v; commit; update n set v = v + 1;
+         begin; truncate n; insert into n values (1, 1); commit; update u set id = id + 1000 where id = 5",
+    );
+    drain(&flow).unwrap();
+    for table in ["u", "n"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'pgdetour test'";
+    assert_eq!(pair.rows(Side::Target, sessions), ["(0)"], "both sessions have ended");
+}
