@@ -34,11 +34,12 @@ const SCRIPTS: [&str; 19] = [
 const CREATING: usize = 13;
 
 /// A value for every psql variable, of the type that its column has.
-const VARIABLES: [(&str, &str); 20] = [
+const VARIABLES: [(&str, &str); 22] = [
     ("slot", "pgdetour_capture"),
     ("copy", "pgdetour_export"),
     ("bytes", "0"),
     ("changes", "0"),
+    ("class", "1"),
     ("count", "1"),
     ("options", "array['proto_version', '1']"),
     ("detour", "00000000-0000-0000-0000-000000000000"),
@@ -46,6 +47,7 @@ const VARIABLES: [(&str, &str); 20] = [
     ("new_key", "new.id"),
     ("old_key", "old.id"),
     ("id", "00000000-0000-0000-0000-000000000000"),
+    ("key", "1"),
     ("lsn", "0/0"),
     ("schema", "public"),
     ("snapshot", "1:1:"),
