@@ -1,6 +1,9 @@
 //! Batches that go in as few round trips as can be.
 
 use super::follow_tests::{Pair, drain};
+use super::resume::{lock_applier, second_lock};
+use crate::error::Error;
+use crate::flow::FlowName;
 use crate::phase::Side;
 
 #[test]
@@ -51,4 +54,21 @@ fn what_does_not_go_at_once_is_applied_in_its_order() {
     }
     let sessions = "select count(*) from pg_stat_activity where application_name = 'pgdetour test'";
     assert_eq!(pair.rows(Side::Target, sessions), ["(0)"], "both sessions have ended");
+}
+
+#[test]
+fn an_applier_waits_until_the_second_session_of_the_one_before_has_ended() {
+    let pair = Pair::new("", "");
+    let mut before = pair.client(Side::Target);
+    before.batch_execute(&second_lock(FlowName::Replay)).unwrap();
+    let mut session = pair.session(Side::Target);
+    session.client().batch_execute("set lock_timeout = '50ms'").unwrap();
+    let refused = lock_applier(&mut session, FlowName::Replay).unwrap_err();
+    assert!(matches!(refused, Error::Busy { .. }), "{refused:?}");
+    lock_applier(&mut session, FlowName::Mirror).unwrap();
+    drop(before);
+    session.client().batch_execute("set lock_timeout = '20s'").unwrap();
+    lock_applier(&mut session, FlowName::Replay).unwrap();
+    // The first session's own second may take it now.
+    pair.client(Side::Target).batch_execute(&second_lock(FlowName::Replay)).unwrap();
 }

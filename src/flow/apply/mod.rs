@@ -26,6 +26,7 @@ pub mod statement;
 mod step;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod unmade;
 mod worker;
 
@@ -266,94 +267,6 @@ impl Applier {
             self.roll_back();
             error
         })
-    }
-
-    /// Gives up the open transaction, if there is one.
-    pub fn roll_back(&mut self) {
-        if self.open {
-            // On failure the session is lost, which rolls back as well.
-            let _ = self.session.client().batch_execute("rollback");
-            self.open = false;
-            self.open_changes = 0;
-            self.forget_references();
-            self.stages.undo();
-            if let Some(quarantine) = &mut self.quarantine {
-                quarantine.forget();
-            }
-        }
-    }
-
-    fn batch_execute(&mut self, text: &str, doing: &str) -> Result<()> {
-        let on = self.session.place.name();
-        self.round_trips += 1;
-        self.session.client().batch_execute(text).map_err(|error| Error::sql(doing, on, &error))
-    }
-
-    pub(super) fn begin(&mut self) -> Result<()> {
-        if !self.open {
-            let text = "begin; set constraints all deferred; savepoint pgdetour";
-            let began = Instant::now();
-            self.batch_execute(text, "begin to apply changes")?;
-            self.round_trip = self.round_trip.min(began.elapsed());
-            self.open = true;
-            if let Some(quarantine) = &mut self.quarantine {
-                quarantine.load(&mut self.session)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what was applied since the savepoint whatever happens to what follows.
-    pub(super) fn save(&mut self) -> Result<()> {
-        self.batch_execute("release savepoint pgdetour; savepoint pgdetour", "set a savepoint")
-    }
-
-    fn commit(&mut self, transactions: &[Transaction]) -> Result<()> {
-        let Some(last) = transactions.last() else { return Ok(()) };
-        let (script, changes) = self.commit_script(transactions);
-        self.finish(&script)?;
-        self.changes += changes;
-        self.applied = Some(last.end_lsn);
-        Ok(())
-    }
-
-    /// What commits transactions that are applied, and notes that they are; how many changes there were.
-    fn commit_script(&self, transactions: &[Transaction]) -> (String, u64) {
-        let end = transactions.last().map_or(PgLsn::from(0), |last| last.end_lsn);
-        let mut script = String::new();
-        for marker in transactions.iter().flat_map(|transaction| &transaction.markers) {
-            let variables =
-                [("id", marker.id.as_str()), ("flow", self.flow), ("written_at", &marker.written_at)];
-            script.push_str(&sql::flow::STORE_MARKER.with(&variables));
-            script.push_str(";\n");
-        }
-        let changes = self.open_changes
-            + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>();
-        script.push_str(&sql::flow::RECORD_PROGRESS.with(&[
-            ("flow", self.flow),
-            ("detour", &self.detour),
-            ("lsn", &end.to_string()),
-            ("transactions", &transactions.len().to_string()),
-            ("changes", &changes.to_string()),
-        ]));
-        script.push_str(";\ncommit");
-        (script, changes)
-    }
-
-    /// Ends the open transaction with a script that commits it.
-    pub(super) fn finish(&mut self, script: &str) -> Result<()> {
-        let committed = self.batch_execute(script, "commit applied changes");
-        if committed.is_err() {
-            self.roll_back();
-        }
-        committed?;
-        self.open = false;
-        self.open_changes = 0;
-        self.stages.commit();
-        if let Some(quarantine) = &mut self.quarantine {
-            quarantine.keep();
-        }
-        Ok(())
     }
 
     /// Applies transactions behind the savepoint: all at once, else in halves, in the end one change after the other.
