@@ -124,9 +124,8 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
     let chosen =
         |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
     let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
-    let (tables_there, tables_here) =
-        (catalog::list_tables(run.target())?, catalog::list_tables(run.source())?);
-    let (target, source) = (Sizes::of(&tables_there), Sizes::of(&tables_here));
+    let (old_tables, new_tables) = (catalog::list_tables(run.target())?, catalog::list_tables(run.source())?);
+    let (target, source) = (Sizes::of(&old_tables), Sizes::of(&new_tables));
     let roots: HashSet<&TableName> = mapping
         .pairs()
         .filter(|rule| rule.from_partitioned && is_wanted(rule))
@@ -146,7 +145,7 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         }
         let filtered = group.iter().find_map(|rule| parts.get(&rule.from.to_string())?.filter.clone());
         let filters = match filtered {
-            Some(filter) => filters_of(run, &group, filter, (&tables_there, &tables_here))?,
+            Some(filter) => filters_of(run, &group, filter, (&old_tables, &new_tables))?,
             None => Filters::default(),
         };
         let size = |on_source: bool, name: &TableName| {
