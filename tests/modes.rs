@@ -380,11 +380,15 @@ fn a_standby_of_the_source_that_falls_behind_pauses_the_copy_until_it_has_caught
     });
     let detour = detour
         .run("mirror")
-        .with(&["--jobs", "1", "--max-rate", "500kB/s", "--max-load", "standby-lag=200ms"])
+        .with(&["--jobs", "1", "--max-rate", "500kB/s", "--max-load", "standby-lag=200ms", "-v"])
         .exits(0)
         .phase("mirrored");
     let told = &detour.answer_of("mirror").stderr;
     let pause = told.find("the copy pauses: a standby is ").unwrap_or_else(|| panic!("{told}"));
     assert!(told[pause..].contains("the copy goes on"), "{told}");
+    assert!(
+        told.contains("public.big: 20000 rows") && !told.contains("xxxx"),
+        "rows are counted, and not shown: {told}"
+    );
     drop(standby);
 }
