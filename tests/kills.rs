@@ -56,7 +56,7 @@ fn a_copy_killed_at_random_instants_under_write_load_is_identical_when_resumed()
 
 #[test]
 fn a_transaction_of_many_rows_during_the_copy_takes_bounded_memory() {
-    let rows: i64 = pick(100_000, 5_000_000);
+    let rows: i64 = pick(300_000, 5_000_000);
     let detour = Detour::new()
         .table("orders")
         .on_source("create table public.many (id bigint primary key, note text)");
@@ -72,8 +72,8 @@ fn a_transaction_of_many_rows_during_the_copy_takes_bounded_memory() {
         thread::sleep(Duration::from_millis(5));
     }
     let detour = detour.ended(run, 0).phase("mirrored");
-    // 64 MiB and the batch, in its two forms; without bound, five million rows would take gigabytes.
-    assert!(peak > 0 && peak < 128 << 10, "a peak of {peak} kB");
+    // Without bound, five million rows would take gigabytes.
+    assert!(peak > 1 << 10 && peak <= 64 << 10, "a peak of {peak} kB");
     let count: i64 = detour.target.value("select count(*) from public.many where note = 'again ' || id");
     assert_eq!(count, rows / 2);
     detour.run("verify").exits(0).reports("/equal", true);

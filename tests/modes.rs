@@ -334,6 +334,9 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
             "select count(*) from pgdetour.table_copy where state = 'copying' and table_name = 'big'";
         (exists && detour.target.value::<i64>(copying) == 1).then_some(())
     });
+    let locks = "select string_agg(distinct l.mode, ',') from pg_locks as l join pg_stat_activity as a using (pid)
+                  where a.application_name = 'pgdetour mirror' and l.relation = any (array['public.big', 'public.orders']::regclass[])";
+    assert_eq!(detour.source.value::<String>(locks), "AccessShareLock");
     let detour = detour
         .run("mirror")
         .with(&["--stop"])
@@ -362,4 +365,30 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
     let detour = is_equal(detour.ended(copying, 0).phase("mirrored"));
     let told = &detour.answer_of("mirror").stderr;
     assert!(told.contains("copied again from their beginning: public.big"), "{told}");
+}
+
+#[test]
+fn a_standby_of_the_source_that_falls_behind_pauses_the_copy_until_it_has_caught_up() {
+    let mut detour = Detour::new().on_source(
+        "create table public.big (id int primary key, filler text);
+         insert into public.big select n, repeat('x', 100) from generate_series(1, 20000) as n",
+    );
+    let standby = detour.source.start_standby("standby", Duration::from_secs(8));
+    until("the standby streams", LIMIT, || {
+        let streams = "select count(*) from pg_stat_replication where state = 'streaming'";
+        (detour.source.value::<i64>(streams) == 1).then_some(())
+    });
+    let detour = detour
+        .run("mirror")
+        .with(&["--jobs", "1", "--max-rate", "500kB/s", "--max-load", "standby-lag=200ms", "-v"])
+        .exits(0)
+        .phase("mirrored");
+    let told = &detour.answer_of("mirror").stderr;
+    let pause = told.find("the copy pauses: a standby is ").unwrap_or_else(|| panic!("{told}"));
+    assert!(told[pause..].contains("the copy goes on"), "{told}");
+    assert!(
+        told.contains("public.big: 20000 rows") && !told.contains("xxxx"),
+        "rows are counted, and not shown: {told}"
+    );
+    drop(standby);
 }

@@ -288,3 +288,69 @@ fn a_part_stays_what_it_was_when_mirroring_began() {
         .exits(3)
         .finding("public.later", "not as it was", "clean");
 }
+
+const MAINTAINED_PARTS: &str = r#"
+[[map]]
+from = "public.events"
+to = "public.happenings"
+columns = { customer = "tenant", tenant = "5" }
+[[map]]
+from = "public.logs"
+to = "public.logs"
+drop = ["level"]
+"#;
+
+#[test]
+fn a_filter_holds_after_a_maintenance_that_renames_what_it_reads_and_where_it_drops_it_that_is_told() {
+    let detour = Detour::new().on_source(EVENTS).configured(PARTS);
+    if !knows_parts(&detour) {
+        return;
+    }
+    let detour = detour
+        .writing()
+        .detoured()
+        // What is called tenant now is something else.
+        .on_source(
+            "alter table public.events rename to happenings; alter table public.happenings rename tenant to customer;
+             alter table public.happenings alter customer type bigint, add tenant int default 5;
+             alter table public.logs drop level",
+        )
+        .configured(MAINTAINED_PARTS)
+        .on_target(
+            "update public.events set note = 'newer' where id < 10; delete from public.events where id = 20;
+             insert into public.events (tenant, id, note) values (2, 5000, 'inside'), (7, 5000, 'outside');
+             insert into public.logs values (5, 'new'); update public.logs set what = 'changed' where what = 'log 4'",
+        )
+        .at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true));
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(
+        warnings.contains("rows of table \\\"public.logs\\\" that the target lacks are not compared"),
+        "{warnings}"
+    );
+    assert!(!warnings.contains("happenings"), "{warnings}");
+    let detour = detour
+        .on_source(
+            "update public.happenings set note = 'damaged' where customer = 2 and id = 1;
+             delete from public.happenings where customer = 2 and id = 2;
+             insert into public.happenings (customer, id) values (2, 6000);
+             update public.happenings set note = 'none of the mirror' where customer = 3;
+             delete from public.logs where what = 'new'",
+        )
+        .run("verify")
+        .exits(8);
+    let tables = detour.last().at("/report/tables").as_array().expect("tables").clone();
+    let counts = |name: &str| -> Vec<i64> {
+        let table = tables.iter().find(|table| table["table"] == name).expect("it is compared");
+        let fields = ["different", "missing_on_source", "missing_on_target"];
+        fields.iter().map(|field| table[field].as_i64().expect("a count")).collect()
+    };
+    assert_eq!(counts("public.happenings"), [1, 1, 1]);
+    assert_eq!(counts("public.logs"), [0, 1, 0]);
+    let detour = detour.run("verify").with(&["--repair"]).exits(8).message("1 table differs");
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("\\\"public.logs\\\" cannot be repaired row by row"), "{warnings}");
+    let left = "select count(*) from public.happenings where customer = 3 and note = 'none of the mirror'";
+    assert_eq!(detour.source.value::<i64>(left), 100);
+    let mended = "select count(*) from public.happenings where customer = 2 and (id in (1, 2) and note = 'newer' or id = 6000)";
+    assert_eq!(detour.source.value::<i64>(mended), 2);
+}

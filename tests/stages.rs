@@ -394,3 +394,56 @@ fn a_role_of_its_own_on_the_backup_takes_the_trip_or_is_told_what_it_lacks() {
     assert_eq!(traces(detour.backup()), 0);
     detour.no_client_error().no_row_lost();
 }
+
+/// Where there is no third server, the copy is safe from the application at least, and from what the maintenance does.
+#[test]
+fn the_backup_may_be_another_database_of_the_targets_server() {
+    let mut detour = Detour::new().table("orders").on_source(ACCOUNTS);
+    detour.target.exec("create database spare");
+    let conninfo = detour.target.conninfo("dba").replace("dbname=shop", "dbname=spare");
+    detour.backup_is(&conninfo);
+    let backup = |query: &str| -> String {
+        let client = postgres::Client::connect(&conninfo, postgres::NoTls);
+        let mut client = client.expect("the backup can be reached");
+        client.query_one(query, &[]).expect("the backup answers").get(0)
+    };
+    let same = "select (select count(*) || ' ' || coalesce(sum(id), 0) from public.orders) || ' '
+                    || (select count(*) || ' ' || count(name) from public.accounts) || ' ' || (select count(*) from public.keyless)";
+    let equals_target = |detour: Detour| {
+        let wanted: String = detour.target.value(same);
+        until("the backup equals the target", Duration::from_secs(30), || {
+            (backup(same) == wanted).then_some(())
+        });
+        detour
+    };
+    let detour = detour
+        .writing()
+        .mirrored()
+        .at_rest(|detour| detour.run("verify").exits(0).reports("/equal", true))
+        .at_rest(equals_target)
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .held_for_nothing_of_the_backup()
+        .application(
+            "insert into public.accounts (name) values ('during'); delete from public.keyless where a = 1",
+        )
+        .application_goes_on()
+        .at_rest(equals_target)
+        .run("replay")
+        .exits(0)
+        .run("cutback")
+        .exits(0)
+        .phase("returned")
+        .serving(Serving::Source)
+        .run("clean")
+        .with(&["--drop-data"])
+        .exits(0)
+        .phase("absent");
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(traces(server), 0);
+    }
+    let left = "select count(*)::text from pg_class where relnamespace = 'public'::regnamespace";
+    assert_eq!(backup(left), "0");
+    detour.application_goes_on().no_client_error().no_row_lost();
+}

@@ -10,6 +10,7 @@ pub mod record;
 pub mod restriction;
 pub mod server;
 pub mod sessions;
+mod shown;
 #[cfg(test)]
 mod statement_tests;
 #[cfg(test)]

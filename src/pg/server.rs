@@ -1,7 +1,6 @@
 //! Sessions on one server: settings pinned, changes noted instead of made in a dry run.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use postgres::types::ToSql;
@@ -9,6 +8,7 @@ use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
+use crate::pg::shown::{strip_comments, with_parameters};
 use crate::phase::Place;
 use crate::plan::Plan;
 use crate::sql::{self, Sql};
@@ -238,18 +238,4 @@ fn summary(text: &str) -> String {
     let text = strip_comments(text);
     let words: Vec<&str> = text.split_whitespace().take(6).collect();
     format!("run \"{}\"", words.join(" "))
-}
-
-/// Statement without its leading comment lines, for people.
-fn strip_comments(text: &str) -> String {
-    let lines = text.trim().lines().skip_while(|line| line.starts_with("--"));
-    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
-}
-
-fn with_parameters(text: &str, params: &[&(dyn ToSql + Sync)]) -> String {
-    let mut shown = strip_comments(text);
-    for (index, value) in params.iter().enumerate() {
-        let _ = write!(shown, "\n  -- ${} = {value:?}", index + 1);
-    }
-    shown
 }

@@ -1,6 +1,7 @@
 //! Copies the source to the target, and has PostgreSQL's own replication or our own runs keep it current.
 
 mod carry;
+mod draft;
 mod progress;
 
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::config::{self, CaptureMethod};
 use crate::error::{Error, Result};
 pub use crate::flow::copy::Limits;
-use crate::flow::copy::{self, CopyJob, CopyReport, Prepared, SchemaMode, Stage as Completion};
+use crate::flow::copy::{self, Analysis, CopyJob, CopyReport, Prepared, SchemaMode, Stage as Completion};
 use crate::flow::source::{change_table, publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pattern::Selection;
@@ -30,6 +31,7 @@ const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
 const SLOT_BUDGET: Duration = Duration::from_secs(30);
 
 pub use carry::stop;
+use draft::Drafting;
 use progress::CopyProgress;
 
 /// What a call asks for beside the configuration.
@@ -67,20 +69,28 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     }
     let begun = Instant::now();
     let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
+    // Beside the checks: reading the schema changes nothing, and takes as long.
+    let mut drafting = Drafting::start(run)?;
     run.step("check preconditions", |run| run.require(&[preconditions::MIRROR, preconditions::UNCHANGED]))?;
     run.step("begin the record", begin_record)?;
     let watch = run.watch_for_stop()?;
     let mut made = Vec::new();
     for stage in run.stages() {
-        made.push(make(run, *stage, jobs, &again)?);
+        made.push(make(run, *stage, jobs, &again, drafting.take())?);
     }
-    let report = run.step("finish the mirror", |run| finish(run, &made, begun.elapsed()))?;
+    let report = run.step("finish the mirror", |run| finish(run, made, begun))?;
     drop(watch);
     if wishes.follow { carry::follow(run, report) } else { Ok(report) }
 }
 
 /// Makes one stage: its copy, and what keeps that current. One that is made already stays as it is.
-fn make(run: &mut Run, stage: Stage, jobs: usize, again: &[Name]) -> Result<(CopyReport, Carrier)> {
+fn make(
+    run: &mut Run,
+    stage: Stage,
+    jobs: usize,
+    again: &[Name],
+    drafting: Option<Drafting>,
+) -> Result<Made> {
     if stage == Stage::ToBackup && carry::has_to_begin_again(run, stage, again)? {
         run.step(stage.step("take the flow back"), |run| carry::take_back(run, stage, again))?;
     }
@@ -104,18 +114,19 @@ fn make(run: &mut Run, stage: Stage, jobs: usize, again: &[Name]) -> Result<(Cop
         })?;
     }
     let copying = Copying { stage, tables: &tables, jobs };
-    let mut prepared = run.step(stage.step("copy schema"), |run| copy_schema(run, &copying))?;
+    let mut prepared = run.step(stage.step("copy schema"), |run| copy_schema(run, &copying, drafting))?;
     if by_triggers {
         // Each waits for its table's writers, so that the copies, which begin later, show what is not recorded.
         run.step("create triggers", |run| change_table::create_capture(run.source(), &tables).map(drop))?;
     }
-    let copied = run.step(stage.step("copy tables"), |run| copy_tables(run, &copying, &prepared))?;
+    let (copied, mut analysis) =
+        run.step(stage.step("copy tables"), |run| copy_tables(run, &copying, &prepared))?;
     run.step(stage.step("complete schema"), |run| {
-        complete(run, &copying, &mut prepared, Completion::AfterCopy)
+        complete(run, &copying, &mut prepared, Completion::AfterCopy, &mut analysis)
     })?;
     run.step(stage.step("catch up"), |run| carry::catch_up(run, stage).map(drop))?;
     run.step(stage.step("add foreign keys"), |run| {
-        complete(run, &copying, &mut prepared, Completion::AfterCatchUp)
+        complete(run, &copying, &mut prepared, Completion::AfterCatchUp, &mut analysis)
     })?;
     if stage.subscriber() == Side::Target {
         run.step("copy the database's settings", inventory::copy_settings)?;
@@ -124,7 +135,14 @@ fn make(run: &mut Run, stage: Stage, jobs: usize, again: &[Name]) -> Result<(Cop
         Choice::Only(Carrier::Pgdetour) => Carrier::Pgdetour,
         _ => run.step(stage.step("hand over to a subscription"), |run| carry::hand_over(run, stage))?,
     };
-    Ok((copied, carrier))
+    Ok(Made { copied, carrier, analysis })
+}
+
+/// A stage that is made, but for the statistics of the table that was complete last.
+struct Made {
+    copied: CopyReport,
+    carrier: Carrier,
+    analysis: Option<Analysis>,
 }
 
 /// Where a stage copies from. In a dry run nothing is on the backup yet, and what will be there is what the source has.
@@ -266,19 +284,23 @@ fn with_job<T>(
     result
 }
 
-#[allow(
-    clippy::redundant_closure_for_method_calls,
-    reason = "the method alone is not general enough in its lifetime"
-)]
-fn copy_schema(run: &mut Run, copying: &Copying<'_>) -> Result<Prepared> {
-    let prepared = with_job(run, copying, |job| job.prepare())?;
+fn copy_schema(run: &mut Run, copying: &Copying<'_>, drafting: Option<Drafting>) -> Result<Prepared> {
+    let stop = run.signals.stop_flag();
+    let draft = drafting.map(|drafting| drafting.finish(&stop)).transpose();
+    run.heed_signals()?;
+    let draft = draft?;
+    let prepared = with_job(run, copying, |job| job.prepare(draft))?;
     for warning in &prepared.warnings {
         run.warn(warning.clone());
     }
     Ok(prepared)
 }
 
-fn copy_tables(run: &mut Run, copying: &Copying<'_>, prepared: &Prepared) -> Result<CopyReport> {
+fn copy_tables(
+    run: &mut Run,
+    copying: &Copying<'_>,
+    prepared: &Prepared,
+) -> Result<(CopyReport, Option<Analysis>)> {
     let copied = with_job(run, copying, |job| job.copy_tables(prepared))?;
     let found = run.check_all(&[preconditions::UNCHANGED])?.failures;
     let Some(first) = found.first() else { return Ok(copied) };
@@ -293,7 +315,19 @@ fn copy_tables(run: &mut Run, copying: &Copying<'_>, prepared: &Prepared) -> Res
     })
 }
 
-fn complete(run: &mut Run, copying: &Copying<'_>, prepared: &mut Prepared, what: Completion) -> Result<()> {
+fn complete(
+    run: &mut Run,
+    copying: &Copying<'_>,
+    prepared: &mut Prepared,
+    what: Completion,
+    analysis: &mut Option<Analysis>,
+) -> Result<()> {
+    // It would be in the way of what changes its table.
+    if prepared.has(what)
+        && let Some(analysis) = analysis.take()
+    {
+        analysis.finish()?;
+    }
     with_job(run, copying, |job| job.complete_schema(prepared, what)).map(drop)
 }
 
@@ -307,10 +341,16 @@ pub fn source(run: &Run, stage: Stage) -> ChangeSource {
     }
 }
 
-fn finish(run: &mut Run, made: &[(CopyReport, Carrier)], took: Duration) -> Result<Value> {
-    let Some((copied, carrier)) = made.last().copied() else {
+fn finish(run: &mut Run, made: Vec<Made>, begun: Instant) -> Result<Value> {
+    let mut stages = Vec::new();
+    for Made { copied, carrier, analysis } in made {
+        analysis.map_or(Ok(()), Analysis::finish)?;
+        stages.push((copied, carrier));
+    }
+    let Some((copied, carrier)) = stages.last().copied() else {
         return Err(Error::Internal { message: "a mirror without a stage".into() });
     };
+    let took = begun.elapsed();
     let mut report = json!({
         "tables": copied.tables,
         "rows": copied.rows,
@@ -324,7 +364,7 @@ fn finish(run: &mut Run, made: &[(CopyReport, Carrier)], took: Duration) -> Resu
         },
         "objects": inventory::count_objects(run)?,
     });
-    if let [(to_backup, _), _] = made {
+    if let [(to_backup, _), _] = stages[..] {
         report["backup"] = json!(to_backup);
     }
     let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), ..Facts::default() };

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::mapping::{Mapping, TableRule};
+use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::verify::pair::{Filters, Size};
 use crate::flow::verify::{self, Comparison, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
 use crate::pattern::Selection;
+use crate::pg::catalog::inventory::list_filter_columns;
 use crate::pg::catalog::{self, Part, Table};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
@@ -123,8 +124,8 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
     let chosen =
         |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
     let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
-    let target = Sizes::of(&catalog::list_tables(run.target())?);
-    let source = Sizes::of(&catalog::list_tables(run.source())?);
+    let (old_tables, new_tables) = (catalog::list_tables(run.target())?, catalog::list_tables(run.source())?);
+    let (target, source) = (Sizes::of(&old_tables), Sizes::of(&new_tables));
     let roots: HashSet<&TableName> = mapping
         .pairs()
         .filter(|rule| rule.from_partitioned && is_wanted(rule))
@@ -135,7 +136,6 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         None => None,
     };
     let parts = run.parts();
-    let in_flow = run.phase() == Phase::Mirrored;
     let mut pairs = Vec::new();
     for group in mapping.by_target() {
         let with_root =
@@ -143,19 +143,11 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         if !group.iter().any(|rule| is_wanted(rule)) || group.iter().all(|rule| with_root(rule)) {
             continue;
         }
-        let rule = group[0];
         let filtered = group.iter().find_map(|rule| parts.get(&rule.from.to_string())?.filter.clone());
-        let mut filters = Filters::default();
-        if filtered.is_some() && is_image(&group) {
-            // The mirror holds nothing but what the filter lets through; what was written there since cutover may be anything.
-            filters.old = if in_flow { None } else { filtered.clone() };
-            filters.new = filtered;
-        } else if filtered.is_some() {
-            run.warn(format!(
-                "rows of table \"{}\" outside of the mirror's filter count as missing on the target",
-                rule.to
-            ));
-        }
+        let filters = match filtered {
+            Some(filter) => filters_of(run, &group, filter, (&old_tables, &new_tables))?,
+            None => Filters::default(),
+        };
         let size = |on_source: bool, name: &TableName| {
             if on_source { source.get(name) } else { target.get(name) }
         };
@@ -170,6 +162,39 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         }
     }
     Ok(pairs)
+}
+
+/// How the mirror's filter of a table holds on both sides, of which these are the tables: the target's and the source's.
+fn filters_of(
+    run: &mut Run,
+    group: &[&Arc<TableRule>],
+    filter: String,
+    (target, source): (&[Table], &[Table]),
+) -> Result<Filters> {
+    if run.phase() == Phase::Mirrored {
+        // The mirror holds nothing but what the filter lets through.
+        return Ok(Filters { new: Some(filter), ..Filters::default() });
+    }
+    let rule = group[0];
+    let mut new = None;
+    let tables = (mapping_filter::named(target, &rule.from), mapping_filter::named(source, &rule.to));
+    if let ((Some(old), Some(there)), true) = (tables, is_image(group)) {
+        let part = Part { filter: Some(filter.clone()), ..Part::default() };
+        let filtered = Table { part, ..old.clone() };
+        if let Ok(reads) = list_filter_columns(run.target(), &filtered)? {
+            new = mapping_filter::over_new(rule, &filter, &reads, old, there);
+        }
+    }
+    if new.is_some() {
+        // What was written there since cutover may be anything.
+        return Ok(Filters { new, old: Some(filter), are_unknown: false });
+    }
+    run.warn(format!(
+        "rows of table \"{}\" that the target lacks are not compared: since the maintenance, nothing tells which of them the \
+         mirror's filter has left out",
+        rule.to
+    ));
+    Ok(Filters { are_unknown: true, ..Filters::default() })
 }
 
 /// Whether one table of the target is the whole image of one of the source, row by row.
@@ -290,6 +315,7 @@ pub(super) fn may_be_repaired(parts: &BTreeMap<String, Part>, pair: &Pair) -> bo
         |rule: &Arc<TableRule>| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some());
     // Rows that the mirror has left out are no rows to delete.
     !pair.is_joined
+        && !pair.has_left_out
         && pair.is_told_apart()
         && (is_image(&pair.rules.iter().collect::<Vec<_>>()) || !pair.rules.iter().any(is_filtered))
 }

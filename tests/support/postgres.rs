@@ -22,6 +22,7 @@ pub const DATABASE: &str = "shop";
 
 const HBA: &str = "\
 local all all trust
+local replication all trust
 host  all dba,shop_owner,detour 127.0.0.1/32 scram-sha-256
 host  all all 127.0.0.1/32 trust
 ";
@@ -130,6 +131,33 @@ impl Postgres {
         server.write_place();
         server.start();
         server
+    }
+
+    /// Starts a standby of this server, which is restarted for that. It applies each commit only after `delay`.
+    pub fn start_standby(&mut self, name: &str, delay: Duration) -> Postgres {
+        self.stop(Shutdown::Fast);
+        let data = self.data.with_file_name(name);
+        succeed(Command::new("cp").args(["-a", "--reflink=auto"]).args([&self.data, &data]));
+        self.start();
+        let mut standby = Postgres {
+            name: name.to_owned(),
+            programs: self.programs.clone(),
+            log: data.with_file_name(format!("{name}.log")),
+            data,
+            port: Port::claim(),
+            process: None,
+        };
+        standby.write_place();
+        write_as_server_user(&standby.data.join("standby.signal"), "");
+        let upstream = format!(
+            "primary_conninfo = 'host={} port={} user=dba application_name={name}'\nrecovery_min_apply_delay = {}\n",
+            self.data.display(),
+            self.port.number(),
+            delay.as_millis()
+        );
+        write_as_server_user(&standby.data.join("postgresql.auto.conf"), &upstream);
+        standby.start();
+        standby
     }
 
     /// Starts a stopped server and waits until it lets clients in.

@@ -1,7 +1,7 @@
 //! What completes a schema: indexes, constraints, triggers, foreign keys; each noted as done with its own commit.
 
 use std::collections::{BTreeMap, HashMap};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -12,9 +12,9 @@ use super::record::TableCopy;
 use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
-use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
+use crate::pg::{Server, Session};
 use crate::sql;
 
 /// Most memory for one index build.
@@ -71,6 +71,11 @@ impl<'a> Builder<'a> {
         Ok(Builder { job, session, pid })
     }
 
+    /// Its session, to read with.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Runs a statement and notes it as done, in one transaction; waits for others that hold its table.
     pub fn run_in<T: Send>(&mut self, pool: &Pool<T>, statement: &PostStatement) -> Result<()> {
         let session = &mut self.session;
@@ -103,7 +108,7 @@ impl<'a> Builder<'a> {
         let ordinals: Vec<String> = statements().map(|one| one.ordinal.to_string()).collect();
         let mut script: Vec<String> = statements().map(|one| one.statement.clone()).collect();
         if analyzed {
-            script.push(format!("analyze {}", self.analyzed_name(table)));
+            script.push(format!("analyze {}", analyzed_name(&self.session, table)));
         }
         script.push(sql::flow::FINISH_SMALL_TABLE.with(&[
             ("ordinals", &format!("{{{}}}", ordinals.join(","))),
@@ -125,13 +130,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Before version 18 the statistics of a partition come with its root's.
-    fn is_analyzed_with_root(&self, table: &Table) -> bool {
+    pub fn is_analyzed_with_root(&self, table: &Table) -> bool {
         table.root.is_some() && self.session.version < 180_000
-    }
-
-    fn analyzed_name(&self, table: &Table) -> String {
-        let only = if self.session.version >= 180_000 { "only " } else { "" };
-        format!("{only}{}", table.quoted())
     }
 
     /// Collects a table's statistics. Before version 18 those of a partition come with its root's.
@@ -139,18 +139,7 @@ impl<'a> Builder<'a> {
         if self.is_analyzed_with_root(table) {
             return Ok(());
         }
-        pool.cancellable(self.pid, || self.analyze_now(table))
-    }
-
-    fn analyze_now(&mut self, table: &Table) -> Result<()> {
-        let analyze = format!("analyze {}", self.analyzed_name(table));
-        self.session.change(&analyze, &[]).doing(|| format!("analyze table \"{}\"", table.display()))?;
-        self.note_analysis(table)
-    }
-
-    fn note_analysis(&mut self, table: &Table) -> Result<()> {
-        let note = sql::flow::FINISH_TABLE_ANALYSIS.text;
-        self.session.change(note, &[&table.schema, &table.name]).map(drop)
+        pool.cancellable(self.pid, || analyze_now(&mut self.session, table))
     }
 
     /// Indexes and constraints of partitioned tables: they hold nothing yet and so take no time, but a lock that every
@@ -177,13 +166,50 @@ impl<'a> Builder<'a> {
             if recursive && table.root.is_some() || states.get(&name).is_some_and(|state| state.analyzed) {
                 continue;
             }
-            pool.cancellable(self.pid, || self.analyze_now(table))?;
+            pool.cancellable(self.pid, || analyze_now(&mut self.session, table))?;
             let below = tables.iter().filter(|other| recursive && other.root.as_ref() == Some(&name));
             for partition in below {
-                self.note_analysis(partition)?;
+                note_analysis(&mut self.session, partition)?;
             }
         }
         Ok(())
+    }
+}
+
+fn analyzed_name(session: &Session, table: &Table) -> String {
+    let only = if session.version >= 180_000 { "only " } else { "" };
+    format!("{only}{}", table.quoted())
+}
+
+fn analyze_now(session: &mut Session, table: &Table) -> Result<()> {
+    let analyze = format!("analyze {}", analyzed_name(session, table));
+    session.change(&analyze, &[]).doing(|| format!("analyze table \"{}\"", table.display()))?;
+    note_analysis(session, table)
+}
+
+fn note_analysis(session: &mut Session, table: &Table) -> Result<()> {
+    let note = sql::flow::FINISH_TABLE_ANALYSIS.text;
+    session.change(note, &[&table.schema, &table.name]).map(drop)
+}
+
+/// Statistics of the table that was complete last, collected beside what follows the copy: nothing else is left for a
+/// worker to do meanwhile.
+#[derive(Debug)]
+pub struct Analysis(JoinHandle<Result<()>>);
+
+impl Analysis {
+    /// Begins.
+    pub fn start(subscriber: &Server, table: &Table) -> Result<Analysis> {
+        let (subscriber, table) = (subscriber.clone(), table.clone());
+        let work = move || analyze_now(&mut subscriber.connect()?, &table);
+        let thread = thread::Builder::new().name("analyze".to_owned()).spawn(work);
+        thread.map(Analysis).map_err(Error::io("start a thread"))
+    }
+
+    /// Waits for its end.
+    pub fn finish(self) -> Result<()> {
+        let died = |_| Err(Error::Internal { message: "the thread that collected statistics died".into() });
+        self.0.join().unwrap_or_else(died)
     }
 }
 
@@ -212,9 +238,19 @@ fn patiently<T>(go_on: impl Fn() -> Result<()>, mut attempt: impl FnMut() -> Res
     }
 }
 
+impl Prepared {
+    /// Whether anything is made in a stage, be it done or not.
+    pub fn has(&self, stage: Stage) -> bool {
+        self.post_data.iter().any(|statement| stage.kinds().contains(&statement.kind))
+    }
+}
+
 impl CopyJob<'_> {
     /// Runs what is left of a stage; how many statements that was.
     pub fn complete_schema(&self, prepared: &Prepared, stage: Stage) -> Result<usize> {
+        if !prepared.has(stage) {
+            return Ok(0);
+        }
         let mut session = self.subscriber.connect()?;
         let post_data = super::list_post_data(&mut session, prepared)?;
         let mut count = 0;

@@ -11,13 +11,14 @@ mod throttle;
 mod transfer;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
-pub use completion::Stage;
+pub use completion::{Analysis, Stage};
 pub use post_data::{Kind, PostStatement};
 pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tables, update_fingerprints};
+pub use schema::Draft;
 pub use throttle::Limits;
 
 use self::completion::Builder;
@@ -120,8 +121,8 @@ struct Work<'a> {
 
 impl CopyJob<'_> {
     /// Makes the schema on the subscriber in one transaction, or finds that it is made; in existing mode, checks that
-    /// the tables fit. Afterwards the record knows every table that is to be copied.
-    pub fn prepare(&self) -> Result<Prepared> {
+    /// the tables fit. Afterwards the record knows every table that is to be copied. A `draft` that fits saves a dump.
+    pub fn prepare(&self, draft: Option<Draft>) -> Result<Prepared> {
         let mut session = self.subscriber.connect()?;
         let noted = record::list_tables(&mut session)?;
         if !noted.is_empty() {
@@ -131,7 +132,7 @@ impl CopyJob<'_> {
         }
         match self.mode {
             SchemaMode::Dump => {
-                let (post_data, warnings) = schema::load(self, &mut session)?;
+                let (post_data, warnings) = schema::load(self, &mut session, draft)?;
                 Ok(Prepared { post_data, warnings })
             }
             SchemaMode::Existing => {
@@ -169,18 +170,21 @@ impl CopyJob<'_> {
         }
     }
 
-    /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there.
-    pub fn copy_tables(&self, prepared: &Prepared) -> Result<CopyReport> {
+    /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there. Of the last one
+    /// statistics may still be under way.
+    pub fn copy_tables(&self, prepared: &Prepared) -> Result<(CopyReport, Option<Analysis>)> {
         let mut session = self.subscriber.connect()?;
         let post_data = list_post_data(&mut session, prepared)?;
-        let works = self.plan(&mut session, &post_data)?;
+        let mut publisher = self.publisher.connect()?;
+        let works = self.plan(&mut publisher, &mut session, &post_data)?;
         if session.is_dry() {
             self.note(&mut session, &works)?;
-            return Ok(CopyReport::default());
+            return Ok((CopyReport::default(), None));
         }
         let states = record::list_tables(&mut session)?;
         let states: HashMap<&Name, &TableCopy> = states.iter().map(|state| (&state.name, state)).collect();
-        let raw = self.is_raw(&mut session)?;
+        let raw = is_raw(&mut session)? && is_raw(&mut publisher)?;
+        drop(publisher);
         let mut builder = Builder::new(self, session)?;
         builder.run_partitioned(&works)?;
         self.tell_of_resumption(&states);
@@ -196,7 +200,8 @@ impl CopyJob<'_> {
         }
         let start = || Worker { pipe: None, builder: None };
         let throttle = Throttle::new(self.limits);
-        let crew = Crew { job: self, pool: &pool, works: &works, raw, throttle: &throttle };
+        let last = OnceLock::new();
+        let crew = Crew { job: self, pool: &pool, works: &works, raw, throttle: &throttle, last: &last };
         thread::scope(|scope| {
             let watch = throttle.watches_load().then(|| {
                 scope.spawn(|| {
@@ -210,8 +215,9 @@ impl CopyJob<'_> {
             }
             result
         })?;
+        let analysis = last.get().map(|table| Analysis::start(self.subscriber, table)).transpose()?;
         builder.analyze_partitioned(self.tables, &states)?;
-        report(&mut self.subscriber.connect()?)
+        Ok((report(builder.session())?, analysis))
     }
 
     /// Says what an earlier run has left, and what becomes of it.
@@ -231,18 +237,14 @@ impl CopyJob<'_> {
         }
     }
 
-    /// Neither side knows the encoding of its text, so that none of it is to be looked at.
-    fn is_raw(&self, subscriber: &mut Session) -> Result<bool> {
-        let unknown = |session: &mut Session| {
-            facts::read_database(session).map(|database| database.encoding == "SQL_ASCII")
-        };
-        Ok(unknown(subscriber)? && unknown(&mut self.publisher.connect()?)?)
-    }
-
     /// How each table is to be copied.
-    fn plan(&self, subscriber: &mut Session, post_data: &[PostStatement]) -> Result<Vec<Work<'_>>> {
-        let mut publisher = self.publisher.connect()?;
-        let portable = objects::list_portable_types(&mut publisher)?;
+    fn plan(
+        &self,
+        publisher: &mut Session,
+        subscriber: &mut Session,
+        post_data: &[PostStatement],
+    ) -> Result<Vec<Work<'_>>> {
+        let portable = objects::list_portable_types(publisher)?;
         let portable_there = objects::list_portable_types(subscriber)?;
         let there = catalog::list_tables(subscriber)?;
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
@@ -315,6 +317,11 @@ impl CopyJob<'_> {
     }
 }
 
+/// Nobody knows the encoding of the database's text; where that is so on both sides, none of it is to be looked at.
+fn is_raw(session: &mut Session) -> Result<bool> {
+    facts::read_database(session).map(|database| database.encoding == "SQL_ASCII")
+}
+
 /// Tables that TRUNCATE refuses, since foreign keys refer to them.
 fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
     let rows = subscriber.query(&sql::flow::LIST_REFERENCED_TABLES, &[])?;
@@ -376,6 +383,8 @@ struct Crew<'a> {
     works: &'a [Work<'a>],
     raw: bool,
     throttle: &'a Throttle,
+    /// The table that was complete last, whose statistics are left to [`Analysis`].
+    last: &'a OnceLock<&'a Table>,
 }
 
 impl<'a> Crew<'a> {
@@ -396,7 +405,14 @@ impl<'a> Crew<'a> {
                 for statement in &work.constraints {
                     builder.run_in(self.pool, statement)?;
                 }
-                builder.analyze(self.pool, work.transfer.table)
+                let table = work.transfer.table;
+                if self.pool.has_one_task()
+                    && !builder.is_analyzed_with_root(table)
+                    && self.last.set(table).is_ok()
+                {
+                    return Ok(());
+                }
+                builder.analyze(self.pool, table)
             }
         }
     }

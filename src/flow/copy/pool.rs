@@ -86,6 +86,12 @@ impl<'a, T: Send> Pool<'a, T> {
         self.changed.notify_all();
     }
 
+    /// Whether a worker that asks has the only task that is left.
+    pub fn has_one_task(&self) -> bool {
+        let state = self.state();
+        state.running == 1 && state.waiting.is_empty()
+    }
+
     /// Fails once work is to end, for use inside long work.
     pub fn go_on(&self) -> Result<()> {
         if self.halted.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {

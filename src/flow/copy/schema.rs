@@ -9,9 +9,9 @@ use crate::error::{Doing as _, Error, Finding, Result};
 use crate::pg::Server;
 use crate::pg::Session;
 use crate::pg::catalog::emptiness::restore_emptiness;
-use crate::pg::catalog::objects::{self, Name};
+use crate::pg::catalog::objects::{self, ConstraintIndex, Name};
 use crate::pg::catalog::{self, Table};
-use crate::pg::dump::{self, Entry, fit};
+use crate::pg::dump::{self, Entry, Schema, fit};
 use crate::sql;
 
 /// Entries that go to the server in one message.
@@ -21,20 +21,64 @@ const BATCH: usize = 50;
 /// for a few thousand.
 const MOST_IN_ONE_TRANSACTION: usize = 1000;
 
+/// A schema as it is on the publisher, fitted to the subscriber; nothing is made yet.
+pub struct Draft {
+    tables: Vec<(u32, Name)>,
+    fingerprints: BTreeMap<Name, String>,
+    schema: Schema,
+    views: Vec<Name>,
+    constraints: BTreeMap<(Name, String), ConstraintIndex>,
+}
+
+impl Draft {
+    /// Reads the publisher's schema of `tables`, and of `left_empty`, for a subscriber. Ends early when `stop` is set.
+    pub fn read(
+        publisher: &Server,
+        subscriber: &mut Session,
+        tables: &[Table],
+        left_empty: &[Table],
+        stop: &AtomicBool,
+    ) -> Result<Draft> {
+        let mut source = publisher.connect()?;
+        let mut abilities = fit::list_abilities(subscriber)?;
+        abilities.absent = list_absent(&mut source, tables.iter().chain(left_empty))?;
+        // Before the dump: a change in between is seen as one, at worst where there is none.
+        let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
+        let constraints = objects::list_constraint_indexes(&mut source)?;
+        let mut views = objects::list_materialized_views(&mut source)?;
+        views.retain(|view| !abilities.absent.contains(view));
+        let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
+        Ok(Draft { tables: named(tables, left_empty), fingerprints, schema, views, constraints })
+    }
+
+    /// Whether it is of exactly these tables.
+    fn is_of(&self, tables: &[Table], left_empty: &[Table]) -> bool {
+        self.tables == named(tables, left_empty)
+    }
+}
+
+fn named(tables: &[Table], left_empty: &[Table]) -> Vec<(u32, Name)> {
+    let all = tables.iter().chain(left_empty);
+    let mut named: Vec<(u32, Name)> =
+        all.map(|table| (table.oid, (table.schema.clone(), table.name.clone()))).collect();
+    named.sort();
+    named
+}
+
 /// Makes the tables and what they need on the subscriber, and notes the rest: in one transaction, or, where that would
 /// hold too many locks, in several, of which the last makes the note. What a run that was interrupted between them has
-/// left is removed first.
-pub fn load(job: &CopyJob, subscriber: &mut Session) -> Result<(Vec<PostStatement>, Vec<String>)> {
-    let CopyJob { publisher, tables, stop, .. } = *job;
-    let mut source = publisher.connect()?;
-    let mut abilities = fit::list_abilities(subscriber)?;
-    abilities.absent = list_absent(&mut source, tables.iter().chain(job.left_empty))?;
-    // Before the dump: a change in between is seen as one, at worst where there is none.
-    let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
-    let constraints = objects::list_constraint_indexes(&mut source)?;
-    let mut views = objects::list_materialized_views(&mut source)?;
-    views.retain(|view| !abilities.absent.contains(view));
-    let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
+/// left is removed first. A `draft` that was read before saves reading it now.
+pub fn load(
+    job: &CopyJob,
+    subscriber: &mut Session,
+    draft: Option<Draft>,
+) -> Result<(Vec<PostStatement>, Vec<String>)> {
+    let CopyJob { publisher, tables, left_empty, stop, .. } = *job;
+    let draft = match draft.filter(|draft| draft.is_of(tables, left_empty)) {
+        Some(draft) => draft,
+        None => Draft::read(publisher, subscriber, tables, left_empty, stop)?,
+    };
+    let Draft { fingerprints, schema, views, constraints, .. } = draft;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
     if let Some(before) = job.before
         && !subscriber.is_dry()

@@ -4,7 +4,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use super::{CopyJob, CopyReport, PostStatement, Progress, SchemaMode, Stage, State, list_table_copies};
+use super::{
+    CopyJob, CopyReport, PostStatement, Prepared, Progress, SchemaMode, Stage, State, list_table_copies,
+};
 use crate::error::Error;
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::program;
@@ -16,6 +18,15 @@ use crate::sql;
 
 /// A database with what dumps and copies stumble over.
 const SCHEMA: &str = include_str!("tests.sql");
+
+/// Copies all tables, the last one's statistics included.
+fn copy_to_the_end(job: &CopyJob, prepared: &Prepared) -> CopyReport {
+    let (report, analysis) = job.copy_tables(prepared).unwrap();
+    if let Some(analysis) = analysis {
+        analysis.finish().unwrap();
+    }
+    report
+}
 
 struct Pair {
     source_server: TestServer,
@@ -80,9 +91,9 @@ impl Pair {
     fn copy_all(&self) -> CopyReport {
         let (stop, tables) = (AtomicBool::new(false), self.tables());
         let job = self.job(&tables, &stop, &Silent);
-        let prepared = job.prepare().unwrap();
+        let prepared = job.prepare(None).unwrap();
         assert_eq!(prepared.warnings, [""; 0]);
-        let report = job.copy_tables(&prepared).unwrap();
+        let report = copy_to_the_end(&job, &prepared);
         job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
         job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
         report
@@ -232,8 +243,8 @@ fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
         thread::sleep(std::time::Duration::from_millis(200));
         let (stop, tables) = (AtomicBool::new(false), pair.tables());
         let job = pair.job(&tables, &stop, &Silent);
-        let prepared = job.prepare().unwrap();
-        job.copy_tables(&prepared).unwrap();
+        let prepared = job.prepare(None).unwrap();
+        copy_to_the_end(&job, &prepared);
         thread::sleep(std::time::Duration::from_millis(200));
         done.store(true, Ordering::Relaxed);
     });
@@ -265,7 +276,7 @@ fn a_stopped_copy_goes_on_where_it_was_and_ends_exact() {
             moved: AtomicU64::new(0),
         };
         let job = pair.job(&tables, &stop, &progress);
-        let prepared = job.prepare().unwrap();
+        let prepared = job.prepare(None).unwrap();
         if let Err(error) = job.copy_tables(&prepared) {
             assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
         }
@@ -286,7 +297,7 @@ fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
     pair.source().change_script(SCHEMA).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
+    let prepared = job.prepare(None).unwrap();
     let mut failures = 0;
     for (victim, delay) in [(&pair.target, 60), (&pair.source, 90), (&pair.target, 200), (&pair.target, 400)]
     {
@@ -340,7 +351,7 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
     pair.source().change_script(schema).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
+    let prepared = job.prepare(None).unwrap();
     let expected = [
         "may not act for role \"bob\"",
         "may not act for role \"postgres\"",
@@ -350,7 +361,7 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
         assert!(warning.starts_with(expected), "{warning}");
     }
     assert_eq!(prepared.warnings.len(), expected.len(), "{:?}", prepared.warnings);
-    assert_eq!(job.copy_tables(&prepared).unwrap().rows, 3);
+    assert_eq!(copy_to_the_end(&job, &prepared).rows, 3);
     job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
     job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
     let owners = "select pg_catalog.string_agg(relname || ' ' || relowner::pg_catalog.regrole, ', ' order by relname) \
@@ -367,13 +378,13 @@ fn a_row_that_the_subscriber_refuses_names_its_table() {
     pair.target().change_script("create table public.t (n int4 check (n > 0))").unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
-    let prepared = job.prepare().unwrap();
-    let error = job.copy_tables(&prepared).unwrap_err();
+    let prepared = job.prepare(None).unwrap();
+    let error = job.copy_tables(&prepared).map(|(report, _)| report).unwrap_err();
     assert_eq!(error.to_string(), "could not copy table \"public.t\" on target");
     assert_eq!(error.server_error().unwrap().sqlstate.as_deref(), Some("23514"));
     // What is in the way is mended; the same command goes on.
     pair.target().change_script("alter table public.t drop constraint t_n_check").unwrap();
-    let report = job.copy_tables(&job.prepare().unwrap()).unwrap();
+    let report = copy_to_the_end(&job, &job.prepare(None).unwrap());
     assert_eq!(report.rows, 2);
 }
 
@@ -387,7 +398,7 @@ fn tables_that_exist_may_have_other_types_and_more_columns() {
     pair.target().change_script(target).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
-    let report = job.copy_tables(&job.prepare().unwrap()).unwrap();
+    let report = copy_to_the_end(&job, &job.prepare(None).unwrap());
     assert_eq!(report.rows, 500);
     let rows = pair
         .target()
@@ -402,7 +413,7 @@ fn a_copy_that_waits_for_a_lock_can_be_stopped_and_goes_on() {
     pair.source().change_script("create table public.t (n int4)").unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
+    let prepared = job.prepare(None).unwrap();
     let mut holder = pair.source();
     holder.change_script("begin; lock table public.t in access exclusive mode").unwrap();
     let (result, took) = thread::scope(|scope| {
@@ -416,7 +427,7 @@ fn a_copy_that_waits_for_a_lock_can_be_stopped_and_goes_on() {
     assert!(matches!(result.unwrap_err(), Error::Interrupted { .. }));
     holder.change_script("rollback").unwrap();
     stop.store(false, Ordering::Relaxed);
-    job.copy_tables(&prepared).unwrap();
+    copy_to_the_end(&job, &prepared);
 }
 
 #[test]
@@ -427,13 +438,13 @@ fn a_selection_leaves_out_what_hangs_on_other_tables() {
     tables.retain(|table| table.name == "a" || table.name == "big" || table.name.starts_with('p'));
     let stop = AtomicBool::new(false);
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
+    let prepared = job.prepare(None).unwrap();
     assert!(
         prepared.warnings.iter().any(|warning| warning.contains("is not mirrored")),
         "{:?}",
         prepared.warnings
     );
-    job.copy_tables(&prepared).unwrap();
+    copy_to_the_end(&job, &prepared);
     job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
     job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
     let names: Vec<String> =
@@ -450,10 +461,10 @@ fn roles_that_are_missing_cost_their_grants_and_a_warning() {
     pair.source().change_script(source).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
+    let prepared = job.prepare(None).unwrap();
     assert_eq!(prepared.warnings.len(), 1, "{:?}", prepared.warnings);
     assert!(prepared.warnings[0].starts_with("role \"dave\" does not exist"));
-    job.copy_tables(&prepared).unwrap();
+    copy_to_the_end(&job, &prepared);
     job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
     let rows = pair
         .target()
@@ -475,8 +486,8 @@ fn a_dry_run_notes_what_it_would_do_and_does_nothing() {
     pair.target.plan = plan.clone();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare().unwrap();
-    job.copy_tables(&prepared).unwrap();
+    let prepared = job.prepare(None).unwrap();
+    copy_to_the_end(&job, &prepared);
     job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
     let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
     assert!(actions.iter().any(|action| action.starts_with("CREATE TABLE public.a")));

@@ -1,9 +1,12 @@
 //! How fast a copy may read: a rate, and a pause while the publisher is busy.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use postgres::types::PgLsn;
 
 use crate::error::Result;
 use crate::pg::{Server, Session};
@@ -78,10 +81,11 @@ impl Throttle {
     /// Watches the publisher's load until [`Self::end`]; `tell` hears of each pause and of its end.
     pub fn watch(&self, publisher: &Server, tell: &dyn Fn(Option<String>)) {
         let mut session = None;
+        let mut standbys = Standbys::default();
         while !self.over.load(Ordering::Relaxed) {
             // A publisher that does not answer is seen by the workers.
             let mut open = session.take().or_else(|| publisher.connect().ok());
-            if let Some(reason) = open.as_mut().and_then(|open| self.look(open).ok()) {
+            if let Some(reason) = open.as_mut().and_then(|open| self.look(open, &mut standbys).ok()) {
                 session = open;
                 let is_paused = reason.is_some();
                 if self.paused.swap(is_paused, Ordering::Relaxed) != is_paused {
@@ -101,9 +105,10 @@ impl Throttle {
     }
 
     /// Why the copy has to pause now, if it has to.
-    fn look(&self, publisher: &mut Session) -> Result<Option<String>> {
+    fn look(&self, publisher: &mut Session, standbys: &mut Standbys) -> Result<Option<String>> {
         let row = publisher.query_one(&sql::flow::READ_LOAD, &[&"pgdetour%"])?;
-        let (active, lag): (i64, f64) = (row.get("active"), row.get("standby_lag_seconds"));
+        let active: i64 = row.get("active");
+        let lag = standbys.lag(Instant::now(), row.get("written"), row.get("replayed"));
         let load = self.limits.load;
         if let Some(most) = load.active
             && active > i64::from(most)
@@ -111,12 +116,35 @@ impl Throttle {
             return Ok(Some(format!("{active} sessions are active, {most} are allowed")));
         }
         if let Some(most) = load.standby_lag
-            && lag > most.as_secs_f64()
+            && lag > most
         {
-            let most = most.as_secs_f64();
+            let (lag, most) = (lag.as_secs_f64(), most.as_secs_f64());
             return Ok(Some(format!("a standby is {lag:.1} s behind, {most:.1} s are allowed")));
         }
         Ok(None)
+    }
+}
+
+/// How far the slowest standby is behind, in time. The server's own measure stands still while a standby applies nothing.
+#[derive(Default)]
+struct Standbys {
+    /// What had been written at each look, from the last one on that the standby has applied all of.
+    written: VecDeque<(Instant, PgLsn)>,
+}
+
+impl Standbys {
+    /// For how long something has been there that is not applied; `replayed` is none without a standby.
+    fn lag(&mut self, now: Instant, written: PgLsn, replayed: Option<PgLsn>) -> Duration {
+        self.written.push_back((now, written));
+        let Some(replayed) = replayed else {
+            self.written.clear();
+            return Duration::ZERO;
+        };
+        while self.written.get(1).is_some_and(|(_, position)| *position <= replayed) {
+            self.written.pop_front();
+        }
+        let missing = self.written.iter().find(|(_, position)| *position > replayed);
+        missing.map_or(Duration::ZERO, |(since, _)| now.duration_since(*since))
     }
 }
 
@@ -135,6 +163,23 @@ mod tests {
         }
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(350), "half a MiB at 1 MiB/s took {took:?}");
+    }
+
+    #[test]
+    fn a_standby_is_behind_since_the_first_look_that_saw_more_than_it_has_applied() {
+        let (begun, mut standbys) = (Instant::now(), Standbys::default());
+        let mut lag = |seconds: u64, written: u64, replayed: Option<u64>| {
+            let at = begun + Duration::from_secs(seconds);
+            standbys.lag(at, written.into(), replayed.map(PgLsn::from)).as_secs()
+        };
+        assert_eq!(lag(0, 100, Some(100)), 0);
+        assert_eq!(lag(1, 200, Some(100)), 0);
+        assert_eq!(lag(5, 300, Some(100)), 4, "it applies nothing");
+        assert_eq!(lag(6, 400, Some(250)), 1);
+        assert_eq!(lag(7, 400, Some(400)), 0);
+        assert_eq!(lag(9, 500, Some(400)), 0);
+        assert_eq!(lag(10, 500, None), 0, "there is none any more");
+        assert_eq!(lag(20, 900, Some(800)), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod checks;
 pub mod doubts;
 pub mod drift;
 mod expression;
+pub mod filter;
 pub mod joins;
 #[cfg(test)]
 mod joins_tests;

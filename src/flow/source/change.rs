@@ -83,10 +83,14 @@ pub enum RowChange {
     },
 }
 
+/// What a row takes beside its values, in bytes: the message that it came in, its place in the transaction, and what folding
+/// a batch by key notes of it. Of small rows it is most.
+const ROW_OVERHEAD: usize = 256;
+
 impl RowChange {
-    /// Rough size in memory, in bytes.
+    /// Rough size in memory until it is applied, in bytes.
     pub fn bytes(&self) -> usize {
-        let row = |row: &Row| 64 + row.iter().map(|value| 32 + value.len()).sum::<usize>();
+        let row = |row: &Row| ROW_OVERHEAD + row.iter().map(|value| 32 + value.len()).sum::<usize>();
         match self {
             RowChange::Insert { new } => row(new),
             RowChange::Update { old, new } => old.as_ref().map_or(0, row) + row(new),

@@ -238,6 +238,9 @@ fn differences(
     let mut found = Differences::new();
     for (text, (key, hash)) in on_source {
         let other = on_target.remove(&text).map(|(_, hash)| hash);
+        if other.is_none() && pair.has_left_out {
+            continue;
+        }
         if other.as_ref() != Some(&hash) {
             found.insert(text.clone(), Difference { text, key, source: Some(hash), target: other });
         }

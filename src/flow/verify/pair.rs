@@ -23,6 +23,8 @@ pub struct Pair {
     pub rules: Vec<Arc<TableRule>>,
     /// One rule makes its rows and others fill columns of them, each a pair of its own.
     pub is_joined: bool,
+    /// The mirror has left out rows of the source, and nothing tells which: rows that the source alone has are no difference.
+    pub has_left_out: bool,
     pub(super) shape: Shape,
     pub(super) new: Rows,
     /// How the rows of each rule are read, in their order.
@@ -56,6 +58,8 @@ pub struct Filters {
     pub new: Option<String>,
     /// Of the target's.
     pub old: Option<String>,
+    /// What is left out cannot be told of the source's rows.
+    pub are_unknown: bool,
 }
 
 impl Pair {
@@ -84,7 +88,8 @@ impl Pair {
             });
         }
         let buckets = (new_size.rows.max(old_rows) / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
-        Ok(Pair { rules, is_joined: false, shape, new, old, buckets, partial: None })
+        let has_left_out = filters.are_unknown;
+        Ok(Pair { rules, is_joined: false, has_left_out, shape, new, old, buckets, partial: None })
     }
 
     /// Goes on where an interrupted run has come to.
