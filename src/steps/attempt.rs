@@ -44,8 +44,15 @@ impl Run {
             self.attempts += 1;
             self.restore_patience();
             let Err(error) = work(self) else { return Ok(()) };
+            // Ended later: what it waits for need not keep clients waiting.
+            if let Some(flow) = &self.replaying {
+                flow.stop();
+            }
             let is_late = self.held_since.is_some_and(|held| held.elapsed() >= bounds.max_pause);
             self.fall_back(switch, &error);
+            if !self.is_decided() {
+                self.replaying = None;
+            }
             if is_late && error.is_connection_lost() && self.held_since.is_none() {
                 // Clients are where they were; the record may tell later.
                 self.part_way = false;

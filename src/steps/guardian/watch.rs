@@ -18,7 +18,7 @@ use crate::steps::switch::{HOME, OUT, Switch};
 use crate::steps::undo::Undo;
 use crate::steps::{Needs, Run, Signals, cutback, cutover};
 
-/// After so long without a sign of life, with the budget of the pause used up, a run is taken for stopped.
+/// After so long without a sign of life, with half of the budget of the pause used up, a run is taken for stopped.
 const SILENCE: Duration = Duration::from_secs(2);
 /// A run that lives ends the pause itself; one that has not after this much more than its budget cannot.
 const CAP: Duration = Duration::from_secs(30);
@@ -51,7 +51,8 @@ pub fn watch() -> Result<()> {
     loop {
         let left = heard.undos.as_ref().map_or(PATIENCE, |_| {
             let silent = heard.sign_of_life + SILENCE;
-            let stopped = silent.max(heard.held_since + charge.max_pause);
+            // Early enough that the hold can end within the budget.
+            let stopped = silent.max(heard.held_since + charge.max_pause / 2);
             stopped.min(heard.held_since + charge.max_pause + CAP).saturating_duration_since(Instant::now())
         });
         match words.recv_timeout(left) {
