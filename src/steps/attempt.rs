@@ -107,12 +107,16 @@ impl Run {
         if self.is_decided() {
             return;
         }
+        let known = self.undos.clone();
         match self.take_back(switch.settled, switch.from) {
             Ok(()) => {
                 self.part_way = false;
                 self.changed = false;
             }
-            Err(second) => self.warn(format!("not everything could be taken back: {second}")),
+            Err(second) => {
+                self.leave_to_the_guardian(&known);
+                self.warn(format!("not everything could be taken back: {second}"));
+            }
         }
     }
 
