@@ -59,7 +59,17 @@ pub struct SessionsEnded {
 /// Sessions and prepared transactions of `roles` in this database, the oldest transaction first.
 pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<GeneralSession>> {
     let rows = session.query(&sql::fence::LIST_SESSIONS, &[&roles])?;
-    let sessions = rows.iter().map(|row| GeneralSession {
+    Ok(rows.iter().map(one_of).collect())
+}
+
+/// Sessions, of whatever role, that keep a flow's changes in this database waiting, the oldest transaction first.
+pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>> {
+    let rows = session.query(&sql::fence::LIST_APPLY_BLOCKERS, &[])?;
+    Ok(rows.iter().map(one_of).collect())
+}
+
+fn one_of(row: &postgres::Row) -> GeneralSession {
+    GeneralSession {
         pid: row.get("pid"),
         role: row.get("role_name"),
         application_name: row.get("application_name"),
@@ -69,8 +79,7 @@ pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<Gene
         transaction_seconds: row.get("transaction_seconds"),
         query: row.get("query"),
         gid: row.get("gid"),
-    });
-    Ok(sessions.collect())
+    }
 }
 
 /// Ends the sessions of `roles` that have a transaction open; how many there were.

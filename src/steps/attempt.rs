@@ -44,6 +44,7 @@ impl Run {
             self.attempts += 1;
             self.restore_patience();
             let Err(error) = work(self) else { return Ok(()) };
+            let error = self.name_apply_blockers(switch, error);
             // Ended later: what it waits for need not keep clients waiting.
             if let Some(flow) = &self.replaying {
                 flow.stop();

@@ -3,6 +3,7 @@
 mod alarm;
 mod attempt;
 mod backup;
+mod blockers;
 pub mod capture;
 pub mod capture_anew;
 mod carrier;

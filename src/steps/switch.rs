@@ -211,28 +211,6 @@ impl Run {
         Ok(())
     }
 
-    /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
-    fn name_blockers(&mut self, side: Side, error: Error) -> Error {
-        let Error::TimedOut { what, budget, detail, hint } = error else { return error };
-        let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
-        let roles = self.config.general_roles(side);
-        // Without an answer the error stays as it is.
-        let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
-        blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
-        let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-        let detail: Vec<String> =
-            Some(named.join("; ")).filter(|named| !named.is_empty()).into_iter().chain(detail).collect();
-        if !blockers.is_empty() {
-            self.report = Some(json!({ "blockers": blockers }));
-        }
-        Error::TimedOut {
-            what,
-            budget,
-            detail: Some(detail.join("; ")).filter(|text| !text.is_empty()),
-            hint,
-        }
-    }
-
     /// Prepares what is run while clients are held, so that each statement is one round trip.
     pub fn prepare_statements(&mut self, switch: Switch) -> Result<()> {
         let (source, target) = self.both();
