@@ -55,12 +55,12 @@ fn a_switch_over_its_bound_names_who_is_in_the_way_and_is_tried_again() {
 #[test]
 fn a_flow_that_is_kept_from_applying_is_waited_for_while_clients_are_served_and_who_keeps_it_is_named() {
     let mut detour = Detour::new().table("orders").writing().mirrored();
-    let lock = "begin; lock table public.orders in share row exclusive mode";
+    let lock = "begin; lock table public.entry in share row exclusive mode";
     let waits = |detour: &Detour, side: Serving| {
         let server = if side == Serving::Source { &detour.source } else { &detour.target };
         until("the flow waits for the lock", Duration::from_secs(30), || {
             let waiting =
-                "select count(*) from pg_locks where not granted and relation = 'public.orders'::regclass";
+                "select count(*) from pg_locks where not granted and relation = 'public.entry'::regclass";
             (server.value::<i64>(waiting) > 0).then_some(())
         });
     };
@@ -84,7 +84,7 @@ fn a_flow_that_is_kept_from_applying_is_waited_for_while_clients_are_served_and_
             .serving(from)
             .no_client_error();
         let detail = detour.answer_of(command).text_at("/error/detail").to_owned();
-        assert!(detail.contains("of \"dba\"") && detail.contains("lock table public.orders"), "{detail}");
+        assert!(detail.contains("of \"dba\"") && detail.contains("lock table public.entry"), "{detail}");
         assert!(!detour.answer_of(command).stderr.contains("hold clients"), "clients were held for it");
         admin.batch_execute("rollback").expect("it stands");
         detour = detour.run(command).exits(0).serving(to).application_goes_on();
