@@ -154,6 +154,7 @@ statements! {
         DESCRIBE_ROLES = "describe_roles",
         END_SESSIONS = "end_sessions",
         LIST_ADMITTED_ROLES = "list_admitted_roles",
+        LIST_APPLY_BLOCKERS = "list_apply_blockers",
         LIST_BEREFT_ROLES = "list_bereft_roles",
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PORTS = "list_ports",

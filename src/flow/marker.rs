@@ -10,6 +10,10 @@ use crate::sql;
 /// First and longest pause between two looks.
 const POLL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 
+/// Between two looks that a server takes by itself, and how many of them at most.
+const MOMENT: Duration = Duration::from_millis(2);
+const MOST_LOOKS: u128 = 20;
+
 /// The statements of a drain, to be prepared before it has to be fast.
 pub const DRAINING: [&sql::Sql; 3] =
     [&sql::flow::WRITE_MARKER, &sql::flow::HAS_MARKER, &sql::flow::READ_WAL_POSITION];
@@ -36,6 +40,38 @@ pub fn has_marker(subscriber: &mut Session, id: &str) -> Result<bool> {
     Ok(row.doing(|| "look for a marker".into())?.get("arrived"))
 }
 
+/// Looks for a marker again and again. Where a server is far away it looks there more often than it can be asked.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// What the last one took.
+    took: Duration,
+}
+
+impl Looks {
+    /// Whether it has arrived by now, or within the time of a round trip.
+    pub fn has_marker(&mut self, subscriber: &mut Session, id: &str) -> Result<bool> {
+        let began = Instant::now();
+        let again = (self.took.as_millis() / MOMENT.as_millis()).min(MOST_LOOKS) as usize;
+        let arrived = if again == 0 || subscriber.is_dry() {
+            has_marker(subscriber, id)
+        } else {
+            let look = sql::flow::HAS_MARKER.text.replace("$1", &sql::quote_literal(id));
+            let wait = format!(
+                "select pg_catalog.pg_sleep({}) from (\n{look}\n) as m where not m.arrived;\n",
+                MOMENT.as_secs_f64()
+            );
+            // Each statement sees what was committed before it.
+            let rows = subscriber.ask_script(&format!("{}{look}", wait.repeat(again)));
+            let rows = rows.doing(|| "look for a marker".into())?;
+            Ok(rows.last().and_then(|row| row[0].as_deref()) == Some("t"))
+        };
+        if again == 0 {
+            self.took = began.elapsed();
+        }
+        arrived
+    }
+}
+
 /// Waits until a marker has arrived on the subscriber; how long that took. A dry run does not wait.
 pub fn wait_for_marker(subscriber: &mut Session, id: &str, budget: Duration) -> Result<Duration> {
     let began = Instant::now();
@@ -44,7 +80,8 @@ pub fn wait_for_marker(subscriber: &mut Session, id: &str, budget: Duration) -> 
         return Ok(Duration::ZERO);
     }
     let mut pause = POLL.0;
-    while !has_marker(subscriber, id)? {
+    let mut looks = Looks::default();
+    while !looks.has_marker(subscriber, id)? {
         if began.elapsed() >= budget {
             return Err(Error::TimedOut {
                 what: format!("waiting for a marker on {}", subscriber.place),

@@ -108,6 +108,8 @@ pub struct SequencePlan {
     sequences: Vec<Planned>,
     /// Statements that read those that had not been called, and which these are.
     uncalled: Vec<(Statement, Vec<usize>)>,
+    /// Those that were seen to have moved on, and are not set yet.
+    moved: HashSet<usize>,
 }
 
 /// A sequence of the publisher.
@@ -149,17 +151,17 @@ pub fn plan(publisher: &Server, subscriber: &Server) -> Result<SequencePlan> {
             outcome: Outcome::Missing,
         })
         .collect();
-    let mut plan = SequencePlan { publisher, subscriber, sequences, uncalled: Vec::new() };
+    let moved = (0..sequences.len()).collect();
+    let mut plan = SequencePlan { publisher, subscriber, sequences, uncalled: Vec::new(), moved };
     plan.prepare()?;
-    plan.set(&(0..plan.sequences.len()).collect())?;
+    plan.carry()?;
     Ok(plan)
 }
 
 impl SequencePlan {
-    /// Sets those of the other side that have moved on here since the last look, but never back in their own direction; one
-    /// that cycles has none and is set as it is. One round trip here and one there, whatever their number, unless sequences
-    /// were reset here.
-    pub fn carry(&mut self) -> Result<Vec<Carried>> {
+    /// Finds those that have moved on here since the last look: one round trip, whatever their number, unless sequences
+    /// were reset.
+    pub fn look(&mut self) -> Result<()> {
         let oids: Vec<u32> = self.sequences.iter().map(|planned| planned.here.oid).collect();
         let known: Vec<Option<i64>> = self
             .sequences
@@ -196,7 +198,14 @@ impl SequencePlan {
         for (at, position) in &found {
             self.sequences[*at].position = *position;
         }
-        let moved: HashSet<usize> = found.into_keys().collect();
+        self.moved.extend(found.into_keys());
+        Ok(())
+    }
+
+    /// Sets the namesakes of those that have moved on, but never back in their own direction; one that cycles has none and is
+    /// set as it is. One round trip.
+    pub fn carry(&mut self) -> Result<Vec<Carried>> {
+        let moved = std::mem::take(&mut self.moved);
         self.set(&moved)?;
         let carried = self.sequences.iter().map(|planned| Carried {
             name: planned.here.display(),
@@ -373,6 +382,7 @@ mod tests {
         set(&mut here, "public.wide", 500, true);
         let mut plan = plan(&source, &target).unwrap();
         set(&mut here, "public.t_s_seq", 41, true);
+        plan.look().unwrap();
         let carried = plan.carry().unwrap();
         let outcome = |name: &str| carried.iter().find(|c| c.name == name).unwrap().outcome;
         for (name, expected) in [
@@ -404,7 +414,7 @@ mod tests {
         assert_eq!(next("public.wide"), 1);
         assert!(
             super::plan(&source, &target)
-                .and_then(|mut plan| plan.carry())
+                .and_then(|mut plan| plan.look().and_then(|()| plan.carry()))
                 .unwrap()
                 .iter()
                 .all(|c| c.outcome != Outcome::Set || c.name == "public.round")
@@ -430,6 +440,7 @@ mod tests {
         let mut plan = plan(&source, &target).unwrap();
         source.connect().unwrap().change_script("select pg_catalog.setval(('public.s' || i)::pg_catalog.regclass, 10) from pg_catalog.generate_series(1, 1200) as i").unwrap();
         let began = std::time::Instant::now();
+        plan.look().unwrap();
         let carried = plan.carry().unwrap();
         let took = began.elapsed();
         assert!(carried.iter().all(|c| c.outcome == Outcome::Set && c.position.value == 10));

@@ -167,14 +167,26 @@ pub fn disable_subscription(
 /// later. Changes nothing if it does not exist.
 pub fn stop_applying(subscriber: &mut Session, name: &str, budget: Duration) -> Result<()> {
     let deadline = Instant::now() + budget;
-    // Told to end in the same round trip, once nothing would start it anew.
+    // Told to end in the same round trip, once nothing would start it anew, and given a moment to do so.
     let disable = format!("alter subscription {} disable", quote_identifier(name));
     let disabled = if subscriber.is_dry() {
-        subscriber.change_script(&disable)
+        subscriber.change_script(&disable).map(|()| true)
     } else {
         let tell = sql::flow::END_SUBSCRIPTION_WORKERS.text.replace("$1", &sql::quote_literal(name));
-        subscriber.ask_script(&format!("begin;\n{disable};\ncommit;\n{tell}")).map(drop)
+        let left = sql::flow::COUNT_SUBSCRIPTION_WORKERS.text.replace("$1", &sql::quote_literal(name));
+        // Each in a transaction of its own, since one transaction sees the processes of its beginning.
+        let wait = format!(
+            "begin;\nselect pg_catalog.pg_sleep(0.002) from (\n{left}\n) as w where w.workers > 0;\ncommit;\n"
+        );
+        let script =
+            format!("begin;\n{disable};\ncommit;\nbegin;\n{tell};\ncommit;\n{}{left}", wait.repeat(WAITS));
+        subscriber
+            .ask_script(&script)
+            .map(|rows| rows.last().and_then(|row| row[0].as_deref()).is_some_and(|workers| workers == "0"))
     };
+    if disabled.as_ref().is_ok_and(|is_over| *is_over) {
+        return Ok(());
+    }
     if let Err(error) = disabled {
         // A lost session has rolled back by itself.
         let _ = subscriber.change_script("rollback");
@@ -189,8 +201,11 @@ pub fn stop_applying(subscriber: &mut Session, name: &str, budget: Duration) -> 
             };
         }
     }
-    if subscriber.is_dry() { Ok(()) } else { end_workers(subscriber, name, deadline, budget) }
+    end_workers(subscriber, name, deadline, budget)
 }
+
+/// Moments that workers which were told to end are given before they are asked for anew.
+const WAITS: usize = 5;
 
 /// The statements of [`stop_applying`], to be prepared before it has to be fast.
 pub const STOPPING: [&sql::Sql; 2] =

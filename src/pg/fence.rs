@@ -106,7 +106,12 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
 /// Keeps the planned roles out of the database, in one round trip that proves that none of them may connect; when one
 /// may all the same, it is lowered again. Sessions that are open stay open. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
-    let raised = raise_and(session, undo, Ending::CommitAtOnce);
+    raise_and_look(session, undo, "").map(drop)
+}
+
+/// The same, and asks once the fence stands, in the same round trip, statements that give rows of one number; these numbers.
+pub fn raise_and_look(session: &mut Session, undo: &FenceUndo, looking: &str) -> Result<Vec<i64>> {
+    let raised = raise_and(session, undo, Ending::CommitAtOnce, looking);
     if raised.as_ref().is_err_and(|error| error.kind() == "fence_open") {
         lower(session, undo)?;
     }
@@ -115,7 +120,7 @@ pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
 
 /// The same, rolled back at the end: proves that it can be done.
 pub fn try_to_raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
-    raise_and(session, undo, Ending::Rollback)
+    raise_and(session, undo, Ending::Rollback, "").map(drop)
 }
 
 /// What becomes of a change of grants that has had its effect.
@@ -125,10 +130,12 @@ enum Ending {
     Commit,
     /// Proved by what it came to: a round trip less, for a change that can be taken back.
     CommitAtOnce,
+    /// Not yet: the caller ends the transaction.
+    Open,
     Rollback,
 }
 
-fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending) -> Result<()> {
+fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending, looking: &str) -> Result<Vec<i64>> {
     let database = quote_identifier(&session.database);
     let revoke = |grant: &ConnectGrant| {
         grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
@@ -140,8 +147,13 @@ fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending) -> Result<
     }
     let script = statements.concat();
     let proof = sql::fence::LIST_ADMITTED_ROLES.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
-    change_grants(session, &script, &proof, ending, &mut false, |rows| {
-        let admitted: Vec<&str> = rows.iter().filter_map(|row| row[0].as_deref()).collect();
+    let end = if ending == Ending::CommitAtOnce { format!(";\ncommit;\n{looking}") } else { String::new() };
+    let mut seen = Vec::new();
+    change_grants(session, &script, &format!("{proof}{end}"), ending, &mut false, |rows| {
+        // The proof's rows have one column; those of what was asked behind it have two.
+        let (admitted, looked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
+        let admitted: Vec<&str> = admitted.iter().filter_map(|row| row[0].as_deref()).collect();
+        seen = looked.iter().filter_map(|row| row[1].as_deref()?.parse().ok()).collect();
         if admitted.is_empty() {
             return Ok(());
         }
@@ -157,7 +169,8 @@ fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending) -> Result<
             ),
         })
     })
-    .doing(|| format!("keep general roles out of database {database}"))
+    .doing(|| format!("keep general roles out of database {database}"))?;
+    Ok(seen)
 }
 
 /// What lowering a fence will do, found out before it has to be done fast.
@@ -193,9 +206,24 @@ pub fn lower_as_planned(
     plan: &Lowering,
     committing: &mut bool,
 ) -> Result<()> {
+    lower_and(session, undo, plan, Ending::Commit, committing)
+}
+
+/// The first of these two round trips alone: the fence stands until the session commits.
+pub fn begin_to_lower(session: &mut Session, undo: &FenceUndo, plan: &Lowering) -> Result<()> {
+    lower_and(session, undo, plan, Ending::Open, &mut false)
+}
+
+fn lower_and(
+    session: &mut Session,
+    undo: &FenceUndo,
+    plan: &Lowering,
+    ending: Ending,
+    committing: &mut bool,
+) -> Result<()> {
     let database = quote_identifier(&session.database);
     let proof = sql::fence::LIST_CONNECT_GRANTS.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
-    let lowered = change_grants(session, &plan.script, &proof, Ending::Commit, committing, |rows| {
+    let lowered = change_grants(session, &plan.script, &proof, ending, committing, |rows| {
         let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
         let left = lowering_script(&now, undo, &plan.present, &database);
         if left.is_empty() {
@@ -394,7 +422,7 @@ fn change_grants(
     proof: &str,
     ending: Ending,
     committing: &mut bool,
-    prove: impl Fn(&[Vec<Option<String>>]) -> Result<()>,
+    mut prove: impl FnMut(&[Vec<Option<String>>]) -> Result<()>,
 ) -> Result<()> {
     if session.is_dry() {
         return match script {
@@ -406,12 +434,11 @@ fn change_grants(
         };
     }
     let mut attempt = 1;
-    let end = if ending == Ending::CommitAtOnce { ";\ncommit" } else { "" };
     loop {
         *committing |= ending == Ending::CommitAtOnce;
-        let begun = session.ask_script(&format!("begin;\n{script}{proof}{end}"));
+        let begun = session.ask_script(&format!("begin;\n{script}{proof}"));
         match begun.and_then(|rows| prove(&rows)) {
-            Ok(()) if ending == Ending::CommitAtOnce => return Ok(()),
+            Ok(()) if matches!(ending, Ending::CommitAtOnce | Ending::Open) => return Ok(()),
             Ok(()) if ending == Ending::Commit => {
                 *committing = true;
                 return session.change_script("commit");

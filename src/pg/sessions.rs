@@ -59,7 +59,17 @@ pub struct SessionsEnded {
 /// Sessions and prepared transactions of `roles` in this database, the oldest transaction first.
 pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<GeneralSession>> {
     let rows = session.query(&sql::fence::LIST_SESSIONS, &[&roles])?;
-    let sessions = rows.iter().map(|row| GeneralSession {
+    Ok(rows.iter().map(one_of).collect())
+}
+
+/// Sessions, of whatever role, that keep a flow's changes in this database waiting, the oldest transaction first.
+pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>> {
+    let rows = session.query(&sql::fence::LIST_APPLY_BLOCKERS, &[])?;
+    Ok(rows.iter().map(one_of).collect())
+}
+
+fn one_of(row: &postgres::Row) -> GeneralSession {
+    GeneralSession {
         pid: row.get("pid"),
         role: row.get("role_name"),
         application_name: row.get("application_name"),
@@ -69,8 +79,7 @@ pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<Gene
         transaction_seconds: row.get("transaction_seconds"),
         query: row.get("query"),
         gid: row.get("gid"),
-    });
-    Ok(sessions.collect())
+    }
 }
 
 /// Ends the sessions of `roles` that have a transaction open; how many there were.
@@ -108,7 +117,7 @@ pub fn end_sessions(
         session.note(format!("(end the sessions of {} in this database)", roles.join(", ")));
         return Ok(ended);
     }
-    if none_is_left(session, roles)? {
+    if is_none_left(&look(session, roles)?) {
         return Ok(ended);
     }
     let mut pause = Duration::from_millis(1);
@@ -143,15 +152,28 @@ pub fn end_sessions(
     }
 }
 
-/// Whether nobody is about to begin, and after that nobody is there: in one round trip, of two transactions, since one
-/// transaction sees the sessions of its beginning.
-fn none_is_left(session: &mut Session, roles: &[String]) -> Result<bool> {
+/// How many sessions of `roles` are about to begin, and after that how many are there: statements for one round trip, each in
+/// a transaction of its own, since one transaction sees the sessions of its beginning. Whoever is about to leave gets a moment.
+pub fn looking(roles: &[String]) -> String {
     let starting = sql::fence::COUNT_STARTING.text;
     let there = sql::fence::LIST_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles));
-    let rows = session.ask_script(&format!(
-        "begin;\n{starting};\ncommit;\nselect pg_catalog.count(*) from (\n{there}\n) as s"
-    ))?;
-    Ok(rows.iter().all(|row| row[0].as_deref() == Some("0")))
+    let wait =
+        format!("begin;\nselect 'wait', pg_catalog.pg_sleep(0.002) where exists (\n{there}\n);\ncommit;\n");
+    format!(
+        "{wait}{wait}begin;\nselect 'starting', s.* from (\n{starting}\n) as s;\ncommit;\n\
+         select 'there', pg_catalog.count(*) from (\n{there}\n) as s"
+    )
+}
+
+/// Whether what [`looking`] has seen is nobody.
+pub fn is_none_left(seen: &[i64]) -> bool {
+    seen == [0, 0]
+}
+
+fn look(session: &mut Session, roles: &[String]) -> Result<Vec<i64>> {
+    let rows = session.ask_script(&looking(roles))?;
+    // A moment's wait answers with no number.
+    Ok(rows.iter().filter_map(|row| row.get(1)?.as_deref()?.parse().ok()).collect())
 }
 
 fn still_there(left: &[GeneralSession], budget: Duration) -> Error {

@@ -379,7 +379,6 @@ impl Router for PgBouncer {
             return Ok(());
         }
         // Connects first, so that an unreachable console cannot be mistaken for a pause that waits.
-        self.live()?;
         self.wait_for_logins(deadline)?;
         let paused = self.console.ask_until(&command, deadline).and_then(|_| {
             // A RESUME by somebody else may have slipped in between.

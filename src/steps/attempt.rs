@@ -44,8 +44,16 @@ impl Run {
             self.attempts += 1;
             self.restore_patience();
             let Err(error) = work(self) else { return Ok(()) };
+            let error = self.name_apply_blockers(switch, error);
+            // Ended later: what it waits for need not keep clients waiting.
+            if let Some(flow) = &self.replaying {
+                flow.stop();
+            }
             let is_late = self.held_since.is_some_and(|held| held.elapsed() >= bounds.max_pause);
             self.fall_back(switch, &error);
+            if !self.is_decided() {
+                self.replaying = None;
+            }
             if is_late && error.is_connection_lost() && self.held_since.is_none() {
                 // Clients are where they were; the record may tell later.
                 self.part_way = false;
@@ -100,12 +108,16 @@ impl Run {
         if self.is_decided() {
             return;
         }
+        let known = self.undos.clone();
         match self.take_back(switch.settled, switch.from) {
             Ok(()) => {
                 self.part_way = false;
                 self.changed = false;
             }
-            Err(second) => self.warn(format!("not everything could be taken back: {second}")),
+            Err(second) => {
+                self.leave_to_the_guardian(&known);
+                self.warn(format!("not everything could be taken back: {second}"));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::config::OnConflict;
 use crate::error::Result;
 use crate::flow::sequences;
 use crate::pg::{fence, record};
@@ -74,10 +75,11 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
-    let mut flow = run.step("start replay", |run| {
+    run.step("start replay", |run| {
         let mut flow = replay::start(run, &id)?;
-        flow.catch_up(run, bounds.drain_timeout)?;
-        Ok(flow)
+        let caught_up = flow.catch_up(run, bounds.drain_timeout);
+        run.replaying = Some(flow);
+        caught_up
     })?;
     run.step("prepare statements", |run| run.prepare_statements(HOME))?;
     run.step("plan to open the source", Run::plan_opening)?;
@@ -88,18 +90,22 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     } else {
         run.step("post a guardian", Run::post_guardian)?;
         run.step("hold clients", |run| run.hold_clients(HOME, &id, &fence, None, bounds))?;
-        run.step("fence target", |run| fence::raise(run.target(), &fence))?;
+        run.step("fence target", |run| run.raise_fence(Side::Target, &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
     }
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(HOME, &id))?;
+    run.step("write marker", |run| run.write_marker(HOME, &id, &mut plan))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         let changes = capture::source(run);
-        run.drain(HOME, &changes, &mut plan, |source| flow.wait_for_marker(source, &id, left))?;
-        run.refuse_quarantined()
+        run.drain(HOME, &changes, &mut plan, &id, left)?;
+        // Nothing else sets changes aside, and what was there before the hold has been looked at.
+        if run.config.replay.on_conflict == OnConflict::Quarantine {
+            run.refuse_quarantined()
+        } else {
+            Ok(())
+        }
     })?;
-    run.replaying = Some(flow);
     if bounds.rehearsal.is_some() {
         return run.require_pause_left(bounds);
     }

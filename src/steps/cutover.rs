@@ -90,12 +90,13 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     let mut plan = run
         .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
     let id = record::new_id(run.source())?;
-    let mut flow = run.step("wait until the lag is small", |run| {
+    run.step("wait until the lag is small", |run| {
         if carrier == Carrier::Pgdetour {
             let flow = run.mirror_flow()?;
             let mut flow = replay::start_flow(run, flow, &id);
-            flow.catch_up(run, bounds.drain_timeout)?;
-            return Ok(Some(flow));
+            let caught_up = flow.catch_up(run, bounds.drain_timeout);
+            run.replaying = Some(flow);
+            return caught_up;
         }
         for stage in run.stages() {
             let publisher = run.session(stage.publisher());
@@ -106,8 +107,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
         marker::wait_for_marker(run.target(), &probe, bounds.drain_timeout)?;
         let (source, target) = run.both();
-        marker::remove_marker(source, target, &probe)?;
-        Ok(None)
+        marker::remove_marker(source, target, &probe)
     })?;
 
     run.step("prepare statements", |run| run.prepare_statements(OUT))?;
@@ -120,21 +120,16 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         if let Some(fence) = &to_close {
             run.step("fence target", |run| run.close_the_target(fence, bounds))?;
         }
-        run.step("fence source", |run| fence::raise(run.source(), &fence))?;
+        run.step("fence source", |run| run.raise_fence(Side::Source, &fence))?;
         run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     }
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(OUT, &id))?;
+    run.step("write marker", |run| run.write_marker(OUT, &id, &mut plan))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         let source = mirror::source(run, Stage::Whole);
-        run.drain(OUT, &source, &mut plan, |target| match &mut flow {
-            Some(flow) => flow.wait_for_marker(target, &id, left),
-            None => marker::wait_for_marker(target, &id, left).map(drop),
-        })
+        run.drain(OUT, &source, &mut plan, &id, left)
     })?;
-    // It has come to its end: the rest is its leave of what it read from.
-    run.replaying = flow;
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //!
 //! It gets what it has to know through a pipe, which ends when the run does, however that happens. While clients are held
 //! the run also gives signs of life: a stopped one gives none. The guardian then does what the same command would do if it
-//! were run again. It has a process group of its own, so that what is meant for the run's does not end it, too.
+//! were run again. A run that ends and could not let clients go on, or not whole, leaves that to it as well. It has a process group of its own, so that what is meant for the run's does not end it, too.
 
 mod watch;
 
@@ -52,6 +52,8 @@ enum Word {
     Deciding,
     /// Clients go on.
     Over,
+    /// The run ends, and could not take this back.
+    Left(Vec<Undo>),
 }
 
 /// The end of the pipe that the run has.
@@ -61,6 +63,7 @@ pub struct Guardian {
     /// Closed at the end of the run.
     pipe: Arc<Mutex<Option<ChildStdin>>>,
     holding: Arc<AtomicBool>,
+    left: AtomicBool,
 }
 
 impl Guardian {
@@ -83,6 +86,7 @@ impl Guardian {
             process,
             pipe: Arc::new(Mutex::new(Some(pipe))),
             holding: Arc::new(AtomicBool::new(false)),
+            left: AtomicBool::new(false),
         };
         guardian.write(charge)?;
         match BufReader::new(told).read_line(&mut String::new())? {
@@ -108,6 +112,13 @@ impl Guardian {
         self.say(&Word::Over);
     }
 
+    /// What the run could not do is tried on once it has ended.
+    fn leave(&self, undos: &[Undo]) {
+        self.holding.store(false, Ordering::SeqCst);
+        self.left.store(true, Ordering::SeqCst);
+        self.say(&Word::Left(undos.to_vec()));
+    }
+
     /// A guardian that is gone cannot be told anything, and need not keep a run from its work.
     fn say(&self, word: &Word) {
         let _ = self.write(word);
@@ -119,11 +130,18 @@ impl Guardian {
 }
 
 impl Drop for Guardian {
-    /// A run that ends in good order has told what it leaves behind.
+    /// A run that ends in good order has told what it leaves behind; nobody waits for a guardian that goes on with it.
     fn drop(&mut self) {
-        if !thread::panicking() {
+        if thread::panicking() {
+            return;
+        }
+        if self.holding.load(Ordering::SeqCst) {
+            self.leave(&[]);
+        } else if !self.left.load(Ordering::SeqCst) {
             self.over();
-            self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if !self.left.load(Ordering::SeqCst) {
             let _ = self.process.wait();
         }
     }
@@ -168,6 +186,13 @@ impl Run {
     pub fn guard_decision(&self) {
         if let Some(guardian) = &self.guardian {
             guardian.say(&Word::Deciding);
+        }
+    }
+
+    /// Has the guardian try on, for a while after the end of this run, to take this back.
+    pub fn leave_to_the_guardian(&self, undos: &[Undo]) {
+        if let Some(guardian) = &self.guardian {
+            guardian.leave(undos);
         }
     }
 

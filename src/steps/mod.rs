@@ -3,6 +3,7 @@
 mod alarm;
 mod attempt;
 mod backup;
+mod blockers;
 pub mod capture;
 pub mod capture_anew;
 mod carrier;
@@ -50,7 +51,6 @@ use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::output::Output;
 use crate::pg::catalog::Table;
-use crate::pg::fence::Lowering;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
 use crate::pg::{Conninfo, Server, Session};
@@ -103,8 +103,10 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// The side whose fence was seen to have nobody behind it any more.
+    none_left: Option<Side>,
     /// What lowering the source's fence will do, found out before clients are held.
-    opening: Option<Lowering>,
+    opening: Option<switch::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
     replaying: Option<replay::Running>,
     /// Facts found out while clients are held, written together with the decision.
@@ -201,6 +203,7 @@ impl Run {
             changed: false,
             part_way: false,
             held_since: None,
+            none_left: None,
             opening: None,
             replaying: None,
             pending: Facts::default(),
@@ -229,9 +232,8 @@ impl Run {
         self.target_server.conninfo.give_up_within(max_pause / 2);
     }
 
-    /// From the end of the budget on, a server that says nothing is given up: clients wait for it.
-    fn lose_patience(&self, deadline: Instant) {
-        let silence = (self.max_pause.unwrap_or_default() / 2).max(Duration::from_secs(1));
+    /// From `deadline` on, a server that says nothing for longer than `silence` is given up.
+    fn lose_patience(&self, deadline: Instant, silence: Duration) {
         for server in self.servers() {
             server.conninfo.patience().end(deadline, silence);
         }

@@ -221,6 +221,9 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
     })
 }
 
+/// How long a replay that was stopped may take to end before the switch that it has failed goes on without it.
+const LEAVE: Duration = Duration::from_millis(500);
+
 /// A replay that runs beside a switch, up to a marker that is yet to be written.
 pub struct Running {
     thread: Option<JoinHandle<Result<Applied>>>,
@@ -274,7 +277,8 @@ impl Running {
     pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
-        while !marker::has_marker(source, id)? {
+        let mut looks = marker::Looks::default();
+        while !looks.has_marker(source, id)? {
             if thread.is_finished() || Instant::now() >= deadline {
                 return self.end(budget);
             }
@@ -291,20 +295,32 @@ impl Running {
         ended.map(drop)
     }
 
-    /// Stops the replay; an error unless it has come to its marker.
-    fn end(&mut self, budget: Duration) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+    /// Has it end at the next transaction's end.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
-        let applied = thread
-            .join()
-            .map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
-        if applied.reached {
-            return Ok(());
+    }
+
+    /// Stops the replay; an error unless it has come to its marker. One that a server keeps from ending is left to end later.
+    fn end(&mut self, budget: Duration) -> Result<()> {
+        self.stop();
+        let deadline = Instant::now() + LEAVE;
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut detail = "what it waits for does not answer".to_owned();
+        if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
+            let applied = thread
+                .join()
+                .map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
+            if applied.reached {
+                return Ok(());
+            }
+            detail = format!("{} bytes of WAL are still to be applied", applied.lag_bytes);
         }
         Err(Error::TimedOut {
             what: format!("applying the last changes of the {} flow", self.flow),
             budget,
-            detail: Some(format!("{} bytes of WAL are still to be applied", applied.lag_bytes)),
+            detail: Some(detail),
             hint: format!(
                 "Run pgdetour {}, then the same command again, or give a longer --max-pause.",
                 self.flow

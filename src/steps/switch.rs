@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::sequences::{self, Carried, SequencePlan};
 use crate::flow::{ChangeSource, FlowName, marker, subscription};
-use crate::pg::fence::{self, FenceUndo};
+use crate::pg::fence::{self, FenceUndo, Lowering};
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
@@ -17,6 +17,19 @@ use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
 use crate::steps::{Run, capture};
+
+/// How long a server may say nothing once clients go on.
+const CLOSING: Duration = Duration::from_secs(60);
+/// For so long after its last answer the source is taken to be there.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// The lowering of the source's fence on the way home.
+pub struct Opening {
+    fence: FenceUndo,
+    plan: Lowering,
+    /// When all of it but the commit was done.
+    begun: Option<Instant>,
+}
 
 /// The bounds of a switch.
 #[derive(Debug, Clone)]
@@ -98,16 +111,30 @@ impl Run {
     /// Finds out what lowering the fence of the cutover will do, for a time when that has to be fast.
     pub fn plan_opening(&mut self) -> Result<()> {
         let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
-        self.opening = Some(fence::plan_lowering(self.source(), &fence)?);
+        let plan = fence::plan_lowering(self.source(), &fence)?;
+        self.opening = Some(Opening { fence, plan, begun: None });
         Ok(())
     }
 
     /// Lets general roles connect to the source again.
     pub fn open_the_source(&mut self) -> Result<()> {
         let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
-        let Some(plan) = self.opening.take() else { return fence::lower(self.source(), &fence) };
+        let Some(Opening { plan, begun, .. }) = self.opening.take() else {
+            return fence::lower(self.source(), &fence);
+        };
         let mut committing = false;
-        match fence::lower_as_planned(self.source(), &fence, &plan, &mut committing) {
+        let lowered = match begun {
+            // The source has just answered: as soon after that as if it had been asked here.
+            Some(begun) if begun.elapsed() < FRESH => {
+                committing = true;
+                self.source().change_script("commit")
+            }
+            _ => {
+                let ended = begun.map_or(Ok(()), |_| self.source().change_script("rollback"));
+                ended.and_then(|()| fence::lower_as_planned(self.source(), &fence, &plan, &mut committing))
+            }
+        };
+        match lowered {
             Err(error) if error.is_connection_lost() && !committing => self.open_after_a_break(&fence, error),
             // Somebody may have changed the grants since: then it is planned again.
             Err(error) if !error.is_connection_lost() => fence::lower(self.source(), &fence),
@@ -152,7 +179,7 @@ impl Run {
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(bounds);
-        self.lose_patience(deadline);
+        self.lose_patience(deadline, (bounds.max_pause / 2).max(Duration::from_secs(1)));
         let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
         let held = match ending {
             Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
@@ -184,28 +211,6 @@ impl Run {
         Ok(())
     }
 
-    /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
-    fn name_blockers(&mut self, side: Side, error: Error) -> Error {
-        let Error::TimedOut { what, budget, detail, hint } = error else { return error };
-        let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
-        let roles = self.config.general_roles(side);
-        // Without an answer the error stays as it is.
-        let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
-        blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
-        let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-        let detail: Vec<String> =
-            Some(named.join("; ")).filter(|named| !named.is_empty()).into_iter().chain(detail).collect();
-        if !blockers.is_empty() {
-            self.report = Some(json!({ "blockers": blockers }));
-        }
-        Error::TimedOut {
-            what,
-            budget,
-            detail: Some(detail.join("; ")).filter(|text| !text.is_empty()),
-            hint,
-        }
-    }
-
     /// Prepares what is run while clients are held, so that each statement is one round trip.
     pub fn prepare_statements(&mut self, switch: Switch) -> Result<()> {
         let (source, target) = self.both();
@@ -235,6 +240,10 @@ impl Run {
         let deadline = self.pause_deadline(bounds);
         let roles = self.config.general_roles(side);
         let terminate_after = bounds.terminate_after;
+        // Looked for when the fence was raised.
+        if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
+            return Ok(());
+        }
         let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
             .map_err(|error| self.name_blockers(side, error))?;
         let in_transaction = ended.in_transaction + self.ended_transactions;
@@ -244,28 +253,50 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the marker that proves the drain.
-    pub fn write_marker(&mut self, switch: Switch, id: &str) -> Result<()> {
+    /// Raises the fence, and looks in the same round trip whether a session of general roles is left.
+    pub fn raise_fence(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
+        let looking = sessions::looking(&fence.roles);
+        let seen = fence::raise_and_look(self.session(side), fence, &looking)?;
+        self.none_left = sessions::is_none_left(&seen).then_some(side);
+        Ok(())
+    }
+
+    /// Writes the marker that proves the drain; meanwhile, in a session of its own, looks where the sequences stand.
+    pub fn write_marker(&mut self, switch: Switch, id: &str, plan: &mut SequencePlan) -> Result<()> {
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,
         };
-        marker::write_marker(self.session(switch.from), flow, id)
+        let session = self.session(switch.from);
+        if session.is_dry() {
+            marker::write_marker(session, flow, id)?;
+            return plan.look();
+        }
+        thread::scope(|scope| {
+            let looking = scope.spawn(|| plan.look());
+            marker::write_marker(session, flow, id).and(ended(looking))
+        })
     }
 
-    /// Waits by `wait`, which is given the side that takes over, until the marker has come through. Meanwhile, in sessions
-    /// of their own: the sequences are carried over, the position is noted from which on writes are late, and the locks are
+    /// Waits until the marker has come through, by the flow of this run or the subscription's. Meanwhile, in sessions
+    /// of their own: the sequences are set, the position is noted from which on writes are late, and the locks are
     /// looked at.
     pub fn drain(
         &mut self,
         switch: Switch,
         changes: &ChangeSource,
         plan: &mut SequencePlan,
-        wait: impl FnOnce(&mut Session) -> Result<()>,
+        marker: &str,
+        budget: Duration,
     ) -> Result<()> {
         let locks = self.locks.iter_mut().chain(self.flow_lock.as_mut());
         let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
             unreachable!("open() connected to both sides, which this command needs")
+        };
+        let replaying = &mut self.replaying;
+        let mut wait = |to: &mut Session| match replaying {
+            Some(flow) => flow.wait_for_marker(to, marker, budget),
+            None => marker::wait_for_marker(to, marker, budget).map(drop),
         };
         let (from, to) = match switch.from {
             Side::Source => (source, target),
@@ -309,10 +340,17 @@ impl Run {
         self.guard_decision();
         let facts = json!(self.pending);
         let lock = self.locks.iter().find(|lock| lock.place() == Side::Target).map_or(0, Lock::backend);
-        let decided = record::decide(self.target(), switch.moving, switch.to(), &facts, lock)?;
+        let decided = self.decide_and_begin_to_open(switch, &facts, lock);
         if self.plan.is_dry() {
-            return Ok(());
+            return decided.map(drop);
         }
+        if !matches!(decided, Ok(Some(_)))
+            && let Some(Opening { begun: Some(_), .. }) = self.opening.take()
+        {
+            // A session that is lost has rolled back by itself.
+            let _ = self.source().change_script("rollback");
+        }
+        let decided = decided?;
         self.pending = Facts::default();
         let (Some(facts), Some(detour)) = (decided, &mut self.detour) else {
             return Err(Error::Busy {
@@ -324,6 +362,34 @@ impl Run {
         detour.serving = Serving::Nobody;
         detour.decided = Some(switch.to());
         Ok(())
+    }
+
+    /// The deciding statement; on the way home, the source's fence is lowered at the same time up to the commit, for which the
+    /// decision is waited for.
+    fn decide_and_begin_to_open(
+        &mut self,
+        switch: Switch,
+        facts: &Value,
+        lock: i32,
+    ) -> Result<Option<Value>> {
+        let is_dry = self.plan.is_dry();
+        let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
+            unreachable!("open() connected to both sides, which this command needs")
+        };
+        let mut decide = || record::decide(target, switch.moving, switch.to(), facts, lock);
+        let Some(opening) = self.opening.as_mut().filter(|_| !is_dry && switch.to() == Side::Source) else {
+            return decide();
+        };
+        thread::scope(|scope| {
+            let Opening { fence, plan, begun } = opening;
+            let beginning = scope.spawn(|| fence::begin_to_lower(source, fence, plan));
+            let decided = decide();
+            // What went wrong is found again, and told, where the fence is lowered.
+            if ended(beginning).is_ok() {
+                *begun = Some(Instant::now());
+            }
+            decided
+        })
     }
 
     /// Fails when the budget of the pause is used up.
@@ -352,7 +418,8 @@ impl Run {
     pub fn resume_clients(&mut self, switch: Switch) -> Result<()> {
         self.routers()?.resume()?;
         self.end_guard();
-        self.restore_patience();
+        // Nobody waits any more but the run itself, and that not for ever.
+        self.lose_patience(Instant::now(), CLOSING);
         if self.plan.is_dry() {
             return Ok(());
         }

@@ -85,6 +85,9 @@ impl Run {
                 self.warn(format!("clients may not be able to use the {}: {error}", switch.from));
             }
         }
+        if !all {
+            self.leave_to_the_guardian(&known);
+        }
         if let Some(detour) = self.detour.as_mut().filter(|_| all) {
             detour.serving = switch.from.into();
         }

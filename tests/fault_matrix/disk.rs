@@ -17,7 +17,7 @@ impl SmallDisk {
         let path = detour.configuration().with_file_name("disk");
         std::fs::create_dir(&path).expect("the scratch directory can be written");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64M", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=192M", "tmpfs"])
             .arg(&path)
             .output()
             .is_ok_and(|output| output.status.success());

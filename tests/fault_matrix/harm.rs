@@ -131,11 +131,6 @@ impl Harm {
             }
         }
     }
-
-    /// Only a run that could not act itself leaves clients waiting behind it.
-    pub fn keeps_the_run_from_acting(self) -> bool {
-        matches!(self, Harm::Cut(_) | Harm::Silence(_) | Harm::KillRouter | Harm::Break(Part::Pooler))
-    }
 }
 
 /// Everything is in place again.

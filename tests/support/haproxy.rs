@@ -123,6 +123,8 @@ impl HaProxy {
         Box::new(move || {
             let mut answer = String::new();
             let Ok(mut stream) = UnixStream::connect(&socket) else { return false };
+            // HAProxy 2.6 may leave a map that changes meanwhile half shown.
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
             let asked = writeln!(stream, "show map {}", map.display());
             let _ = asked.and_then(|()| stream.read_to_string(&mut answer).map(drop));
             answer.lines().any(|line| line.ends_with(" general hold"))

@@ -18,12 +18,14 @@ use crate::steps::switch::{HOME, OUT, Switch};
 use crate::steps::undo::Undo;
 use crate::steps::{Needs, Run, Signals, cutback, cutover};
 
-/// After so long without a sign of life, with the budget of the pause used up, a run is taken for stopped.
+/// After so long without a sign of life, with half of the budget of the pause used up, a run is taken for stopped.
 const SILENCE: Duration = Duration::from_secs(2);
 /// A run that lives ends the pause itself; one that has not after this much more than its budget cannot.
 const CAP: Duration = Duration::from_secs(30);
 /// How long a server is waited for that does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same after a run that has told what it could not do: nobody waits for this process then.
+const PATIENCE_ALONE: Duration = Duration::from_secs(600);
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -34,6 +36,8 @@ struct Heard {
     held_since: Instant,
     sign_of_life: Instant,
     deciding: bool,
+    /// The run ends in good order, and has told what it could not do.
+    left: bool,
 }
 
 /// Watches the run that started this process, which speaks on standard input.
@@ -47,16 +51,20 @@ pub fn watch() -> Result<()> {
     told.write_all(b"ready\n").and_then(|()| told.flush()).map_err(Error::io("tell that it is ready"))?;
 
     let now = Instant::now();
-    let mut heard = Heard { undos: None, held_since: now, sign_of_life: now, deciding: false };
+    let mut heard = Heard { undos: None, held_since: now, sign_of_life: now, deciding: false, left: false };
     loop {
-        let left = heard.undos.as_ref().map_or(PATIENCE, |_| {
+        let is_watched = heard.undos.is_some() && !heard.left;
+        let left = if is_watched {
             let silent = heard.sign_of_life + SILENCE;
-            let stopped = silent.max(heard.held_since + charge.max_pause);
+            // Early enough that the hold can end within the budget.
+            let stopped = silent.max(heard.held_since + charge.max_pause / 2);
             stopped.min(heard.held_since + charge.max_pause + CAP).saturating_duration_since(Instant::now())
-        });
+        } else {
+            PATIENCE
+        };
         match words.recv_timeout(left) {
             Ok(line) => heard.hear(parse(&line)?),
-            Err(RecvTimeoutError::Timeout) if heard.undos.is_none() => {}
+            Err(RecvTimeoutError::Timeout) if !is_watched => {}
             Err(RecvTimeoutError::Timeout) => {
                 // What was sent while nobody looked tells of life, too.
                 let mut late = false;
@@ -101,11 +109,17 @@ impl Heard {
             Word::Held(undos) => {
                 self.undos = Some(undos);
                 self.held_since = self.sign_of_life;
-                self.deciding = false;
+                (self.deciding, self.left) = (false, false);
             }
             Word::Alive => {}
             Word::Deciding => self.deciding = true,
             Word::Over => self.undos = None,
+            Word::Left(undos) => {
+                self.left = true;
+                if !undos.is_empty() || self.undos.is_none() {
+                    self.undos = Some(undos);
+                }
+            }
         }
     }
 
@@ -113,8 +127,11 @@ impl Heard {
     fn take_over(self, charge: &Charge) -> Result<()> {
         let Some(undos) = self.undos else { return Ok(()) };
         let output = Output::new(Mode { quiet: true, yes: true, ..Mode::default() });
-        let deadline = Instant::now() + PATIENCE;
-        let mut released = self.deciding;
+        if self.left {
+            be_quiet();
+        }
+        let deadline = Instant::now() + if self.left { PATIENCE_ALONE } else { PATIENCE };
+        let mut released = self.deciding || self.left;
         loop {
             let error = match end_hold(charge, &output) {
                 // The run after has begun already, and does this itself.
@@ -134,6 +151,14 @@ impl Heard {
             }
             thread::sleep(AGAIN);
         }
+    }
+}
+
+/// Lets go of the run's outputs, to whose end its caller may listen.
+fn be_quiet() {
+    if let Ok(nowhere) = std::fs::File::options().write(true).open("/dev/null") {
+        // What cannot be let go of is kept: the caller then waits for this process.
+        let _ = rustix::stdio::dup2_stderr(&nowhere).and(rustix::stdio::dup2_stdout(&nowhere));
     }
 }
 

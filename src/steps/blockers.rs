@@ -1,0 +1,45 @@
+//! Who is in the way of a switch that was over its budget.
+
+use serde_json::json;
+
+use crate::error::Error;
+use crate::pg::sessions::{self, GeneralSession};
+use crate::phase::Side;
+use crate::steps::Run;
+use crate::steps::switch::Switch;
+
+impl Run {
+    /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.
+    pub fn name_blockers(&mut self, side: Side, error: Error) -> Error {
+        if !matches!(error, Error::TimedOut { .. }) {
+            return error;
+        }
+        let held = self.held_since.map_or(0.0, |held| held.elapsed().as_secs_f64());
+        let roles = self.config.general_roles(side);
+        // Without an answer the error stays as it is.
+        let mut blockers = sessions::list_sessions(self.session(side), &roles).unwrap_or_default();
+        blockers.retain(|session| session.transaction_seconds.is_some_and(|seconds| seconds >= held));
+        self.blame(error, &blockers)
+    }
+
+    /// Adds to it who keeps the changes from being applied on the side that takes over: an administrator's lock, say.
+    pub fn name_apply_blockers(&mut self, switch: Switch, error: Error) -> Error {
+        if !matches!(error, Error::TimedOut { .. }) || self.report.is_some() {
+            return error;
+        }
+        let blockers = self.answering(switch.to()).map(sessions::list_apply_blockers);
+        self.blame(error, &blockers.and_then(Result::ok).unwrap_or_default())
+    }
+
+    fn blame(&mut self, error: Error, blockers: &[GeneralSession]) -> Error {
+        let Error::TimedOut { what, budget, detail, hint } = error else { return error };
+        let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let detail: Vec<String> =
+            Some(named.join("; ")).filter(|named| !named.is_empty()).into_iter().chain(detail).collect();
+        if !blockers.is_empty() {
+            self.report = Some(json!({ "blockers": blockers }));
+        }
+        let detail = Some(detail.join("; ")).filter(|text| !text.is_empty());
+        Error::TimedOut { what, budget, detail, hint }
+    }
+}
