@@ -110,40 +110,36 @@ pub(super) fn read(section: &Section, folder: &Path) -> Router {
         section.sections("haproxy").into_iter().filter_map(|inner| read_haproxy(&inner, folder)).collect();
     let command = section.section("command").and_then(|inner| read_command(&inner, folder));
     if let Some(kind) = kind {
-        let has = [
-            (RouterKind::Pgbouncer, "pgbouncer", section.has("pgbouncer")),
-            (RouterKind::Command, "command", section.has("command")),
-            (RouterKind::Haproxy, "haproxy", section.has("haproxy")),
+        let sections = [
+            (
+                RouterKind::Pgbouncer,
+                "at least one [[router.pgbouncer]]",
+                "Write one for each PgBouncer process: admin, database, config, target.",
+            ),
+            (
+                RouterKind::Command,
+                "[router.command]",
+                "Name the program: program = [\"/usr/local/bin/point-clients\"].",
+            ),
+            (
+                RouterKind::Haproxy,
+                "at least one [[router.haproxy]]",
+                "Write one for each HAProxy process: socket, map, source, target.",
+            ),
         ];
-        for (of, key, present) in has {
-            if present && of != kind {
-                section.mistake(
+        for (of, needed, hint) in sections {
+            let key = of.name();
+            match (section.has(key), of == kind) {
+                (true, false) => section.mistake(
                     key,
                     format!("router.{key} has no effect with router.kind = \"{}\"", kind.name()),
                     format!("Remove it, or set kind = \"{key}\"."),
-                );
+                ),
+                (false, true) => {
+                    section.mistake("kind", format!("router.kind = \"{key}\" needs {needed}"), hint);
+                }
+                _ => {}
             }
-        }
-        if kind == RouterKind::Pgbouncer && !section.has("pgbouncer") {
-            section.mistake(
-                "kind",
-                "router.kind = \"pgbouncer\" needs at least one [[router.pgbouncer]]",
-                "Write one for each PgBouncer process: admin, database, config, target.",
-            );
-        }
-        if kind == RouterKind::Haproxy && !section.has("haproxy") {
-            section.mistake(
-                "kind",
-                "router.kind = \"haproxy\" needs at least one [[router.haproxy]]",
-                "Write one for each HAProxy process: socket, map, source, target.",
-            );
-        }
-        if kind == RouterKind::Command && !section.has("command") {
-            section.mistake(
-                "kind",
-                "router.kind = \"command\" needs [router.command]",
-                "Name the program: program = [\"/usr/local/bin/point-clients\"].",
-            );
         }
     }
     section.end();

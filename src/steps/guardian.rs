@@ -2,7 +2,8 @@
 //!
 //! It gets what it has to know through a pipe, which ends when the run does, however that happens. While clients are held
 //! the run also gives signs of life: a stopped one gives none. The guardian then does what the same command would do if it
-//! were run again. A run that ends and could not let clients go on, or not whole, leaves that to it as well. It has a process group of its own, so that what is meant for the run's does not end it, too.
+//! were run again. A run that ends and could not let clients go on, or not whole, leaves that to it as well. It has a
+//! process group of its own, so that what is meant for the run's does not end it, too.
 
 mod watch;
 
