@@ -107,6 +107,9 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
         .on_source("revoke connect on database shop from public; grant connect on database shop to shop_app, shop_limited")
         .writing()
         .mirrored();
+    // A server that was not told otherwise starts the mirror's worker anew only seconds after a rehearsal has stopped it.
+    detour.target.exec("alter system set wal_retrieve_retry_interval = '5s'");
+    detour.target.exec("select pg_reload_conf()");
     let before = grants(&detour.source);
     let mut direct = detour.source.client("shop_app");
     direct

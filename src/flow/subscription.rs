@@ -130,6 +130,29 @@ pub fn read_applied(subscriber: &mut Session, name: &str) -> Result<Option<PgLsn
     Ok(row.and_then(|row| row.get("applied")))
 }
 
+/// How often a server that is to start an apply worker is asked for it.
+const WORKER_POLL: Duration = Duration::from_millis(50);
+
+/// The subscription, once its apply worker is alive; as it is then if it is not enabled or has none within `patience`.
+///
+/// A worker is started no sooner than `wal_retrieve_retry_interval` (5 s by default) after the one before, so that a subscription which
+/// was stopped and enabled again a moment ago has none for a while.
+pub fn find_running_subscription(
+    subscriber: &mut Session,
+    name: &str,
+    patience: Duration,
+) -> Result<Option<Subscription>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let found = find_subscription(subscriber, name)?;
+        let is_starting = found.as_ref().is_some_and(|found| found.enabled && found.worker_pid.is_none());
+        if !is_starting || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        thread::sleep(WORKER_POLL);
+    }
+}
+
 /// Lets it apply. Changes nothing if it does already.
 pub fn enable_subscription(subscriber: &mut Session, name: &str) -> Result<bool> {
     if find_subscription(subscriber, name)?.is_some_and(|subscription| subscription.enabled) {

@@ -1,5 +1,7 @@
 //! Versions, settings and room on the servers, and the state of the flows between them.
 
+use std::time::Duration;
+
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::source::slot;
@@ -266,9 +268,13 @@ pub fn trigger_cost(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// How long a server may take to start an apply worker: twice what it waits for after the last one, by default.
+const WORKER_START: Duration = Duration::from_secs(10);
+
 fn subscription_is_running(run: &mut Run, stage: Stage, checked: &mut Checked) -> Result<()> {
     let (object, place) = (names::MIRROR_SUBSCRIPTION, stage.subscriber());
-    let Some(found) = subscription::find_subscription(run.session(place), object)? else {
+    let found = subscription::find_running_subscription(run.session(place), object, WORKER_START)?;
+    let Some(found) = found else {
         checked.fail(
             "mirror",
             object,
