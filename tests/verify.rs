@@ -105,6 +105,9 @@ fn every_kind_of_damage_is_found_named_and_mended_under_traffic() {
             .value("select md5(string_agg(k::text || xmin::text, ',' order by id)) from public.kinds as k")
     };
     let before = source(&detour);
+    let detour = detour.run("verify").with(&["--repair", "--dry-run"]).exits(8).changed(false);
+    let planned = detour.last().at("/report/steps/0/actions").to_string();
+    assert!(planned.contains("public.kinds: ") && planned.contains("as on the source"), "{planned}");
     let detour = detour
         .run("verify")
         .with(&["--repair"])

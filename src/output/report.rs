@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use super::Outcome;
 use crate::phase::{Command, Serving};
 
+/// The steps are told while they are done; the keys of rows that differ stand in the table of these rows.
+const TOLD: [&str; 2] = ["steps", "tables.keys"];
+
 /// What to print on standard output. A quiet run prints the sentence of what was asked for, and no tables.
 pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
     let empty = Map::new();
@@ -19,14 +22,20 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
         let expected = expected.map(|pause| {
             format!("A pause of {} is to be expected, as in the last rehearsal.\n", cell("pause_ms", pause))
         });
-        return plan_text(planned) + &expected.unwrap_or_default();
+        // What differs is what the plan is about.
+        let found = if outcome.command == Some(Command::Verify) {
+            tables(report, &TOLD) + "\n"
+        } else {
+            String::new()
+        };
+        return found + &plan_text(planned) + &expected.unwrap_or_default();
     }
     // SQL for psql: nothing but it.
     if let Some(grants) = report.get("grants").and_then(Value::as_array) {
         let texts: Vec<&str> = grants.iter().filter_map(|grants| grants.get("sql")?.as_str()).collect();
         return texts.join("\n");
     }
-    let mut told = vec!["steps"];
+    let mut told = TOLD.to_vec();
     let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
     // The state is the answer, also when it is a bad one.
@@ -137,7 +146,7 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
     }
 }
 
-/// The fields of the report that the sentence holds. (The steps were told while they were done.)
+/// The fields of the report that the sentence holds.
 fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
     match outcome.command {
         Some(Command::Status) => &["phase", "serving", "next"],
@@ -184,43 +193,73 @@ fn tables(report: &Map<String, Value>, told: &[&str]) -> String {
     }
     append(&mut text, None, &values);
     for (key, value) in report.iter().filter(|(key, value)| shown(key) && is_nested(value)) {
-        append(&mut text, Some(&title(key)), &nested_table(value));
+        match value {
+            Value::Array(items) => list(&mut text, key, items, told),
+            _ => append(&mut text, Some(&title(key)), &fields_table(value)),
+        }
     }
     text
 }
 
-/// A list of objects with a column for each of their keys, or one object with a line for each.
-fn nested_table(value: &Value) -> Table {
+/// One object, with a line for each of its fields.
+fn fields_table(value: &Value) -> Table {
     let mut table = plain_table();
-    match value {
-        Value::Object(fields) => {
-            for (key, value) in fields.iter().filter(|(_, value)| !is_empty(value)) {
-                table.add_row([title(key), cell(key, value)]);
-            }
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(_, value)| !is_empty(value)) {
+        table.add_row([title(key), cell(key, value)]);
+    }
+    table
+}
+
+/// A list of objects as a table, and each list of objects that one of them holds as a table below it, headed by whose it is.
+fn list(text: &mut String, key: &str, items: &[Value], told: &[&str]) {
+    let is_told = |column: &str| told.contains(&format!("{key}.{column}").as_str());
+    let holds_lists = |column: &str| {
+        items.iter().filter_map(|item| item.get(column)).any(|value| value.is_array() && is_nested(value))
+    };
+    let (below, columns): (Vec<&str>, Vec<&str>) = columns_of(items)
+        .into_iter()
+        .filter(|column| !is_told(column))
+        .partition(|column| holds_lists(column));
+    let is_name = |column: &str| items.iter().all(|item| item.get(column).is_none_or(Value::is_string));
+    // Names alone are the headings of what is below.
+    if below.is_empty() || !columns.iter().all(|column| is_name(column)) {
+        append(text, Some(&title(key)), &rows_table(&columns, items));
+    }
+    for item in items {
+        let names = columns.iter().map_while(|column| item.get(column)?.as_str()).collect::<Vec<_>>();
+        for column in &below {
+            let Some(inner) = item.get(column).and_then(Value::as_array) else { continue };
+            let heading = format!("{}, {}", names.join(" to "), title(column));
+            append(text, Some(&heading), &rows_table(&columns_of(inner), inner));
         }
-        Value::Array(items) => {
-            let mut columns: Vec<&str> = Vec::new();
-            for key in items.iter().filter_map(Value::as_object).flat_map(Map::keys) {
-                if !columns.contains(&key.as_str()) {
-                    columns.push(key);
-                }
-            }
-            table.set_header(columns.iter().map(|column| title(column)));
-            for (at, column) in columns.iter().enumerate() {
-                let numeric = items.iter().filter_map(|item| item.get(column)).all(Value::is_number);
-                if let Some(column) = table.column_mut(at).filter(|_| numeric) {
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-            for item in items {
-                table.add_row(
-                    columns
-                        .iter()
-                        .map(|column| item.get(column).map_or(String::new(), |value| cell(column, value))),
-                );
-            }
+    }
+}
+
+/// The fields of these objects, each once, in the order in which they come up.
+fn columns_of(items: &[Value]) -> Vec<&str> {
+    let mut columns: Vec<&str> = Vec::new();
+    for key in items.iter().filter_map(Value::as_object).flat_map(Map::keys) {
+        if !columns.contains(&key.as_str()) {
+            columns.push(key);
         }
-        _ => {}
+    }
+    columns
+}
+
+/// A line for each object, with these of its fields.
+fn rows_table(columns: &[&str], items: &[Value]) -> Table {
+    let mut table = plain_table();
+    table.set_header(columns.iter().map(|column| title(column)));
+    for (at, column) in columns.iter().enumerate() {
+        let numeric = items.iter().filter_map(|item| item.get(column)).all(Value::is_number);
+        if let Some(column) = table.column_mut(at).filter(|_| numeric) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for item in items {
+        let cells =
+            columns.iter().map(|column| item.get(column).map_or(String::new(), |value| cell(column, value)));
+        table.add_row(cells);
     }
     table
 }

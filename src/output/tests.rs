@@ -125,6 +125,39 @@ fn a_cutover_is_told_in_a_sentence() {
 }
 
 #[test]
+fn a_list_within_a_list_becomes_a_table_of_its_own() {
+    let orders = json!([
+        {"key": {"id": "5"}, "state": "different", "columns": ["note", "total"]},
+        {"key": {"id": "9"}, "state": "missing_on_target", "columns": []},
+    ]);
+    let report = json!({"equal": false, "tables": [
+        {"table": "public.orders", "equal": false, "keys": ["(5)", "(9)"], "rows": orders},
+        {"table": "public.users", "equal": true, "keys": []},
+    ]});
+    assert_eq!(
+        report::text(&outcome(Command::Verify, report), true, false).trim_start_matches("  equal  no\n"),
+        "\ntables:\n  \
+         table          equal\n  \
+         public.orders  no\n  \
+         public.users   yes\n\
+         \npublic.orders, rows:\n  \
+         key   state              columns\n  \
+         id 5  different          note, total\n  \
+         id 9  missing_on_target\n"
+    );
+    let columns = json!([{"column": "id", "fate": "kept"}, {"column": "fax", "fate": "dropped"}]);
+    let report = json!({"lint": [{"from": "public.customers", "to": "public.people", "columns": columns}]});
+    assert_eq!(
+        shown(&outcome(Command::Replay, report)),
+        "This becomes of the captured columns.\n\
+         \npublic.customers to public.people, columns:\n  \
+         column  fate\n  \
+         id      kept\n  \
+         fax     dropped\n"
+    );
+}
+
+#[test]
 fn a_list_becomes_a_table_with_its_numbers_to_the_right() {
     let report = json!({"equal": true, "tables": [
         {"table": "public.orders", "rows_source": 1_200_000, "rows_target": 1_200_000, "equal": true},

@@ -11,6 +11,7 @@ use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::verify::pair::{Filters, Size};
 use crate::flow::verify::{self, Comparison, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
+use crate::output::plural;
 use crate::pattern::Selection;
 use crate::pg::catalog::inventory::list_filter_columns;
 use crate::pg::catalog::{self, Part, Table};
@@ -86,6 +87,9 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     }
     if unequal.is_empty() {
         return Ok(report);
+    }
+    if extent.repair && run.plan.is_dry() {
+        report["steps"] = run.steps_report();
     }
     run.report = Some(report);
     Err(Error::Conflict {
@@ -348,9 +352,12 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     ))?;
     if run.plan.is_dry() {
         let other = serving.other();
-        for name in &names {
-            run.session(other).note(format!("make table \"{name}\" equal to that of the {serving}"));
-        }
+        run.step("repair rows", |run| {
+            for table in tables.iter().filter(|table| names.contains(&table.table)) {
+                run.session(other).note(format!("{}: as on the {serving}", describe(table)));
+            }
+            Ok(())
+        })?;
         return Ok(tables);
     }
     // Who brings what is written meanwhile: somebody else, or ourselves.
@@ -434,7 +441,7 @@ fn describe(table: &Comparison) -> String {
         (table.different, "different"),
     ] {
         if count > 0 {
-            parts.push(format!("{count} rows {what}"));
+            parts.push(format!("{} {what}", plural(count as u64, "row")));
         }
     }
     format!("{}: {}", table.table, parts.join(", "))
