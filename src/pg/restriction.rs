@@ -187,7 +187,6 @@ impl TriggerPlan {
 /// Removes every restriction and what applications ask about them; the tables that were restricted.
 pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
     let changed = install(session, &[])?.changed;
-    guard::remove(session)?;
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if row.get("refusal") || row.get("view") {
         session

@@ -61,18 +61,20 @@ pub(super) fn guarded(session: &mut Session, rule: &Rule, like: &Member) -> Resu
     Ok(rows)
 }
 
-/// Makes the event triggers follow `wanted`, where our role may: only superusers can. Whether anything was changed.
+/// Makes the event triggers follow `wanted`, where our role may: only superusers can. With nothing wanted they are removed. Whether anything was changed.
 pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool> {
     let row = session.query_one(&sql::restrict::READ_GUARD, &[])?;
-    if !row.get::<_, bool>("superuser") {
-        return Ok(false);
-    }
     let (present, whole): (bool, bool) = (row.get("present"), row.get("whole"));
     if wanted.is_empty() {
         if present {
-            remove(session)?;
+            session
+                .atomically(|session| session.change_script(sql::restrict::DROP_GUARD.text))
+                .doing(|| "drop event trigger \"pgdetour_guard\"".into())?;
         }
         return Ok(present);
+    }
+    if !row.get::<_, bool>("superuser") {
+        return Ok(false);
     }
     if whole && list(session)? == wanted {
         return Ok(false);
@@ -100,16 +102,6 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
         })
         .doing(|| "create event trigger \"pgdetour_guard\"".into())?;
     Ok(true)
-}
-
-/// Removes the event triggers and what they call, when anything of it is there.
-pub(super) fn remove(session: &mut Session) -> Result<()> {
-    if session.query_one(&sql::restrict::READ_GUARD, &[])?.get("present") {
-        session
-            .atomically(|session| session.change_script(sql::restrict::DROP_GUARD.text))
-            .doing(|| "drop event trigger \"pgdetour_guard\"".into())?;
-    }
-    Ok(())
 }
 
 /// Whether our role may make event triggers.
