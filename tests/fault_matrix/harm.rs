@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use rustix::process::Signal;
 
 use super::disk::SmallDisk;
@@ -124,10 +125,13 @@ impl Harm {
             Harm::Delay(part) => proxy(detour, part).delay(Duration::from_secs(1)),
             Harm::FullDisk => {
                 disk.expect("without a disk there is no such harm").fill();
-                // More than the pages that the target has already.
-                detour.serving_server().exec(
+                // More than the pages that the target has already: where it serves itself, this finds the end of them.
+                let filled = detour.serving_server().client("dba").batch_execute(
                     "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n",
                 );
+                if let Err(error) = filled {
+                    assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{error}");
+                }
             }
         }
     }
