@@ -218,6 +218,41 @@ fn traffic_reaches_the_target_as_a_limited_role_like_the_applications() {
 }
 
 #[test]
+fn a_counting_left_on_the_source_ends_with_the_cutover_and_its_counts_stay() {
+    let detour = Detour::new()
+        .table("orders")
+        .configured("[[restrict]]\ntables = [\"public.orders\"]\nwhere = \"note <> 'free'\"")
+        .writing()
+        .mirrored()
+        .run("restrict")
+        .with(&["--observe"])
+        .exits(0)
+        .application("update public.orders set note = 'x' where id < 10")
+        .run("cutover")
+        .exits(0);
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(warnings.contains("statements on public.orders are counted no more"), "{warnings}");
+    detour.source.exec("alter table public.orders drop column note");
+    detour
+        .run("restrict")
+        .with(&["--report"])
+        .exits(0)
+        .reports("/side", "source")
+        .reports("/observed/0/statement", "update")
+        .reports("/observed/0/count", 1)
+        .reports("/observed/0/role", "shop_app")
+        .configured("[[map]]\nfrom = \"public.orders\"\nto = \"public.orders\"\ndrop = [\"note\"]")
+        .application_goes_on()
+        .run("cutback")
+        .exits(0)
+        .application_goes_on()
+        .run("clean")
+        .exits(0)
+        .no_client_error()
+        .no_row_lost();
+}
+
+#[test]
 fn what_would_be_refused_is_counted_before_anybody_is_refused() {
     let rules = "[[restrict]]\ntables = [\"public.users\"]\nmessage = \"Closed.\"\n\
                  [[restrict]]\ntables = [\"public.orders\"]\nwhere = \"id > 500\"\n";

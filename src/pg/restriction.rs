@@ -20,7 +20,7 @@ use crate::sql::{self, quote_identifier, quote_qualified};
 pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
 pub use limited_role::{LimitedRole, check_role, make_role, remove_roles};
-pub use observation::{list_observed, observe, stop_observing};
+pub use observation::{end_counting, is_observed, list_observed, observe, stop_observing};
 use rule::{Definition, ROW_BIT, read_argument, summarize};
 pub use rule::{Restricted, Rule, Verb};
 

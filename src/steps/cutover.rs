@@ -5,12 +5,12 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::flow::source::lag;
 use crate::flow::{FlowName, marker, sequences};
-use crate::pg::{fence, record};
+use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::stages::Stage;
 use crate::steps::switch::{Bounds, OUT, Rehearsal};
-use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay};
+use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay, restrict};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -53,6 +53,9 @@ fn past_the_decision(run: &mut Run) -> Result<Value> {
     run.step("drop the mirror flow", |run| backup::sparing(run, mirror::drop_flow))?;
     if run.is_staged() {
         run.step("let the backup follow", backup::follow_or_warn)?;
+    }
+    if restriction::is_observed(run.source())? {
+        run.step("end the counting on the source", restrict::end_counting_on_the_source)?;
     }
     run.step("record the arrival", |run| run.arrive(OUT))
 }

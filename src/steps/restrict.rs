@@ -133,6 +133,25 @@ fn stop_observing(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
+/// Nobody whom the rules concern is there any more, and what counts would keep columns that a rule names from being dropped.
+pub fn end_counting_on_the_source(run: &mut Run) -> Result<()> {
+    match restriction::end_counting(run.source()) {
+        Ok(tables) if tables.is_empty() => {}
+        Ok(tables) => run.warn(format!(
+            "statements on {} are counted no more, since general traffic has left the source; pgdetour restrict --report \
+             shows what was counted",
+            tables.join(", ")
+        )),
+        Err(error) if error.is_connection_lost() => return Err(error),
+        Err(error) => run.warn(format!(
+            "the counting on the source could not be ended, which keeps columns that a rule names from being dropped: {}; \
+             run pgdetour restrict --observe --lift",
+            error.with_cause()
+        )),
+    }
+    Ok(())
+}
+
 /// Takes no lock, so that it answers while another command is at work.
 fn report(run: &mut Run) -> Result<Value> {
     run.connect(Needs::Target)?;

@@ -39,10 +39,15 @@ pub fn observe(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
     plan.carry_out(session, Purpose::Observe { generation })
 }
 
+/// Counts no more, and keeps what was counted; the tables that were observed.
+pub fn end_counting(session: &mut Session) -> Result<Vec<String>> {
+    let plan = TriggerPlan::new(session, &[])?;
+    Ok(plan.carry_out(session, Purpose::Observe { generation: 0 })?.changed)
+}
+
 /// Takes the counting away, and what was counted; the tables that were observed.
 pub fn stop_observing(session: &mut Session) -> Result<Vec<String>> {
-    let changed =
-        TriggerPlan::new(session, &[])?.carry_out(session, Purpose::Observe { generation: 0 })?.changed;
+    let changed = end_counting(session)?;
     if session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("present") {
         session
             .atomically(|session| session.change_script(sql::restrict::DROP_OBSERVATION.text))
@@ -50,6 +55,11 @@ pub fn stop_observing(session: &mut Session) -> Result<Vec<String>> {
     }
     drop_idle_schema(session)?;
     Ok(changed)
+}
+
+/// Whether statements are counted here, or were.
+pub fn is_observed(session: &mut Session) -> Result<bool> {
+    Ok(session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("present"))
 }
 
 /// What was counted until now; none when nothing is observed here.
