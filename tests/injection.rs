@@ -41,6 +41,12 @@ fn run(server: &Postgres, role: &str, statements: &str) {
     result.unwrap_or_else(|error| panic!("{error:?}\n{statements}"));
 }
 
+/// Runs a command, which ends with this exit code.
+fn expect(detour: &mut Detour, command: &str, arguments: &[&str], code: i32) {
+    let answer = detour.ask(command, &[&["--yes"], arguments].concat());
+    assert_eq!(answer.code(), Some(code), "{}", answer.describe());
+}
+
 #[test]
 fn names_that_are_statements_are_names_to_every_command() {
     let mut detour = Detour::new();
@@ -104,23 +110,32 @@ fn names_that_are_statements_are_names_to_every_command() {
     let before = configuration.split("[[map]]").next().expect("it has a beginning").to_owned();
     std::fs::write(detour.configuration(), before).expect("it can be written");
 
-    let mut expect = |command: &str, arguments: &[&str], code: i32| {
-        let mut all = vec!["--yes"];
-        all.extend(arguments);
-        let answer = detour.ask(command, &all);
-        assert_eq!(answer.code(), Some(code), "{}", answer.describe());
-    };
-    expect("check", &[], 0);
-    expect("check", &["--grants", "--role", &name("detour")], 0);
-    expect("mirror", &["--dry-run"], 0);
-    expect("mirror", &[], 0);
-    expect("verify", &["--table", &qualified], 0);
-    expect("restrict", &[], 0);
-    expect("capture", &[], 0);
-    expect("check", &[], 0);
-    expect("cutover", &["--dry-run"], 0);
-    expect("cutover", &[], 0);
-    expect("status", &["--check"], 0);
+    expect(&mut detour, "check", &[], 0);
+    expect(&mut detour, "check", &["--grants", "--role", &name("detour")], 0);
+    expect(&mut detour, "mirror", &["--dry-run"], 0);
+    expect(&mut detour, "mirror", &[], 0);
+    expect(&mut detour, "mirror", &["--again", "--table", &qualified, "--dry-run"], 0);
+    expect(&mut detour, "mirror", &["--again", "--table", &qualified], 0);
+    expect(&mut detour, "verify", &["--table", &qualified, "--dry-run"], 0);
+    expect(&mut detour, "verify", &["--table", &qualified], 0);
+    run(&detour.target, "dba", &format!("update {qualified} set {column} = 'differs' where {key} = 7"));
+    expect(&mut detour, "verify", &["--table", &qualified], 8);
+    expect(&mut detour, "verify", &["--table", &qualified, "--repair", "--dry-run"], 8);
+    expect(&mut detour, "verify", &["--table", &qualified, "--repair"], 0);
+    for arguments in [&["--observe"][..], &[], &["--lift"], &[]] {
+        expect(&mut detour, "restrict", &[arguments, &["--dry-run"]].concat(), 0);
+        expect(&mut detour, "restrict", arguments, 0);
+    }
+    expect(&mut detour, "restrict", &["--observe"], 0);
+    expect(&mut detour, "restrict", &["--report"], 0);
+    expect(&mut detour, "capture", &["--dry-run"], 0);
+    expect(&mut detour, "capture", &[], 0);
+    expect(&mut detour, "check", &[], 0);
+    expect(&mut detour, "cutover", &["--dry-run"], 0);
+    expect(&mut detour, "cutover", &["--rehearse", "--no-hold"], 0);
+    expect(&mut detour, "cutover", &["--rehearse"], 0);
+    expect(&mut detour, "cutover", &[], 0);
+    expect(&mut detour, "status", &["--check"], 0);
     let text = detour.as_text("status", &["--format", "prometheus"]);
     assert!(text.status.success());
 
@@ -153,19 +168,20 @@ fn names_that_are_statements_are_names_to_every_command() {
         ),
     );
     std::fs::write(detour.configuration(), configuration).expect("it can be written");
-    let mut expect = |command: &str, arguments: &[&str], code: i32| {
-        let mut all = vec!["--yes"];
-        all.extend(arguments);
-        let answer = detour.ask(command, &all);
-        assert_eq!(answer.code(), Some(code), "{}", answer.describe());
-    };
-    expect("replay", &["--lint"], 0);
-    expect("replay", &[], 0);
-    expect("replay", &["--quarantine", "list"], 0);
-    expect("verify", &["--table", &qualified], 0);
-    expect("cutback", &[], 0);
-    expect("status", &["--check"], 0);
-    expect("clean", &[], 0);
+    expect(&mut detour, "replay", &["--lint"], 0);
+    expect(&mut detour, "replay", &["--rehearse"], 0);
+    expect(&mut detour, "replay", &["--dry-run"], 0);
+    expect(&mut detour, "replay", &[], 0);
+    expect(&mut detour, "replay", &["--quarantine", "list"], 0);
+    expect(&mut detour, "verify", &["--table", &qualified], 0);
+    expect(&mut detour, "capture", &["--anew", "--dry-run"], 0);
+    expect(&mut detour, "capture", &["--anew"], 0);
+    expect(&mut detour, "cutback", &["--dry-run"], 0);
+    expect(&mut detour, "cutback", &["--rehearse", "--no-hold"], 0);
+    expect(&mut detour, "cutback", &[], 0);
+    expect(&mut detour, "status", &["--check"], 0);
+    expect(&mut detour, "clean", &["--dry-run"], 0);
+    expect(&mut detour, "clean", &[], 0);
 
     let mut home = client(&detour.source, "dba");
     let row = home
