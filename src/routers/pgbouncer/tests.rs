@@ -335,7 +335,8 @@ fn two_processes_may_share_one_file() {
 fn check_names_everything_that_would_fail_later() {
     let source = shop();
     let databases = format!("[databases]\nshop = {} pool_mode=session\n", entry(&source));
-    let pooler = TestPgBouncer::start(&databases, "query_wait_timeout = 5\nso_reuseport = 1");
+    let pooler =
+        TestPgBouncer::start(&databases, "query_wait_timeout = 5\nserver_login_retry = 30\nso_reuseport = 1");
     let findings = |settings: &PgBouncerSettings| {
         let checked =
             routers(std::slice::from_ref(settings), &[], &Plan::real()).check(Duration::from_secs(5));
@@ -345,7 +346,8 @@ fn check_names_everything_that_would_fail_later() {
     };
     let right = pooler.settings("host=db2 dbname=shop");
     let limits = ["router_pool_mode", "router_query_wait_timeout"];
-    assert_eq!(findings(&right), (limits.to_vec(), vec!["router_target", "router_so_reuseport"]));
+    let warned = vec!["router_target", "router_server_login_retry", "router_so_reuseport"];
+    assert_eq!(findings(&right), (limits.to_vec(), warned));
     let stats = PgBouncerSettings { admin: pooler.conninfo("pgbouncer", "stats"), ..right.clone() };
     assert_eq!(findings(&stats).0, ["router_admin", "router_pool_mode", "router_query_wait_timeout"]);
     let with = |target: &str| findings(&pooler.settings(target)).0;
