@@ -176,6 +176,7 @@ statements! {
         DROP_SLOT = "drop_slot",
         FIND_DISK = "find_disk",
         END_SUBSCRIPTION_WORKERS = "end_subscription_workers",
+        END_WAITS_OF_APPLIERS = "end_waits_of_appliers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_UNMADE = "find_unmade",
         FIND_SLOT = "find_slot",

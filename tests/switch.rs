@@ -1,6 +1,9 @@
 //! What cutover and cutback promise beside the move itself: bounds, rehearsals, what moves along, and what is said before.
 
+use std::time::Duration;
+
 use crate::support::detour::{Detour, Serving};
+use crate::support::hold::Watch;
 use crate::support::postgres::{Postgres, Shutdown};
 
 /// Grants on the database, as the catalog has them.
@@ -228,4 +231,54 @@ fn caches_are_warmed_where_pg_prewarm_is_installed() {
         from unnest(array['public.orders', 'public.orders_pkey']::regclass[]) as t (name)";
     let (after, all): (i64, i64) = (detour.target.value(cached), detour.target.value(pages));
     assert!(after >= all && after > before, "{before} pages before, {after} after, of {all}");
+}
+
+#[test]
+fn a_replay_that_is_kept_from_applying_is_waited_for_no_longer_than_allowed_and_who_keeps_it_is_named() {
+    let detour = Detour::new().table("orders").writing().detoured().application_goes_on();
+    let detour = detour.run("replay").exits(0);
+    let lock = "begin; lock table public.entry in share mode";
+    let mut admin = detour.source.client("dba");
+    admin.batch_execute(lock).expect("it may");
+    // Clients are served while it waits.
+    let mut detour = detour
+        .application_goes_on()
+        .run("cutback")
+        .with(&["--drain-timeout", "1s"])
+        .exits(6)
+        .kind("timed_out")
+        .phase("detoured")
+        .changed(false)
+        .reports("/blockers/0/role", "dba")
+        .serving(Serving::Target)
+        .no_client_error();
+    let answer = detour.answer_of("cutback");
+    let detail = answer.text_at("/error/detail");
+    assert!(detail.contains("of \"dba\"") && detail.contains("share mode"), "{detail}");
+    assert!(!answer.stderr.contains("hold clients"), "clients were held for it");
+    admin.batch_execute("rollback").expect("it stands");
+
+    // The lock comes when nothing else can be in the way any more.
+    let run = detour.start_until("cutback", &["--yes", "--max-pause", "2s"], "after:prepare the router");
+    assert!(run.is_there());
+    admin.batch_execute(lock).expect("it may");
+    detour = detour.application_goes_on();
+    let watch = Watch::begin(&detour);
+    let answer = run.go_on();
+    let held = watch.end();
+    assert_eq!(answer.code(), Some(6), "{}", answer.describe());
+    assert_eq!(answer.text_at("/report/blockers/0/role"), "dba");
+    assert!(held < Duration::from_secs(4), "held for {held:?}\n{}", answer.describe());
+    detour.keep(answer);
+    detour = detour.phase("detoured").serving(Serving::Target).application_goes_on().no_client_error();
+    admin.batch_execute("rollback").expect("it stands");
+    detour
+        .run("cutback")
+        .exits(0)
+        .phase("returned")
+        .reports("/late_writes", 0)
+        .serving(Serving::Source)
+        .application_goes_on()
+        .no_client_error()
+        .no_row_lost();
 }

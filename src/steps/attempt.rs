@@ -8,6 +8,7 @@ use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::steps::Run;
+use crate::steps::lookout::Lookout;
 use crate::steps::switch::{Bounds, HOME, Switch};
 
 /// Between two tries to reach it.
@@ -43,21 +44,28 @@ impl Run {
         loop {
             self.attempts += 1;
             self.restore_patience();
-            let Err(error) = work(self) else { return Ok(()) };
+            self.look_out(switch);
+            let Err(error) = work(self) else {
+                self.lookout = None;
+                return Ok(());
+            };
             let error = self.name_apply_blockers(switch, error);
+            self.wait_for_locks_until(Some(Instant::now()));
             // Ended later: what it waits for need not keep clients waiting.
             if let Some(flow) = &self.replaying {
                 flow.stop();
             }
             let is_late = self.held_since.is_some_and(|held| held.elapsed() >= bounds.max_pause);
+            let in_the_way = self.lookout.as_ref().map(Lookout::blockers).unwrap_or_default();
             self.fall_back(switch, &error);
             if !self.is_decided() {
                 self.replaying = None;
             }
+            self.lookout = None;
             if is_late && error.is_connection_lost() && self.held_since.is_none() {
                 // Clients are where they were; the record may tell later.
                 self.part_way = false;
-                return Err(without_an_answer(&error, bounds));
+                return Err(self.blame(without_an_answer(&error, bounds), &in_the_way));
             }
             if self.is_decided() {
                 self.warn(format!("the switch had been decided when this went wrong: {error}"));
@@ -82,6 +90,17 @@ impl Run {
                 self.heed_signals()?;
                 thread::sleep(Duration::from_millis(20));
             }
+        }
+    }
+
+    fn look_out(&mut self, switch: Switch) {
+        self.lookout = (!self.plan.is_dry()).then(|| Lookout::begin(self.server(switch.to()).clone()));
+    }
+
+    /// When what waits for a lock on the side that takes over gives up; the server's limit alone holds with none.
+    pub fn wait_for_locks_until(&self, deadline: Option<Instant>) {
+        if let Some(lookout) = &self.lookout {
+            lookout.end_waits_at(deadline);
         }
     }
 

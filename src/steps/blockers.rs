@@ -1,8 +1,10 @@
 //! Who is in the way of a switch that was over its budget.
 
+use postgres::error::SqlState;
 use serde_json::json;
 
-use crate::error::Error;
+use crate::error::{Error, ServerError};
+use crate::pg::server::LOCK_TIMEOUT;
 use crate::pg::sessions::{self, GeneralSession};
 use crate::phase::Side;
 use crate::steps::Run;
@@ -22,16 +24,32 @@ impl Run {
         self.blame(error, &blockers)
     }
 
-    /// Adds to it who keeps the changes from being applied on the side that takes over: an administrator's lock, say.
+    /// Adds to it who keeps the changes from being applied on the side that takes over: an administrator's lock, say. A
+    /// statement there that has waited for as long as it may was over a bound as well.
     pub fn name_apply_blockers(&mut self, switch: Switch, error: Error) -> Error {
+        let to = switch.to();
+        let error = match error {
+            Error::Sql { action, on, cause } if on == to.name() && is_of_waiting(&cause) => Error::TimedOut {
+                what: format!("waiting for a lock to {action} on {on}"),
+                budget: LOCK_TIMEOUT,
+                detail: Some(cause.to_string()),
+                hint: "Have the other session end its transaction, then run the same command again.".into(),
+            },
+            other => other,
+        };
         if !matches!(error, Error::TimedOut { .. }) || self.report.is_some() {
             return error;
         }
-        let blockers = self.answering(switch.to()).map(sessions::list_apply_blockers);
-        self.blame(error, &blockers.and_then(Result::ok).unwrap_or_default())
+        let blockers = self.answering(to).map(sessions::list_apply_blockers);
+        let mut blockers = blockers.and_then(Result::ok).unwrap_or_default();
+        if let Some(lookout) = self.lookout.as_ref().filter(|_| blockers.is_empty()) {
+            blockers = lookout.blockers();
+        }
+        self.blame(error, &blockers)
     }
 
-    fn blame(&mut self, error: Error, blockers: &[GeneralSession]) -> Error {
+    /// Adds to a wait that was over its budget who is to blame.
+    pub fn blame(&mut self, error: Error, blockers: &[GeneralSession]) -> Error {
         let Error::TimedOut { what, budget, detail, hint } = error else { return error };
         let named: Vec<String> = blockers.iter().map(ToString::to_string).collect();
         let detail: Vec<String> =
@@ -42,4 +60,9 @@ impl Run {
         let detail = Some(detail.join("; ")).filter(|text| !text.is_empty());
         Error::TimedOut { what, budget, detail, hint }
     }
+}
+
+/// It waited for a lock until it had to give up.
+fn is_of_waiting(cause: &ServerError) -> bool {
+    [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].iter().any(|code| cause.is(code))
 }

@@ -1,5 +1,7 @@
 //! Moves general traffic home: cutover's mirror image, with replay as the flow that has to drain.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use crate::config::OnConflict;
@@ -63,7 +65,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.confirm("move general traffic home to the source")?;
     }
     run.step("replay what is captured", |run| {
+        // One that waits for a lock does not look at the time.
+        run.wait_for_locks_until(Some(Instant::now() + bounds.drain_timeout));
         replay::catch_up(run, Some(bounds.drain_timeout))?;
+        run.wait_for_locks_until(None);
         run.refuse_quarantined()
     })?;
     run.step("refresh statistics", |run| run.refresh_statistics(Side::Source))?;

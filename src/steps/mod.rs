@@ -17,6 +17,7 @@ mod fault;
 mod grants;
 pub mod guardian;
 mod inventory;
+mod lookout;
 mod mapping_rehearsal;
 pub mod mirror;
 mod names;
@@ -109,6 +110,8 @@ pub struct Run {
     opening: Option<switch::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
     replaying: Option<replay::Running>,
+    /// Sees who keeps a switch waiting for a lock on the side that takes over.
+    lookout: Option<lookout::Lookout>,
     /// Facts found out while clients are held, written together with the decision.
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
@@ -206,6 +209,7 @@ impl Run {
             none_left: None,
             opening: None,
             replaying: None,
+            lookout: None,
             pending: Facts::default(),
             max_pause: None,
             checked_mapping: None,

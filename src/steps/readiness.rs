@@ -1,5 +1,7 @@
 //! What the side that takes over needs in order to be as fast as the one that is left: statistics, and warm caches.
 
+use postgres::error::SqlState;
+
 use crate::error::{Doing as _, Result};
 use crate::phase::Side;
 use crate::sql;
@@ -11,9 +13,20 @@ impl Run {
         for row in self.session(side).query(&sql::catalog::LIST_STALE_TABLES, &[])? {
             self.heed_signals()?;
             let table = sql::quote_qualified(row.get("schema_name"), row.get("table_name"));
-            self.session(side)
+            let analyzed = self
+                .session(side)
                 .change_script(&format!("analyze {table}"))
-                .doing(|| format!("analyze {table}"))?;
+                .doing(|| format!("analyze {table}"));
+            // Who has it may keep it for long, and plans are all that suffers.
+            if let Err(error) = &analyzed
+                && error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
+            {
+                self.warn(format!(
+                    "another session holds a lock on {table}: its statistics stay as they are"
+                ));
+                continue;
+            }
+            analyzed?;
         }
         Ok(())
     }

@@ -44,6 +44,13 @@ pub fn lock_applier(session: &mut Session, flow: FlowName) -> Result<()> {
     }
 }
 
+/// Has those that apply a flow to this database wait for no lock: what they wait with fails.
+pub fn end_waits(session: &mut Session) -> Result<()> {
+    let keys: Vec<i64> =
+        LOCKS.iter().flat_map(|(_, key)| [*key, -*key]).map(|key| i64::from(key as u32)).collect();
+    session.query(&sql::flow::END_WAITS_OF_APPLIERS, &[&LOCK_CLASS, &keys]).map(drop)
+}
+
 /// The position behind which the flow goes on. Refuses a subscriber that is not where the publisher believes it to be:
 /// what lies between would be missing, or come twice.
 pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
