@@ -130,7 +130,9 @@ impl Matrix {
         let held = watch.end();
         harm::mend(&self.detour, self.disk.as_ref());
         let code = answer.code();
-        let is_promised = matches!(code, Some(0 | 5 | 6 | 7 | 130 | 143));
+        // Before anything is changed, a server that has no room refuses.
+        let is_refused = *harm == Harm::FullDisk && code == Some(3) && answer.at("/changed") == false;
+        let is_promised = is_refused || matches!(code, Some(0 | 5 | 6 | 7 | 130 | 143));
         assert!(is_promised || answer.was_killed(), "{harm} at {at}\n{}", answer.describe());
         self.detour.keep(answer);
 

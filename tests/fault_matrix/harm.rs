@@ -126,9 +126,9 @@ impl Harm {
             Harm::FullDisk => {
                 disk.expect("without a disk there is no such harm").fill();
                 // More than the pages that the target has already: where it serves itself, this finds the end of them.
-                let filled = detour.serving_server().client("dba").batch_execute(
-                    "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n",
-                );
+                let serving = detour.serving_server();
+                let rows = "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n";
+                let filled = serving.try_client("dba").and_then(|mut client| client.batch_execute(rows));
                 if let Err(error) = filled {
                     assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{error}");
                 }
