@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::pg::patience::Patience;
 use crate::pg::tls::Mode;
 use options::Options;
+use reach::WithoutTls;
 pub(in crate::pg) use reach::{Attempt, Place};
 use security::Security;
 use surroundings::Surroundings;
@@ -52,6 +53,7 @@ pub struct Conninfo {
     keepalives: Option<Keepalives>,
     user_timeout: Option<Duration>,
     patience: Patience,
+    without_tls: WithoutTls,
     warnings: Vec<String>,
 }
 
@@ -200,6 +202,7 @@ impl Conninfo {
             keepalives: Some(keepalives).filter(|_| options.number("keepalives").unwrap_or(None) != Some(0)),
             user_timeout: Some(Duration::from_millis(user_timeout)).filter(|limit| !limit.is_zero()),
             patience: Patience::default(),
+            without_tls: WithoutTls::default(),
             warnings,
             options,
         })

@@ -1,8 +1,9 @@
 //! From a connection string to a connection: hosts, addresses and ways of encryption are tried in libpq's order.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use postgres::config::{ChannelBinding, SslMode, SslNegotiation};
@@ -14,6 +15,28 @@ use crate::error::ServerError;
 use crate::pg::patience::{Impatient, Plain};
 use crate::pg::tls::{Encryption, Mode};
 use crate::pg::wire;
+
+/// What the crate and our own client say of a server whose answer to the question for TLS is no.
+const NO_TLS: &str = "does not support TLS";
+
+/// Addresses whose servers have said that they have no TLS: asking each time would cost them a process more for each
+/// connection. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WithoutTls(Arc<Mutex<HashSet<SocketAddr>>>);
+
+impl WithoutTls {
+    fn addresses(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, address: SocketAddr) -> bool {
+        self.addresses().contains(&address)
+    }
+
+    fn add(&self, address: SocketAddr) {
+        self.addresses().insert(address);
+    }
+}
 
 /// One try at one address.
 pub(in crate::pg) struct Attempt {
@@ -177,9 +200,14 @@ impl Conninfo {
         open: &mut impl FnMut(&Attempt) -> Result<C, ServerError>,
     ) -> Result<C, ServerError> {
         let deadline = Instant::now() + self.timeout;
-        let encrypted: &[bool] = match (&place, self.security.mode) {
-            (Place::Unix(..), _) | (_, Mode::Disable) => &[false],
+        let address = match &place {
+            Place::Unix(..) => None,
+            Place::Tcp(address) => Some(*address),
+        };
+        let encrypted: &[bool] = match (address, self.security.mode) {
+            (None, _) | (_, Mode::Disable) => &[false],
             (_, Mode::Allow) => &[false, true],
+            (Some(address), Mode::Prefer) if self.without_tls.has(address) => &[false, true],
             (_, Mode::Prefer) => &[true, false],
             (_, Mode::Require | Mode::VerifyCa | Mode::VerifyFull) => &[true],
         };
@@ -198,7 +226,14 @@ impl Conninfo {
         for encrypt in encrypted {
             attempt.tls = self.security.encryption.clone().filter(|_| *encrypt);
             match (open(&attempt), first.take()) {
-                (Ok(client), _) => return Ok(client),
+                (Ok(client), earlier) => {
+                    if let (Some(address), Some(ServerError { message, .. })) = (address, earlier)
+                        && message.contains(NO_TLS)
+                    {
+                        self.without_tls.add(address);
+                    }
+                    return Ok(client);
+                }
                 // What a server says tells more than that it has no TLS.
                 (Err(second), Some(earlier))
                     if earlier.sqlstate.is_none() && second.message != earlier.message =>
@@ -334,7 +369,8 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
 fn explain(error: &postgres::Error) -> ServerError {
     let mut explained = ServerError::from(error);
     if explained.sqlstate.is_none() {
-        let text = error.to_string();
+        let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let text = if why.contains(NO_TLS) { format!("the {why}") } else { error.to_string() };
         let text = text.strip_prefix("error connecting to server: ").unwrap_or(&text);
         let text = text.split(" (os error").next().unwrap_or(text);
         explained.message = match text {

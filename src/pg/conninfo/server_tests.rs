@@ -330,3 +330,18 @@ fn finds_the_host_that_fits_and_gives_up_in_time() {
     assert!(!reach(&one("prefer")).unwrap());
     assert!(refused(&one("require")).1.contains("does not support TLS"));
 }
+
+#[test]
+fn a_server_without_tls_is_asked_for_it_once() {
+    let server = TestServer::start("log_connections = on");
+    let port = server.port;
+    let text = format!("host=127.0.0.1 port={port} dbname=postgres user=postgres sslmode=prefer");
+    let conninfo = Conninfo::parse(&text).unwrap();
+    let received = || server.log().matches("connection received: host=127.0.0.1").count();
+    let before = received();
+    conninfo.connect("test").unwrap();
+    assert_eq!(received(), before + 2, "once with the question, once without");
+    conninfo.clone().connect("test").unwrap();
+    Client::connect(&conninfo, "test", Purpose::Sql).unwrap();
+    assert_eq!(received(), before + 4);
+}
