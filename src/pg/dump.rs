@@ -9,9 +9,8 @@ pub use fit::{Abilities, LeftOut};
 pub use script::Entry;
 
 use std::sync::atomic::AtomicBool;
-use std::thread;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -27,16 +26,16 @@ pub struct Schema {
 }
 
 /// Dumps the schema of `publisher` without the relations in `abilities.absent`, fitted to a server of
-/// version `receiving_version` with these `abilities`. Both halves are of one snapshot. Unless `only` is empty, nothing
-/// but these tables, and what hangs on them, is dumped.
+/// version `receiving_version` with these `abilities`. It is of one snapshot, which `keeper`, a session there, keeps.
+/// Unless `only` is empty, nothing but these tables, and what hangs on them, is dumped.
 pub fn dump_schema(
     publisher: &Server,
+    mut keeper: Session,
     receiving_version: i32,
     abilities: &Abilities,
     only: &[(String, String)],
     stop: &AtomicBool,
 ) -> Result<Schema> {
-    let mut keeper = publisher.connect()?;
     let program = program::find_pg_dump(keeper.version.max(receiving_version) / 10_000)?;
     let snapshot = export_snapshot(&mut keeper)?;
     let mut options: Vec<String> = abilities
@@ -49,16 +48,10 @@ pub fn dump_schema(
         .extend(only.iter().map(|(schema, name)| format!("--table={}", sql::quote_qualified(schema, name))));
     options.push(format!("--snapshot={snapshot}"));
     let mut left_out = LeftOut::default();
-    let half = |section: &str| program::run_pg_dump(&program, publisher, section, &options, stop);
-    let (pre_data, post_data) = thread::scope(|scope| {
-        let post_data = scope.spawn(|| half("post-data"));
-        let pre_data = half("pre-data");
-        let died = |_| Err(Error::Internal { message: "the thread that dumped the schema died".into() });
-        (pre_data, post_data.join().unwrap_or_else(died))
-    });
-    let mut fitted = |script: &str| fit::fit(script::split(script), abilities, &mut left_out);
-    let pre_data = fitted(&pre_data?);
-    let mut post_data = fitted(&post_data?);
+    let script = program::run_pg_dump(&program, publisher, &options, stop)?;
+    let (pre_data, post_data) = script::halve(script::split(&script));
+    let mut fitted = |half: Vec<Entry>| fit::fit(half, abilities, &mut left_out);
+    let (pre_data, mut post_data) = (fitted(pre_data), fitted(post_data));
     // Triggers of ours on the publisher's tables call functions of schema "pgdetour", which is not dumped.
     post_data.retain(|entry| !entry.statements.iter().any(|statement| is_ours(statement)));
     Ok(Schema { pre_data, post_data, warnings: left_out.warnings() })

@@ -18,7 +18,7 @@ use crate::pattern::Selection;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::objects::Name;
-use crate::pg::{Server, record};
+use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::{Carrier, Choice};
 use crate::steps::facts::Facts;
@@ -69,9 +69,12 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     }
     let begun = Instant::now();
     let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
-    // Beside the checks: reading the schema changes nothing, and takes as long.
-    let mut drafting = Drafting::start(run)?;
-    run.step("check preconditions", |run| run.require(&[preconditions::MIRROR, preconditions::UNCHANGED]))?;
+    let mut drafting = run.looking_once(|run| {
+        run.step("check preconditions", |run| {
+            run.require(&[preconditions::MIRROR, preconditions::UNCHANGED])
+        })?;
+        Drafting::start(run)
+    })?;
     run.step("begin the record", begin_record)?;
     let watch = run.watch_for_stop()?;
     let mut made = Vec::new();
@@ -246,11 +249,35 @@ struct Copying<'a> {
     jobs: usize,
 }
 
+/// The run's sessions on both ends of a stage, lent to its copy.
+struct Sessions {
+    publisher: Session,
+    subscriber: Session,
+}
+
+impl Sessions {
+    fn take(run: &mut Run, stage: Stage, publisher: &Server) -> Result<Sessions> {
+        // In a dry run they may come from elsewhere than later on.
+        let lent = if run.plan.is_dry() { None } else { run.seat(stage.publisher()).take() };
+        let publisher = lent.map_or_else(|| publisher.connect(), Ok)?;
+        let subscriber = run.seat(stage.subscriber()).take();
+        let subscriber = subscriber.map_or_else(|| run.server(stage.subscriber()).connect(), Ok)?;
+        Ok(Sessions { publisher, subscriber })
+    }
+
+    fn give_back(self, run: &mut Run, stage: Stage) {
+        if !run.plan.is_dry() {
+            *run.seat(stage.publisher()) = Some(self.publisher);
+        }
+        *run.seat(stage.subscriber()) = Some(self.subscriber);
+    }
+}
+
 /// Does one part of the copy, with a bar.
 fn with_job<T>(
     run: &mut Run,
     copying: &Copying<'_>,
-    work: impl FnOnce(&CopyJob<'_>) -> Result<T>,
+    work: impl FnOnce(&CopyJob<'_>, &mut Session, &mut Session) -> Result<T>,
 ) -> Result<T> {
     let Copying { stage, tables, jobs } = *copying;
     let left_empty = run.unlogged_tables()?;
@@ -259,9 +286,10 @@ fn with_job<T>(
         Stage::ToBackup => facts.backup_before,
         Stage::Whole | Stage::FromBackup => facts.target_before,
     };
+    let publisher = copied_from(run, stage);
+    let mut sessions = Sessions::take(run, stage, &publisher)?;
     let progress = CopyProgress::new(&run.output, tables);
     let stop = run.signals.stop_flag();
-    let publisher = copied_from(run, stage);
     let job = CopyJob {
         publisher: &publisher,
         subscriber: run.server(stage.subscriber()),
@@ -277,8 +305,9 @@ fn with_job<T>(
         stop: &stop,
         progress: &progress,
     };
-    let result = work(&job);
+    let result = work(&job, &mut sessions.publisher, &mut sessions.subscriber);
     progress.end();
+    sessions.give_back(run, stage);
     // A signal stops the work at a place of its own choosing; the signal is what to tell of.
     run.heed_signals()?;
     result
@@ -289,7 +318,7 @@ fn copy_schema(run: &mut Run, copying: &Copying<'_>, drafting: Option<Drafting>)
     let draft = drafting.map(|drafting| drafting.finish(&stop)).transpose();
     run.heed_signals()?;
     let draft = draft?;
-    let prepared = with_job(run, copying, |job| job.prepare(draft))?;
+    let prepared = with_job(run, copying, |job, _, subscriber| job.prepare(subscriber, draft))?;
     for warning in &prepared.warnings {
         run.warn(warning.clone());
     }
@@ -301,7 +330,9 @@ fn copy_tables(
     copying: &Copying<'_>,
     prepared: &Prepared,
 ) -> Result<(CopyReport, Option<Analysis>)> {
-    let copied = with_job(run, copying, |job| job.copy_tables(prepared))?;
+    let copied = with_job(run, copying, |job, publisher, subscriber| {
+        job.copy_tables(publisher, subscriber, prepared)
+    })?;
     let found = run.check_all(&[preconditions::UNCHANGED])?.failures;
     let Some(first) = found.first() else { return Ok(copied) };
     Err(Error::Conflict {
@@ -328,7 +359,7 @@ fn complete(
     {
         analysis.finish()?;
     }
-    with_job(run, copying, |job| job.complete_schema(prepared, what)).map(drop)
+    with_job(run, copying, |job, _, subscriber| job.complete_schema(subscriber, prepared, what)).map(drop)
 }
 
 /// Where the changes of one of the mirror's stages come from.
@@ -342,6 +373,8 @@ pub fn source(run: &Run, stage: Stage) -> ChangeSource {
 }
 
 fn finish(run: &mut Run, made: Vec<Made>, begun: Instant) -> Result<Value> {
+    // Beside the statistics that are still being collected.
+    let objects = inventory::count_objects(run)?;
     let mut stages = Vec::new();
     for Made { copied, carrier, analysis } in made {
         analysis.map_or(Ok(()), Analysis::finish)?;
@@ -362,7 +395,7 @@ fn finish(run: &mut Run, made: Vec<Made>, begun: Instant) -> Result<Value> {
             config::SchemaMode::Dump => "dump",
             config::SchemaMode::Existing => "existing",
         },
-        "objects": inventory::count_objects(run)?,
+        "objects": objects,
     });
     if let [(to_backup, _), _] = stages[..] {
         report["backup"] = json!(to_backup);

@@ -31,6 +31,7 @@ mod rehearsal;
 pub mod replay;
 pub mod restrict;
 mod routing;
+mod seen;
 mod selection;
 mod settling;
 mod signals;
@@ -41,7 +42,6 @@ mod undo;
 pub mod verify;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -51,7 +51,6 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::output::Output;
-use crate::pg::catalog::Table;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
 use crate::pg::{Conninfo, Server, Session};
@@ -63,6 +62,7 @@ pub use clean::{Copies, Extent};
 use facts::Facts;
 use guardian::Guardian;
 pub use open::Needs;
+use seen::Seen;
 pub use signals::Signals;
 pub use switch::{Bounds, Rehearsal};
 
@@ -96,8 +96,8 @@ pub struct Run {
     routers: Option<Routers>,
     /// The record, as this run last read or wrote it; `None` in phase `absent`.
     detour: Option<Detour>,
-    /// The tables of the sides that were looked at, for as long as checks go on.
-    tables_seen: Option<HashMap<Place, Vec<Table>>>,
+    /// What was looked at, for as long as it is looked at once only.
+    seen: Option<Seen>,
     warnings: Vec<String>,
     steps: Vec<StepTime>,
     unwritten_steps: usize,
@@ -199,7 +199,7 @@ impl Run {
             copy_limits: mirror::Limits::default(),
             routers: None,
             detour: None,
-            tables_seen: None,
+            seen: None,
             warnings: Vec::new(),
             steps: Vec::new(),
             unwritten_steps: 0,
@@ -431,6 +431,15 @@ impl Run {
     /// The session on the target. Only after `open`.
     fn target(&mut self) -> &mut Session {
         self.target.as_mut().expect("open() connected to the target, which every command needs")
+    }
+
+    /// Where the session on a database is kept.
+    fn seat(&mut self, place: impl Into<Place>) -> &mut Option<Session> {
+        match place.into() {
+            Place::Source => &mut self.source,
+            Place::Target => &mut self.target,
+            Place::Backup => &mut self.backup,
+        }
     }
 
     /// Both sessions at once: source, target.

@@ -103,11 +103,7 @@ impl Run {
 
     /// The session on a database that answered.
     pub fn answering(&mut self, place: impl Into<Place>) -> Option<&mut Session> {
-        match place.into() {
-            Place::Source => self.source.as_mut(),
-            Place::Target => self.target.as_mut(),
-            Place::Backup => self.backup.as_mut(),
-        }
+        self.seat(place).as_mut()
     }
 
     fn refuse_same_database(&mut self) -> Result<()> {

@@ -10,8 +10,6 @@ mod servers;
 mod tables;
 mod traffic;
 
-use std::collections::HashMap;
-
 use crate::error::{Checked, Error, Result};
 use crate::phase::{Command, Phase};
 use crate::steps::{Run, inventory, stages};
@@ -122,11 +120,11 @@ impl Run {
     pub fn check_all(&mut self, groups: &[&[Precondition]]) -> Result<Checked> {
         let mut checked = Checked::default();
         // Most of them ask for the tables, which takes its time where there are thousands.
-        self.tables_seen = Some(HashMap::new());
-        let mut checks = groups.iter().flat_map(|group| group.iter());
-        let result = checks.try_for_each(|(_, check)| check(self, &mut checked));
-        self.tables_seen = None;
-        result.map(|()| checked)
+        self.looking_once(|run| {
+            let mut checks = groups.iter().flat_map(|group| group.iter());
+            checks.try_for_each(|(_, check)| check(run, &mut checked))
+        })?;
+        Ok(checked)
     }
 }
 

@@ -25,7 +25,7 @@ impl Run {
         tables.retain(|table| !table.unlogged);
         if place == Side::Source && self.config.mirror.schema == SchemaMode::Existing && self.target.is_some()
         {
-            let there = catalog::list_tables(self.target())?;
+            let there = self.list_tables(Side::Target)?;
             join_partitions(&mut tables, &there);
         }
         for part in &self.config.mirror.parts {
@@ -62,14 +62,7 @@ impl Run {
     pub fn matching_tables(&mut self, place: impl Into<Place>) -> Result<Vec<Table>> {
         let place = place.into();
         let selection = self.config.mirror.selection()?;
-        let seen = self.tables_seen.as_ref().and_then(|seen| seen.get(&place)).cloned();
-        let all = match seen {
-            Some(seen) => seen,
-            None => catalog::list_tables(self.session(place))?,
-        };
-        if let Some(seen) = &mut self.tables_seen {
-            seen.entry(place).or_insert_with(|| all.clone());
-        }
+        let all = self.list_tables(place)?;
         let mut tables = all.clone();
         tables.retain(|table| match &table.root {
             Some((schema, name)) => selection.matches(schema, name),

@@ -12,9 +12,9 @@ use super::record::TableCopy;
 use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
+use crate::pg::Session;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
-use crate::pg::{Server, Session};
 use crate::sql;
 
 /// Most memory for one index build.
@@ -69,11 +69,6 @@ impl<'a> Builder<'a> {
             session.change_script(&settings).doing(|| "prepare a session".into())?;
         }
         Ok(Builder { job, session, pid })
-    }
-
-    /// Its session, to read with.
-    pub fn session(&mut self) -> &mut Session {
-        &mut self.session
     }
 
     /// Runs a statement and notes it as done, in one transaction; waits for others that hold its table.
@@ -198,10 +193,10 @@ fn note_analysis(session: &mut Session, table: &Table) -> Result<()> {
 pub struct Analysis(JoinHandle<Result<()>>);
 
 impl Analysis {
-    /// Begins.
-    pub fn start(subscriber: &Server, table: &Table) -> Result<Analysis> {
-        let (subscriber, table) = (subscriber.clone(), table.clone());
-        let work = move || analyze_now(&mut subscriber.connect()?, &table);
+    /// Begins, in the session that completed the table.
+    pub(super) fn start(builder: Builder<'_>, table: &Table) -> Result<Analysis> {
+        let (mut session, table) = (builder.session, table.clone());
+        let work = move || analyze_now(&mut session, &table);
         let thread = thread::Builder::new().name("analyze".to_owned()).spawn(work);
         thread.map(Analysis).map_err(Error::io("start a thread"))
     }
@@ -247,12 +242,12 @@ impl Prepared {
 
 impl CopyJob<'_> {
     /// Runs what is left of a stage; how many statements that was.
-    pub fn complete_schema(&self, prepared: &Prepared, stage: Stage) -> Result<usize> {
+    pub fn complete_schema(&self, session: &mut Session, prepared: &Prepared, stage: Stage) -> Result<usize> {
         if !prepared.has(stage) {
             return Ok(0);
         }
-        let mut session = self.subscriber.connect()?;
-        let post_data = super::list_post_data(&mut session, prepared)?;
+        let post_data = super::list_post_data(session, prepared)?;
+        let mut builder = None;
         let mut count = 0;
         for kind in stage.kinds() {
             let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;
@@ -265,19 +260,22 @@ impl CopyJob<'_> {
             if statements.is_empty() {
                 continue;
             }
-            session = self.run_kind(session, *kind, statements)?;
+            if builder.is_none() {
+                builder = Some(Builder::new(self, self.subscriber.connect()?)?);
+            }
+            let builder = builder.as_mut().expect("made above");
+            self.run_kind(builder, *kind, statements)?;
         }
         Ok(count)
     }
 
-    fn run_kind(&self, session: Session, kind: Kind, statements: Vec<&PostStatement>) -> Result<Session> {
-        let mut builder = Builder::new(self, session)?;
+    fn run_kind(&self, builder: &mut Builder<'_>, kind: Kind, statements: Vec<&PostStatement>) -> Result<()> {
         let pool: Pool<Vec<&PostStatement>> = Pool::new(self.stop);
         if kind != Kind::Validate {
             for statement in statements {
                 builder.run_in(&pool, statement)?;
             }
-            return Ok(builder.session);
+            return Ok(());
         }
         // Two validations on one table would wait for each other.
         let mut by_table: BTreeMap<Option<&Name>, Vec<&PostStatement>> = BTreeMap::new();
@@ -298,7 +296,6 @@ impl CopyJob<'_> {
             }
             let builder = builder.as_mut().expect("made above");
             statements.into_iter().try_for_each(|statement| builder.run_in(&pool, statement))
-        })?;
-        Ok(builder.session)
+        })
     }
 }

@@ -12,13 +12,13 @@ mod transfer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 pub use completion::{Analysis, Stage};
 pub use post_data::{Kind, PostStatement};
 pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tables, update_fingerprints};
-pub use schema::Draft;
+pub use schema::{Draft, Receiver};
 pub use throttle::Limits;
 
 use self::completion::Builder;
@@ -120,27 +120,26 @@ struct Work<'a> {
 }
 
 impl CopyJob<'_> {
-    /// Makes the schema on the subscriber in one transaction, or finds that it is made; in existing mode, checks that
+    /// Makes the schema on the subscriber, of which `session` is one, in one transaction, or finds that it is made; in existing mode, checks that
     /// the tables fit. Afterwards the record knows every table that is to be copied. A `draft` that fits saves a dump.
-    pub fn prepare(&self, draft: Option<Draft>) -> Result<Prepared> {
-        let mut session = self.subscriber.connect()?;
-        let noted = record::list_tables(&mut session)?;
+    pub fn prepare(&self, session: &mut Session, draft: Option<Draft>) -> Result<Prepared> {
+        let noted = record::list_tables(session)?;
         if !noted.is_empty() {
-            let warnings = self.prepare_added(&mut session, &noted)?;
-            let post_data = post_data::list(&mut session)?;
+            let warnings = self.prepare_added(session, &noted)?;
+            let post_data = post_data::list(session)?;
             return Ok(Prepared { post_data, warnings });
         }
         match self.mode {
             SchemaMode::Dump => {
-                let (post_data, warnings) = schema::load(self, &mut session, draft)?;
+                let (post_data, warnings) = schema::load(self, session, draft)?;
                 Ok(Prepared { post_data, warnings })
             }
             SchemaMode::Existing => {
-                schema::require_existing(self.tables, &mut session)?;
+                schema::require_existing(self.tables, session)?;
                 let fingerprints = objects::fingerprint_tables(&mut self.publisher.connect()?, self.tables)?;
-                record::insert_tables(&mut session, self.tables, &fingerprints)?;
+                record::insert_tables(session, self.tables, &fingerprints)?;
                 let mut warnings = Vec::new();
-                if !facts::may_set_replica_role(&mut session)? {
+                if !facts::may_set_replica_role(session)? {
                     warnings.push(
                         "may not set session_replication_role: triggers and foreign keys of the tables act on the copied rows"
                             .into(),
@@ -171,22 +170,27 @@ impl CopyJob<'_> {
     }
 
     /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there. Of the last one
-    /// statistics may still be under way.
-    pub fn copy_tables(&self, prepared: &Prepared) -> Result<(CopyReport, Option<Analysis>)> {
-        let mut session = self.subscriber.connect()?;
-        let post_data = list_post_data(&mut session, prepared)?;
-        let mut publisher = self.publisher.connect()?;
-        let works = self.plan(&mut publisher, &mut session, &post_data)?;
-        if session.is_dry() {
-            self.note(&mut session, &works)?;
+    /// statistics may still be under way. The sessions are to look around in: those that copy are its own.
+    pub fn copy_tables(
+        &self,
+        publisher: &mut Session,
+        subscriber: &mut Session,
+        prepared: &Prepared,
+    ) -> Result<(CopyReport, Option<Analysis>)> {
+        let post_data = list_post_data(subscriber, prepared)?;
+        let works = self.plan(publisher, subscriber, &post_data)?;
+        if subscriber.is_dry() {
+            self.note(subscriber, &works)?;
             return Ok((CopyReport::default(), None));
         }
-        let states = record::list_tables(&mut session)?;
+        let states = record::list_tables(subscriber)?;
         let states: HashMap<&Name, &TableCopy> = states.iter().map(|state| (&state.name, state)).collect();
-        let raw = is_raw(&mut session)? && is_raw(&mut publisher)?;
-        drop(publisher);
-        let mut builder = Builder::new(self, session)?;
-        builder.run_partitioned(&works)?;
+        let raw = is_raw(subscriber)? && is_raw(publisher)?;
+        let mut builder = None;
+        if self.tables.iter().any(|table| table.partitioned) {
+            let builder = builder.insert(Builder::new(self, self.subscriber.connect()?)?);
+            builder.run_partitioned(&works)?;
+        }
         self.tell_of_resumption(&states);
         let pool = Pool::new(self.stop);
         for (index, work) in works.iter().enumerate() {
@@ -200,7 +204,7 @@ impl CopyJob<'_> {
         }
         let start = || Worker { pipe: None, builder: None };
         let throttle = Throttle::new(self.limits);
-        let last = OnceLock::new();
+        let last = Mutex::new(None);
         let crew = Crew { job: self, pool: &pool, works: &works, raw, throttle: &throttle, last: &last };
         thread::scope(|scope| {
             let watch = throttle.watches_load().then(|| {
@@ -215,9 +219,10 @@ impl CopyJob<'_> {
             }
             result
         })?;
-        let analysis = last.get().map(|table| Analysis::start(self.subscriber, table)).transpose()?;
-        builder.analyze_partitioned(self.tables, &states)?;
-        Ok((report(builder.session())?, analysis))
+        if let Some(mut builder) = builder {
+            builder.analyze_partitioned(self.tables, &states)?;
+        }
+        Ok((report(subscriber)?, last.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Says what an earlier run has left, and what becomes of it.
@@ -383,8 +388,8 @@ struct Crew<'a> {
     works: &'a [Work<'a>],
     raw: bool,
     throttle: &'a Throttle,
-    /// The table that was complete last, whose statistics are left to [`Analysis`].
-    last: &'a OnceLock<&'a Table>,
+    /// Statistics of the table that was complete last.
+    last: &'a Mutex<Option<Analysis>>,
 }
 
 impl<'a> Crew<'a> {
@@ -406,13 +411,13 @@ impl<'a> Crew<'a> {
                     builder.run_in(self.pool, statement)?;
                 }
                 let table = work.transfer.table;
-                if self.pool.has_one_task()
-                    && !builder.is_analyzed_with_root(table)
-                    && self.last.set(table).is_ok()
-                {
-                    return Ok(());
+                if !self.pool.has_one_task() || builder.is_analyzed_with_root(table) {
+                    return builder.analyze(self.pool, table);
                 }
-                builder.analyze(self.pool, table)
+                let Some(builder) = worker.builder.take() else { return Ok(()) };
+                let analysis = Analysis::start(builder, table)?;
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(analysis);
+                Ok(())
             }
         }
     }

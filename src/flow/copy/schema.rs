@@ -11,7 +11,7 @@ use crate::pg::Session;
 use crate::pg::catalog::emptiness::restore_emptiness;
 use crate::pg::catalog::objects::{self, ConstraintIndex, Name};
 use crate::pg::catalog::{self, Table};
-use crate::pg::dump::{self, Entry, Schema, fit};
+use crate::pg::dump::{self, Abilities, Entry, Schema, fit};
 use crate::sql;
 
 /// Entries that go to the server in one message.
@@ -20,6 +20,19 @@ const BATCH: usize = 50;
 /// More entries than this are not made in one transaction: each takes some of the server's lock table, which has room
 /// for a few thousand.
 const MOST_IN_ONE_TRANSACTION: usize = 1000;
+
+/// The server that a schema is for.
+pub struct Receiver {
+    version: i32,
+    abilities: Abilities,
+}
+
+impl Receiver {
+    /// Asks what it has and what our role may do there.
+    pub fn ask(subscriber: &mut Session) -> Result<Receiver> {
+        Ok(Receiver { version: subscriber.version, abilities: fit::list_abilities(subscriber)? })
+    }
+}
 
 /// A schema as it is on the publisher, fitted to the subscriber; nothing is made yet.
 pub struct Draft {
@@ -34,20 +47,20 @@ impl Draft {
     /// Reads the publisher's schema of `tables`, and of `left_empty`, for a subscriber. Ends early when `stop` is set.
     pub fn read(
         publisher: &Server,
-        subscriber: &mut Session,
+        subscriber: Receiver,
         tables: &[Table],
         left_empty: &[Table],
         stop: &AtomicBool,
     ) -> Result<Draft> {
         let mut source = publisher.connect()?;
-        let mut abilities = fit::list_abilities(subscriber)?;
+        let Receiver { version, mut abilities } = subscriber;
         abilities.absent = list_absent(&mut source, tables.iter().chain(left_empty))?;
         // Before the dump: a change in between is seen as one, at worst where there is none.
         let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
         let constraints = objects::list_constraint_indexes(&mut source)?;
         let mut views = objects::list_materialized_views(&mut source)?;
         views.retain(|view| !abilities.absent.contains(view));
-        let schema = dump::dump_schema(publisher, subscriber.version, &abilities, &[], stop)?;
+        let schema = dump::dump_schema(publisher, source, version, &abilities, &[], stop)?;
         Ok(Draft { tables: named(tables, left_empty), fingerprints, schema, views, constraints })
     }
 
@@ -76,7 +89,10 @@ pub fn load(
     let CopyJob { publisher, tables, left_empty, stop, .. } = *job;
     let draft = match draft.filter(|draft| draft.is_of(tables, left_empty)) {
         Some(draft) => draft,
-        None => Draft::read(publisher, subscriber, tables, left_empty, stop)?,
+        None => {
+            let receiver = Receiver::ask(subscriber)?;
+            Draft::read(publisher, receiver, tables, left_empty, stop)?
+        }
     };
     let Draft { fingerprints, schema, views, constraints, .. } = draft;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
@@ -125,7 +141,7 @@ pub fn load_added(
     stop: &AtomicBool,
 ) -> Result<Vec<String>> {
     let mut source = publisher.connect()?;
-    let mut abilities = fit::list_abilities(subscriber)?;
+    let Receiver { version, mut abilities } = Receiver::ask(subscriber)?;
     abilities.absent = list_absent(&mut source, tables.iter())?;
     let fingerprints = objects::fingerprint_tables(&mut source, added)?;
     let constraints = objects::list_constraint_indexes(&mut source)?;
@@ -135,8 +151,9 @@ pub fn load_added(
     only.extend(readers.into_iter().filter(|view| !abilities.absent.contains(view)));
     let mut views = objects::list_materialized_views(&mut source)?;
     views.retain(|view| only.contains(view));
-    let mut schema = dump::dump_schema(publisher, subscriber.version, &abilities, &only, stop)?;
-    schema.post_data.extend(list_keys_into(&mut source, tables, &oids)?);
+    let keys = list_keys_into(&mut source, tables, &oids)?;
+    let mut schema = dump::dump_schema(publisher, source, version, &abilities, &only, stop)?;
+    schema.post_data.extend(keys);
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
     let schemas: BTreeSet<&String> = only.iter().map(|(schema, _)| schema).collect();
     subscriber.atomically(|subscriber| {

@@ -3,13 +3,14 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{
     CopyJob, CopyReport, PostStatement, Prepared, Progress, SchemaMode, Stage, State, list_table_copies,
 };
 use crate::error::Error;
 use crate::pg::catalog::{self, Table};
-use crate::pg::dump::program;
+use crate::pg::dump::{Entry, program, script};
 use crate::pg::test_server::TestServer;
 use crate::pg::{Server, Session, record};
 use crate::phase::Side;
@@ -21,7 +22,8 @@ const SCHEMA: &str = include_str!("tests.sql");
 
 /// Copies all tables, the last one's statistics included.
 fn copy_to_the_end(job: &CopyJob, prepared: &Prepared) -> CopyReport {
-    let (report, analysis) = job.copy_tables(prepared).unwrap();
+    let (mut source, mut target) = (job.publisher.connect().unwrap(), job.subscriber.connect().unwrap());
+    let (report, analysis) = job.copy_tables(&mut source, &mut target, prepared).unwrap();
     if let Some(analysis) = analysis {
         analysis.finish().unwrap();
     }
@@ -91,11 +93,11 @@ impl Pair {
     fn copy_all(&self) -> CopyReport {
         let (stop, tables) = (AtomicBool::new(false), self.tables());
         let job = self.job(&tables, &stop, &Silent);
-        let prepared = job.prepare(None).unwrap();
+        let prepared = job.prepare(&mut self.target(), None).unwrap();
         assert_eq!(prepared.warnings, [""; 0]);
         let report = copy_to_the_end(&job, &prepared);
-        job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
-        job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+        job.complete_schema(&mut self.target(), &prepared, Stage::AfterCopy).unwrap();
+        job.complete_schema(&mut self.target(), &prepared, Stage::AfterCatchUp).unwrap();
         report
     }
 
@@ -121,6 +123,14 @@ fn digest(session: &mut Session, table: &str, condition: &str) -> (i64, String) 
     );
     let rows = session.query_text(&text, &[]).unwrap();
     (rows[0].get(0), rows[0].get(1))
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it does not come to pass");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 struct Silent;
@@ -243,7 +253,7 @@ fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
         thread::sleep(std::time::Duration::from_millis(200));
         let (stop, tables) = (AtomicBool::new(false), pair.tables());
         let job = pair.job(&tables, &stop, &Silent);
-        let prepared = job.prepare(None).unwrap();
+        let prepared = job.prepare(&mut pair.target(), None).unwrap();
         copy_to_the_end(&job, &prepared);
         thread::sleep(std::time::Duration::from_millis(200));
         done.store(true, Ordering::Relaxed);
@@ -276,8 +286,8 @@ fn a_stopped_copy_goes_on_where_it_was_and_ends_exact() {
             moved: AtomicU64::new(0),
         };
         let job = pair.job(&tables, &stop, &progress);
-        let prepared = job.prepare(None).unwrap();
-        if let Err(error) = job.copy_tables(&prepared) {
+        let prepared = job.prepare(&mut pair.target(), None).unwrap();
+        if let Err(error) = job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared) {
             assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
         }
     }
@@ -297,7 +307,7 @@ fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
     pair.source().change_script(SCHEMA).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     let mut failures = 0;
     for (victim, delay) in [(&pair.target, 60), (&pair.source, 90), (&pair.target, 200), (&pair.target, 400)]
     {
@@ -312,7 +322,7 @@ fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
                     session.query_text(kill, &[]).unwrap();
                 }
             });
-            if let Err(error) = job.copy_tables(&prepared) {
+            if let Err(error) = job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared) {
                 assert!(error.is_connection_lost(), "{error:?}");
                 failures += 1;
             }
@@ -351,7 +361,7 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
     pair.source().change_script(schema).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     let expected = [
         "may not act for role \"bob\"",
         "may not act for role \"postgres\"",
@@ -362,8 +372,8 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
     }
     assert_eq!(prepared.warnings.len(), expected.len(), "{:?}", prepared.warnings);
     assert_eq!(copy_to_the_end(&job, &prepared).rows, 3);
-    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
-    job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCatchUp).unwrap();
     let owners = "select pg_catalog.string_agg(relname || ' ' || relowner::pg_catalog.regrole, ', ' order by relname) \
                   from pg_catalog.pg_class where relkind = 'r' and relnamespace = 'public'::pg_catalog.regnamespace";
     assert_eq!(pair.target().query_text(owners, &[]).unwrap()[0].get::<_, &str>(0), "t plain, u carol");
@@ -378,13 +388,16 @@ fn a_row_that_the_subscriber_refuses_names_its_table() {
     pair.target().change_script("create table public.t (n int4 check (n > 0))").unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
-    let prepared = job.prepare(None).unwrap();
-    let error = job.copy_tables(&prepared).map(|(report, _)| report).unwrap_err();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
+    let error = job
+        .copy_tables(&mut pair.source(), &mut pair.target(), &prepared)
+        .map(|(report, _)| report)
+        .unwrap_err();
     assert_eq!(error.to_string(), "could not copy table \"public.t\" on target");
     assert_eq!(error.server_error().unwrap().sqlstate.as_deref(), Some("23514"));
     // What is in the way is mended; the same command goes on.
     pair.target().change_script("alter table public.t drop constraint t_n_check").unwrap();
-    let report = copy_to_the_end(&job, &job.prepare(None).unwrap());
+    let report = copy_to_the_end(&job, &job.prepare(&mut pair.target(), None).unwrap());
     assert_eq!(report.rows, 2);
 }
 
@@ -398,7 +411,7 @@ fn tables_that_exist_may_have_other_types_and_more_columns() {
     pair.target().change_script(target).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = CopyJob { mode: SchemaMode::Existing, ..pair.job(&tables, &stop, &Silent) };
-    let report = copy_to_the_end(&job, &job.prepare(None).unwrap());
+    let report = copy_to_the_end(&job, &job.prepare(&mut pair.target(), None).unwrap());
     assert_eq!(report.rows, 500);
     let rows = pair
         .target()
@@ -408,22 +421,28 @@ fn tables_that_exist_may_have_other_types_and_more_columns() {
 }
 
 #[test]
-fn a_copy_that_waits_for_a_lock_can_be_stopped_and_goes_on() {
+fn a_copy_that_waits_for_a_lock_names_who_holds_it_can_be_stopped_and_goes_on() {
     let pair = Pair::start();
     pair.source().change_script("create table public.t (n int4)").unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     let mut holder = pair.source();
     holder.change_script("begin; lock table public.t in access exclusive mode").unwrap();
-    let (result, took) = thread::scope(|scope| {
-        let copying = scope.spawn(|| job.copy_tables(&prepared));
-        thread::sleep(std::time::Duration::from_secs(4));
+    let error = job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared).unwrap_err();
+    let pid: i32 = holder.query_text("select pg_catalog.pg_backend_pid()", &[]).unwrap()[0].get(0);
+    let Error::TimedOut { what, detail, .. } = error else { panic!("{error:?}") };
+    assert_eq!(what, "the lock to read table \"public.t\"");
+    let detail = detail.unwrap();
+    assert!(detail.starts_with(&format!("pid {pid} (role \"postgres\", for ")), "{detail}");
+
+    let result = thread::scope(|scope| {
+        let copying = scope.spawn(|| job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared));
+        let waiting = "select from pg_catalog.pg_locks where not granted";
+        wait_until(|| !pair.source().query_text(waiting, &[]).unwrap().is_empty());
         stop.store(true, Ordering::Relaxed);
-        let began = std::time::Instant::now();
-        (copying.join().unwrap(), began.elapsed())
+        copying.join().unwrap()
     });
-    assert!(took < crate::pg::server::LOCK_TIMEOUT * 2, "{took:?}");
     assert!(matches!(result.unwrap_err(), Error::Interrupted { .. }));
     holder.change_script("rollback").unwrap();
     stop.store(false, Ordering::Relaxed);
@@ -438,15 +457,15 @@ fn a_selection_leaves_out_what_hangs_on_other_tables() {
     tables.retain(|table| table.name == "a" || table.name == "big" || table.name.starts_with('p'));
     let stop = AtomicBool::new(false);
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     assert!(
         prepared.warnings.iter().any(|warning| warning.contains("is not mirrored")),
         "{:?}",
         prepared.warnings
     );
     copy_to_the_end(&job, &prepared);
-    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
-    job.complete_schema(&prepared, Stage::AfterCatchUp).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCatchUp).unwrap();
     let names: Vec<String> =
         catalog::list_tables(&mut pair.target()).unwrap().into_iter().map(|table| table.name).collect();
     assert_eq!(names.len(), tables.len());
@@ -461,11 +480,11 @@ fn roles_that_are_missing_cost_their_grants_and_a_warning() {
     pair.source().change_script(source).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     assert_eq!(prepared.warnings.len(), 1, "{:?}", prepared.warnings);
     assert!(prepared.warnings[0].starts_with("role \"dave\" does not exist"));
     copy_to_the_end(&job, &prepared);
-    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCopy).unwrap();
     let rows = pair
         .target()
         .query_text(
@@ -486,12 +505,79 @@ fn a_dry_run_notes_what_it_would_do_and_does_nothing() {
     pair.target.plan = plan.clone();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
     let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(None).unwrap();
+    let prepared = job.prepare(&mut pair.target(), None).unwrap();
     copy_to_the_end(&job, &prepared);
-    job.complete_schema(&prepared, Stage::AfterCopy).unwrap();
+    job.complete_schema(&mut pair.target(), &prepared, Stage::AfterCopy).unwrap();
     let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
     assert!(actions.iter().any(|action| action.starts_with("CREATE TABLE public.a")));
     assert!(actions.iter().any(|action| action.starts_with("copy \"public\".\"a\"")));
     assert!(actions.iter().any(|action| action.contains("freeze")));
     assert!(catalog::list_tables(&mut pair.target()).unwrap().is_empty());
+}
+
+/// Looks on the publisher, each time a table is copied, for transactions of the copy that still hold a snapshot there.
+struct LookingForSnapshots<'a> {
+    pair: &'a Pair,
+    tables: AtomicU64,
+}
+
+impl Progress for LookingForSnapshots<'_> {
+    fn table_started(&self, _: &str, _: u64) {}
+    fn bytes_copied(&self, _: &str, _: u64) {}
+    fn table_copied(&self, _: &str, _: u64, _: u64) {
+        let held = "select from pg_catalog.pg_stat_activity \
+                    where application_name = 'pgdetour test' and backend_xmin is not null \
+                      and pid <> pg_catalog.pg_backend_pid()";
+        let mut session = self.pair.source();
+        // A session that was closed takes a moment to go.
+        wait_until(|| session.query_text(held, &[]).unwrap().is_empty());
+        self.tables.fetch_add(1, Ordering::Relaxed);
+    }
+    fn resumed(&self, _: usize, _: &[String], _: usize) {}
+    fn paused(&self, _: Option<&str>) {}
+    fn statement_done(&self, _: &PostStatement) {}
+}
+
+#[test]
+fn no_snapshot_outlives_the_copy_of_its_table() {
+    // One after the other, whole; then one in ranges, by several workers.
+    for (jobs, count) in [(1, 4), (3, 1)] {
+        let pair = Pair::start();
+        for n in 1..=count {
+            let rows = "select n, repeat('x', 100) from generate_series(1, 5000) as n";
+            let table =
+                format!("create table public.t{n} (id int4, note text); insert into public.t{n} {rows}");
+            pair.source().change_script(&table).unwrap();
+        }
+        let (stop, tables) = (AtomicBool::new(false), pair.tables());
+        let looking = LookingForSnapshots { pair: &pair, tables: AtomicU64::new(0) };
+        let job = CopyJob { jobs, ..pair.job(&tables, &stop, &looking) };
+        let prepared = job.prepare(&mut pair.target(), None).unwrap();
+        assert_eq!(copy_to_the_end(&job, &prepared).rows, 5000 * count);
+        assert_eq!(looking.tables.load(Ordering::Relaxed), count);
+    }
+}
+
+#[test]
+fn one_dump_falls_into_the_halves_that_two_would_be() {
+    let pair = Pair::start();
+    pair.source().change_script(SCHEMA).unwrap();
+    let program = program::find_pg_dump(15).unwrap();
+    let stop = AtomicBool::new(false);
+    let dump = |options: &[String]| {
+        let script = program::run_pg_dump(&program, &pair.source, options, &stop).unwrap();
+        script::split(&script)
+    };
+    let plain = |entries: Vec<Entry>| -> Vec<Entry> {
+        let plain = |mut entry: Entry| {
+            entry
+                .statements
+                .retain(|statement| !statement.starts_with("SET ") && !statement.contains("search_path"));
+            entry
+        };
+        entries.into_iter().map(plain).filter(|entry| !entry.statements.is_empty()).collect()
+    };
+    let (pre_data, post_data) = script::halve(dump(&[]));
+    assert_eq!(plain(pre_data), plain(dump(&["--section=pre-data".into()])));
+    assert_eq!(plain(post_data), plain(dump(&["--section=post-data".into()])));
 }

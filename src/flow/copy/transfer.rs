@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use postgres::error::SqlState;
@@ -23,7 +24,7 @@ const SMALL: u64 = 1 << 20;
 /// The largest range: what a worker does before it looks for something more urgent.
 const LARGEST_RANGE: u64 = 1 << 30;
 /// How often a table's lock is asked for before its holders are reported.
-const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_ATTEMPTS: u32 = if cfg!(test) { 2 } else { 10 };
 
 /// How one table is copied.
 #[derive(Debug, Clone)]
@@ -162,7 +163,13 @@ pub struct Pipe<'a> {
 impl<'a> Pipe<'a> {
     /// Connects to both sides. `raw` passes text on as it is: neither database knows its encoding.
     pub fn open(publisher: &'a Server, subscriber: &'a Server, raw: bool) -> Result<Self> {
-        let mut pipe = Pipe { publisher, subscriber, out: connect(publisher)?, into: connect(subscriber)? };
+        let (out, into) = thread::scope(|scope| {
+            let out = scope.spawn(|| connect(publisher));
+            let into = connect(subscriber);
+            let died = |_| Err(Error::Internal { message: "a thread that connects died".into() });
+            (out.join().unwrap_or_else(died), into)
+        });
+        let mut pipe = Pipe { publisher, subscriber, out: out?, into: into? };
         if raw {
             pipe.ask("set client_encoding = 'SQL_ASCII'").doing(|| "prepare a session".into())?;
             pipe.run("set client_encoding = 'SQL_ASCII'").doing(|| "prepare a session".into())?;

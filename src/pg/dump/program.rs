@@ -1,9 +1,11 @@
 //! The `pg_dump` program: which one, and a run of it that can be stopped.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -66,12 +68,21 @@ fn list_folders() -> Vec<PathBuf> {
     folders
 }
 
+/// Those that were asked before by this process: the checks ask, and then what they have checked is done.
+static MAJORS: Mutex<BTreeMap<PathBuf, i32>> = Mutex::new(BTreeMap::new());
+
 fn read_major(program: &Path) -> Option<i32> {
     if !program.is_file() {
         return None;
     }
+    let mut majors = MAJORS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(major) = majors.get(program) {
+        return Some(*major);
+    }
     let output = Command::new(program).arg("--version").output().ok()?;
-    parse_major(&String::from_utf8(output.stdout).ok()?)
+    let major = parse_major(&String::from_utf8(output.stdout).ok()?)?;
+    majors.insert(program.to_owned(), major);
+    Some(major)
 }
 
 /// 15 of `pg_dump (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)`.
@@ -81,11 +92,10 @@ fn parse_major(version: &str) -> Option<i32> {
     digits.parse().ok()
 }
 
-/// Dumps one section of the schema of `publisher`, as a script in UTF-8. Ends early when `stop` is set.
+/// Dumps the schema of `publisher`, as a script in UTF-8. Ends early when `stop` is set.
 pub fn run_pg_dump(
     program: &Path,
     publisher: &Server,
-    section: &str,
     options: &[String],
     stop: &AtomicBool,
 ) -> Result<String> {
@@ -93,7 +103,6 @@ pub fn run_pg_dump(
     command
         .args(["--schema-only", "--encoding=UTF8", "--no-password", "--exclude-schema=pgdetour"])
         .args(["--no-publications", "--no-subscriptions"])
-        .arg(format!("--section={section}"))
         .arg(format!("--lock-wait-timeout={}", LOCK_WAIT.as_millis()))
         .args(options)
         .stdin(Stdio::null())

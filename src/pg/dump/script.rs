@@ -57,6 +57,44 @@ pub fn split(script: &str) -> Vec<Entry> {
     entries
 }
 
+/// What `pg_dump` makes once the data are there, by the names of its types.
+const POST_DATA: [&str; 12] = [
+    "CHECK CONSTRAINT",
+    "CONSTRAINT",
+    "DEFAULT ACL",
+    "EVENT TRIGGER",
+    "FK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "POLICY",
+    "ROW SECURITY",
+    "RULE",
+    "STATISTICS",
+    "TRIGGER",
+];
+
+/// Parts a whole dump as `--section` would, at half the cost for the server: what holds data, and what comes after.
+/// `pg_dump` writes the second behind the first; comments go with what they follow, and privileges, which it writes last,
+/// are all of the first but for the default ones.
+pub fn halve(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    let (mut pre_data, mut post_data) = (Vec::new(), Vec::new());
+    // It holds until the next one, and so beyond the border.
+    let mut tablespace = None;
+    for entry in entries {
+        if POST_DATA.contains(&entry.kind.as_str()) && post_data.is_empty() {
+            let statements = tablespace.iter().cloned().collect();
+            post_data.push(Entry { statements, ..Entry::default() });
+        }
+        let mut settings = entry.statements.iter().rev();
+        let last = settings.find(|statement| statement.starts_with("SET default_tablespace = "));
+        tablespace = last.cloned().or(tablespace);
+        let is_privilege = entry.kind == "ACL" || entry.kind.starts_with("ACL ");
+        if post_data.is_empty() || is_privilege { pre_data.push(entry) } else { post_data.push(entry) }
+    }
+    post_data.retain(|entry| !entry.statements.is_empty());
+    (pre_data, post_data)
+}
+
 /// Whether a statement sets `standard_conforming_strings`, and how.
 fn standard_strings_setting(statement: &str) -> Option<bool> {
     let value = statement.strip_prefix("SET standard_conforming_strings = ")?;
@@ -172,6 +210,27 @@ mod tests {
         assert_eq!(entries.len(), 2);
         assert_eq!((entries[1].kind.as_str(), entries[1].name.as_str()), ("INDEX", "t; Type: x i"));
         assert_eq!(entries[1].statements.len(), 2);
+    }
+
+    #[test]
+    fn what_follows_the_data_is_parted_from_what_holds_them_and_keeps_the_settings() {
+        let entry = |kind: &str, statements: &[&str]| Entry {
+            kind: kind.into(),
+            name: "x".into(),
+            statements: statements.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let (pre, post) = halve(vec![
+            entry("", &["SET default_tablespace = ''"]),
+            entry("TABLE", &["CREATE TABLE t ()", "SET default_tablespace = 'other'"]),
+            entry("INDEX", &["CREATE INDEX i ON t (x)"]),
+            entry("COMMENT", &["COMMENT ON INDEX i IS 'i'"]),
+            entry("ACL", &["GRANT SELECT ON t TO x"]),
+            entry("DEFAULT ACL", &["ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO x"]),
+        ]);
+        let kinds = |entries: &[Entry]| entries.iter().map(|entry| entry.kind.clone()).collect::<Vec<_>>();
+        assert_eq!(kinds(&pre), ["", "TABLE", "ACL"]);
+        assert_eq!(kinds(&post), ["", "INDEX", "COMMENT", "DEFAULT ACL"]);
+        assert_eq!(post[0].statements, ["SET default_tablespace = 'other'"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::SchemaMode;
 use crate::error::{Error, Result};
-use crate::flow::copy::Draft;
+use crate::flow::copy::{Draft, Receiver};
 use crate::phase::Phase;
 use crate::steps::Run;
 
@@ -30,11 +30,11 @@ impl Drafting {
         let stage = run.stages()[0];
         let tables = run.selected_tables(stage.publisher())?;
         let left_empty = run.unlogged_tables()?;
-        let (publisher, subscriber) =
-            (run.server(stage.publisher()).clone(), run.server(stage.subscriber()).clone());
+        let publisher = run.server(stage.publisher()).clone();
+        let receiver = Receiver::ask(run.session(stage.subscriber()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
-        let work = move || Draft::read(&publisher, &mut subscriber.connect()?, &tables, &left_empty, &asked);
+        let work = move || Draft::read(&publisher, receiver, &tables, &left_empty, &asked);
         let thread = thread::Builder::new().name("read the schema".to_owned()).spawn(work);
         let thread = thread.map_err(Error::io("start a thread"))?;
         Ok(Some(Drafting { thread: Some(thread), stop }))

@@ -18,7 +18,7 @@ pub fn parts_fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
     }
     let parts = run.config.mirror.parts.clone();
     let selected = run.selected_tables(Side::Source)?;
-    let all = catalog::list_tables(run.source())?;
+    let all = run.list_tables(Side::Source)?;
     let defaulted = list_defaulted(run.source())?;
     let versions: Vec<(Place, i32)> =
         run.places().into_iter().map(|place| (place, run.session(place).version)).collect();

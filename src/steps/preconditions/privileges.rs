@@ -3,7 +3,7 @@
 use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
 use crate::flow::subscription;
-use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_database, read_own_role};
+use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_own_role};
 use crate::phase::{Place, Side};
 use crate::sql::quote_identifier;
 use crate::steps::Run;
@@ -137,7 +137,7 @@ fn replication(checked: &mut Checked, place: Place, role: &OwnRole) {
 
 fn create(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
     if !role.create_in_database {
-        let database = read_database(run.session(place))?.name;
+        let database = run.database_facts(place)?.name;
         let message =
             format!("role \"{}\" may not create in database \"{database}\" of the {place}", role.name);
         let hint = format!(

@@ -7,7 +7,6 @@ use crate::error::{Checked, Result};
 use crate::flow::source::slot;
 use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
-use crate::pg::catalog::facts::{read_database, read_server};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
@@ -21,7 +20,7 @@ const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
 /// PostgreSQL 14 to 18.
 pub fn versions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     for place in run.places() {
-        let server = read_server(run.session(place))?;
+        let server = run.server_facts(place)?;
         let major = server.version / 10_000;
         if !MAJORS.contains(&major) {
             let message = format!("the {place} runs PostgreSQL {}", server.version_text);
@@ -35,7 +34,7 @@ pub fn versions(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// None is a standby.
 pub fn not_in_recovery(run: &mut Run, checked: &mut Checked) -> Result<()> {
     for place in run.places() {
-        if read_server(run.session(place))?.in_recovery {
+        if run.server_facts(place)?.in_recovery {
             let message = format!("the {place} is a standby in recovery");
             let hint = "Connect to the primary: add target_session_attrs=read-write to the conninfo.";
             checked.fail("in_recovery", place.name(), message, hint);
@@ -46,12 +45,12 @@ pub fn not_in_recovery(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// Text means the same everywhere.
 pub fn encodings(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let source = read_database(run.source())?;
+    let source = run.database_facts(Side::Source)?;
     let collation = |database: &crate::pg::catalog::facts::DatabaseFacts| {
         (database.provider.clone(), database.collate.clone(), database.ctype.clone(), database.locale.clone())
     };
     for place in run.places().into_iter().filter(|place| *place != Place::Source) {
-        let other = read_database(run.session(place))?;
+        let other = run.database_facts(place)?;
         if source.encoding != other.encoding {
             let message =
                 format!("the source's encoding is {}, the {place}'s is {}", source.encoding, other.encoding);
@@ -114,7 +113,7 @@ pub fn target_wal_level(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn wal_level(run: &mut Run, checked: &mut Checked, place: Place) -> Result<()> {
-    let server = read_server(run.session(place))?;
+    let server = run.server_facts(place)?;
     if server.wal_level != "logical" {
         let message =
             format!("wal_level is \"{}\" on the {place}, and must be \"logical\"", server.wal_level);
@@ -153,7 +152,7 @@ fn slots(run: &mut Run, checked: &mut Checked, place: Place, name: &str) -> Resu
         }
         return Ok(());
     }
-    let server = read_server(run.session(place))?;
+    let server = run.server_facts(place)?;
     if server.free_slots < 1 {
         let message = format!("all replication slots of the {place} are in use");
         let hint = "Drop an unused slot (see pg_replication_slots), or raise max_replication_slots and restart the server.";
@@ -176,7 +175,7 @@ pub fn free_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
         if subscription::find_subscription(run.session(place), names::MIRROR_SUBSCRIPTION)?.is_some() {
             continue;
         }
-        let server = read_server(run.session(place))?;
+        let server = run.server_facts(place)?;
         if server.free_logical_workers < 1 {
             let message = format!("all logical replication workers of the {place} are in use");
             let hint = "Raise max_logical_replication_workers and restart the server.";
