@@ -465,7 +465,7 @@ fn a_recording_that_was_lost_is_begun_anew_and_everything_comes_home() {
 fn capture_goes_on_while_the_source_is_maintained() {
     let mut detour = Detour::new().on_source(TABLES).writing().detoured().run("replay").exits(0);
     let dump = |server: &Postgres, file: &str| {
-        let run = std::process::Command::new(server.program("pg_dump"))
+        let run = std::process::Command::new(server.client_program("pg_dump"))
             .args(["--format=custom", "--file", file, "--dbname", &server.conninfo("dba")])
             .output()
             .expect("pg_dump runs");
@@ -483,7 +483,7 @@ fn capture_goes_on_while_the_source_is_maintained() {
     dump(&detour.source, &path("new.dump"));
     let restored = |name: &str, file: &str| {
         let server = Postgres::start_new(&folder, name, &template::of_source());
-        let run = std::process::Command::new(server.program("pg_restore"))
+        let run = std::process::Command::new(server.client_program("pg_restore"))
             .args(["--dbname", &server.conninfo("dba"), file])
             .output()
             .expect("pg_restore runs");

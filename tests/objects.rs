@@ -13,11 +13,16 @@ const SOURCE: &str = include_str!("objects/source.sql");
 
 #[test]
 fn all_that_a_database_holds_goes_there_and_comes_home() {
-    let detour = Detour::new()
+    let mut detour = Detour::new()
         .on_source(SOURCE)
+        .on_target("alter role shop_limited set lock_timeout = '7s'")
         .writing()
         .run("check")
-        .exits(0)
+        .exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("role setting shop_limited: deadlock_timeout=7s"), "{warnings}");
+    assert!(!warnings.contains("lock_timeout=7s, "), "what is on the target too is no warning: {warnings}");
+    detour = detour
         .run("mirror")
         .fault("after:copy tables")
         .dies()
@@ -154,9 +159,14 @@ impl Detour {
               where c.relkind in ('r', 'p') and n.nspname !~ '^(pg_|information_schema|pgdetour)'",
         );
         assert_eq!(count("table", "mirrored"), tables);
-        for (kind, mirrored) in
-            [("event trigger", 1), ("foreign table", 1), ("policy", 2), ("cast", 2), ("database setting", 3)]
-        {
+        for (kind, mirrored) in [
+            ("event trigger", 1),
+            ("foreign table", 1),
+            ("policy", 2),
+            ("cast", 2),
+            ("database setting", 3),
+            ("role setting", 1),
+        ] {
             assert_eq!(count(kind, "mirrored"), mirrored, "{kind}: {kinds:?}");
         }
         let unsupported: Vec<&str> = kinds
@@ -166,7 +176,7 @@ impl Detour {
             .collect();
         assert_eq!(
             unsupported,
-            ["large object", "publication", "subscription", "unlogged table"],
+            ["large object", "publication", "role setting", "subscription", "unlogged table"],
             "{kinds:#?}"
         );
         assert!(kinds.iter().all(|counted| counted["skipped"] == 0), "{kinds:#?}");
@@ -273,9 +283,7 @@ fn schema(server: &Postgres) -> Vec<String> {
 }
 
 fn schema_of(server: &Postgres, database: &str) -> Vec<String> {
-    let folder = std::env::var_os("PGDETOUR_PG_BIN").map(std::path::PathBuf::from);
-    let program = folder.map_or_else(|| server.program("pg_dump"), |folder| folder.join("pg_dump"));
-    let output = Command::new(program)
+    let output = Command::new(server.client_program("pg_dump"))
         .args(["--schema-only", "--no-publications", "--no-subscriptions", "--exclude-schema=pgdetour", "-d"])
         .arg(format!("{} dbname={database}", server.conninfo("dba")))
         .output()

@@ -161,6 +161,17 @@ counted as (
     join pg_catalog.pg_database as d on d.oid = s.setdatabase and d.datname = pg_catalog.current_database()
     cross join lateral unnest(s.setconfig) as c (setting)
     union all
+    select
+        'role setting',
+        pg_catalog.format(
+            '%s: %s', case s.setrole when 0 then 'all' else pg_catalog.pg_get_userbyid(s.setrole)::text end, c.setting
+        ),
+        0,
+        0
+    from pg_catalog.pg_db_role_setting as s
+    cross join lateral unnest(s.setconfig) as c (setting)
+    where s.setdatabase = 0
+    union all
     select 'prepared transaction', p.gid, 0, 0
     from pg_catalog.pg_prepared_xacts as p
     where p.database = pg_catalog.current_database()

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::config::SchemaMode;
 use crate::error::{Checked, Doing as _, Result};
+use crate::pg::catalog::Table;
 use crate::pg::catalog::facts::read_database;
 use crate::pg::catalog::inventory::{self, DatabaseSetting, Object};
 use crate::pg::catalog::objects::{self, Name};
-use crate::pg::catalog::{self, Table};
 use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::facts::Facts;
@@ -18,68 +18,83 @@ const NAMED: usize = 5;
 /// A kind of object that a mirror does not carry as it carries a table.
 struct Caveat {
     kind: &'static str,
-    /// It is not on the target afterwards, or not as it is on the source.
-    lost: bool,
+    fate: Fate,
     /// What happens to it.
     message: &'static str,
     /// What can be done.
     hint: &'static str,
 }
 
-const CAVEATS: [Caveat; 9] = [
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Mirrored.
+    Carried,
+    /// It is not on the target afterwards, or not as it is on the source.
+    Lost,
+    /// It belongs to the whole server, where it is or is not; told only where it is not.
+    Theirs,
+}
+
+const CAVEATS: [Caveat; 10] = [
     Caveat {
         kind: "unlogged table",
-        lost: true,
+        fate: Fate::Lost,
         message: "its rows are in no WAL: it is made on the target and left empty, as after a crash",
         hint: "Where its rows are needed there, run ALTER TABLE … SET LOGGED; which rewrites it.",
     },
     Caveat {
         kind: "large object",
-        lost: true,
+        fate: Fate::Lost,
         message: "large objects are in no replication stream and are not copied",
         hint: "Copy them yourself while nobody writes them, with pg_dump --large-objects --data-only; what is written to them on the target does not come home.",
     },
     Caveat {
         kind: "foreign table",
-        lost: false,
+        fate: Fate::Carried,
         message: "its definition is mirrored, its rows stay on the foreign server",
         hint: "The target's server has to reach the foreign server too.",
     },
     Caveat {
         kind: "prepared transaction",
-        lost: true,
+        fate: Fate::Lost,
         message: "mirroring waits until it ends, and fails after some minutes",
         hint: "Commit or roll it back first; cutover refuses those that hold rows of mirrored tables.",
     },
     Caveat {
         kind: "publication",
-        lost: true,
+        fate: Fate::Lost,
         message: "publications are not mirrored: subscribers stay with the source, and get what is written on the target by replay",
         hint: "Nothing has to be done when they may wait until then.",
     },
     Caveat {
         kind: "subscription",
-        lost: true,
+        fate: Fate::Lost,
         message: "subscriptions are not mirrored: this one goes on writing to the source, and while the target serves its changes do not get there",
         hint: "Run ALTER SUBSCRIPTION … DISABLE before cutover, and ENABLE after cutback.",
     },
     Caveat {
         kind: "extension table",
-        lost: true,
+        fate: Fate::Lost,
         message: "it belongs to an extension: it is made with it, and its rows are not copied",
         hint: "Where you have changed its rows, change them on the target too.",
     },
     Caveat {
         kind: "trigger that always fires",
-        lost: false,
+        fate: Fate::Carried,
         message: "it is ENABLE ALWAYS or REPLICA, and fires on the target again for each mirrored change",
         hint: "Run ALTER TABLE … ENABLE TRIGGER …; on the source, unless that is wanted.",
     },
     Caveat {
         kind: "database setting",
-        lost: false,
+        fate: Fate::Carried,
         message: "settings of the database are copied where the target has none of the same name",
-        hint: "Settings of roles and of the server are not: compare them yourself.",
+        hint: "Settings of the server are not: compare them yourself.",
+    },
+    Caveat {
+        kind: "role setting",
+        fate: Fate::Theirs,
+        message: "settings that a role has in all databases are the server's, as the role is: they are not copied",
+        hint: "Run the same ALTER ROLE … SET on the target's server, where it is to hold there too.",
     },
 ];
 
@@ -87,11 +102,16 @@ const CAVEATS: [Caveat; 9] = [
 pub fn objects(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let found = inventory::list_objects(run.source())?;
     let absent = absent(run)?;
+    let is_theirs = |object: &Object| {
+        CAVEATS.iter().any(|caveat| caveat.kind == object.kind && caveat.fate == Fate::Theirs)
+    };
+    let there = if found.iter().any(is_theirs) { inventory::list_objects(run.target())? } else { Vec::new() };
     for caveat in &CAVEATS {
         let of_kind: Vec<&Object> = found
             .iter()
             .filter(|object| object.kind == caveat.kind)
             .filter(|object| !object.relation.as_ref().is_some_and(|name| absent.contains(name)))
+            .filter(|object| !(is_theirs(object) && there.contains(object)))
             .collect();
         if !of_kind.is_empty() {
             let named = name_some(of_kind.iter().map(|object| object.identity.as_str()));
@@ -116,7 +136,7 @@ pub fn count_objects(run: &mut Run) -> Result<Vec<KindCount>> {
     if run.plan.is_dry() {
         return Ok(Vec::new());
     }
-    let absent = absent(run)?;
+    let absent = run.looking_once(absent)?;
     let wanted = inventory::list_objects(run.source())?;
     let found: HashSet<(String, String)> = inventory::list_objects(run.target())?
         .into_iter()
@@ -143,7 +163,7 @@ fn account(
                 count.skipped += 1;
                 "left out by [mirror]"
             }
-            Some(caveat) if caveat.lost => {
+            Some(caveat) if caveat.fate == Fate::Lost || caveat.fate == Fate::Theirs && !is_found => {
                 count.unsupported += 1;
                 caveat.message
             }
@@ -185,7 +205,7 @@ pub fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 fn absent(run: &mut Run) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
     let selected: HashSet<Name> = run.matching_tables(Side::Source)?.iter().map(name).collect();
-    let mut tables = catalog::list_tables(run.source())?;
+    let mut tables = run.list_tables(Side::Source)?;
     tables.retain(|table| !selected.contains(&name(table)));
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut absent: HashSet<Name> = tables.iter().map(name).collect();
@@ -272,8 +292,13 @@ mod tests {
             object("index", "public.b_pkey", Some("b")),
             object("large object", "7", None),
             object("event trigger", "e", None),
+            object("role setting", "app: work_mem=8MB", None),
+            object("role setting", "app: lock_timeout=1s", None),
         ];
-        let found = HashSet::from([("table".to_owned(), "public.a".to_owned())]);
+        let found = HashSet::from([
+            ("table".to_owned(), "public.a".to_owned()),
+            ("role setting".to_owned(), "app: lock_timeout=1s".to_owned()),
+        ]);
         let absent = HashSet::from([("public".to_owned(), "b".to_owned())]);
         let counts = account(&wanted, &found, &absent, SchemaMode::Dump);
         let told: Vec<_> = counts
@@ -286,6 +311,7 @@ mod tests {
                 ("event trigger", 0, 0, 1, 1),
                 ("index", 0, 1, 0, 1),
                 ("large object", 0, 0, 1, 1),
+                ("role setting", 1, 0, 1, 1),
                 ("table", 1, 1, 0, 1)
             ]
         );

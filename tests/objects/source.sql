@@ -332,6 +332,8 @@ select lo_from_bytea(424242, '\xdeadbeef');
 alter database shop set lock_timeout = '12345ms';
 alter database shop set search_path = public, twin, "Odd ""Schema"" ü";
 alter role shop_app in database shop set work_mem = '9MB';
+alter role shop_limited set deadlock_timeout = '7s';
+alter role shop_limited set lock_timeout = '7s';
 
 -- Changes every row of every table, inserts and deletes some. Can be called again and again, on either side.
 

@@ -272,6 +272,12 @@ impl Postgres {
         self.programs.program(name)
     }
 
+    /// Path of a client's program: where the environment names a folder of newer ones, of those.
+    pub fn client_program(&self, name: &str) -> PathBuf {
+        let folder = std::env::var_os("PGDETOUR_PG_BIN").map(PathBuf::from);
+        folder.map_or_else(|| self.program(name), |folder| folder.join(name))
+    }
+
     /// What the server wrote to its log.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
