@@ -1,0 +1,73 @@
+//! What the subscriber's catalog says about writing to its tables.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::TableName;
+use crate::error::Result;
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::sql;
+
+/// Types from here on are users' own.
+pub(super) const FIRST_USER_OID: u32 = 16384;
+
+/// What the subscriber's catalog says about writing to its tables.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) defaulted: HashSet<(TableName, String)>,
+    /// Defaults that are constants.
+    pub(super) constants: HashMap<(TableName, String), String>,
+    pub(super) always_identity: HashSet<(TableName, String)>,
+    pub(super) unique_keys: HashMap<TableName, Vec<Vec<String>>>,
+    pub(super) indexed_keys: HashMap<TableName, Vec<Vec<String>>>,
+    /// With the values of enums.
+    pub(super) known_types: HashMap<String, Vec<String>>,
+}
+
+/// Columns of the server's tables that fill themselves when an INSERT names them not.
+pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, String)>> {
+    Ok(read_facts(session, &[])?.defaulted)
+}
+
+/// Columns of the unique keys of the server's tables that hold for all rows and at once.
+pub fn list_unique_keys(session: &mut Session) -> Result<HashMap<TableName, Vec<Vec<String>>>> {
+    Ok(read_facts(session, &[])?.unique_keys)
+}
+
+/// Asks the subscriber, and which types of the publisher's columns it knows.
+pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
+    let mut facts = Facts::default();
+    for row in session.query(&sql::flow::LIST_WRITE_FACTS, &[])? {
+        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        for column in row.get::<_, Vec<String>>("defaulted") {
+            facts.defaulted.insert((table.clone(), column));
+        }
+        for column in row.get::<_, Vec<String>>("always_identity") {
+            facts.always_identity.insert((table.clone(), column));
+        }
+        let constants: postgres::types::Json<HashMap<String, String>> = row.get("constants");
+        for (column, default) in constants.0 {
+            facts.constants.insert((table.clone(), column), default);
+        }
+        let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("unique_keys");
+        facts.unique_keys.insert(table.clone(), keys.0);
+        let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("indexed_keys");
+        facts.indexed_keys.insert(table, keys.0);
+    }
+    let custom: BTreeSet<&str> = publisher
+        .iter()
+        .flat_map(|table| &table.columns)
+        .filter(|column| column.type_oid >= FIRST_USER_OID)
+        .map(|column| column.type_name.as_str())
+        .collect();
+    let custom: Vec<&str> = custom.into_iter().collect();
+    if !custom.is_empty() {
+        let rows = session.query(&sql::flow::LIST_KNOWN_TYPES, &[&custom])?;
+        let labels = |row: &postgres::Row| {
+            let labels: Option<&str> = row.get("labels");
+            labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
+        };
+        facts.known_types = rows.iter().map(|row| (row.get("name"), labels(row))).collect();
+    }
+    Ok(facts)
+}
