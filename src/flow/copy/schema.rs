@@ -87,12 +87,10 @@ pub fn load(
     draft: Option<Draft>,
 ) -> Result<(Vec<PostStatement>, Vec<String>)> {
     let CopyJob { publisher, tables, left_empty, stop, .. } = *job;
-    let draft = match draft.filter(|draft| draft.is_of(tables, left_empty)) {
-        Some(draft) => draft,
-        None => {
-            let receiver = Receiver::ask(subscriber)?;
-            Draft::read(publisher, receiver, tables, left_empty, stop)?
-        }
+    let draft = if let Some(draft) = draft.filter(|draft| draft.is_of(tables, left_empty)) {
+        draft
+    } else {
+        Draft::read(publisher, Receiver::ask(subscriber)?, tables, left_empty, stop)?
     };
     let Draft { fingerprints, schema, views, constraints, .. } = draft;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
