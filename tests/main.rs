@@ -21,7 +21,6 @@ mod modes;
 mod objects;
 mod pgbouncer;
 mod privileges;
-mod progress;
 mod quarantine;
 mod random;
 mod readme;
