@@ -9,8 +9,9 @@ use postgres::SimpleQueryMessage;
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
 
-/// How long the console may take over anything but PAUSE.
-pub const ANSWER: Duration = Duration::from_secs(5);
+/// How long the console may take over anything but PAUSE. It answers within milliseconds; one that is silent is asked once more on the
+/// way back, and both together shall not keep clients waiting for longer than a pause may take by default.
+const ANSWER: Duration = Duration::from_millis(2500);
 
 /// One row of an answer, by column name: columns come and go between PgBouncer's versions.
 pub struct Row(Vec<(String, Option<String>)>);
