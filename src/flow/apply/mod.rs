@@ -3,6 +3,8 @@
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+#[cfg(test)]
+mod binary_tests;
 pub mod conditional;
 pub mod conflict;
 mod execute;
@@ -255,6 +257,9 @@ impl Applier {
 
     /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
     pub fn apply_part(&mut self, part: &Transaction) -> Result<()> {
+        if self.apply_part_in_one_go(part)? {
+            return Ok(());
+        }
         if self.open {
             self.save()?;
         }

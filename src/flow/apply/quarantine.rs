@@ -177,7 +177,8 @@ fn value_of(json: &Json) -> Value {
 fn json_of(value: &Value) -> Option<Json> {
     match value {
         Value::Null => Some(Json::Null),
-        Value::Unchanged => None,
+        // What is set aside comes as text.
+        Value::Unchanged | Value::Binary(_) => None,
         Value::Text(text) => Some(Json::String(String::from_utf8_lossy(text).into_owned())),
     }
 }

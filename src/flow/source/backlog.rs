@@ -34,6 +34,8 @@ pub(super) struct Backlog<'a> {
     pub(super) publisher: &'a Server,
     pub(super) slot: &'a str,
     pub(super) publication: &'a str,
+    /// Values come in the binary form of their types.
+    pub(super) binary: bool,
 }
 
 /// How reading it has ended.
@@ -183,6 +185,9 @@ impl Backlog<'_> {
         let mut options = vec!["proto_version", "1", "publication_names", &names];
         if taker.client.server_version() >= 140_000 {
             options.extend(["messages", "true"]);
+            if self.binary {
+                options.extend(["binary", "true"]);
+            }
         }
         let options: Vec<String> = options.iter().map(|text| (*text).to_owned()).collect();
         let query = sql::flow::READ_BACKLOG.with(&[
