@@ -15,6 +15,8 @@ pub mod follow;
 #[cfg(test)]
 pub(super) mod follow_tests;
 mod join;
+#[cfg(test)]
+mod mapped_tests;
 pub mod pace;
 pub mod quarantine;
 #[cfg(test)]
@@ -26,6 +28,8 @@ mod settle;
 mod stage;
 pub mod statement;
 mod step;
+#[cfg(test)]
+pub(super) mod test_pair;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -15,6 +15,8 @@ pub mod publication;
 pub mod reader;
 mod record_text;
 pub mod slot;
+#[cfg(test)]
+mod slot_tests;
 pub mod space;
 pub mod stream;
 #[cfg(test)]
