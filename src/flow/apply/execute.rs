@@ -49,13 +49,17 @@ impl TextArray {
                     out.extend_from_slice(text);
                 }
                 Value::Null => out.put_i32(-1),
-                Value::Unchanged => {
-                    let message = "a value that the stream left out was about to be written".to_owned();
-                    return Err(Error::Internal { message });
-                }
+                Value::Unchanged | Value::Binary(_) => return Err(unwritable()),
             }
         }
         Ok(TextArray(out))
+    }
+}
+
+/// A value that no statement can take.
+pub(super) fn unwritable() -> Error {
+    Error::Internal {
+        message: "a value that the stream left out, or of another form, was about to be written".to_owned(),
     }
 }
 

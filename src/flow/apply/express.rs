@@ -3,12 +3,15 @@
 
 use super::Applier;
 use super::batch::{Planned, Step, Transaction, Work};
-use super::stage::{PIECE, Stages, is_stageable, put_row, stage_definition};
+use super::stage::{
+    BINARY_HEAD, BINARY_TAIL, PIECE, Stages, is_stageable, put_binary_row, put_row, stage_definition,
+};
 use super::statement::{self, From, Statement};
 use crate::error::{Error, Result, ServerError};
 use crate::flow::mapping::TableRule;
-use crate::flow::mapping::bound::BoundRule;
-use crate::flow::source::change::{Row, Value};
+use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::source::binary;
+use crate::flow::source::change::{Row, RowChange, Value};
 use crate::pg::Server;
 use crate::pg::wire::{Client, Purpose};
 
@@ -22,6 +25,8 @@ pub(super) struct Express {
     stages: Stages,
     /// Batches in a row that did not go.
     misses: u32,
+    /// The first parts of a transaction are applied, and not committed.
+    is_begun: bool,
 }
 
 /// The statements of a batch.
@@ -38,13 +43,40 @@ struct Data<'a> {
     rule: &'a BoundRule,
     columns: Vec<usize>,
     rows: &'a [Row],
+    is_binary: bool,
 }
 
-impl Script<'_> {
+impl<'a> Data<'a> {
+    fn new(rule: &'a BoundRule, columns: Vec<usize>, rows: &'a [Row]) -> Data<'a> {
+        Data { rule, columns, rows, is_binary: are_binary(rows) }
+    }
+
+    /// Whether what is copied into takes the values in the form that they have.
+    fn fits(&self, table: &Bound) -> bool {
+        let is_taken = |at: &usize| {
+            let sent = &table.relation.columns[self.rule.positions[*at]];
+            binary::is_sent_to(sent.type_oid, &self.rule.rule.old_columns[*at].stage_type)
+        };
+        !self.is_binary || self.columns.iter().all(is_taken)
+    }
+}
+
+impl<'a> Script<'a> {
     fn push(&mut self, statement: &str, expected: Option<u64>) {
         self.text.push_str(statement);
         self.text.push_str(";\n");
         self.expected.push(expected);
+    }
+
+    /// A COPY and its rows; none where it would read them as something else.
+    fn copy(&mut self, statement: &str, table: &Bound, data: Data<'a>) -> Option<()> {
+        if !data.fits(table) {
+            return None;
+        }
+        let format = if data.is_binary { " (format binary)" } else { "" };
+        self.push(&format!("{statement}{format}"), Some(data.rows.len() as u64));
+        self.data.push(data);
+        Some(())
     }
 }
 
@@ -57,21 +89,32 @@ impl Applier {
         }
     }
 
-    /// Applies and commits whole transactions in as few round trips as can be; false when they do not go that way: nothing is
-    /// applied then.
+    /// Whether changes may come in binary form, which go by this session alone.
+    pub(super) fn takes_binary(&self) -> bool {
+        self.express.is_some() && self.quarantine.is_none()
+    }
+
+    /// Applies and commits whole transactions, the first of which [`Applier::apply_part_in_one_go`] may have begun, in as few
+    /// round trips as can be; false when they do not go that way: nothing is applied then.
     pub(super) fn apply_in_one_go(&mut self, transactions: &[Transaction]) -> Result<bool> {
         if self.open || self.express.is_none() || self.quarantine.is_some() {
             return Ok(false);
         }
         let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
-        let Some(last) = transactions.last().filter(|_| !work.is_empty()) else { return Ok(false) };
+        let is_begun = self.express.as_ref().is_some_and(|express| express.is_begun);
+        let Some(last) = transactions.last().filter(|_| is_begun || !work.is_empty()) else {
+            return Ok(false);
+        };
         let plan = self.plan(&work).ok().filter(|plan| !self.references.concern(plan));
         let (commit, changes) = self.commit_script(transactions);
         let Some(express) = &mut self.express else { return Ok(false) };
         let is_done = match &plan {
-            Some(plan) => express.apply(plan, &commit)?,
+            Some(plan) => express.apply(plan, Some(&commit))?,
             None => false,
         };
+        if !is_done && (is_begun || is_binary(&work)) {
+            return Err(binary::misfit());
+        }
         if !is_done {
             express.misses += 1;
             if express.misses == ATTEMPTS {
@@ -82,40 +125,105 @@ impl Applier {
         express.misses = 0;
         self.round_trips += 2;
         self.changes += changes;
+        self.open_changes = 0;
         self.applied = Some(last.end_lsn);
         Ok(true)
     }
+
+    /// Applies what has been read in binary of a transaction that is larger than a batch; nothing is committed. False when it was
+    /// read as text.
+    pub(super) fn apply_part_in_one_go(&mut self, part: &Transaction) -> Result<bool> {
+        let work: Vec<&Work> = part.work.iter().collect();
+        if !is_binary(&work) {
+            return Ok(false);
+        }
+        let plan = self.plan(&work).ok().filter(|plan| !self.references.concern(plan));
+        let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
+        if !express.apply(&plan, None)? {
+            return Err(binary::misfit());
+        }
+        self.round_trips += 1;
+        self.open_changes += work.len() as u64;
+        Ok(true)
+    }
+
+    /// Gives up the parts of a transaction that are applied in one go.
+    pub(super) fn roll_back_express(&mut self) {
+        if let Some(express) = self.express.as_mut().filter(|express| express.is_begun) {
+            self.open_changes = 0;
+            // On failure the session is lost, which rolls back as well.
+            if express.roll_back().is_err() {
+                self.express = None;
+            }
+        }
+    }
+}
+
+/// Whether the values of these changes are in binary form: the first that there is tells.
+fn is_binary(work: &[&Work]) -> bool {
+    let rows = work.iter().filter_map(|work| match work {
+        Work::Row { change, .. } => match change {
+            RowChange::Insert { new: row }
+            | RowChange::Update { new: row, .. }
+            | RowChange::Delete { old: row } => Some(row),
+        },
+        Work::Truncate { .. } => None,
+    });
+    are_binary(rows)
+}
+
+fn are_binary<'a>(rows: impl IntoIterator<Item = &'a Row>) -> bool {
+    let form = |value: &Value| match value {
+        Value::Binary(_) => Some(true),
+        Value::Text(_) => Some(false),
+        Value::Null | Value::Unchanged => None,
+    };
+    rows.into_iter().flat_map(|row| row.iter()).find_map(form).unwrap_or(false)
 }
 
 impl Express {
     fn open(subscriber: &Server, preparation: &str) -> std::result::Result<Express, ServerError> {
         let mut client = Client::connect(&subscriber.conninfo, &subscriber.application_name, Purpose::Sql)?;
         client.simple_query(preparation)?;
-        Ok(Express { client, on: subscriber.place.name(), stages: Stages::new(true), misses: 0 })
+        Ok(Express {
+            client,
+            on: subscriber.place.name(),
+            stages: Stages::new(true),
+            misses: 0,
+            is_begun: false,
+        })
     }
 
-    /// Runs a plan and commits it with what `commit` does beside; whether it went.
-    fn apply(&mut self, plan: &[Planned], commit: &str) -> Result<bool> {
-        let Some(script) = self.write(plan) else {
-            self.stages.forget();
-            return Ok(false);
+    /// Runs a plan, behind the parts that are applied, and commits it with what `commit` does beside, if it is to be committed;
+    /// whether it went. If not, all is rolled back.
+    fn apply(&mut self, plan: &[Planned], commit: Option<&str>) -> Result<bool> {
+        let went = match self.write(plan) {
+            Some(script) => self.run(&script),
+            None => Ok(false),
         };
-        let went = match self.run(&script) {
-            Ok(true) => self.client.simple_query(commit).map(|_| true).map_err(|cause| self.failed(cause)),
-            other => other,
+        let went = match (went, commit) {
+            (Ok(true), Some(commit)) => {
+                self.client.simple_query(commit).map(|_| true).map_err(|cause| self.failed(cause))
+            }
+            (went, _) => went,
         };
         match went {
             Ok(true) => {
-                self.stages.commit();
+                self.is_begun = commit.is_none();
+                if !self.is_begun {
+                    self.stages.commit();
+                }
                 Ok(true)
             }
             Err(error) if error.is_connection_lost() || error.sqlstate().is_none() => Err(error),
-            Ok(false) | Err(_) => {
-                self.client.simple_query("rollback").map_err(|cause| self.failed(cause))?;
-                self.stages.forget();
-                Ok(false)
-            }
+            Ok(false) | Err(_) => self.roll_back().map(|()| false),
         }
+    }
+
+    fn roll_back(&mut self) -> Result<()> {
+        self.is_begun = false;
+        self.stages.forget();
+        self.client.simple_query("rollback").map(drop).map_err(|cause| self.failed(cause))
     }
 
     /// Sends all of it, and only then looks how it went: whether every statement took as many rows as it was to.
@@ -124,11 +232,18 @@ impl Express {
         let mut piece = Vec::with_capacity(PIECE + (PIECE >> 2));
         for data in &script.data {
             let positions: Vec<usize> = data.columns.iter().map(|at| data.rule.positions[*at]).collect();
+            let put = if data.is_binary { put_binary_row } else { put_row };
+            if data.is_binary {
+                piece.extend_from_slice(BINARY_HEAD);
+            }
             for row in data.rows {
-                put_row(&mut piece, row, &positions)?;
+                put(&mut piece, row, &positions)?;
                 if piece.len() >= PIECE {
                     self.put(&mut piece)?;
                 }
+            }
+            if data.is_binary {
+                piece.extend_from_slice(BINARY_TAIL);
             }
             self.put(&mut piece)?;
             self.client.end_data().map_err(|cause| self.failed(cause))?;
@@ -151,30 +266,37 @@ impl Express {
     /// The plan's statements; none where one of them has to be looked at by itself.
     fn write<'a>(&mut self, plan: &'a [Planned]) -> Option<Script<'a>> {
         let mut script = Script::default();
-        script.push("begin", None);
-        script.push("set constraints all deferred", None);
+        if !self.is_begun {
+            script.push("begin", None);
+            script.push("set constraints all deferred", None);
+        }
         for planned in plan {
             let Planned::Rows { table, step } = planned else { return None };
             for rule in &table.rules {
-                self.write_step(&mut script, rule, step)?;
+                self.write_step(&mut script, table, rule, step)?;
             }
         }
         Some(script)
     }
 
-    fn write_step<'a>(&mut self, script: &mut Script<'a>, rule: &'a BoundRule, step: &'a Step) -> Option<()> {
+    fn write_step<'a>(
+        &mut self,
+        script: &mut Script<'a>,
+        table: &Bound,
+        rule: &'a BoundRule,
+        step: &'a Step,
+    ) -> Option<()> {
         if rule.rule.condition.is_some() || rule.rule.fills.is_some() {
             return None;
         }
         match step {
             Step::Insert(rows) if statement::is_plain(&rule.rule) => {
-                script.push(&statement::copy_into(&rule.rule), Some(rows.len() as u64));
-                script.data.push(Data { rule, columns: statement::plain_columns(&rule.rule), rows });
-                Some(())
+                let into = statement::copy_into(&rule.rule);
+                script.copy(&into, table, Data::new(rule, statement::plain_columns(&rule.rule), rows))
             }
-            Step::Insert(rows) => self.write_staged(script, rule, rows, statement::insert),
+            Step::Insert(rows) => self.write_staged(script, table, rule, rows, statement::insert),
             Step::Delete(rows) if !rule.rule.key.is_empty() => {
-                self.write_staged(script, rule, rows, statement::delete)
+                self.write_staged(script, table, rule, rows, statement::delete)
             }
             Step::Update(rows) if !rule.rule.key.is_empty() => {
                 let first = rows.first()?;
@@ -182,7 +304,9 @@ impl Express {
                 if !statement::columns_to_fetch(&rule.rule, is_present).is_empty() {
                     return None;
                 }
-                self.write_staged(script, rule, rows, |rule, from| statement::update(rule, from, is_present))
+                self.write_staged(script, table, rule, rows, |rule, from| {
+                    statement::update(rule, from, is_present)
+                })
             }
             Step::Delete(_) | Step::Update(_) | Step::Move { .. } => None,
         }
@@ -191,6 +315,7 @@ impl Express {
     fn write_staged<'a>(
         &mut self,
         script: &mut Script<'a>,
+        table: &Bound,
         rule: &'a BoundRule,
         rows: &'a [Row],
         build: impl Fn(&TableRule, From<'_>) -> Statement,
@@ -199,14 +324,12 @@ impl Express {
         if takes_count || !is_stageable(rule, &columns, rows) {
             return None;
         }
-        let (table, preparation) = self.stages.take(stage_definition(rule, &columns));
+        let (stage, preparation) = self.stages.take(stage_definition(rule, &columns));
         if let Some(preparation) = preparation {
             script.push(&preparation, None);
         }
-        let expected = Some(rows.len() as u64);
-        script.push(&format!("copy {table} from stdin"), expected);
-        script.push(&build(&rule.rule, From::Table(&table)).text, expected);
-        script.data.push(Data { rule, columns, rows });
+        script.copy(&format!("copy {stage} from stdin"), table, Data::new(rule, columns, rows))?;
+        script.push(&build(&rule.rule, From::Table(&stage)).text, Some(rows.len() as u64));
         Some(())
     }
 }

@@ -1,7 +1,7 @@
 //! Batches that go in as few round trips as can be.
 
-use super::follow_tests::{Pair, drain};
 use super::resume::{lock_applier, second_lock};
+use super::test_pair::{Pair, drain};
 use crate::error::Error;
 use crate::flow::FlowName;
 use crate::phase::Side;

@@ -14,6 +14,7 @@ use super::resume;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
 use crate::flow::source::ChangeSource;
+use crate::flow::source::binary::is_misfit;
 use crate::flow::{FlowName, Snapshot};
 use crate::pg::Server;
 use crate::units::Lag;
@@ -152,11 +153,17 @@ pub fn apply_until(
     }
     let began = Instant::now();
     let (mut done, mut attempt) = (Progress::default(), 0);
+    let mut binary = true;
     loop {
         let left = budget.map(|budget| budget.saturating_sub(began.elapsed()));
         let before = done.transactions;
-        let error = match apply_once(flow, until, stop, left, report, &mut done) {
+        let error = match apply_once(flow, until, stop, left, report, &mut done, binary) {
             Ok(applied) => return Ok(Applied { time: began.elapsed(), ..applied }),
+            // All that was applied is committed: it goes on behind that, with values as text.
+            Err(error) if binary && is_misfit(&error) => {
+                binary = false;
+                continue;
+            }
             Err(error) => error,
         };
         attempt = if done.transactions > before { 1 } else { attempt + 1 };
@@ -182,9 +189,10 @@ pub(super) fn apply_once(
     budget: Option<Duration>,
     report: &mut dyn FnMut(&Progress),
     done: &mut Progress,
+    binary: bool,
 ) -> Result<Applied> {
     let mut publisher = flow.publisher.connect()?;
-    let mut run = Run::begin(flow, &mut publisher)?;
+    let mut run = Run::begin(flow, &mut publisher, binary)?;
     run.progress = *done;
     let mut reached = run.go_on(until, stop, budget, report);
     // What is being applied when something else fails still counts.

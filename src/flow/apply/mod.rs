@@ -3,6 +3,8 @@
 pub mod batch;
 #[cfg(test)]
 mod batch_tests;
+#[cfg(test)]
+mod binary_tests;
 pub mod conditional;
 pub mod conflict;
 mod execute;
@@ -13,6 +15,8 @@ pub mod follow;
 #[cfg(test)]
 pub(super) mod follow_tests;
 mod join;
+#[cfg(test)]
+mod mapped_tests;
 pub mod pace;
 pub mod quarantine;
 #[cfg(test)]
@@ -24,6 +28,8 @@ mod settle;
 mod stage;
 pub mod statement;
 mod step;
+#[cfg(test)]
+pub(super) mod test_pair;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -255,6 +261,9 @@ impl Applier {
 
     /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
     pub fn apply_part(&mut self, part: &Transaction) -> Result<()> {
+        if self.apply_part_in_one_go(part)? {
+            return Ok(());
+        }
         if self.open {
             self.save()?;
         }

@@ -1,7 +1,7 @@
 //! What does not fit is set aside in its order, everything else arrives, and nothing is lost by either.
 
-use super::follow_tests::{Pair, drain, rule};
 use super::quarantine::{self, Quarantined};
+use super::test_pair::{Pair, drain, rule};
 use crate::flow::Flow;
 use crate::flow::mapping::MapRule;
 use crate::phase::Side;

@@ -10,8 +10,9 @@ use postgres::error::SqlState;
 
 use super::Applier;
 use super::conflict::Failure;
+use super::execute::unwritable;
 use super::statement::{self, From, Statement};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::mapping::TableRule;
 use crate::flow::mapping::bound::BoundRule;
 use crate::flow::source::change::{Row, Value};
@@ -212,13 +213,30 @@ pub(super) fn put_row(out: &mut Vec<u8>, row: &Row, positions: &[usize]) -> Resu
         match &row[*position] {
             Value::Text(text) => put_text(out, text),
             Value::Null => out.extend_from_slice(b"\\N"),
-            Value::Unchanged => {
-                let message = "a value that the stream left out was about to be written".to_owned();
-                return Err(Error::Internal { message });
-            }
+            Value::Unchanged | Value::Binary(_) => return Err(unwritable()),
         }
     }
     out.push(b'\n');
+    Ok(())
+}
+
+/// What a COPY in binary begins with, and what it ends with.
+pub(super) const BINARY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const BINARY_TAIL: &[u8] = &(-1i16).to_be_bytes();
+
+/// A row of COPY's binary format.
+pub(super) fn put_binary_row(out: &mut Vec<u8>, row: &Row, positions: &[usize]) -> Result<()> {
+    out.extend_from_slice(&(positions.len() as i16).to_be_bytes());
+    for position in positions {
+        match &row[*position] {
+            Value::Binary(sent) => {
+                out.extend_from_slice(&(sent.len() as i32).to_be_bytes());
+                out.extend_from_slice(sent);
+            }
+            Value::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
+            Value::Unchanged | Value::Text(_) => return Err(unwritable()),
+        }
+    }
     Ok(())
 }
 

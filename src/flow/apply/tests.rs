@@ -1,6 +1,6 @@
 //! Large sets between two databases of a real server: what goes by COPY, by count, by foreign keys, and what is rewritten.
 
-use super::follow_tests::{Pair, drain, rule};
+use super::test_pair::{Pair, drain, rule};
 use crate::phase::Side;
 
 #[test]

@@ -12,6 +12,7 @@ use crate::sql;
 impl Applier {
     /// Gives up the open transaction, if there is one.
     pub fn roll_back(&mut self) {
+        self.roll_back_express();
         if self.open {
             // On failure the session is lost, which rolls back as well.
             let _ = self.session.client().batch_execute("rollback");

@@ -106,6 +106,7 @@ impl Bound {
             Value::Null => "null".into(),
             Value::Unchanged => "(unchanged)".into(),
             Value::Text(text) => String::from_utf8_lossy(text),
+            Value::Binary(_) => "(binary)".into(),
         });
         format!("({})=({})", names.join(", "), values.collect::<Vec<_>>().join(", "))
     }
@@ -116,9 +117,9 @@ pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(24);
     for value in values {
         match value {
-            Value::Text(text) => {
-                bytes.extend((text.len() as u64).to_be_bytes());
-                bytes.extend_from_slice(text);
+            Value::Text(known) | Value::Binary(known) => {
+                bytes.extend((known.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(known);
             }
             Value::Null => bytes.extend(u64::MAX.to_be_bytes()),
             Value::Unchanged => bytes.extend((u64::MAX - 1).to_be_bytes()),

@@ -2,7 +2,7 @@
 
 use super::MapRule;
 use crate::error::Error;
-use crate::flow::apply::follow_tests::{Pair, drain, rule};
+use crate::flow::apply::test_pair::{Pair, drain, rule};
 use crate::flow::mapping::joins;
 use crate::phase::Side;
 

@@ -2,7 +2,7 @@
 
 use super::MapRule;
 use super::lint::{Fate, TableLint, is_lossless, lint};
-use crate::flow::apply::follow_tests::{Pair, rule};
+use crate::flow::apply::test_pair::{Pair, rule};
 use crate::pg::catalog;
 use crate::phase::Side;
 

@@ -15,11 +15,12 @@ use crate::pg::Server;
 use crate::pg::wire::{Client, CopyRows, Purpose, Taken};
 use crate::sql;
 
-/// Messages in the first piece, and in the largest: enough that to begin one, which decodes again what came before it, is little work
-/// beside; and few, since those of a piece wait on the publisher, in memory or in a file, until they are read.
-const PIECES: (u32, u32) = if cfg!(test) { (100, 500) } else { (10_000, 100_000) };
-/// What a piece of large messages may come to, in bytes: no more than the publisher holds in memory.
-const PIECE_BYTES: usize = 40 << 20;
+/// Messages in the first piece, and in the largest; each is twice the one before. To begin one decodes again all that came before it
+/// since the slot's WAL begins: with pieces of one size that would grow with the square of their number. What the publisher does not
+/// hold in memory of a piece waits in a file until it is read.
+const PIECES: (u32, u32) = if cfg!(test) { (100, 500) } else { (10_000, 400_000) };
+/// What a piece of large messages may come to, in bytes.
+const PIECE_BYTES: usize = 96 << 20;
 /// How often the stop flag is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
 /// How often the slot itself is moved on, which reads the WAL again.
@@ -33,6 +34,8 @@ pub(super) struct Backlog<'a> {
     pub(super) publisher: &'a Server,
     pub(super) slot: &'a str,
     pub(super) publication: &'a str,
+    /// Values come in the binary form of their types.
+    pub(super) binary: bool,
 }
 
 /// How reading it has ended.
@@ -182,6 +185,9 @@ impl Backlog<'_> {
         let mut options = vec!["proto_version", "1", "publication_names", &names];
         if taker.client.server_version() >= 140_000 {
             options.extend(["messages", "true"]);
+            if self.binary {
+                options.extend(["binary", "true"]);
+            }
         }
         let options: Vec<String> = options.iter().map(|text| (*text).to_owned()).collect();
         let query = sql::flow::READ_BACKLOG.with(&[

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::flow::apply::follow_tests::{
-    BUDGET, Pair, TABLES, break_again_and_again, change_in_every_way, drain,
-};
+use crate::flow::apply::follow_tests::{TABLES, break_again_and_again, change_in_every_way};
+use crate::flow::apply::test_pair::{BUDGET, Pair, drain};
 use crate::flow::{Until, apply_until};
 use crate::phase::Side;
 

@@ -1,4 +1,4 @@
-//! One change of a stream, owned: what a transaction did to a row, with values as text.
+//! One change of a stream, owned: what a transaction did to a row, with values as text or in their binary form.
 
 use std::sync::Arc;
 
@@ -46,13 +46,15 @@ pub enum Value {
     Unchanged,
     /// The type's text output.
     Text(Bytes),
+    /// What the type sends in binary. A batch holds values of one of both forms only.
+    Binary(Bytes),
 }
 
 impl Value {
-    /// Bytes of the text; 0 without one.
+    /// Its bytes; 0 without any.
     pub fn len(&self) -> usize {
         match self {
-            Value::Text(text) => text.len(),
+            Value::Text(bytes) | Value::Binary(bytes) => bytes.len(),
             Value::Null | Value::Unchanged => 0,
         }
     }

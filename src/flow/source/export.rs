@@ -142,7 +142,8 @@ fn row(relation: &Relation, row: &[Value], is_known: impl Fn(usize) -> bool) -> 
             Value::Text(text) => {
                 values.insert(column.name.clone(), String::from_utf8_lossy(text).into_owned().into())
             }
-            Value::Unchanged => None,
+            // An export asks for text.
+            Value::Unchanged | Value::Binary(_) => None,
         };
     }
     Json::Object(values)

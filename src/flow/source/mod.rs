@@ -3,6 +3,7 @@
 mod backlog;
 #[cfg(test)]
 mod backlog_tests;
+pub mod binary;
 pub mod change;
 mod change_reader;
 pub mod change_table;
@@ -14,6 +15,8 @@ pub mod publication;
 pub mod reader;
 mod record_text;
 pub mod slot;
+#[cfg(test)]
+mod slot_tests;
 pub mod space;
 pub mod stream;
 #[cfg(test)]
@@ -100,11 +103,12 @@ impl ChangeSource {
     }
 
     /// Begins to read behind `start`. With `gathered`, what a slot has gathered by now is not streamed but read in pieces, which
-    /// costs much less, but takes a moment to change to the stream in the end.
-    pub fn open(&self, publisher: &Server, start: PgLsn, gathered: bool) -> Result<Reader> {
+    /// costs much less, but takes a moment to change to the stream in the end. With `binary`, that comes in binary form, or as
+    /// a [`binary::misfit`].
+    pub fn open(&self, publisher: &Server, start: PgLsn, gathered: bool, binary: bool) -> Result<Reader> {
         match self {
             ChangeSource::Slot { slot, publication } if gathered => {
-                stream::start_with_backlog(publisher, slot, publication, start)
+                stream::start_with_backlog(publisher, slot, publication, start, binary)
             }
             ChangeSource::Slot { slot, publication } => {
                 let stream = stream::connect(publisher, slot, start, publication)?;

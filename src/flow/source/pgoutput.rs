@@ -86,6 +86,7 @@ impl Tuple<'_> {
         // Checked by `Reader::tuple`: no read fails here.
         let value = |_| match reader.value() {
             Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
+            Ok(RawValue::Binary(sent)) => Value::Binary(body.slice_ref(sent)),
             Ok(RawValue::Unchanged) => Value::Unchanged,
             Ok(RawValue::Null) | Err(_) => Value::Null,
         };
@@ -132,6 +133,7 @@ enum RawValue<'a> {
     Null,
     Unchanged,
     Text(&'a [u8]),
+    Binary(&'a [u8]),
 }
 
 /// Why a field could not be read; `decode` adds in which message.
@@ -188,6 +190,10 @@ impl<'a> Reader<'a> {
             b't' => {
                 let length = self.u32()? as usize;
                 Ok(RawValue::Text(self.take(length)?))
+            }
+            b'b' => {
+                let length = self.u32()? as usize;
+                Ok(RawValue::Binary(self.take(length)?))
             }
             other => Err(Bad::Unknown("kind of value", other)),
         }
@@ -405,8 +411,8 @@ mod tests {
         assert_eq!(decode(b"S\0"), unknown('S', "kind", 'S'));
         assert_eq!(decode(b""), Err(Malformed::Short { kind: '?' }));
         assert_eq!(decode(b"I\0\0\0\x05K\0\0"), unknown('I', "kind of row", 'K'));
-        let binary = b"I\0\0\0\x05N\0\x01b\0\0\0\x01x";
-        assert_eq!(decode(binary), unknown('I', "kind of value", 'b'));
+        let odd = b"I\0\0\0\x05N\0\x01c\0\0\0\x01x";
+        assert_eq!(decode(odd), unknown('I', "kind of value", 'c'));
         assert_eq!(decode(b"D\0\0\0\x05K\0\x01t\0\0\0\x09x"), Err(Malformed::Short { kind: 'D' }));
         assert_eq!(
             decode(b"T\0\0\0\x02\0\0\0\0\x05\0\0\0\x06"),

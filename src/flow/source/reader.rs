@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postgres::types::PgLsn;
 
+use super::binary;
 use super::change::{Change, Relation, Value};
 use crate::error::{Error, Result};
 use crate::flow::apply::batch::ArrivedMarker;
@@ -206,6 +207,7 @@ pub fn marker(relation: &Relation, row: &[Value]) -> Option<Item> {
         let at = relation.columns.iter().position(|column| column.name == name)?;
         match row.get(at)? {
             Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            Value::Binary(sent) => binary::text_of(relation.columns[at].type_oid, sent),
             Value::Null | Value::Unchanged => None,
         }
     };

@@ -77,7 +77,7 @@ mod tests {
     fn fields(text: &str) -> Option<Vec<Option<String>>> {
         let value = |value: Value| match value {
             Value::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-            Value::Null | Value::Unchanged => None,
+            Value::Null | Value::Unchanged | Value::Binary(_) => None,
         };
         split(&Bytes::copy_from_slice(text.as_bytes())).map(|fields| fields.into_iter().map(value).collect())
     }

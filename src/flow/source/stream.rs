@@ -8,7 +8,8 @@ use bytes::Bytes;
 use postgres::types::PgLsn;
 
 use super::backlog::{Backlog, Ended};
-use super::change::{Change, Relation, RowChange};
+use super::binary;
+use super::change::{Change, Relation, RelationColumn, RowChange};
 use super::pgoutput::{self, Message, Tuple};
 use super::reader::{Item, Outlet, Reader, marker};
 use crate::error::{Error, Result, ServerError};
@@ -27,16 +28,23 @@ pub fn start(stream: Stream, slot: &str, on: &'static str) -> Result<Reader> {
 }
 
 /// Begins to read what the slot has gathered, behind `start`, and then its stream.
-pub fn start_with_backlog(publisher: &Server, slot: &str, publication: &str, start: PgLsn) -> Result<Reader> {
+pub fn start_with_backlog(
+    publisher: &Server,
+    slot: &str,
+    publication: &str,
+    start: PgLsn,
+    binary: bool,
+) -> Result<Reader> {
     let (publisher, slot, publication) = (publisher.clone(), slot.to_owned(), publication.to_owned());
     Reader::spawn(move |outlet| {
-        let mut decoder = Decoder::default();
-        let backlog = Backlog { publisher: &publisher, slot: &slot, publication: &publication };
+        let mut decoder = Decoder { is_binary: binary, ..Decoder::default() };
+        let backlog = Backlog { publisher: &publisher, slot: &slot, publication: &publication, binary };
         let start = match backlog.read(&mut decoder, outlet)? {
             Ended::Applied(position) => position.max(start),
             Ended::NoCopy => start,
             Ended::Stopped => return Ok(()),
         };
+        decoder.is_binary = false;
         let stream = connect(&publisher, &slot, start, &publication)?;
         follow(stream, &slot, publisher.place.name(), &mut decoder, outlet)
     })
@@ -109,6 +117,8 @@ fn hand_over(stream: &mut Stream, outlet: &mut Outlet, drained: bool) {
 pub(super) struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
     last_end: u64,
+    /// Values come in binary.
+    is_binary: bool,
 }
 
 impl Decoder {
@@ -131,6 +141,10 @@ impl Decoder {
             Message::Logical { transactional: true, prefix: SCRATCH_PREFIX } => Item::Scratch,
             Message::Type | Message::Logical { .. } => return Ok(()),
             Message::Relation(relation) => {
+                let is_known = |column: &RelationColumn| binary::is_known(column.type_oid);
+                if self.is_binary && !relation.columns.iter().all(is_known) {
+                    return Err(binary::misfit());
+                }
                 // The same description again keeps its identity, and with it what the applier knows about it.
                 if self.relations.get(&relation.id).is_none_or(|known| **known != relation) {
                     self.relations.insert(relation.id, Arc::new(relation));

@@ -11,8 +11,9 @@ use super::change_table;
 use crate::error::Error;
 use crate::flow::apply::follow::BATCH_BYTES;
 use crate::flow::apply::follow_tests::{
-    BUDGET, CHAINED, Pair, TABLES, break_again_and_again, change_in_every_way, change_keys_in_chains, drain,
+    CHAINED, TABLES, break_again_and_again, change_in_every_way, change_keys_in_chains,
 };
+use crate::flow::apply::test_pair::{BUDGET, Pair, drain};
 use crate::flow::{ChangeSource, Flow, FlowName, Until, apply_until};
 use crate::pg::catalog;
 use crate::phase::Side;

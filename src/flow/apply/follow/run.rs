@@ -105,8 +105,8 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens what it needs, where it was left.
-    pub(super) fn begin(flow: &'a Flow, publisher: &'a mut Session) -> Result<Run<'a>> {
+    /// Opens what it needs, where it was left. With `binary`, what is gathered comes in binary form where it can be applied so.
+    pub(super) fn begin(flow: &'a Flow, publisher: &'a mut Session, binary: bool) -> Result<Run<'a>> {
         let mut applier = Applier::connect(
             &flow.subscriber,
             &flow.publisher,
@@ -127,7 +127,8 @@ impl<'a> Run<'a> {
             Some(least) => flow.source.bytes_behind(publisher, start.max(released))? >= least,
             None => false,
         };
-        let reader = flow.source.open(&flow.publisher, start, is_gathered)?;
+        let reader =
+            flow.source.open(&flow.publisher, start, is_gathered, binary && applier.takes_binary())?;
         Ok(Run {
             flow,
             publisher,

@@ -1,0 +1,116 @@
+//! Values in the binary form of their types, which servers make and read with less work than text: of which types, and what becomes of
+//! a flow whose changes do not go that way.
+
+use crate::error::Error;
+
+const KIND: &str = "not_in_binary";
+const UUID: u32 = 2950;
+const TEXT: u32 = 25;
+const TIMESTAMPTZ: u32 = 1184;
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+/// The Julian day of 2000-01-01, where the server's time begins.
+const FIRST_DAY: i64 = 2_451_545;
+
+/// Types of every server, by oid and by name, that send equal values as equal bytes and read what another major sent.
+const TYPES: &[(u32, &str)] = &[
+    (16, "boolean"),
+    (17, "bytea"),
+    (18, "\"char\""),
+    (19, "name"),
+    (20, "bigint"),
+    (21, "smallint"),
+    (23, "integer"),
+    (TEXT, "text"),
+    (26, "oid"),
+    (114, "json"),
+    (700, "real"),
+    (701, "double precision"),
+    (869, "inet"),
+    (1005, "smallint[]"),
+    (1007, "integer[]"),
+    (1009, "text[]"),
+    (1016, "bigint[]"),
+    (1042, "character"),
+    (1043, "character varying"),
+    (1082, "date"),
+    (1083, "time without time zone"),
+    (1114, "timestamp without time zone"),
+    (TIMESTAMPTZ, "timestamp with time zone"),
+    (1186, "interval"),
+    (1700, "numeric"),
+    (UUID, "uuid"),
+    (2951, "uuid[]"),
+    (3802, "jsonb"),
+];
+
+/// Whether values of this type may go in binary.
+pub(super) fn is_known(type_oid: u32) -> bool {
+    TYPES.iter().any(|(oid, _)| *oid == type_oid)
+}
+
+/// Whether a column of type `type_name`, as `format_type` writes it, takes what a type of this oid sends.
+pub fn is_sent_to(type_oid: u32, type_name: &str) -> bool {
+    let bare = match type_name.split_once('(') {
+        Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
+        None => type_name.to_owned(),
+    };
+    TYPES.iter().any(|(oid, name)| *oid == type_oid && *name == bare)
+}
+
+/// What the types of our own markers send, as text.
+pub(super) fn text_of(type_oid: u32, sent: &[u8]) -> Option<String> {
+    match type_oid {
+        TEXT => Some(String::from_utf8_lossy(sent).into_owned()),
+        UUID => {
+            let hex = format!("{:032x}", u128::from_be_bytes(sent.try_into().ok()?));
+            let part = |range| hex.get(range);
+            Some([part(0..8)?, part(8..12)?, part(12..16)?, part(16..20)?, part(20..32)?].join("-"))
+        }
+        TIMESTAMPTZ => {
+            let micros = i64::from_be_bytes(sent.try_into().ok()?);
+            let (day, seconds) = (FIRST_DAY + micros.div_euclid(DAY), micros.rem_euclid(DAY) / 1_000_000);
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let (seconds, micros) = (seconds % 60, micros.rem_euclid(1_000_000));
+            Some(format!("J{day} {hours:02}:{minutes:02}:{seconds:02}.{micros:06}+00"))
+        }
+        _ => None,
+    }
+}
+
+/// What was read in binary cannot be applied as it is: it has to be read as text.
+pub fn misfit() -> Error {
+    Error::Conflict {
+        kind: KIND,
+        message: "the changes do not go in binary form".to_owned(),
+        detail: None,
+        hint: "Run the same command again.".to_owned(),
+    }
+}
+
+/// Whether an error is a [`misfit`].
+pub fn is_misfit(error: &Error) -> bool {
+    matches!(error, Error::Conflict { kind: KIND, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_taken_by_columns_of_the_same_type_alone() {
+        assert!(is_sent_to(1700, "numeric(12,2)") && is_sent_to(1184, "timestamp(3) with time zone"));
+        assert!(is_sent_to(1042, "character(84)") && is_sent_to(TEXT, "text"));
+        assert!(!is_sent_to(20, "timestamp with time zone"), "as many bytes, but of something else");
+        assert!(!is_sent_to(99_999, "public.mood") && !is_known(99_999));
+    }
+
+    #[test]
+    fn markers_are_read() {
+        let uuid: Vec<u8> = (0..16).collect();
+        assert_eq!(text_of(UUID, &uuid).as_deref(), Some("00010203-0405-0607-0809-0a0b0c0d0e0f"));
+        let before = (-1i64).to_be_bytes();
+        assert_eq!(text_of(TIMESTAMPTZ, &before).as_deref(), Some("J2451544 23:59:59.999999+00"));
+        assert_eq!(text_of(TIMESTAMPTZ, b"short"), None);
+    }
+}
