@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::HaProxySettings;
 use crate::error::{Checked, Error};
 use crate::phase::Side;
+use crate::routers::REACHABLE;
 use crate::routers::haproxy::{HOLD, HaProxy};
 use crate::routers::haproxy_map::MapFile;
 use crate::routers::replaceable_file::ReplaceableFile;
@@ -19,7 +20,7 @@ pub fn check(router: &HaProxy) -> Checked {
         Err(error) => {
             let hint = "See that HAProxy runs, that \"socket\" is a \"stats socket\" of its configuration, and that \
                         this user may write to it.";
-            checked.fail("router_reachable", name, error.with_cause(), hint);
+            checked.fail(REACHABLE, name, error.with_cause(), hint);
             check_file(router, &mut checked);
             return checked;
         }

@@ -103,6 +103,9 @@ pub trait Router: Send {
     }
 }
 
+/// Name of the check that a router answers at all.
+pub const REACHABLE: &str = "router_reachable";
+
 /// All routers that the traffic goes through, moved as one: all of them or none.
 pub struct Routers {
     list: Vec<Box<dyn Router>>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, human};
+use crate::routers::REACHABLE;
 use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
 use crate::routers::pgbouncer_console::Row;
 use crate::routers::pgbouncer_file::{DatabaseFile, Place, missing_keys, place_of};
@@ -32,7 +33,8 @@ pub fn check(router: &mut PgBouncer, budget: Duration) -> Checked {
     let file = check_file(router, &mut checked);
     match router.live() {
         Err(error) => {
-            let check = if error.is_connection_lost() { "router_reachable" } else { "router_database" };
+            let is_silent = error.is_connection_lost() || matches!(error, Error::TimedOut { .. });
+            let check = if is_silent { REACHABLE } else { "router_database" };
             checked.fail(check, &name, error.with_cause(), hint_of(&error));
         }
         Ok(live) => {
