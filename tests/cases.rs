@@ -1,10 +1,6 @@
 //! The folders in tests/cases: a schema, its maintenance, the mapping, changes, and what must come of them.
 //!
-//! A case is a folder with `source.sql` (before the detour), `maintenance.sql` (on the source, while the target serves),
-//! `map.toml`, `changes.sql` (by the application, on the target) and `expected.out`. Its tables are in a schema that has the
-//! folder's name, or that name and more. With `mend.sql` its changes do not fit: they are replayed in both ways that
-//! conflicts are dealt with, `mend.sql` is run on the source, and they are tried again. Every case ends with a
-//! comparison of both sides. `UPDATE=1` writes `expected.out`. No Rust is needed for a new one.
+//! What a case's files hold is said in `tests/cases/README.md`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,10 +51,10 @@ impl Case {
         assert!(output.status.success(), "{}:\n{said}", path.display());
     }
 
-    /// Makes its tables before the detour.
+    /// Makes its tables before the detour, on the source: the mirror brings them to the target.
     fn make(&self, source: &Postgres) {
         source.exec(&format!("create schema {}", self.name));
-        self.run("source.sql", source, &source.conninfo("dba"));
+        self.run("target.sql", source, &source.conninfo("dba"));
         source.exec(&format!(
             "grant usage on schema {0} to shop_app; grant all on all tables in schema {0} to shop_app;
              grant all on all sequences in schema {0} to shop_app",
@@ -164,7 +160,7 @@ fn what_the_case_folders_map_arrives_as_they_expect() {
     }
     detour = detour.detoured();
     for case in &cases {
-        case.run("maintenance.sql", &detour.source, &detour.source.conninfo("dba"));
+        case.run("source.sql", &detour.source, &detour.source.conninfo("dba"));
         detour = detour.configured(&case.read("map.toml"));
     }
     detour = detour.run("replay").with(&["--lint"]).exits(0);
@@ -234,7 +230,7 @@ fn what_the_case_folders_make_conflict_stops_or_is_set_aside_and_fits_in_the_end
     }
     detour = detour.detoured();
     for case in &cases {
-        case.run("maintenance.sql", &detour.source, &detour.source.conninfo("dba"));
+        case.run("source.sql", &detour.source, &detour.source.conninfo("dba"));
         detour = detour.configured(&case.read("map.toml"));
     }
     let mut found: Vec<String> = Vec::new();

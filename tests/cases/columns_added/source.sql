@@ -1,2 +1,5 @@
-create table columns_added.orders (id int primary key, net numeric(10, 2) not null, note text);
-insert into columns_added.orders select n, n * 10, 'note ' || n from generate_series(1, 4) as n;
+alter table columns_added.orders
+    add origin text, add gross numeric(10, 2), add state text not null default 'new', add remark text,
+    add words int generated always as (length(note)) stored;
+update columns_added.orders set origin = 'shop', gross = net * 1.19;
+alter table columns_added.orders alter origin set not null, alter gross set not null;

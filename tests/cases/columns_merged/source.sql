@@ -1,3 +1,3 @@
-create table columns_merged.people (id int primary key, first_name text not null, last_name text not null, bio text);
-alter table columns_merged.people alter bio set storage external;
-insert into columns_merged.people select n, 'First' || n, 'Last' || n, repeat('long ', 1000) from generate_series(1, 4) as n;
+alter table columns_merged.people add full_name text, add digest text;
+update columns_merged.people set full_name = first_name || ' ' || last_name, digest = md5(last_name || bio);
+alter table columns_merged.people drop first_name, drop last_name, drop bio;

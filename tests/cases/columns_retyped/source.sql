@@ -1,5 +1,6 @@
-create table columns_retyped.readings (
-    id int primary key, taken timestamp not null, degrees text not null, tags text, flag smallint not null, code int
-);
-insert into columns_retyped.readings
-select n, '2024-01-01 10:00'::timestamp + n * interval '1 hour', n || '.5', 'a,b', n % 2, n from generate_series(1, 4) as n;
+alter table columns_retyped.readings
+    alter taken type timestamptz using taken at time zone 'Europe/Berlin',
+    alter degrees type numeric using degrees::numeric,
+    alter tags type text[] using string_to_array(tags, ','),
+    alter flag type boolean using flag <> 0,
+    alter code type text;

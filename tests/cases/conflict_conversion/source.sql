@@ -1,2 +1,2 @@
-create table conflict_conversion.orders (id int primary key, name text, amount text);
-insert into conflict_conversion.orders select n, 'name ' || n, n::text from generate_series(1, 5) as n;
+create function conflict_conversion.amount(value text) returns int language sql as 'select value::int';
+alter table conflict_conversion.orders alter amount type int using conflict_conversion.amount(amount), alter name type varchar(8);

@@ -1,4 +1,3 @@
-create table conflict_foreign_key.customers (id int primary key, name text);
-create table conflict_foreign_key.orders (id int primary key, customer int references conflict_foreign_key.customers);
-insert into conflict_foreign_key.customers select n, 'name ' || n from generate_series(1, 5) as n;
-insert into conflict_foreign_key.orders values (1, 1);
+-- The maintenance takes away a customer without orders, and gives an order to another one.
+delete from conflict_foreign_key.customers where id = 2;
+insert into conflict_foreign_key.orders values (100, 3);

@@ -1,6 +1,6 @@
-create table conflict_join_finds_no_row.users (id int primary key, name text not null);
-create table conflict_join_finds_no_row.profiles (
-    id int primary key references conflict_join_finds_no_row.users on delete cascade, bio text
-);
-insert into conflict_join_finds_no_row.users select n, 'User ' || n from generate_series(1, 4) as n;
-insert into conflict_join_finds_no_row.profiles values (1, 'Bio 1');
+-- The maintenance joins both, and takes a user away.
+create table conflict_join_finds_no_row.people (id int primary key, name text not null, bio text);
+insert into conflict_join_finds_no_row.people
+select id, name, bio from conflict_join_finds_no_row.users left join conflict_join_finds_no_row.profiles using (id);
+drop table conflict_join_finds_no_row.profiles, conflict_join_finds_no_row.users;
+delete from conflict_join_finds_no_row.people where id = 2;

@@ -1,2 +1,9 @@
-create table conflict_refused_by_a_trigger.orders (id int primary key, amount int);
-insert into conflict_refused_by_a_trigger.orders select n, n from generate_series(1, 4) as n;
+-- The maintenance adds a rule that a trigger keeps, also in replication.
+create function conflict_refused_by_a_trigger.keep() returns trigger language plpgsql as $$
+begin
+    if new.amount < 0 then raise exception 'an amount is never negative'; end if;
+    return new;
+end $$;
+create trigger keep before insert or update on conflict_refused_by_a_trigger.orders
+    for each row execute function conflict_refused_by_a_trigger.keep();
+alter table conflict_refused_by_a_trigger.orders enable always trigger keep;

@@ -1,2 +1,3 @@
-create table conflict_truncate.customers (id int primary key, name text);
-insert into conflict_truncate.customers select n, 'name ' || n from generate_series(1, 3) as n;
+-- The maintenance has contracts refer to customers.
+create table conflict_truncate.contracts (id int primary key, customer int references conflict_truncate.customers);
+insert into conflict_truncate.contracts values (1, 1);

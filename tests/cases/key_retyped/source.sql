@@ -1,2 +1,1 @@
-create table key_retyped.articles (id int primary key, note text);
-insert into key_retyped.articles select n, 'note ' || n from generate_series(1, 5) as n;
+alter table key_retyped.articles alter id type text using 'A-' || lpad(id::text, 6, '0');

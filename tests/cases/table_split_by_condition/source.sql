@@ -1,5 +1,8 @@
-create table table_split_by_condition.accounts (id int primary key, kind text, name text not null, notes text);
-alter table table_split_by_condition.accounts alter notes set storage external;
-insert into table_split_by_condition.accounts
-select n, case n % 3 when 0 then 'company' when 1 then 'person' end, 'Account ' || n, repeat('n' || n, 1500)
-from generate_series(1, 12) as n;
+create table table_split_by_condition.companies as
+    select id, name, md5(notes) as notes from table_split_by_condition.accounts where kind = 'company';
+create table table_split_by_condition.persons as
+    select id, upper(name) as name, md5(notes) as notes, 0 as visits
+    from table_split_by_condition.accounts where kind = 'person';
+alter table table_split_by_condition.companies add primary key (id);
+alter table table_split_by_condition.persons add primary key (id), alter visits set default 0;
+drop table table_split_by_condition.accounts;

@@ -1,8 +1,7 @@
-create table tables_joined.users (id int primary key, name text not null, email text);
-create table tables_joined.profiles (
-    user_id int primary key references tables_joined.users on update cascade on delete cascade,
-    bio text, photo text, kind text not null
+create table tables_joined.people (
+    id int primary key, full_name text not null, email text, bio text, photo_length int, kind text not null default 'none'
 );
-alter table tables_joined.profiles alter photo set storage external;
-insert into tables_joined.users select n, 'User ' || n, n || '@example.org' from generate_series(1, 9) as n;
-insert into tables_joined.profiles select n, 'Bio ' || n, repeat(n::text, 3000), 'plain' from generate_series(1, 6) as n;
+insert into tables_joined.people
+select id, name, email, bio, length(photo), coalesce(kind, 'none')
+from tables_joined.users left join tables_joined.profiles on user_id = id;
+drop table tables_joined.profiles, tables_joined.users;

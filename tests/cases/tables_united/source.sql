@@ -1,4 +1,6 @@
-create table tables_united.cats (id int primary key, name text not null, lives int not null);
-create table tables_united.dogs (id int primary key, name text not null, tricks text);
-insert into tables_united.cats select n, 'Cat ' || n, 9 - n from generate_series(1, 4) as n;
-insert into tables_united.dogs select n, 'Dog ' || n, 'sit' from generate_series(1, 4) as n;
+create table tables_united.pets (
+    kind text, id int, name text not null, lives int, tricks text, primary key (kind, id)
+);
+insert into tables_united.pets (kind, id, name, lives) select 'cat', id, name, lives from tables_united.cats;
+insert into tables_united.pets (kind, id, name, tricks) select 'dog', id, name, tricks from tables_united.dogs;
+drop table tables_united.cats, tables_united.dogs;

@@ -1,1 +1,0 @@
-alter table columns_dropped.customers drop fax, drop pager;

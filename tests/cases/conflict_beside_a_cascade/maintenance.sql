@@ -1,1 +1,0 @@
-delete from conflict_beside_a_cascade.orders where id = 6;

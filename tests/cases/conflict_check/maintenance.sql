@@ -1,1 +1,0 @@
-alter table conflict_check.orders add constraint short check (length(name) < 10);

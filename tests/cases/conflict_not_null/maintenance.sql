@@ -1,1 +1,0 @@
-alter table conflict_not_null.orders alter name set not null;

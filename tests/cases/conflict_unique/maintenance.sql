@@ -1,1 +1,0 @@
-alter table conflict_unique.orders add constraint one_of_a_name unique (name);

@@ -1,0 +1,2 @@
+create table conflict_unique.orders (id int primary key, name text, amount text);
+insert into conflict_unique.orders select n, 'name ' || n, n::text from generate_series(1, 5) as n;

@@ -1,0 +1,2 @@
+create table conflict_update_finds_no_row.orders (id int primary key, name text, amount text);
+insert into conflict_update_finds_no_row.orders select n, 'name ' || n, n::text from generate_series(1, 5) as n;

@@ -1,2 +1,0 @@
-create schema schema_moved_sales;
-alter table schema_moved.orders set schema schema_moved_sales;
