@@ -21,6 +21,7 @@ mod modes;
 mod objects;
 mod pgbouncer;
 mod privileges;
+mod progress;
 mod quarantine;
 mod random;
 mod readme;

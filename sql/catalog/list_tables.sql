@@ -8,7 +8,10 @@ select
     c.relispartition as partition,
     c.relpersistence = 'u' as unlogged,
     c.relreplident::text as identity,
-    pg_catalog.pg_relation_size(c.oid) as bytes,
+    -- None of a table that is gone by now.
+    coalesce(pg_catalog.pg_relation_size(c.oid), 0) as bytes,
+    coalesce(pg_catalog.pg_relation_size(c.oid), 0)
+    + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0) as data_bytes,
     greatest(c.reltuples, 0)::float8 as rows_estimate,
     (
         select array[rn.nspname::text, r.relname::text]
@@ -87,4 +90,4 @@ where c.relkind in ('r', 'p')
         select from pg_catalog.pg_depend as d
         where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.deptype = 'e'
     )
-order by bytes desc, schema_name, table_name
+order by data_bytes desc, schema_name, table_name

@@ -66,8 +66,10 @@ pub struct Table {
     pub key: Vec<String>,
     /// Columns of the primary key; empty without one.
     pub primary_key: Vec<String>,
-    /// Size of the main fork in bytes.
+    /// Size of the main fork in bytes: what has its pages.
     pub bytes: i64,
+    /// Size in bytes of the main fork and of the values that are stored out of line.
+    pub data_bytes: i64,
     /// The planner's estimate.
     pub rows_estimate: f64,
     /// In the table's order; dropped ones left out.
@@ -144,6 +146,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
             key: row.get("key"),
             primary_key: row.get("primary_key"),
             bytes: row.get("bytes"),
+            data_bytes: row.get("data_bytes"),
             rows_estimate: row.get("rows_estimate"),
             columns: columns.collect(),
             part: Part::default(),

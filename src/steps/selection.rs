@@ -162,17 +162,20 @@ fn join_partitions(tables: &mut Vec<Table>, there: &[Table]) {
     if tables.iter().filter(|table| table.root.is_some()).all(has_image) {
         return;
     }
-    let mut bytes: BTreeMap<(String, String), i64> = BTreeMap::new();
+    let mut sizes: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
     for table in tables.iter() {
         if let Some(root) = &table.root {
-            *bytes.entry(root.clone()).or_default() += table.bytes;
+            let (bytes, data_bytes) = sizes.entry(root.clone()).or_default();
+            *bytes += table.bytes;
+            *data_bytes += table.data_bytes;
         }
     }
     tables.retain(|table| table.root.is_none());
     for table in tables.iter_mut().filter(|table| table.partitioned) {
         table.partitioned = false;
         table.part.through_root = true;
-        table.bytes = bytes.get(&(table.schema.clone(), table.name.clone())).copied().unwrap_or(0);
+        let size = sizes.get(&(table.schema.clone(), table.name.clone())).copied();
+        (table.bytes, table.data_bytes) = size.unwrap_or_default();
     }
 }
 

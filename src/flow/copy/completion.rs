@@ -286,7 +286,7 @@ impl CopyJob<'_> {
             let same = |other: &&Table| {
                 table.is_some_and(|(schema, name)| other.schema == *schema && other.name == *name)
             };
-            let weight = self.tables.iter().find(same).map_or(0, |table| table.bytes.cast_unsigned());
+            let weight = self.tables.iter().find(same).map_or(0, |table| table.data_bytes.cast_unsigned());
             pool.push(weight, statements);
         }
         let start = || None;

@@ -266,7 +266,7 @@ impl CopyJob<'_> {
             }
         }
         let referenced = list_referenced(subscriber)?;
-        let all_bytes: u64 = self.tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
+        let all_bytes: u64 = self.tables.iter().map(|table| table.data_bytes.cast_unsigned()).sum();
         let work = |table| {
             let key = name(table);
             // In a dry run the tables are not there yet; they will be as they are here.
@@ -288,7 +288,7 @@ impl CopyJob<'_> {
             };
             let mut of_kind = |kind| statements.remove(&(kind, key.clone())).unwrap_or_default();
             let (indexes, constraints) = (of_kind(Kind::Index), of_kind(Kind::Constraint));
-            let weight = table.bytes.cast_unsigned();
+            let weight = table.data_bytes.cast_unsigned();
             Work {
                 transfer: Transfer { emptying, ..transfer },
                 indexes_left: AtomicUsize::new(indexes.len()),

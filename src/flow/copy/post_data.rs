@@ -343,6 +343,7 @@ mod tests {
             key: Vec::new(),
             primary_key: Vec::new(),
             bytes: 0,
+            data_bytes: 0,
             rows_estimate: 0.0,
             columns: Vec::new(),
             part: crate::pg::catalog::Part::default(),

@@ -58,6 +58,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
         key: key.clone(),
         primary_key: key.clone(),
         bytes: 0,
+        data_bytes: 0,
         rows_estimate: 0.0,
         columns: Vec::new(),
         part: crate::pg::catalog::Part::default(),

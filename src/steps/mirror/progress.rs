@@ -27,7 +27,7 @@ pub struct CopyProgress {
 impl CopyProgress {
     /// Nothing is copied yet of `tables`.
     pub fn new(output: &Output, tables: &[Table]) -> CopyProgress {
-        let total = tables.iter().map(|table| table.bytes.cast_unsigned()).sum();
+        let total = tables.iter().map(|table| table.data_bytes.cast_unsigned()).sum();
         CopyProgress {
             output: output.clone(),
             all: output.bar("copied", total),

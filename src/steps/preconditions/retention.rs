@@ -19,7 +19,7 @@ pub fn source_keeps_wal(run: &mut Run, checked: &mut Checked) -> Result<()> {
         &[],
     )?;
     let limit = limit.first().map(|row| row.get::<_, i64>(0));
-    let copied = run.selected_tables(Side::Source)?.iter().map(|table| table.bytes).sum();
+    let copied = run.selected_tables(Side::Source)?.iter().map(|table| table.data_bytes).sum();
     let free = free_bytes(run.source(), "pg_wal")?;
     judge(limit, free, copied, run.config.mirror.watch.retained.is_some(), checked);
     Ok(())
