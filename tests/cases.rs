@@ -42,7 +42,7 @@ impl Case {
     /// Runs one of its files statement by statement, as psql does.
     fn run(&self, file: &str, server: &Postgres, conninfo: &str) {
         let path = self.folder.join(file);
-        let output = Command::new(server.program("psql"))
+        let output = Command::new(server.client_program("psql"))
             .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", conninfo, "--file"])
             .arg(&path)
             .output()
