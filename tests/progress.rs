@@ -1,9 +1,9 @@
 //! How a copy tells how far it is: bars on a terminal, lines elsewhere, and no value of a row in either.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
 
 use crate::support::detour::Detour;
+use crate::support::terminal;
 
 const SECRET: &str = "never-to-be-seen";
 
@@ -17,13 +17,7 @@ fn a_copy_draws_bars_on_a_terminal_and_writes_lines_elsewhere_and_shows_no_row()
     let configuration = detour.configuration().display().to_string();
     let mirror = format!("mirror --config {configuration} --jobs 1 --max-rate 40MB/s");
     let line = format!("stty cols 100; exec {} {mirror}", env!("CARGO_BIN_EXE_pgdetour"));
-    let mut typed = Command::new("script")
-        .args(["-qefc", &line, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("util-linux has script");
+    let mut typed = terminal::start(&line);
     let mut screen = Vec::new();
     typed.stdout.take().expect("a pipe").read_to_end(&mut screen).expect("the screen can be read");
     let screen = String::from_utf8_lossy(&screen);

@@ -2,10 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::support::binary;
 use crate::support::detour::{Detour, Serving, quoted};
+use crate::support::terminal;
 
 #[test]
 fn the_example_program_moves_clients_that_connect_by_a_service() {
@@ -76,14 +76,7 @@ fn a_person_moves_the_clients_between_two_prompts() {
     let detour = Detour::new().table("orders").without_router().mirrored();
     let configuration = detour.configuration().display().to_string();
     let line = format!("{} cutover --config {configuration}", env!("CARGO_BIN_EXE_pgdetour"));
-    // "script" gives it a terminal, and hands it what is typed.
-    let mut typed = Command::new("script")
-        .args(["-qefc", &line, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("util-linux has script");
+    let mut typed = terminal::start(&line);
     let mut keyboard = typed.stdin.take().expect("a pipe");
     let mut screen = typed.stdout.take().expect("a pipe");
     let mut shown = String::new();

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::binary;
 use crate::support::detour::Detour;
 use crate::support::postgres::Shutdown;
+use crate::support::terminal;
 use crate::support::wait::until;
 
 /// Runs `status --check`; it must end with this code, and a code other than 0 for this reason among others.
@@ -249,16 +249,9 @@ fn watching_writes_blocks_into_a_pipe_and_redraws_a_terminal_until_interrupted()
     drop(closed.stdout.take());
     assert_eq!(closed.wait().expect("it ends").code(), Some(0));
 
-    // "script" gives it a terminal, and hands it what is typed.
     // Its shell makes way: one that stays is interrupted too, and some shells then end with 130 whatever their child did.
     let line = format!("exec {} {}", env!("CARGO_BIN_EXE_pgdetour"), watch.join(" "));
-    let mut typed = Command::new("script")
-        .args(["-qefc", &line, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("util-linux has script");
+    let mut typed = terminal::start(&line);
     let mut screen = typed.stdout.take().expect("a pipe");
     let mut shown = Vec::new();
     let mut chunk = [0; 4096];

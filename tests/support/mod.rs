@@ -16,5 +16,6 @@ pub mod probe;
 pub mod proxy;
 pub mod scratch;
 pub mod template;
+pub mod terminal;
 pub mod wait;
 pub mod writer;

@@ -260,10 +260,10 @@ impl CopyJob<'_> {
             if statements.is_empty() {
                 continue;
             }
-            if builder.is_none() {
-                builder = Some(Builder::new(self, self.subscriber.connect()?)?);
-            }
-            let builder = builder.as_mut().expect("made above");
+            let builder = match &mut builder {
+                Some(builder) => builder,
+                none => none.insert(Builder::new(self, self.subscriber.connect()?)?),
+            };
             self.run_kind(builder, *kind, statements)?;
         }
         Ok(count)

@@ -61,7 +61,8 @@ pub(super) fn guarded(session: &mut Session, rule: &Rule, like: &Member) -> Resu
     Ok(rows)
 }
 
-/// Makes the event triggers follow `wanted`, where our role may: only superusers can. With nothing wanted they are removed. Whether anything was changed.
+/// Makes the event triggers follow `wanted`, where our role may: only superusers can. With nothing wanted they are removed.
+/// Whether anything was changed.
 pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool> {
     let row = session.query_one(&sql::restrict::READ_GUARD, &[])?;
     let (present, whole): (bool, bool) = (row.get("present"), row.get("whole"));
