@@ -260,10 +260,7 @@ impl CopyJob<'_> {
             if statements.is_empty() {
                 continue;
             }
-            let builder = match &mut builder {
-                Some(builder) => builder,
-                none => none.insert(Builder::new(self, self.subscriber.connect()?)?),
-            };
+            let builder = super::opened(&mut builder, || Builder::new(self, self.subscriber.connect()?))?;
             self.run_kind(builder, *kind, statements)?;
         }
         Ok(count)
@@ -291,10 +288,7 @@ impl CopyJob<'_> {
         }
         let start = || None;
         pool.run(self.subscriber, self.jobs, start, |builder: &mut Option<Builder>, statements| {
-            if builder.is_none() {
-                *builder = Some(Builder::new(self, self.subscriber.connect()?)?);
-            }
-            let builder = builder.as_mut().expect("made above");
+            let builder = super::opened(builder, || Builder::new(self, self.subscriber.connect()?))?;
             statements.into_iter().try_for_each(|statement| builder.run_in(&pool, statement))
         })
     }

@@ -381,6 +381,14 @@ struct Worker<'a> {
     builder: Option<Builder<'a>>,
 }
 
+/// What is in `place`, opened where it is first needed.
+fn opened<T>(place: &mut Option<T>, open: impl FnOnce() -> Result<T>) -> Result<&mut T> {
+    match place {
+        Some(open) => Ok(open),
+        none => Ok(none.insert(open()?)),
+    }
+}
+
 /// What all workers share.
 struct Crew<'a> {
     job: &'a CopyJob<'a>,
@@ -423,17 +431,11 @@ impl<'a> Crew<'a> {
     }
 
     fn pipe<'w>(&self, worker: &'w mut Worker<'a>) -> Result<&'w mut Pipe<'a>> {
-        if worker.pipe.is_none() {
-            worker.pipe = Some(Pipe::open(self.job.publisher, self.job.subscriber, self.raw)?);
-        }
-        Ok(worker.pipe.as_mut().expect("opened above"))
+        opened(&mut worker.pipe, || Pipe::open(self.job.publisher, self.job.subscriber, self.raw))
     }
 
     fn builder<'w>(&self, worker: &'w mut Worker<'a>) -> Result<&'w mut Builder<'a>> {
-        if worker.builder.is_none() {
-            worker.builder = Some(Builder::new(self.job, self.job.subscriber.connect()?)?);
-        }
-        Ok(worker.builder.as_mut().expect("opened above"))
+        opened(&mut worker.builder, || Builder::new(self.job, self.job.subscriber.connect()?))
     }
 
     /// Tells of progress, and ends the copy when work is to end.
