@@ -60,7 +60,8 @@ const VARIABLES: [(&str, &str); 22] = [
 ];
 
 /// What `:rows` stands for where it is a query; elsewhere it is a number.
-const ROWS_QUERY: &str = "select 'a'::text as key_text, '{a}'::text[] as key_parts, 'b'::text as row_text";
+const ROWS_QUERY: &str = "select 'a'::text as key_text, '{a}'::text[] as key_parts, 'b'::text as row_text, \
+                          'c'::text as version";
 
 #[test]
 fn every_file_is_registered() {

@@ -243,6 +243,11 @@ impl TableRule {
         format!("{only}{}", self.to.quoted())
     }
 
+    /// Whether it is by name alone: no expression in it is a user's.
+    pub fn is_by_name(&self) -> bool {
+        self.rule.is_none()
+    }
+
     /// Whether the identity of a row alone tells if it goes there, so that an update cannot change it.
     pub fn is_decided_by_identity(&self) -> bool {
         let known = |at: &usize| self.identity.as_ref().is_some_and(|identity| identity.contains(at));

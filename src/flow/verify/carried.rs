@@ -150,7 +150,7 @@ impl Carried {
     fn rows(&self, first: usize) -> String {
         let row = rows::row_text(self.columns.iter().map(String::as_str));
         let what = format!(
-            "{} as key_text, array[{}]::text[] as key_parts, {row} as row_text",
+            "{} as key_text, array[{}]::text[] as key_parts, {row} as row_text, '' as version",
             self.key,
             self.parts.join(", ")
         );

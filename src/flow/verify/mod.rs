@@ -8,12 +8,14 @@ mod progress;
 pub mod repair;
 mod rows;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
-use self::rows::Range;
+use self::rows::{Keyed, Range};
 pub use comparison::{Comparison, DifferentRow};
 pub use pair::Pair;
 pub use progress::Partial;
@@ -27,8 +29,14 @@ use crate::pg::{Server, Session};
 
 /// Buckets that are read row by row at the same time: what bounds memory where much differs.
 const SUSPECTS_AT_ONCE: usize = 64;
-/// How often rows that differ are read again before they count as still changing.
+/// How often rows that differ are read before they count as still changing.
 const ROUNDS: usize = 10;
+/// In how many readings, each after a settled flow, a row has to be the same two versions to be a difference.
+///
+/// Two would not do: the sides are not read at the same instant, so that a row which was new at the first reading and is
+/// deleted during the second one is on the source alone both times. A row that is the same version in three is unchanged
+/// from before the second reading of the other side until after it.
+const READINGS: usize = 3;
 /// How many differing rows are listed by their key.
 const LISTED: usize = 20;
 
@@ -82,6 +90,8 @@ pub struct Difference {
     pub source: Option<String>,
     /// Hash of the row on the target, if it is there.
     pub target: Option<String>,
+    /// What tells the row from another one with the same values, on the source and on the target.
+    versions: (Option<i128>, Option<i128>),
 }
 
 enum Task {
@@ -198,8 +208,9 @@ fn finish(
     Ok(result)
 }
 
-/// The rows in these buckets that two readings, with a settled flow between them, show as the same two rows, and how many
-/// kept changing. What was equal once is done with: rows that begin to change later must not keep the comparison going.
+/// The rows in these buckets that several readings, with a settled flow before each, show as the same two versions, and
+/// how many kept changing. What was equal once is done with: rows that begin to change later must not keep the comparison
+/// going.
 pub fn confirm(
     job: &Job,
     pair: &Pair,
@@ -207,23 +218,27 @@ pub fn confirm(
     source: &mut Session,
     target: &mut Session,
 ) -> Result<(Differences, usize)> {
-    let mut earlier = Differences::new();
-    let mut lasting = Differences::new();
-    let mut changing = 0;
+    // With the number of readings that have shown the row as it is in the last one.
+    let mut seen: BTreeMap<String, (Difference, usize)> = BTreeMap::new();
     for round in 0..ROUNDS {
         (job.settle)(source, target)?;
-        let mut now = differences(pair, suspects, source, target)?;
-        if round > 0 {
-            now.retain(|key, _| earlier.contains_key(key));
+        let mut earlier = std::mem::take(&mut seen);
+        for (key, difference) in differences(pair, suspects, source, target)? {
+            let readings = match earlier.remove(&key) {
+                Some((before, readings)) if before == difference => readings + 1,
+                None if round > 0 => continue,
+                _ => 1,
+            };
+            seen.insert(key, (difference, readings));
         }
-        lasting = now.clone();
-        lasting.retain(|key, difference| earlier.get(key) == Some(difference));
-        changing = now.len() - lasting.len();
-        if changing == 0 {
+        if seen.values().all(|(_, readings)| *readings >= READINGS) {
             break;
         }
-        earlier = now;
     }
+    let found = seen.len();
+    let lasting = seen.into_iter().filter(|(_, (_, readings))| *readings >= READINGS);
+    let lasting: Differences = lasting.map(|(key, (difference, _))| (key, difference)).collect();
+    let changing = found - lasting.len();
     Ok((lasting, changing))
 }
 
@@ -236,19 +251,28 @@ fn differences(
 ) -> Result<Differences> {
     let (on_source, mut on_target) = pair.hash_rows(suspects, source, target)?;
     let mut found = Differences::new();
-    for (text, (key, hash)) in on_source {
-        let other = on_target.remove(&text).map(|(_, hash)| hash);
-        if other.is_none() && pair.has_left_out {
-            continue;
-        }
-        if other.as_ref() != Some(&hash) {
-            found.insert(text.clone(), Difference { text, key, source: Some(hash), target: other });
+    for (text, row) in on_source {
+        let other = on_target.remove(&text);
+        let differs = other.as_ref().map_or(!pair.has_left_out, |other| other.hash != row.hash);
+        if differs {
+            found.insert(text.clone(), Difference::new(text, Some(row), other));
         }
     }
-    for (text, (key, hash)) in on_target {
-        found.insert(text.clone(), Difference { text, key, source: None, target: Some(hash) });
+    for (text, row) in on_target {
+        found.insert(text.clone(), Difference::new(text, None, Some(row)));
     }
     Ok(found)
+}
+
+impl Difference {
+    fn new(text: String, source: Option<Keyed>, target: Option<Keyed>) -> Difference {
+        let version = |row: &Option<Keyed>| row.as_ref().map(|row| row.version);
+        let versions = (version(&source), version(&target));
+        let hash = |row: &Option<Keyed>| row.as_ref().map(|row| row.hash.clone());
+        let (source_hash, target_hash) = (hash(&source), hash(&target));
+        let key = source.or(target).map(|row| row.key).unwrap_or_default();
+        Difference { text, key, source: source_hash, target: target_hash, versions }
+    }
 }
 
 /// Each row by its key, and which of its columns differ.

@@ -49,18 +49,31 @@ impl Sample {
     }
 }
 
-/// Key text → the key's parts, and sum of hashes and number of the rows that have it, as `sum/number`.
-pub(super) type RowHashes = HashMap<String, (Values, String)>;
+/// Key text → the rows that have it.
+pub(super) type RowHashes = HashMap<String, Keyed>;
+
+/// The rows of one side that share a key: one, where the key is one.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    /// The key's parts.
+    pub(super) key: Values,
+    /// Sum of hashes and number of the rows, as `sum/number`.
+    pub(super) hash: String,
+    /// Another one once any of them was written, be it to the same values; always the same where that cannot be told.
+    pub(super) version: i128,
+}
 
 /// Takes in what another part of the same side has; rows that share a key are hashed together.
 pub(super) fn merge(into: &mut RowHashes, more: RowHashes) {
-    for (text, (key, hash)) in more {
+    for (text, more) in more {
         match into.entry(text) {
-            Entry::Vacant(place) => drop(place.insert((key, hash))),
+            Entry::Vacant(place) => drop(place.insert(more)),
             Entry::Occupied(mut there) => {
-                let (sum, rows) = read_hash(&there.get().1);
-                let (more, others) = read_hash(&hash);
-                there.get_mut().1 = format!("{}/{}", sum + more, rows + others);
+                let there = there.get_mut();
+                let (sum, rows) = read_hash(&there.hash);
+                let (other_sum, others) = read_hash(&more.hash);
+                there.hash = format!("{}/{}", sum + other_sum, rows + others);
+                there.version += more.version;
             }
         }
     }
@@ -89,6 +102,8 @@ pub struct Rows {
     /// What the rule asks of a row, over the row called `old`.
     condition: Option<String>,
     sample: Option<Sample>,
+    /// Which transaction wrote a row is read with it. No expression of a user may read the row as a whole, then.
+    is_versioned: bool,
 }
 
 /// A column of the image, read on this side.
@@ -109,7 +124,7 @@ impl Rows {
             Cell { text: format!("{name}::text"), value }
         };
         let rows = Rows::build(rule, shape, (&rule.to, rule.to_partitioned), bytes, cell);
-        Rows { condition: rule.is_filled(quote_identifier), ..rows }
+        Rows { condition: rule.is_filled(quote_identifier), is_versioned: true, ..rows }
     }
 
     /// The old table, on the target: the mapping's expressions, in the new column's type where the target knows it.
@@ -133,7 +148,8 @@ impl Rows {
             }
         };
         let rows = Rows::build(rule, shape, (&rule.from, rule.from_partitioned), bytes, cell);
-        Ok(Rows { condition: has_image(rule, |column| format!("({}\n)", column.expression)), ..rows })
+        let condition = has_image(rule, |column| format!("({}\n)", column.expression));
+        Ok(Rows { condition, is_versioned: rule.is_by_name(), ..rows })
     }
 
     fn build(
@@ -160,6 +176,7 @@ impl Rows {
             filter: None,
             condition: None,
             sample: None,
+            is_versioned: false,
         }
     }
 
@@ -197,7 +214,7 @@ impl Rows {
         row_of(&self.key)
     }
 
-    /// `select … as key_text, … as key_parts, … as row_text from …`
+    /// `select … as key_text, … as key_parts, … as row_text, … as version from …`
     fn select(&self, range: Option<Range>) -> String {
         let from = range.map(|range| format!("ctid >= '({},0)'", range.from));
         let to = range.and_then(|range| range.to).map(|to| format!("ctid < '({to},0)'"));
@@ -211,9 +228,14 @@ impl Rows {
         let parts: Vec<&str> = self.key.iter().map(|cell| cell.text.as_str()).collect();
         let key = self.key_text();
         let chosen = self.chosen(self.sample.map(|sample| sample.condition(&key)));
+        let (version, with) = if self.is_versioned {
+            ("\"pgdetour version\"::text", "xmin as \"pgdetour version\", ")
+        } else {
+            ("''", "")
+        };
         format!(
-            "select {key} as key_text, array[{}]::text[] as key_parts, {} as row_text \
-             from (select * from {}{conditions}) as old where {chosen}",
+            "select {key} as key_text, array[{}]::text[] as key_parts, {} as row_text, {version} as version \
+             from (select {with}* from {}{conditions}) as old where {chosen}",
             parts.join(", "),
             self.row_text(),
             self.relation
@@ -236,7 +258,7 @@ impl Rows {
         Ok(rows.iter().map(bucket).collect())
     }
 
-    /// Key → its parts, and hash of the rows in these buckets; rows that share a key are hashed together.
+    /// The rows in these buckets, by their key.
     pub(super) fn hash_rows(&self, session: &mut Session, buckets: i32, wanted: &[i32]) -> Result<RowHashes> {
         let text = sql::flow::HASH_KEYED_ROWS.with(&[("rows", &self.select(None))]);
         let rows = session
@@ -329,8 +351,9 @@ pub(super) fn bucket(row: &postgres::Row) -> (i32, (i64, i128)) {
 }
 
 /// A row of `hash_keyed_rows`.
-pub(super) fn keyed_hash(row: &postgres::Row) -> (String, (Values, String)) {
-    (row.get(0), (row.get(1), row.get(2)))
+pub(super) fn keyed_hash(row: &postgres::Row) -> (String, Keyed) {
+    let version = row.get::<_, &str>(3).parse().unwrap_or_default();
+    (row.get(0), Keyed { key: row.get(1), hash: row.get(2), version })
 }
 
 fn row_of(cells: &[Cell]) -> String {
@@ -363,6 +386,7 @@ mod tests {
             filter: None,
             condition: None,
             sample: None,
+            is_versioned: false,
         };
         assert_eq!(rows(0).ranges(4), [None]);
         assert_eq!(rows(PAGE).ranges(4), [None]);
