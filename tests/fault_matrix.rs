@@ -233,7 +233,7 @@ fn whatever_breaks_in_a_cutover_one_side_serves_and_the_same_command_ends_it() {
 
 #[test]
 fn whatever_breaks_in_a_cutback_one_side_serves_and_the_same_command_ends_it() {
-    use Harm::{Break, Cut, Delay, Restart, Signal as Sent};
+    use Harm::{Break, Cut, Delay, Restart, Signal as Sent, Silence};
     let mut lanes = Lanes::begin(behind_pgbouncer);
     let some = [
         ("after:start replay", Sent(Signal::TERM)),
@@ -242,6 +242,7 @@ fn whatever_breaks_in_a_cutback_one_side_serves_and_the_same_command_ends_it() {
         ("after:write marker", Sent(Signal::KILL)),
         ("after:write marker", Restart(Part::Source, Shutdown::Fast)),
         ("after:prepare the router", Delay(Part::Source)),
+        ("after:drain to the marker", Silence(Part::Source)),
         ("after:decide", Cut(Part::Source)),
         ("after:decide", Sent(Signal::KILL)),
         ("after:open source", Break(Part::Pooler)),

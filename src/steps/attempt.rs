@@ -7,6 +7,7 @@ use crate::error::{Error, Result, human};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
+use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::lookout::Lookout;
 use crate::steps::switch::{Bounds, HOME, Switch};
@@ -124,9 +125,13 @@ impl Run {
             self.warn(format!("the record still shows a switch in progress: {second}"));
             return;
         }
-        if self.is_decided() {
-            return;
+        if !self.is_decided() {
+            self.take_back_attempt(switch);
         }
+    }
+
+    /// Takes back what an attempt has done over the sessions as they are; tells what could not be taken back.
+    fn take_back_attempt(&mut self, switch: Switch) {
         let known = self.undos.clone();
         match self.take_back(switch.settled, switch.from) {
             Ok(()) => {
@@ -179,32 +184,25 @@ impl Run {
     /// as nobody can have used it through the fence, even the decision is taken back.
     pub fn open_after_a_break(&mut self, fence: &FenceUndo, error: Error) -> Result<()> {
         let deadline = self.held_since.unwrap_or_else(Instant::now) + self.max_pause.unwrap_or_default();
-        loop {
-            match self.source_server.connect() {
-                Ok(session) => {
-                    self.source = Some(session);
-                    return fence::lower(self.source(), fence);
-                }
-                Err(_) if Instant::now() < deadline => thread::sleep(RECONNECT_EVERY),
-                Err(_) => break,
-            }
+        if let Ok(session) = connect_until(&self.source_server, deadline) {
+            self.source = Some(session);
+            return fence::lower(self.source(), fence);
         }
+        // Clients wait: neither the source nor its lock is asked again, and the target has just answered.
+        self.locks.retain(|lock| lock.place() != Side::Source);
         self.revoke_decision(HOME)?;
-        self.fall_back(HOME, &error);
+        self.take_back_attempt(HOME);
         Err(error)
     }
 }
 
-/// Tries until then, and at least once: then with little time, since clients wait.
+/// Tries until then, and at least once: with little time by then, since clients wait.
 fn connect_until(server: &Server, deadline: Instant) -> Result<Session> {
     loop {
         let mut server = server.clone();
-        let is_last = Instant::now() >= deadline;
-        if is_last {
-            server.conninfo.give_up_within(LAST_TRY);
-        }
+        server.conninfo.give_up_within(deadline.saturating_duration_since(Instant::now()).max(LAST_TRY));
         match server.connect() {
-            Err(_) if !is_last => thread::sleep(RECONNECT_EVERY),
+            Err(_) if Instant::now() < deadline => thread::sleep(RECONNECT_EVERY),
             outcome => return outcome,
         }
     }
