@@ -126,7 +126,7 @@ impl Matrix {
         harm.befall(&mut self.detour, &run, self.disk.as_ref());
         // What the harness itself waited for is nobody's pause.
         let watch = Watch::begin(&self.detour);
-        let answer = run.go_on();
+        let answer = harm::end(run, &self.detour, *harm);
         let held = watch.end();
         harm::mend(&self.detour, self.disk.as_ref());
         let code = answer.code();

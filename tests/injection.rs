@@ -178,6 +178,7 @@ fn names_that_are_statements_are_names_to_every_command() {
     expect(&mut detour, "capture", &["--anew"], 0);
     expect(&mut detour, "cutback", &["--dry-run"], 0);
     expect(&mut detour, "cutback", &["--rehearse", "--no-hold"], 0);
+    expect(&mut detour, "cutback", &["--rehearse"], 0);
     expect(&mut detour, "cutback", &[], 0);
     expect(&mut detour, "status", &["--check"], 0);
     expect(&mut detour, "clean", &["--dry-run"], 0);

@@ -119,6 +119,10 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
         .batch_execute("select pg_advisory_lock(7); create temporary table mine (n int)")
         .expect("the application may");
     direct.batch_execute("listen news").expect("the application may");
+    let mut preparing = detour.source.client("shop_app");
+    preparing.batch_execute("prepare one as select 1").expect("the application may");
+    let mut holding = detour.source.client("shop_app");
+    holding.batch_execute("declare c cursor with hold for select 1").expect("the application may");
     let away = detour.source.conninfo("shop_app");
     let mut bypassing = postgres::Client::connect(&away, postgres::NoTls).expect("there is no fence yet");
 
@@ -140,7 +144,8 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
         rehearsed.describe()
     );
     let warnings = rehearsed.at("/warnings").to_string();
-    for part in ["advisory locks", "temporary tables", "LISTEN", "without the router", "127.0.0.1:"] {
+    let held = ["advisory locks", "temporary tables", "LISTEN", "prepared statements", "WITH HOLD cursors"];
+    for part in held.into_iter().chain(["without the router", "127.0.0.1:"]) {
         assert!(warnings.contains(part), "no warning of {part}\n{}", rehearsed.describe());
     }
     assert_eq!(grants(&detour.source), before);

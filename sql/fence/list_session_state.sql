@@ -1,5 +1,6 @@
--- What sessions of the general roles hold that does not move with them, as far as others can see it: advisory locks, temporary
--- tables, notifications listened for. Cursors and prepared statements are seen by their own session alone.
+-- What sessions of the general roles hold that does not move with them, as far as others can see it: advisory locks and
+-- temporary tables; by the last statement of a session notifications listened for, prepared statements and cursors WITH HOLD,
+-- of which only their own session has a list.
 -- $1 text[]: general roles. One row a kind that there is.
 select held.kind, pg_catalog.count(*) as holders, pg_catalog.min(held.example) as example
 from (
@@ -15,11 +16,18 @@ from (
     join pg_catalog.pg_roles as r on r.oid = c.relowner
     where c.relpersistence = 't' and c.relkind in ('r', 'p', 'S') and r.rolname = any ($1::text[])
     union all
-    select 'LISTEN', 'pid ' || a.pid || ' of "' || a.usename || '"'
+    select said.kind, 'pid ' || a.pid || ' of "' || a.usename || '"'
     from pg_catalog.pg_stat_activity as a
+    join (
+        values
+            ('LISTEN', '^\s*listen\s'),
+            ('prepared statements', '^\s*(prepare\s+(?!transaction\s)|execute\s)'),
+            -- Outside of a transaction there is no other cursor to fetch from.
+            ('WITH HOLD cursors', '^\s*(declare\s.*\swith\s+hold\s|(fetch|move)\s)')
+    ) as said (kind, pattern) on a.query ~* said.pattern
     where a.datname = pg_catalog.current_database()
         and a.usename = any ($1::text[])
-        and a.query ~* '^\s*listen\s'
+        and (a.state = 'idle' or said.kind = 'LISTEN')
 ) as held
 group by held.kind
 order by held.kind

@@ -1,15 +1,21 @@
 //! What can break while a run is at a step.
 
 use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use postgres::error::SqlState;
 use rustix::process::Signal;
 
 use super::disk::SmallDisk;
+use crate::support::answer::Answer;
 use crate::support::detour::{Detour, Waiting};
 use crate::support::postgres::Shutdown;
 use crate::support::proxy::Proxy;
+
+/// Longer than anybody may be held. A run that keeps nobody waiting waits for a silent server as long as that takes.
+const SILENCE: Duration = Duration::from_secs(12);
 
 /// What a run talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub enum Harm {
     Break(Part),
     /// Connections break, and none can be made until the run has ended.
     Cut(Part),
-    /// Connections stay, and nothing comes through them, until the run has ended.
+    /// Connections stay, and nothing comes through them, until the run has ended, or until they break after [`SILENCE`].
     Silence(Part),
     /// Each direction takes a second.
     Delay(Part),
@@ -135,6 +141,23 @@ impl Harm {
             }
         }
     }
+}
+
+/// Lets a run go on to its end, while what has befallen goes on.
+pub fn end(run: Waiting, detour: &Detour, harm: Harm) -> Answer {
+    let Harm::Silence(part) = harm else { return run.go_on() };
+    let silent = proxy(detour, part);
+    let (ended, wait) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if wait.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                silent.mend();
+            }
+        });
+        let answer = run.go_on();
+        drop(ended);
+        answer
+    })
 }
 
 /// Everything is in place again.
