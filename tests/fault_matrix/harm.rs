@@ -14,8 +14,9 @@ use crate::support::detour::{Detour, Waiting};
 use crate::support::postgres::Shutdown;
 use crate::support::proxy::Proxy;
 
-/// Longer than anybody may be held. A run that keeps nobody waiting waits for a silent server as long as that takes.
-const SILENCE: Duration = Duration::from_secs(12);
+/// Longer than anybody may be held by a run that a silent server keeps waiting. A run that holds nobody waits for a slow
+/// server as long as that takes, and so would a test.
+const ENOUGH: Duration = Duration::from_secs(12);
 
 /// What a run talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub enum Harm {
     Break(Part),
     /// Connections break, and none can be made until the run has ended.
     Cut(Part),
-    /// Connections stay, and nothing comes through them, until the run has ended, or until they break after [`SILENCE`].
+    /// Connections stay, and nothing comes through them, until the run has ended.
     Silence(Part),
     /// Each direction takes a second.
     Delay(Part),
@@ -143,15 +144,17 @@ impl Harm {
     }
 }
 
-/// Lets a run go on to its end, while what has befallen goes on.
+/// Lets a run go on to its end, while what has befallen goes on; or ends after [`ENOUGH`], unless clients are held then.
 pub fn end(run: Waiting, detour: &Detour, harm: Harm) -> Answer {
-    let Harm::Silence(part) = harm else { return run.go_on() };
-    let silent = proxy(detour, part);
+    let (Harm::Silence(part) | Harm::Delay(part)) = harm else { return run.go_on() };
+    let (slow, is_held) = (proxy(detour, part), detour.look_for_hold());
     let (ended, wait) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            if wait.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
-                silent.mend();
+            while wait.recv_timeout(ENOUGH) == Err(RecvTimeoutError::Timeout) {
+                if !is_held() {
+                    return slow.mend();
+                }
             }
         });
         let answer = run.go_on();
