@@ -415,6 +415,10 @@ fn joined_rows_are_compared_with_each_table_that_fills_them_and_repaired_by_nobo
     let warnings = detour.last().at("/warnings").to_string();
     assert!(warnings.contains("its rows are joined from several tables"), "{warnings}");
     assert_eq!(found(&detour), expected, "nothing was changed");
+    // Before anything is given up of what was recorded.
+    let detour = detour.run("capture").with(&["--anew"]).exits(3).kind("cannot_repair").changed(false);
+    assert!(detour.last().text_at("/error/message").contains("public.people"));
+    detour.on_target("update public.users set name = 'recorded' where id = 3").run("replay").exits(0);
 }
 
 #[test]
