@@ -198,6 +198,14 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
 #[test]
 fn a_way_back_that_does_not_work_is_found_before_clients_are_held() {
     let mut detour = Detour::new().table("orders").writing().mirrored();
+    // No room for the marker that is to prove it. The recording has begun by then, which is more than a refusal may leave.
+    detour.target.exec(
+        "create function public.is_full() returns trigger language plpgsql as
+         $$ begin raise exception using errcode = 'disk_full', message = 'no room'; end $$;
+         create trigger is_full before insert on pgdetour.marker execute function public.is_full()",
+    );
+    detour = detour.run("cutover").exits(7).changed(true).phase("mirrored").serving(Serving::Source);
+    detour.target.exec("drop trigger is_full on pgdetour.marker; drop function public.is_full()");
     detour.source.exec("alter table pgdetour.arrived add constraint broken check (false) not valid");
     detour = detour.run("cutover").ends();
     let answer = detour.last();

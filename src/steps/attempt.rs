@@ -4,13 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result, human};
-use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
-use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::lookout::Lookout;
-use crate::steps::switch::{Bounds, HOME, Switch};
+use crate::steps::pause::Bounds;
+use crate::steps::switch::Switch;
 
 /// Between two tries to reach it.
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);
@@ -131,7 +130,7 @@ impl Run {
     }
 
     /// Takes back what an attempt has done over the sessions as they are; tells what could not be taken back.
-    fn take_back_attempt(&mut self, switch: Switch) {
+    pub fn take_back_attempt(&mut self, switch: Switch) {
         let known = self.undos.clone();
         match self.take_back(switch.settled, switch.from) {
             Ok(()) => {
@@ -179,25 +178,8 @@ impl Run {
     }
 }
 
-impl Run {
-    /// Lowers the source's fence after the session was lost; when the source stays away, home is not where clients can be:
-    /// as nobody can have used it through the fence, even the decision is taken back.
-    pub fn open_after_a_break(&mut self, fence: &FenceUndo, error: Error) -> Result<()> {
-        let deadline = self.held_since.unwrap_or_else(Instant::now) + self.max_pause.unwrap_or_default();
-        if let Ok(session) = connect_until(&self.source_server, deadline) {
-            self.source = Some(session);
-            return fence::lower(self.source(), fence);
-        }
-        // Clients wait: neither the source nor its lock is asked again, and the target has just answered.
-        self.locks.retain(|lock| lock.place() != Side::Source);
-        self.revoke_decision(HOME)?;
-        self.take_back_attempt(HOME);
-        Err(error)
-    }
-}
-
 /// Tries until then, and at least once: with little time by then, since clients wait.
-fn connect_until(server: &Server, deadline: Instant) -> Result<Session> {
+pub fn connect_until(server: &Server, deadline: Instant) -> Result<Session> {
     loop {
         let mut server = server.clone();
         server.conninfo.give_up_within(deadline.saturating_duration_since(Instant::now()).max(LAST_TRY));

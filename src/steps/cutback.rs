@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
-use crate::steps::switch::{Bounds, HOME, Rehearsal};
+use crate::steps::pause::{Bounds, Rehearsal};
+use crate::steps::switch::HOME;
 use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
 
 /// Runs the command; its report.

@@ -8,8 +8,9 @@ use crate::flow::{FlowName, marker, sequences};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
 use crate::steps::carrier::Carrier;
+use crate::steps::pause::{Bounds, Rehearsal};
 use crate::steps::stages::Stage;
-use crate::steps::switch::{Bounds, OUT, Rehearsal};
+use crate::steps::switch::OUT;
 use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay, restrict};
 
 /// Runs the command; its report.

@@ -22,8 +22,10 @@ mod mapping_rehearsal;
 pub mod mirror;
 mod names;
 mod open;
+mod opening;
 mod orphans;
 mod outcome;
+mod pause;
 mod preconditions;
 mod quarantine;
 mod readiness;
@@ -62,9 +64,9 @@ pub use clean::{Copies, Extent};
 use facts::Facts;
 use guardian::Guardian;
 pub use open::Needs;
+pub use pause::{Bounds, Rehearsal};
 use seen::Seen;
 pub use signals::Signals;
-pub use switch::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
@@ -107,7 +109,7 @@ pub struct Run {
     /// The side whose fence was seen to have nobody behind it any more.
     none_left: Option<Side>,
     /// What lowering the source's fence will do, found out before clients are held.
-    opening: Option<switch::Opening>,
+    opening: Option<opening::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
     replaying: Option<replay::Running>,
     /// Sees who keeps a switch waiting for a lock on the side that takes over.

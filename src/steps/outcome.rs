@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, exit};
 use crate::output::Outcome;
 use crate::phase::Command;
 use crate::steps::Run;
@@ -27,10 +27,12 @@ impl Run {
             Ok(report) => (report, None),
             Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
         };
+        // A refusal says that nothing was changed: behind a change, the run has stopped part way.
+        let is_refusal = error.as_ref().is_some_and(|error| error.exit_code(false) == exit::REFUSED);
         let outcome = Outcome {
             command: Some(self.command),
             changed: self.changed && !self.plan.is_dry(),
-            part_way: self.part_way && !self.plan.is_dry(),
+            part_way: (self.part_way || self.changed && is_refusal) && !self.plan.is_dry(),
             phase: knows_phase.then_some(phase),
             serving: knows_phase.then_some(serving),
             warnings: self.warnings,

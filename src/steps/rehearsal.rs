@@ -7,7 +7,8 @@ use crate::pg::sessions;
 use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::facts::Facts;
-use crate::steps::switch::{Bounds, Rehearsal, Switch};
+use crate::steps::pause::{Bounds, Rehearsal};
+use crate::steps::switch::Switch;
 
 impl Run {
     /// A switch that was decided only goes forwards: there is nothing left to rehearse.

@@ -6,7 +6,7 @@ use crate::phase::Side;
 use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
 use crate::steps::facts::Facts;
-use crate::steps::switch::Bounds;
+use crate::steps::pause::Bounds;
 
 impl Run {
     /// The routers, reached at the first call.

@@ -8,57 +8,19 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::sequences::{self, Carried, SequencePlan};
 use crate::flow::{ChangeSource, FlowName, marker, subscription};
-use crate::pg::fence::{self, FenceUndo, Lowering};
+use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
+use crate::steps::pause::Bounds;
 use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
 use crate::steps::{Run, capture};
 
 /// How long a server may say nothing once clients go on.
 const CLOSING: Duration = Duration::from_secs(60);
-/// For so long after its last answer the source is taken to be there.
-const FRESH: Duration = Duration::from_millis(100);
-
-/// The lowering of the source's fence on the way home.
-pub struct Opening {
-    fence: FenceUndo,
-    plan: Lowering,
-    /// When all of it but the commit was done.
-    begun: Option<Instant>,
-}
-
-/// The bounds of a switch.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// Longest time for which clients may be held; over it, all is taken back.
-    pub max_pause: Duration,
-    /// Bytes of WAL by which the flow may lag when the hold begins.
-    pub max_lag: u64,
-    /// Longest wait, with clients still served, until the lag is that small.
-    pub drain_timeout: Duration,
-    /// After this long in the hold, open transactions of general roles are ended; never when absent.
-    pub terminate_after: Option<Duration>,
-    /// How many more attempts are made when one was over a bound and was taken back.
-    pub retries: u32,
-    /// Do everything up to the point of no return, then take it back.
-    pub rehearsal: Option<Rehearsal>,
-    /// Load tables and indexes into the caches of the side that takes over.
-    pub prewarm: bool,
-}
-
-/// How far a rehearsal goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rehearsal {
-    /// Clients are held, as they will be.
-    Held,
-    /// Nothing touches clients.
-    NotHeld,
-}
-
 /// A move of general traffic from one side to the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Switch {
@@ -106,40 +68,6 @@ impl Run {
         };
         self.add_facts(&facts)?;
         Ok(fence)
-    }
-
-    /// Finds out what lowering the fence of the cutover will do, for a time when that has to be fast.
-    pub fn plan_opening(&mut self) -> Result<()> {
-        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
-        let plan = fence::plan_lowering(self.source(), &fence)?;
-        self.opening = Some(Opening { fence, plan, begun: None });
-        Ok(())
-    }
-
-    /// Lets general roles connect to the source again.
-    pub fn open_the_source(&mut self) -> Result<()> {
-        let Some(fence) = self.facts()?.source_fence else { return Ok(()) };
-        let Some(Opening { plan, begun, .. }) = self.opening.take() else {
-            return fence::lower(self.source(), &fence);
-        };
-        let mut committing = false;
-        let lowered = match begun {
-            // The source has just answered: as soon after that as if it had been asked here.
-            Some(begun) if begun.elapsed() < FRESH => {
-                committing = true;
-                self.source().change_script("commit")
-            }
-            _ => {
-                let ended = begun.map_or(Ok(()), |_| self.source().change_script("rollback"));
-                ended.and_then(|()| fence::lower_as_planned(self.source(), &fence, &plan, &mut committing))
-            }
-        };
-        match lowered {
-            Err(error) if error.is_connection_lost() && !committing => self.open_after_a_break(&fence, error),
-            // Somebody may have changed the grants since: then it is planned again.
-            Err(error) if !error.is_connection_lost() => fence::lower(self.source(), &fence),
-            other => other,
-        }
     }
 
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
@@ -224,11 +152,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-
-    /// Where the budget of the pause ends.
-    pub fn pause_deadline(&self, bounds: &Bounds) -> Instant {
-        self.held_since.unwrap_or_else(Instant::now) + bounds.max_pause
     }
 
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
@@ -320,11 +243,6 @@ impl Run {
         Ok(())
     }
 
-    /// What is left of the budget of the pause; nothing when it is used up.
-    pub fn pause_left(&self, bounds: &Bounds) -> Duration {
-        self.pause_deadline(bounds).saturating_duration_since(Instant::now())
-    }
-
     /// The point of no return. Everything after it goes forwards only, in this run or the next.
     pub fn decide(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         self.heed_signals()?;
@@ -344,11 +262,8 @@ impl Run {
         if self.plan.is_dry() {
             return decided.map(drop);
         }
-        if !matches!(decided, Ok(Some(_)))
-            && let Some(Opening { begun: Some(_), .. }) = self.opening.take()
-        {
-            // A session that is lost has rolled back by itself.
-            let _ = self.source().change_script("rollback");
+        if !matches!(decided, Ok(Some(_))) {
+            self.give_up_opening();
         }
         let decided = decided?;
         self.pending = Facts::default();
@@ -362,56 +277,6 @@ impl Run {
         detour.serving = Serving::Nobody;
         detour.decided = Some(switch.to());
         Ok(())
-    }
-
-    /// The deciding statement; on the way home, the source's fence is lowered at the same time up to the commit, for which the
-    /// decision is waited for.
-    fn decide_and_begin_to_open(
-        &mut self,
-        switch: Switch,
-        facts: &Value,
-        lock: i32,
-    ) -> Result<Option<Value>> {
-        let is_dry = self.plan.is_dry();
-        let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
-            unreachable!("open() connected to both sides, which this command needs")
-        };
-        let mut decide = || record::decide(target, switch.moving, switch.to(), facts, lock);
-        let Some(opening) = self.opening.as_mut().filter(|_| !is_dry && switch.to() == Side::Source) else {
-            return decide();
-        };
-        thread::scope(|scope| {
-            let Opening { fence, plan, begun } = opening;
-            let beginning = scope.spawn(|| fence::begin_to_lower(source, fence, plan));
-            let decided = decide();
-            // What went wrong is found again, and told, where the fence is lowered.
-            if ended(beginning).is_ok() {
-                *begun = Some(Instant::now());
-            }
-            decided
-        })
-    }
-
-    /// Fails when the budget of the pause is used up.
-    pub fn require_pause_left(&self, bounds: &Bounds) -> Result<()> {
-        if self.held_since.is_none() || Instant::now() < self.pause_deadline(bounds) {
-            return Ok(());
-        }
-        Err(Error::TimedOut {
-            what: "the pause".into(),
-            budget: bounds.max_pause,
-            detail: Some(self.slowest_step()),
-            hint:
-                "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
-                    .into(),
-        })
-    }
-
-    fn slowest_step(&self) -> String {
-        let slowest = self.steps.iter().max_by(|a, b| a.ms.total_cmp(&b.ms));
-        slowest.map_or_else(String::new, |step| {
-            format!("the slowest step was \"{}\", {:.0} ms", step.name, step.ms)
-        })
     }
 
     /// Lets clients go on, on the side decided on, and takes the length of the pause.
@@ -508,7 +373,7 @@ impl Run {
 }
 
 /// What a thread came to.
-fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
