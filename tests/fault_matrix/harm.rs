@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::disk::SmallDisk;
 use crate::support::answer::Answer;
@@ -15,7 +15,7 @@ use crate::support::postgres::Shutdown;
 use crate::support::proxy::Proxy;
 
 /// Longer than anybody may be held by a run that a silent server keeps waiting. A run that holds nobody waits for a slow
-/// server as long as that takes, and so would a test.
+/// server, or for somebody to let it go on, as long as that takes, and so would a test.
 const ENOUGH: Duration = Duration::from_secs(12);
 
 /// What a run talks to.
@@ -146,14 +146,22 @@ impl Harm {
 
 /// Lets a run go on to its end, while what has befallen goes on; or ends after [`ENOUGH`], unless clients are held then.
 pub fn end(run: Waiting, detour: &Detour, harm: Harm) -> Answer {
-    let (Harm::Silence(part) | Harm::Delay(part)) = harm else { return run.go_on() };
-    let (slow, is_held) = (proxy(detour, part), detour.look_for_hold());
+    let pid = run.pid();
+    let relieve: Box<dyn Fn() + Send> = match harm {
+        Harm::Silence(part) | Harm::Delay(part) => Box::new(move || proxy(detour, part).mend()),
+        Harm::Signal(Signal::STOP) => Box::new(move || {
+            // It may just have ended.
+            let _ = kill_process(pid, Signal::CONT);
+        }),
+        _ => return run.go_on(),
+    };
+    let is_held = detour.look_for_hold();
     let (ended, wait) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
             while wait.recv_timeout(ENOUGH) == Err(RecvTimeoutError::Timeout) {
                 if !is_held() {
-                    return slow.mend();
+                    return relieve();
                 }
             }
         });

@@ -57,8 +57,12 @@ pub struct Running {
 impl Running {
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).expect("the run can be signalled");
+        rustix::process::kill_process(self.pid(), signal).expect("the run can be signalled");
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     /// Whether it has ended.

@@ -741,6 +741,11 @@ impl Waiting {
         self.run.signal(signal);
     }
 
+    /// Its process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        self.run.pid()
+    }
+
     /// The processes that it has started: number and arguments of each.
     pub fn children(&self) -> Vec<(u32, Vec<String>)> {
         self.run.children()
