@@ -11,6 +11,43 @@ use crate::support::wait::until;
 
 const SOURCE: &str = include_str!("objects/source.sql");
 
+/// Types of a dump's entries, each of them one object, and the kind that the report has them under.
+const COUNTED_AS_DUMPED: [(&str, &str); 33] = [
+    ("TABLE", "table"),
+    ("SEQUENCE", "sequence"),
+    ("VIEW", "view"),
+    ("MATERIALIZED VIEW", "materialized view"),
+    ("FOREIGN TABLE", "foreign table"),
+    ("TRIGGER", "trigger"),
+    ("RULE", "rule"),
+    ("POLICY", "policy"),
+    ("STATISTICS", "statistics object"),
+    ("FUNCTION", "function"),
+    ("PROCEDURE", "procedure"),
+    ("AGGREGATE", "aggregate"),
+    ("SCHEMA", "schema"),
+    ("EXTENSION", "extension"),
+    ("OPERATOR", "operator"),
+    ("OPERATOR CLASS", "operator class"),
+    ("OPERATOR FAMILY", "operator family"),
+    ("COLLATION", "collation"),
+    ("CONVERSION", "conversion"),
+    ("TEXT SEARCH CONFIGURATION", "text search configuration"),
+    ("TEXT SEARCH DICTIONARY", "text search dictionary"),
+    ("TEXT SEARCH TEMPLATE", "text search template"),
+    ("TEXT SEARCH PARSER", "text search parser"),
+    ("ACCESS METHOD", "access method"),
+    ("TRANSFORM", "transform"),
+    ("EVENT TRIGGER", "event trigger"),
+    ("FOREIGN DATA WRAPPER", "foreign-data wrapper"),
+    ("SERVER", "server"),
+    ("USER MAPPING", "user mapping"),
+    ("TYPE", "type"),
+    ("DOMAIN", "type"),
+    ("CAST", "cast"),
+    ("COMMENT", "comment"),
+];
+
 #[test]
 fn all_that_a_database_holds_goes_there_and_comes_home() {
     let mut detour = Detour::new()
@@ -22,6 +59,16 @@ fn all_that_a_database_holds_goes_there_and_comes_home() {
     let warnings = detour.last().at("/warnings").to_string();
     assert!(warnings.contains("role setting shop_limited: deadlock_timeout=7s"), "{warnings}");
     assert!(!warnings.contains("lock_timeout=7s, "), "what is on the target too is no warning: {warnings}");
+    for named in [
+        "unlogged table public.cache: its rows are in no WAL",
+        "large object 424242: large objects are in no replication stream and are not copied",
+        "foreign table public.remote: its definition is mirrored",
+        "publication theirs: publications are not mirrored",
+        "subscription theirs: subscriptions are not mirrored",
+        "database grant CONNECT to shop_app, TEMPORARY to shop_limited, no CONNECT to PUBLIC: privileges on the database itself",
+    ] {
+        assert!(warnings.contains(named), "{named}: {warnings}");
+    }
     detour = detour
         .run("mirror")
         .fault("after:copy tables")
@@ -159,14 +206,18 @@ impl Detour {
               where c.relkind in ('r', 'p') and n.nspname !~ '^(pg_|information_schema|pgdetour)'",
         );
         assert_eq!(count("table", "mirrored"), tables);
-        for (kind, mirrored) in [
-            ("event trigger", 1),
-            ("foreign table", 1),
-            ("policy", 2),
-            ("cast", 2),
-            ("database setting", 3),
-            ("role setting", 1),
-        ] {
+        let mut dumped: BTreeMap<&str, i64> = BTreeMap::new();
+        for entry in entry_types(&self.source) {
+            if let Some((_, kind)) = COUNTED_AS_DUMPED.iter().find(|(name, _)| *name == entry) {
+                *dumped.entry(kind).or_default() += 1;
+            }
+        }
+        for (entry, kind) in COUNTED_AS_DUMPED {
+            let entries = dumped.get(kind).copied().unwrap_or_default();
+            assert!(entries > 0, "the source has no {entry}");
+            assert_eq!(count(kind, "mirrored"), entries, "{kind}: {kinds:#?}");
+        }
+        for (kind, mirrored) in [("database setting", 3), ("role setting", 1)] {
             assert_eq!(count(kind, "mirrored"), mirrored, "{kind}: {kinds:?}");
         }
         let unsupported: Vec<&str> = kinds
@@ -176,7 +227,14 @@ impl Detour {
             .collect();
         assert_eq!(
             unsupported,
-            ["large object", "publication", "role setting", "subscription", "unlogged table"],
+            [
+                "database grant",
+                "large object",
+                "publication",
+                "role setting",
+                "subscription",
+                "unlogged table"
+            ],
             "{kinds:#?}"
         );
         assert!(kinds.iter().all(|counted| counted["skipped"] == 0), "{kinds:#?}");
@@ -275,6 +333,15 @@ fn differences(
         .map(|name| format!("{name}: source {:?}, target {:?}", source.get(name), target.get(name)))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The type of each entry of a dump.
+fn entry_types(server: &Postgres) -> Vec<String> {
+    let of = |entry: String| {
+        let (_, rest) = entry.split_once("; Type: ").expect("an entry has a type");
+        rest.split(';').next().unwrap_or_default().to_owned()
+    };
+    schema(server).into_iter().map(of).collect()
 }
 
 /// The entries of a dump, in an order of their own.
