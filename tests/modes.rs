@@ -422,10 +422,12 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
             // Ended by the test, once the copy has been seen to pause.
             let _ = busy.batch_execute("select pg_sleep(600)");
         });
-        let copying = detour.start("mirror", &["--jobs", "1", "--max-load", "active=0"]);
-        until("the copy runs into the limit", LIMIT, || {
-            let copying = "select count(*) from pg_stat_activity where application_name = 'pgdetour mirror'";
-            (detour.source.value::<i64>(copying) > 2).then_some(())
+        let limits = ["--jobs", "1", "--max-rate", "1MB/s", "--max-load", "active=0"];
+        let copying = detour.start("mirror", &limits);
+        until("the load has been looked at", LIMIT, || {
+            let looked = "select count(*) from pg_stat_activity where application_name = 'pgdetour mirror'
+                             and state = 'idle' and query like '%pg_stat_replication as r%'";
+            (detour.source.value::<i64>(looked) > 0).then_some(())
         });
         detour.source.exec(
             "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(600)' and pid <> pg_backend_pid()",
@@ -435,6 +437,9 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
     let detour = is_equal(detour.ended(copying, 0).phase("mirrored"));
     let told = &detour.answer_of("mirror").stderr;
     assert!(told.contains("copied again from their beginning: public.big"), "{told}");
+    let pause = told.find("the copy pauses: ").unwrap_or_else(|| panic!("{told}"));
+    assert!(told[pause..].contains(" sessions are active, 0 are allowed"), "{told}");
+    assert!(told[pause..].contains("the copy goes on"), "{told}");
 }
 
 #[test]
