@@ -72,12 +72,11 @@ next as (
 
 select
     pg_catalog.replace(o.type, '-', ' ') as kind,
-    -- A transform is dropped in other words than it is identified in.
-    coalesce(
-        'for ' || t.trftype::pg_catalog.regtype::text || ' language ' || pg_catalog.quote_ident(l.lanname), o.identity
-    ) as identity
+    -- Before 16 a transform is identified in other words than it is dropped in.
+    case o.type
+        when 'transform' then pg_catalog.replace(o.identity, ' on language ', ' language ')
+        else o.identity
+    end as identity
 from next as c
-left join pg_catalog.pg_transform as t on c.classid = 'pg_catalog.pg_transform'::pg_catalog.regclass and t.oid = c.oid
-left join pg_catalog.pg_language as l on l.oid = t.trflang
 cross join lateral pg_catalog.pg_identify_object(c.classid, c.oid, 0) as o
 order by c.rank, c.oid

@@ -104,7 +104,13 @@ owned as (
 ),
 
 identified as (
-    select o.class, o.oid, o.relation, o.referenced, i.type, i.schema, i.name, i.identity
+    select
+        o.class, o.oid, o.relation, o.referenced, i.type, i.schema, i.name,
+        -- Since 16 a transform has another identity.
+        case i.type
+            when 'transform' then pg_catalog.replace(i.identity, ' on language ', ' language ')
+            else i.identity
+        end as identity
     from owned as o
     cross join lateral pg_catalog.pg_identify_object(o.class, o.oid, 0) as i
     where i.identity is not null
