@@ -40,7 +40,7 @@ fn until_mirrored(detour: &Detour) {
 #[test]
 fn a_mirror_is_followed_until_a_signal_and_cutover_takes_over_from_a_run_that_follows() {
     let detour = Detour::new().table("orders").writing();
-    let follower = detour.start("mirror", &["--follow"]);
+    let follower = detour.start("mirror", &["--follow", "-v"]);
     until_mirrored(&detour);
     until_a_change_arrives(&detour, "followed");
     assert_eq!(subscriptions(&detour), 0);
@@ -56,8 +56,14 @@ fn a_mirror_is_followed_until_a_signal_and_cutover_takes_over_from_a_run_that_fo
         .exits(0)
         .reports("/mirror/carried_by", "pgdetour")
         .reports("/mirror/running", true);
+    assert!(detour.last().at("/report/mirror/lag_bytes").is_u64(), "{}", detour.last().describe());
     follower.signal(Signal::TERM);
     let detour = detour.ended(follower, 0).changed(true).phase("mirrored").reports("/carrier", "pgdetour");
+    let answer = detour.last();
+    assert!(answer.at("/report/lag_bytes").is_u64(), "{}", answer.describe());
+    let is_lag =
+        |line: &str| line.contains(" transactions applied, ") && line.ends_with(" bytes of WAL behind");
+    assert!(answer.stderr.lines().any(is_lag), "{}", answer.describe());
 
     let follower = detour.start("mirror", &["--follow"]);
     until_a_change_arrives(&detour, "followed again");
@@ -321,6 +327,70 @@ fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
 }
 
 #[test]
+fn a_table_that_changes_while_others_are_copied_is_named_and_what_is_copied_is_kept() {
+    let detour = Detour::new().table("orders").table("users").on_source(
+        "create table public.big (id int primary key, filler text);
+         insert into public.big select n, repeat('x', 100) from generate_series(1, 20000) as n",
+    );
+    let copying = detour.start("mirror", &["--jobs", "2", "--max-rate", "500kB/s"]);
+    until("a small table is copied beside the large one", LIMIT, || {
+        let exists: bool = detour.target.value("select to_regclass('pgdetour.table_copy') is not null");
+        let states = "select coalesce(string_agg(table_name || ' ' || state, ',' order by table_name)
+                               filter (where table_name in ('big', 'users')), '') from pgdetour.table_copy";
+        (exists && detour.target.value::<String>(states) == "big copying,users copied").then_some(())
+    });
+    let detour = detour
+        .on_source("alter table public.users add column email text")
+        .ended(copying, 8)
+        .kind("schema_changed")
+        .message("table \"public.users\" was changed on the source since its copy was made")
+        .phase("mirroring")
+        .on_source("alter table public.users drop column email");
+    let detour = is_equal(detour.run("mirror").exits(0).phase("mirrored"));
+    let told = &detour.answer_of("mirror").stderr;
+    assert!(told.contains("6 tables are copied already and kept, 0 were not begun"), "{told}");
+    assert!(!told.contains("copied again"), "{told}");
+}
+
+#[test]
+fn what_a_mirror_will_cost_its_source_and_what_it_carries_otherwise_is_told_before() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "insert into public.orders (note) select repeat('x', 1000) from generate_series(1, 4000);
+             analyze public.orders",
+        )
+        .on_source("alter system set max_slot_wal_keep_size = '1MB'")
+        .on_source("select pg_reload_conf()")
+        .on_source(
+            "create function public.again() returns trigger language plpgsql as $$ begin return new; end $$;
+             create trigger again before insert on public.orders for each row execute function public.again();
+             alter table public.orders enable always trigger again;
+             create extension citext; create table public.of_extension (id int primary key);
+             alter extension citext add table public.of_extension;
+             update pg_extension set extconfig = array['public.of_extension'::regclass], extcondition = array['']
+              where extname = 'citext'",
+        );
+    until("the limit is there", LIMIT, || {
+        (detour.source.value::<String>("show max_slot_wal_keep_size") == "1MB").then_some(())
+    });
+    let warns = |detour: &Detour, told: &str| {
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(warnings.contains(told), "{told}: {warnings}");
+    };
+    let detour = detour.run("check").exits(0);
+    warns(&detour, "max_slot_wal_keep_size is 1 MB, less than the ");
+    warns(&detour, "trigger that always fires again on public.orders: ");
+    warns(&detour, "fires on the target again for each mirrored change");
+    warns(&detour, "extension table public.of_extension: it belongs to an extension");
+    let detour = detour.configured("[mirror]\nmethod = \"trigger\"").run("check").exits(0);
+    warns(&detour, "mirror.method = \\\"trigger\\\" writes every change on the source a second time");
+    warns(&detour, "a half to a fifth of the speed in bulk writes");
+    let kept = detour.last().at("/warnings").to_string();
+    assert!(!kept.contains("max_slot_wal_keep_size"), "triggers keep no WAL: {kept}");
+}
+
+#[test]
 fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
     let detour = Detour::new().table("orders").on_source(
         "create table public.big (id int primary key, filler text);
@@ -352,10 +422,12 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
             // Ended by the test, once the copy has been seen to pause.
             let _ = busy.batch_execute("select pg_sleep(600)");
         });
-        let copying = detour.start("mirror", &["--jobs", "1", "--max-load", "active=0"]);
-        until("the copy runs into the limit", LIMIT, || {
-            let copying = "select count(*) from pg_stat_activity where application_name = 'pgdetour mirror'";
-            (detour.source.value::<i64>(copying) > 2).then_some(())
+        let limits = ["--jobs", "1", "--max-rate", "1MB/s", "--max-load", "active=0"];
+        let copying = detour.start("mirror", &limits);
+        until("the load has been looked at", LIMIT, || {
+            let looked = "select count(*) from pg_stat_activity where application_name = 'pgdetour mirror'
+                             and state = 'idle' and query like '%pg_stat_replication as r%'";
+            (detour.source.value::<i64>(looked) > 0).then_some(())
         });
         detour.source.exec(
             "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(600)' and pid <> pg_backend_pid()",
@@ -365,6 +437,9 @@ fn a_busy_source_pauses_the_copy_and_a_stop_keeps_what_is_copied() {
     let detour = is_equal(detour.ended(copying, 0).phase("mirrored"));
     let told = &detour.answer_of("mirror").stderr;
     assert!(told.contains("copied again from their beginning: public.big"), "{told}");
+    let pause = told.find("the copy pauses: ").unwrap_or_else(|| panic!("{told}"));
+    assert!(told[pause..].contains(" sessions are active, 0 are allowed"), "{told}");
+    assert!(told[pause..].contains("the copy goes on"), "{told}");
 }
 
 #[test]
@@ -386,6 +461,8 @@ fn a_standby_of_the_source_that_falls_behind_pauses_the_copy_until_it_has_caught
     let told = &detour.answer_of("mirror").stderr;
     let pause = told.find("the copy pauses: a standby is ").unwrap_or_else(|| panic!("{told}"));
     assert!(told[pause..].contains("the copy goes on"), "{told}");
+    let seconds = detour.last().at("/report/seconds").as_f64().expect("it took its time");
+    assert!(seconds > 2_200_000.0 / 500_000.0, "2.2 MB at 500 kB/s in {seconds} s");
     assert!(
         told.contains("public.big: 20000 rows") && !told.contains("xxxx"),
         "rows are counted, and not shown: {told}"

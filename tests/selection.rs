@@ -116,6 +116,42 @@ fn filters_and_column_lists_hold_for_copy_stream_and_the_way_home() {
 }
 
 #[test]
+fn filters_and_column_lists_hold_through_a_backup_and_by_our_own_runs() {
+    let by_us = PARTS.replace("[mirror]", "[mirror]\ncarrier = \"pgdetour\"");
+    for (detour, parts) in [(Detour::new().with_backup(), PARTS), (Detour::new(), by_us.as_str())] {
+        let mut detour = detour.on_source(EVENTS).configured(parts);
+        if !knows_parts(&detour) {
+            return;
+        }
+        detour = detour
+            .run("mirror")
+            .fault("after:copy tables")
+            .dies()
+            .on_source(&changes(1))
+            .run("mirror")
+            .exits(0)
+            .on_source(&changes(2))
+            .run("mirror")
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true);
+        let inside = [
+            "select count(*) || md5(string_agg(row(tenant, id, note, big)::text, ',' order by id)) from public.events
+              where tenant = 2",
+            "select count(*) || md5(string_agg(l::text, ',' order by l::text collate \"C\")) from public.logs as l
+              where level > 2",
+        ];
+        let outside = "select (select count(*) from public.events where tenant <> 2 or secret <> 'default')
+                            + (select count(*) from public.logs where level <= 2)";
+        for query in inside {
+            assert_eq!(detour.target.value::<String>(query), detour.source.value::<String>(query), "{query}");
+        }
+        assert_eq!(detour.target.value::<i64>(outside), 0);
+    }
+}
+
+#[test]
 fn a_part_that_the_stream_could_not_hold_to_is_refused_before_anything_is_done() {
     let detour = Detour::new().on_source(EVENTS);
     if !knows_parts(&detour) {

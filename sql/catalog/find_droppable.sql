@@ -70,7 +70,13 @@ next as (
     limit $1
 )
 
-select pg_catalog.replace(o.type, '-', ' ') as kind, o.identity
+select
+    pg_catalog.replace(o.type, '-', ' ') as kind,
+    -- Before 16 a transform is identified in other words than it is dropped in.
+    case o.type
+        when 'transform' then pg_catalog.replace(o.identity, ' on language ', ' language ')
+        else o.identity
+    end as identity
 from next as c
 cross join lateral pg_catalog.pg_identify_object(c.classid, c.oid, 0) as o
 order by c.rank, c.oid

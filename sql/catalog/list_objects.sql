@@ -95,18 +95,84 @@ owned as (
     where o.oid >= 16384
         and not exists (
             select from pg_catalog.pg_depend as d
-            where d.classid = o.class and d.objid = o.oid and d.deptype = 'e'
+            where d.classid = o.class and d.objid = o.oid
+                -- Functions and casts come with a range type, too.
+                and (d.deptype = 'e' or d.deptype = 'i' and o.class in (
+                    'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_cast'::pg_catalog.regclass
+                ))
         )
 ),
 
 identified as (
-    select o.class, o.oid, o.relation, o.referenced, i.type, i.schema, i.name, i.identity
+    select
+        o.class, o.oid, o.relation, o.referenced, i.type, i.schema, i.name,
+        -- Since 16 a transform has another identity.
+        case i.type
+            when 'transform' then pg_catalog.replace(i.identity, ' on language ', ' language ')
+            else i.identity
+        end as identity
     from owned as o
     cross join lateral pg_catalog.pg_identify_object(o.class, o.oid, 0) as i
     where i.identity is not null
         and coalesce(i.schema, '') !~ '^(pg_|information_schema$|pgdetour$)'
         and coalesce(i.name, i.identity) !~ '^(pg_|pgdetour)'
         and i.identity !~ '(^|\s)(pgdetour|pg_toast\w*|pg_temp\w*|pg_catalog)\.'
+),
+
+built_in as (
+    select
+        'pg_catalog.pg_class'::pg_catalog.regclass as class, c.oid, c.relacl as acl,
+        pg_catalog.acldefault('r', c.relowner) as default_acl
+    from pg_catalog.pg_class as c
+    union all
+    select 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, p.proacl, pg_catalog.acldefault('f', p.proowner)
+    from pg_catalog.pg_proc as p
+    union all
+    select 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, n.nspacl, pg_catalog.acldefault('n', n.nspowner)
+    from pg_catalog.pg_namespace as n
+    union all
+    select 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, t.typacl, pg_catalog.acldefault('T', t.typowner)
+    from pg_catalog.pg_type as t
+    union all
+    select 'pg_catalog.pg_language'::pg_catalog.regclass, l.oid, l.lanacl, pg_catalog.acldefault('l', l.lanowner)
+    from pg_catalog.pg_language as l
+),
+
+-- Privileges on the system's objects that they had not from the beginning.
+granted_on_built_in as (
+    select
+        b.class,
+        b.oid,
+        x.privilege_type,
+        case x.grantee when 0 then 'PUBLIC' else pg_catalog.pg_get_userbyid(x.grantee)::text end as grantee
+    from built_in as b
+    left join pg_catalog.pg_init_privs as p on p.classoid = b.class and p.objoid = b.oid and p.objsubid = 0
+    cross join lateral pg_catalog.aclexplode(b.acl) as x
+    where b.oid < 16384 and b.acl is not null and x.grantee <> x.grantor
+        and not exists (
+            select from pg_catalog.aclexplode(coalesce(p.initprivs, b.default_acl)) as y
+            where y.grantee = x.grantee and y.privilege_type = x.privilege_type
+        )
+),
+
+-- How privileges on the database itself differ from those of a new one; our own role's left out.
+database_grant as (
+    select
+        pg_catalog.format(
+            '%s%s to %s',
+            case when bool_or(a.is_now) then '' else 'no ' end,
+            x.privilege_type,
+            case x.grantee when 0 then 'PUBLIC' else pg_catalog.pg_get_userbyid(x.grantee)::text end
+        ) as identity
+    from pg_catalog.pg_database as d
+    cross join lateral (
+        values (d.datacl, true), (pg_catalog.acldefault('d', d.datdba), false)
+    ) as a (acl, is_now)
+    cross join lateral pg_catalog.aclexplode(a.acl) as x
+    where d.datname = pg_catalog.current_database() and d.datacl is not null
+        and x.grantee not in (d.datdba, (select r.oid from pg_catalog.pg_roles as r where r.rolname = current_user))
+    group by x.grantee, x.privilege_type
+    having pg_catalog.count(distinct a.is_now) = 1
 ),
 
 counted as (
@@ -146,9 +212,29 @@ counted as (
         union all
         select t.typacl from pg_catalog.pg_type as t
         where i.class = 'pg_catalog.pg_type'::pg_catalog.regclass and t.oid = i.oid
+        union all
+        select l.lanacl from pg_catalog.pg_language as l
+        where i.class = 'pg_catalog.pg_language'::pg_catalog.regclass and l.oid = i.oid
+        union all
+        select f.fdwacl from pg_catalog.pg_foreign_data_wrapper as f
+        where i.class = 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass and f.oid = i.oid
+        union all
+        select s.srvacl from pg_catalog.pg_foreign_server as s
+        where i.class = 'pg_catalog.pg_foreign_server'::pg_catalog.regclass and s.oid = i.oid
     ) as a
     cross join lateral pg_catalog.aclexplode(a.acl) as x
     where x.grantee <> x.grantor
+    union all
+    select
+        'grant',
+        pg_catalog.format('%s on %s %s to %s', b.privilege_type, i.type, i.identity, b.grantee),
+        0,
+        0
+    from granted_on_built_in as b
+    cross join lateral pg_catalog.pg_identify_object(b.class, b.oid, 0) as i
+    where i.identity !~ '^information_schema(\.|$)'
+    union all
+    select 'database grant', g.identity, 0, 0 from database_grant as g
     union all
     select
         'database setting',

@@ -35,7 +35,7 @@ enum Fate {
     Theirs,
 }
 
-const CAVEATS: [Caveat; 10] = [
+const CAVEATS: [Caveat; 11] = [
     Caveat {
         kind: "unlogged table",
         fate: Fate::Lost,
@@ -89,6 +89,12 @@ const CAVEATS: [Caveat; 10] = [
         fate: Fate::Carried,
         message: "settings of the database are copied where the target has none of the same name",
         hint: "Settings of the server are not: compare them yourself.",
+    },
+    Caveat {
+        kind: "database grant",
+        fate: Fate::Theirs,
+        message: "privileges on the database itself are in no dump of it, and are not copied",
+        hint: "Run the same GRANT or REVOKE … ON DATABASE on the target, where it is to hold there too.",
     },
     Caveat {
         kind: "role setting",

@@ -8,6 +8,8 @@ create extension hstore schema "Odd ""Schema"" ü";
 create extension ltree schema ext;
 create extension btree_gist schema ext;
 create extension postgres_fdw schema ext;
+create extension cube schema twin;
+create extension isn schema "Odd ""Schema"" ü";
 grant usage on schema twin, ext, "Odd ""Schema"" ü" to shop_app;
 
 -- Types.
@@ -17,8 +19,16 @@ create type "Odd ""Schema"" ü"."Mood" as enum ('a', 'B');
 create domain public.short_text as text check (length(value) <= 40);
 create domain public.positive as numeric check (value > 0 or value = 'NaN');
 create type public.address as (street text, "Zip Code" char(7), location point, moods public.mood[]);
-create type public.span as range (subtype = numeric);
+create type public.span as range (subtype = numeric, multirange_type_name = public.multispan);
 create domain public.home as public.address;
+create type public.shrunk as (a int, gone text, b public.address, c public.span[]);
+alter type public.shrunk drop attribute gone, add attribute late text;
+create type public.mood_span as range (subtype = public.mood);
+create domain public.short_texts as public.short_text[] check (array_length(value, 1) < 5);
+create type public.plain_text;
+create function public.plain_text_in(cstring) returns public.plain_text language internal immutable strict as 'textin';
+create function public.plain_text_out(public.plain_text) returns cstring language internal immutable strict as 'textout';
+create type public.plain_text (input = public.plain_text_in, output = public.plain_text_out, like = text);
 create collation public.by_code (locale = 'C');
 
 create table public.every_type (
@@ -137,6 +147,59 @@ insert into public.every_type (id, t_float4, t_float8, t_numeric, t_numeric_scal
 values (4, 1.1, 5e-324, 'NaN', 'NaN', repeat('long ', 20000), E' a\t', decode(repeat('deadbeef00', 30000), 'hex'), b'00000', '0.10', 'plain text'),
     (5, 'Infinity', 1.7976931348623157e308, 1e-200, -0.0000000001, E'\u00A0 \u2028 \uFEFF e\u0301 \u00e9', null, null, null, '[]', null);
 
+create table public.model (a int, gone text, b "Odd ""Schema"" ü"."Mood");
+alter table public.model drop gone, add c numeric, replica identity full;
+create table public.more_types (
+    id int primary key,
+    t_numeric numeric,
+    t_float4 float4,
+    t_bpchar bpchar,
+    t_refcursor refcursor,
+    t_xid xid,
+    t_xid8 xid8,
+    t_cid cid,
+    t_int2vector int2vector,
+    t_oidvector oidvector,
+    t_aclitem aclitem,
+    t_regnamespace regnamespace,
+    t_regconfig regconfig,
+    t_regdictionary regdictionary,
+    t_regoperator regoperator,
+    t_regcollation regcollation,
+    t_interval interval,
+    t_cube twin.cube,
+    t_isbn "Odd ""Schema"" ü".isbn13,
+    t_isbn_array "Odd ""Schema"" ü".isbn13[],
+    t_shrunk public.shrunk,
+    t_shrunk_array public.shrunk[],
+    t_model public.model,
+    t_mood_span public.mood_span,
+    t_span_multirange public.multispan,
+    t_short_texts public.short_texts,
+    t_plain_text public.plain_text,
+    t_multirange_array datemultirange[],
+    t_point_array point[],
+    t_composite_cube public.address[][]
+);
+insert into public.more_types values (
+    1, 'Infinity', '-0', 'kept   ', 'cursor', '4294967295', '18446744073709551615', '7', '1 2 3', '4 5',
+    'shop_app=r*w/dba', 'twin', 'pg_catalog.simple', 'pg_catalog.simple', 'pg_catalog.+(integer,integer)',
+    'public.by_code', '-178000000 years', '(1, 2.5, -3),(4, 5, 6)', '978-0-393-04002-9', '{978-0-393-04002-9,NULL}',
+    row(1, row('s', 'z', null, '{sad}')::public.address, '{"[1,2)",NULL}', 'late'),
+    array[row(null, null, '{}', '')::public.shrunk, null], row(1, 'B', 'NaN'), '["so, so","glad \"quoted\""]',
+    '{[1.5,2),[3,)}', '{a,NULL}', 'its own', '{"{[2020-01-01,2020-02-01)}","{}",NULL}', '{"(1,2)",NULL}',
+    array[[row('a', 'b', null, null)::public.address, null], [null, row(null, null, null, null)::public.address]]
+), (2, '-Infinity', 'NaN', '', '', '3', '0', '0', '', '', null, 'pg_catalog', null, null, null, 'pg_catalog."C"',
+    '-178956970 years -2147483647 days -04:05:06.789', '()', null, '{}', null, '{}', null, 'empty', '{}', '{}',
+    '', '{}', '{}', '{}');
+do $$
+begin
+    if current_setting('server_version_num')::int >= 170000 then
+        insert into public.more_types (id, t_interval) values (3, 'infinity'), (4, '-infinity');
+    end if;
+end
+$$;
+
 -- Tables.
 
 create table public.computed (
@@ -206,6 +269,16 @@ create table public.grandchild (primary key (id)) inherits (public.child);
 insert into public.parent values (1, 'parent'), (2, 'parent');
 insert into public.child values (1, 'child', 1), (3, 'child', 3);
 insert into public.grandchild values (4, 'grandchild', 4);
+
+create table public.other_parent (id int, other text);
+alter table public.other_parent replica identity full;
+create table public.of_both (own int) inherits (public.grandchild, public.other_parent);
+alter table public.of_both add primary key (id);
+insert into public.of_both (id, note, extra, other, own) values (5, 'both', 5, 'other', 5);
+create table public.typed of public.address (primary key (street));
+insert into public.typed values ('street', 'zip', '(1,2)', '{sad}');
+create table public."ÄÖÜäöüß漢字🐘ÄÖÜäöüß漢字🐘é漢字🐘éa" ("ÄÖÜäöüß漢字🐘ÄÖÜäöüß漢字🐘é漢字🐘éa" int primary key, "desc" text);
+insert into public."ÄÖÜäöüß漢字🐘ÄÖÜäöüß漢字🐘é漢字🐘éa" values (1, 'Unicode'), (2, null);
 
 create unlogged table public.cache (id int primary key, note text);
 insert into public.cache values (1, 'lost in a crash');
@@ -287,6 +360,8 @@ insert into public.serials select from generate_series(1, 5);
 
 -- What is not a table.
 
+create server elsewhere foreign data wrapper postgres_fdw options (host '127.0.0.1', dbname 'nowhere');
+
 create function public.add_up(int, int) returns int language sql immutable begin atomic; select $1 + $2; end;
 create function public."Quoted ""fn"""(variadic text[]) returns text language sql as $$ select array_to_string($1, ';') $$;
 create procedure public.noop() language plpgsql as $$ begin null; end $$;
@@ -294,6 +369,20 @@ create aggregate public.sum_up(int) (sfunc = public.add_up, stype = int, initcon
 create operator public.|+| (leftarg = int, rightarg = int, function = public.add_up);
 create cast (public.mood as int) with inout;
 create text search configuration public.plain (copy = pg_catalog.simple);
+create text search dictionary public.few_words (template = pg_catalog.simple, stopwords = english);
+create text search template public.template (lexize = dsimple_lexize, init = dsimple_init);
+create text search parser public.parser (
+    start = prsd_start, gettoken = prsd_nexttoken, end = prsd_end, lextypes = prsd_lextype, headline = prsd_headline
+);
+create operator family public.ints using btree;
+create operator class public.int_order for type int using btree family public.ints as
+    operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 btint4cmp(int, int);
+create conversion public.to_latin for 'UTF8' to 'LATIN1' from utf8_to_iso8859_1;
+create access method heap_again type table handler heap_tableam_handler;
+create table public.on_its_method (id int primary key, note text) using heap_again;
+insert into public.on_its_method values (1, 'x');
+create transform for int language sql (from sql with function prsd_lextype(internal), to sql with function int4recv(internal));
+create foreign data wrapper nothing;
 create statistics public.order_stats (dependencies) on "from", "Größe" from public."order";
 create view public.numbers as select id, note from public.numbered where id > 3 with check option;
 create view public.secrets with (security_barrier) as select * from public.secret;
@@ -315,6 +404,15 @@ comment on schema twin is E'two\nlines';
 grant select (id, note), update (note) on public.toasted to shop_app;
 grant select on public.numbers, public.counted to shop_app with grant option;
 grant usage, select on sequence public.alone to shop_app;
+grant usage on type public.mood to shop_app;
+grant usage on foreign server elsewhere to shop_app;
+grant usage on foreign data wrapper nothing to shop_app;
+grant execute on function pg_catalog.pg_ls_waldir() to shop_app;
+revoke execute on function pg_catalog.pg_jit_available() from public;
+grant select on pg_catalog.pg_statistic to shop_app;
+revoke connect on database shop from public;
+grant connect on database shop to shop_app;
+grant temporary on database shop to shop_limited;
 revoke execute on function public.add_up(int, int) from public;
 grant execute on function public.add_up(int, int) to shop_app;
 alter default privileges for role shop_owner in schema public grant select on tables to shop_app;
@@ -323,7 +421,6 @@ grant create on schema public to shop_limited;
 alter table public.toasted owner to shop_owner;
 alter function public.add_up(int, int) owner to shop_owner;
 alter schema twin owner to shop_owner;
-create server elsewhere foreign data wrapper postgres_fdw options (host '127.0.0.1', dbname 'nowhere');
 create user mapping for shop_app server elsewhere options (user 'u', password 'p');
 create foreign table public.remote (id int, note text) server elsewhere options (table_name 'remote');
 create publication theirs for table public.numbered;
@@ -348,7 +445,7 @@ begin
         from pg_catalog.pg_class as c
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        where c.relname in ('every_type', 'computed', 'numbered', 'full_with_key', 'toasted', 'guarded', 'parent', 'child')
+        where c.relname in ('every_type', 'more_types', 'computed', 'numbered', 'full_with_key', 'toasted', 'guarded', 'parent', 'child')
             and c.relkind = 'r' and a.attname <> 'id' and a.attgenerated = '' and a.attname <> 'big'
         group by 1
         order by 1
@@ -389,6 +486,11 @@ line" set note = note || turn;
     update public.parent set note = note || turn;
     insert into public.grandchild values (100 + turn, 'new', turn);
     insert into public.cache values (100 + turn, 'not followed');
+    insert into public.of_both (id, note, other) values (200 + turn, 'new', 'turn');
+    update public.other_parent set other = other || turn;
+    update public.typed set "Zip Code" = 'z' || turn;
+    update public."ÄÖÜäöüß漢字🐘ÄÖÜäöüß漢字🐘é漢字🐘éa" set "desc" = coalesce("desc", '') || turn;
+    update public.on_its_method set note = note || turn;
     update public.tree set parent = 3 where id = 1;
     insert into public.tree values (10 + turn, 10 + turn, 'own parent');
     insert into public.hen values (10 + turn, 10 + turn);

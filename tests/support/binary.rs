@@ -77,6 +77,20 @@ impl Running {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// Waits for its end; its answer, and the most memory that it has had resident, in kB.
+    pub fn end_measured(self) -> (Answer, u64) {
+        let mut peak = 0;
+        until("the run ends", limit(), || match self.peak_memory() {
+            Some(now) => {
+                peak = now;
+                None
+            }
+            None => Some(()),
+        });
+        assert!(peak > 1 << 10, "the memory was not measured");
+        (self.end(), peak)
+    }
+
     /// The processes that it has started: number and arguments of each.
     pub fn children(&self) -> Vec<(u32, Vec<String>)> {
         let pid = self.child.id();

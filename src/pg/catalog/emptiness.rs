@@ -19,20 +19,23 @@ pub struct Emptiness {
     pub schemas: Vec<String>,
     /// Extensions.
     pub extensions: Vec<String>,
-    /// Who owns these schemas and may use them, and default privileges.
+    /// Who owns these schemas and may use them, default privileges, and privileges on the system's objects.
     #[serde(default)]
     pub privileges: Vec<Standing>,
 }
 
-/// Owner and privileges of a schema, or default privileges of a role.
+/// Owner and privileges of a schema, default privileges of a role, or privileges on an object of the system's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The schema; none for default privileges in all of them.
     schema: Option<String>,
     /// The schema's owner, or the role whose objects get the default privileges.
     owner: String,
-    /// `tables`, `functions`, … of default privileges; none for a schema's own.
+    /// `tables`, `functions`, … of default privileges; none for others.
     object_kind: Option<String>,
+    /// `routine pg_catalog.now()`: the system's object; none for others.
+    #[serde(default)]
+    built_in_object: Option<String>,
     /// What is granted.
     privileges: BTreeSet<Privilege>,
     /// What would be granted without a row in the catalog.
@@ -54,6 +57,7 @@ impl Standing {
     fn is_same(&self, other: &Standing) -> bool {
         self.schema == other.schema
             && self.object_kind == other.object_kind
+            && self.built_in_object == other.built_in_object
             // A schema is the same one, whoever owns it.
             && (self.object_kind.is_none() || self.owner == other.owner)
     }
@@ -68,9 +72,10 @@ impl Standing {
 
     fn change(&self, verb: &str, one: &Privilege) -> String {
         let schema = self.schema.as_ref().map(|schema| quote_identifier(schema));
-        let (head, on) = match &self.object_kind {
-            None => (String::new(), format!("schema {}", schema.unwrap_or_default())),
-            Some(kind) => {
+        let (head, on) = match (&self.object_kind, &self.built_in_object) {
+            (None, Some(object)) => (String::new(), object.clone()),
+            (None, None) => (String::new(), format!("schema {}", schema.unwrap_or_default())),
+            (Some(kind), _) => {
                 let within = schema.map_or_else(String::new, |schema| format!("in schema {schema} "));
                 let role = quote_identifier(&self.owner);
                 (format!("alter default privileges for role {role} {within}"), kind.clone())
@@ -105,6 +110,7 @@ fn list_standing(session: &mut Session) -> Result<Vec<Standing>> {
             schema: row.get("schema_name"),
             owner: row.get("owner"),
             object_kind: row.get("object_kind"),
+            built_in_object: row.get("built_in_object"),
             privileges: read(row, "privileges")?,
             built_in: read(row, "built_in")?,
         })
@@ -166,7 +172,8 @@ fn restore_standing(session: &mut Session, before: &[Standing]) -> Result<Vec<St
     for now in list_standing(session)? {
         let known = before.iter().find(|known| known.is_same(&now));
         // A record of an earlier version knows of no privileges.
-        if known.is_some() || (now.object_kind.is_some() && !before.is_empty()) {
+        let had_none = now.object_kind.is_some() || now.built_in_object.is_some();
+        if known.is_some() || (had_none && !before.is_empty()) {
             privileges.extend(now.restoration(known));
         }
     }
@@ -200,6 +207,7 @@ mod tests {
             schema: Some("a b".into()),
             owner: "o".into(),
             object_kind: object_kind.map(str::to_owned),
+            built_in_object: None,
             privileges: privileges.iter().map(privilege).collect(),
             built_in: BTreeSet::new(),
         }
@@ -226,5 +234,21 @@ mod tests {
             [r#"alter default privileges for role "o" in schema "a b" revoke SELECT on tables from "x""#]
         );
         assert!(now.is_same(&standing(Some("tables"), &[])) && !now.is_same(&standing(None, &[])));
+    }
+
+    #[test]
+    fn the_systems_objects_go_back_to_what_they_were() {
+        let object = "routine pg_catalog.pg_sleep(double precision)";
+        let mut now = standing(None, &[("o", "EXECUTE", false), ("x", "EXECUTE", false)]);
+        now.schema = None;
+        now.built_in_object = Some(object.into());
+        now.built_in = standing(None, &[("o", "EXECUTE", false), ("public", "EXECUTE", false)]).privileges;
+        assert_eq!(
+            now.restoration(None),
+            [
+                format!("revoke EXECUTE on {object} from \"x\""),
+                format!("grant EXECUTE on {object} to public")
+            ]
+        );
     }
 }

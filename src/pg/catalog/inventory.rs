@@ -133,6 +133,55 @@ pub fn list_filter_columns(session: &mut Session, table: &Table) -> Result<Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::Server;
+    use crate::pg::test_server::TestServer;
+    use crate::phase::Side;
+    use crate::plan::Plan;
+
+    #[test]
+    fn privileges_are_listed_whatever_they_are_on_and_what_comes_with_a_type_is_not() {
+        let server = TestServer::start("");
+        let server = Server {
+            place: Side::Source.into(),
+            conninfo: server.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        };
+        let mut session = server.connect().unwrap();
+        let before = list_objects(&mut session).unwrap();
+        assert!(before.is_empty(), "{before:?}");
+        session
+            .change_script(
+                "create role \"the app\"; create type public.span as range (subtype = pg_catalog.int4);
+                 create foreign data wrapper w; create server s foreign data wrapper w;
+                 grant usage on foreign data wrapper w to \"the app\"; grant usage on foreign server s to \"the app\";
+                 revoke usage on language sql from public; grant usage on language sql to \"the app\";
+                 grant create on schema public to \"the app\";
+                 grant execute on function pg_catalog.pg_ls_waldir(), pg_catalog.now() to \"the app\";
+                 grant select on pg_catalog.pg_authid to \"the app\";
+                 revoke connect on database postgres from public; grant create on database postgres to \"the app\"",
+            )
+            .unwrap();
+        let named = |object: Object| format!("{}: {}", object.kind, object.identity);
+        let found: Vec<String> = list_objects(&mut session).unwrap().into_iter().map(named).collect();
+        assert_eq!(
+            found,
+            [
+                "database grant: CREATE to the app",
+                "database grant: no CONNECT to PUBLIC",
+                "foreign-data wrapper: w",
+                "grant: CREATE on schema public to the app",
+                "grant: EXECUTE on function pg_catalog.now() to the app",
+                "grant: EXECUTE on function pg_catalog.pg_ls_waldir() to the app",
+                "grant: SELECT on table pg_catalog.pg_authid to the app",
+                "grant: USAGE on foreign-data wrapper w to the app",
+                "grant: USAGE on language sql to the app",
+                "grant: USAGE on server s to the app",
+                "server: s",
+                "type: public.span",
+            ]
+        );
+    }
 
     #[test]
     fn settings_are_written_so_that_they_mean_the_same_elsewhere() {
