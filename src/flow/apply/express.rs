@@ -55,7 +55,7 @@ impl<'a> Data<'a> {
     fn fits(&self, table: &Bound) -> bool {
         let is_taken = |at: &usize| {
             let sent = &table.relation.columns[self.rule.positions[*at]];
-            binary::is_sent_to(sent.type_oid, &self.rule.rule.old_columns[*at].stage_type)
+            binary::is_sent_to(sent.type_oid, &self.rule.rule.old_columns[*at])
         };
         !self.is_binary || self.columns.iter().all(is_taken)
     }

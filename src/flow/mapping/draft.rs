@@ -72,7 +72,12 @@ fn pair(
             let known = column.type_oid < FIRST_USER_OID
                 || facts.known_types.get(&column.type_name).is_some_and(has_all);
             let stage_type = if known { column.type_name.clone() } else { "text".to_owned() };
-            OldColumn { name: column.name.clone(), publisher_type: column.type_name.clone(), stage_type }
+            OldColumn {
+                name: column.name.clone(),
+                publisher_type: column.type_name.clone(),
+                stage_type,
+                enum_oid: (!column.labels.is_empty()).then_some(column.type_oid),
+            }
         })
         .collect();
     let position = |name: &str| old_columns.iter().position(|column| column.name == name);

@@ -129,12 +129,7 @@ fn stage_columns(columns: &[OldColumn]) -> String {
 fn ask(session: &mut Session, question: &Question) -> Result<Answer> {
     let on = session.place.name();
     let failed = |error: &postgres::Error| Error::sql("examine the mapping's expressions", on, error);
-    let stage = format!("begin; create temporary table pgdetour_stage ({})", question.stage);
-    let staged = session.client().batch_execute(&stage);
-    let answer = match staged {
-        Ok(()) => examine(session, question),
-        Err(error) => Err(error),
-    };
+    let answer = examine(session, question);
     session.client().batch_execute("rollback").map_err(|error| failed(&error))?;
     match answer {
         Ok(needs) => Ok(Ok(needs)),
@@ -152,12 +147,13 @@ fn is_about_expression(sqlstate: &str) -> bool {
 }
 
 fn examine(session: &mut Session, question: &Question) -> std::result::Result<Needs, postgres::Error> {
-    let Question { to, column, expression, .. } = question;
+    let Question { to, column, expression, stage, .. } = question;
     let client = session.client();
     // In WHERE, since aggregates and set-returning functions, which would change the number of rows, are refused there.
     let test = if column.is_some() { "is null" } else { "is not true" };
     client.batch_execute(&format!(
-        "create temporary view pgdetour_expression as \
+        "begin; create temporary table pgdetour_stage ({stage}); \
+         create temporary view pgdetour_expression as \
          select from pg_temp.pgdetour_stage as \"old\" where ({expression}\n) {test}"
     ))?;
     if let Some(column) = column {
@@ -167,10 +163,10 @@ fn examine(session: &mut Session, question: &Question) -> std::result::Result<Ne
             column = sql::quote_identifier(column)
         ))?;
     }
-    let row = client.query_one(sql::flow::LIST_COLUMNS_READ.text, &[])?;
+    let row = client.query_typed_one(sql::flow::LIST_COLUMNS_READ.text, &[])?;
     let others = row.get("needs_others");
     if row.get("whole_row") {
-        let rows = client.query(
+        let rows = client.query_typed(
             "select attname::text from pg_catalog.pg_attribute \
              where attrelid = pg_catalog.to_regclass('pg_temp.pgdetour_stage') and attnum > 0",
             &[],

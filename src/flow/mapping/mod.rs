@@ -83,6 +83,9 @@ pub struct OldColumn {
     pub publisher_type: String,
     /// The type that its values have on the subscriber while expressions read them.
     pub stage_type: String,
+    /// Oid on the publisher of a type that is an enum. The values of one are the same bytes in binary form as in text, which is what
+    /// they are staged as where the subscriber's type has not all of them.
+    pub enum_oid: Option<u32>,
 }
 
 /// One column of the subscriber's table and what is written to it.
@@ -209,6 +212,11 @@ impl Mapping {
     /// All pairs of tables, in no order.
     pub fn pairs(&self) -> impl Iterator<Item = &Arc<TableRule>> {
         self.tables.values().flatten()
+    }
+
+    /// Enums of the publisher that columns are of, by oid.
+    pub fn enums(&self) -> HashSet<u32> {
+        self.pairs().flat_map(|rule| &rule.old_columns).filter_map(|column| column.enum_oid).collect()
     }
 
     /// The rules by the table of the subscriber that their rows are in, those that make rows first; a partition is left out

@@ -1,7 +1,10 @@
 //! Values in the binary form of their types, which servers make and read with less work than text: of which types, and what becomes of
 //! a flow whose changes do not go that way.
 
+use std::collections::HashSet;
+
 use crate::error::Error;
+use crate::flow::mapping::OldColumn;
 
 const KIND: &str = "not_in_binary";
 const UUID: u32 = 2950;
@@ -44,18 +47,19 @@ const TYPES: &[(u32, &str)] = &[
     (3802, "jsonb"),
 ];
 
-/// Whether values of this type may go in binary.
-pub(super) fn is_known(type_oid: u32) -> bool {
-    TYPES.iter().any(|(oid, _)| *oid == type_oid)
+/// Whether values of this type may go in binary, where these are enums.
+pub(super) fn is_known(type_oid: u32, enums: &HashSet<u32>) -> bool {
+    TYPES.iter().any(|(oid, _)| *oid == type_oid) || enums.contains(&type_oid)
 }
 
-/// Whether a column of type `type_name`, as `format_type` writes it, takes what a type of this oid sends.
-pub fn is_sent_to(type_oid: u32, type_name: &str) -> bool {
-    let bare = match type_name.split_once('(') {
+/// Whether `column`, where it is staged, takes what a type of this oid sends.
+pub fn is_sent_to(type_oid: u32, column: &OldColumn) -> bool {
+    let stage_type = column.stage_type.as_str();
+    let bare = match stage_type.split_once('(') {
         Some((name, rest)) => format!("{name}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
-        None => type_name.to_owned(),
+        None => stage_type.to_owned(),
     };
-    TYPES.iter().any(|(oid, name)| *oid == type_oid && *name == bare)
+    TYPES.iter().any(|(oid, name)| *oid == type_oid && *name == bare) || column.enum_oid == Some(type_oid)
 }
 
 /// What the types of our own markers send, as text.
@@ -99,10 +103,20 @@ mod tests {
 
     #[test]
     fn a_type_is_taken_by_columns_of_the_same_type_alone() {
-        assert!(is_sent_to(1700, "numeric(12,2)") && is_sent_to(1184, "timestamp(3) with time zone"));
-        assert!(is_sent_to(1042, "character(84)") && is_sent_to(TEXT, "text"));
-        assert!(!is_sent_to(20, "timestamp with time zone"), "as many bytes, but of something else");
-        assert!(!is_sent_to(99_999, "public.mood") && !is_known(99_999));
+        let column = |stage_type: &str, enum_oid| OldColumn {
+            name: "c".to_owned(),
+            publisher_type: stage_type.to_owned(),
+            stage_type: stage_type.to_owned(),
+            enum_oid,
+        };
+        let is_taken = |type_oid, stage_type| is_sent_to(type_oid, &column(stage_type, None));
+        assert!(is_taken(1700, "numeric(12,2)") && is_taken(1184, "timestamp(3) with time zone"));
+        assert!(is_taken(1042, "character(84)") && is_taken(TEXT, "text"));
+        assert!(!is_taken(20, "timestamp with time zone"), "as many bytes, but of something else");
+        assert!(!is_taken(99_999, "public.mood") && !is_known(99_999, &HashSet::new()));
+        let mood = column("public.mood", Some(99_999));
+        assert!(is_sent_to(99_999, &mood) && is_known(99_999, &HashSet::from([99_999])));
+        assert!(!is_sent_to(20, &mood), "another type when it was written");
     }
 
     #[test]

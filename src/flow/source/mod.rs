@@ -22,6 +22,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use postgres::types::PgLsn;
@@ -103,9 +104,15 @@ impl ChangeSource {
     }
 
     /// Begins to read behind `start`. With `gathered`, what a slot has gathered by now is not streamed but read in pieces, which
-    /// costs much less, but takes a moment to change to the stream in the end. With `binary`, that comes in binary form, or as
-    /// a [`binary::misfit`].
-    pub fn open(&self, publisher: &Server, start: PgLsn, gathered: bool, binary: bool) -> Result<Reader> {
+    /// costs much less, but takes a moment to change to the stream in the end. With `binary`, that comes in binary form, these types
+    /// being enums, or as a [`binary::misfit`].
+    pub fn open(
+        &self,
+        publisher: &Server,
+        start: PgLsn,
+        gathered: bool,
+        binary: Option<HashSet<u32>>,
+    ) -> Result<Reader> {
         match self {
             ChangeSource::Slot { slot, publication } if gathered => {
                 stream::start_with_backlog(publisher, slot, publication, start, binary)

@@ -1,6 +1,6 @@
 //! Reads a slot, decodes it, and keeps talking to the server while the applier works.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,24 +27,27 @@ pub fn start(stream: Stream, slot: &str, on: &'static str) -> Result<Reader> {
     Reader::spawn(move |outlet| follow(stream, &slot, on, &mut Decoder::default(), outlet))
 }
 
-/// Begins to read what the slot has gathered, behind `start`, and then its stream.
+/// Begins to read what the slot has gathered, behind `start`, and then its stream. With `binary`, what is gathered comes in binary
+/// form, these types being enums.
 pub fn start_with_backlog(
     publisher: &Server,
     slot: &str,
     publication: &str,
     start: PgLsn,
-    binary: bool,
+    binary: Option<HashSet<u32>>,
 ) -> Result<Reader> {
     let (publisher, slot, publication) = (publisher.clone(), slot.to_owned(), publication.to_owned());
     Reader::spawn(move |outlet| {
-        let mut decoder = Decoder { is_binary: binary, ..Decoder::default() };
-        let backlog = Backlog { publisher: &publisher, slot: &slot, publication: &publication, binary };
+        let is_binary = binary.is_some();
+        let backlog =
+            Backlog { publisher: &publisher, slot: &slot, publication: &publication, binary: is_binary };
+        let mut decoder = Decoder { enums: binary, ..Decoder::default() };
         let start = match backlog.read(&mut decoder, outlet)? {
             Ended::Applied(position) => position.max(start),
             Ended::NoCopy => start,
             Ended::Stopped => return Ok(()),
         };
-        decoder.is_binary = false;
+        decoder.enums = None;
         let stream = connect(&publisher, &slot, start, &publication)?;
         follow(stream, &slot, publisher.place.name(), &mut decoder, outlet)
     })
@@ -117,8 +120,8 @@ fn hand_over(stream: &mut Stream, outlet: &mut Outlet, drained: bool) {
 pub(super) struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
     last_end: u64,
-    /// Values come in binary.
-    is_binary: bool,
+    /// Values come in binary, and these types are enums.
+    enums: Option<HashSet<u32>>,
 }
 
 impl Decoder {
@@ -141,9 +144,11 @@ impl Decoder {
             Message::Logical { transactional: true, prefix: SCRATCH_PREFIX } => Item::Scratch,
             Message::Type | Message::Logical { .. } => return Ok(()),
             Message::Relation(relation) => {
-                let is_known = |column: &RelationColumn| binary::is_known(column.type_oid);
-                if self.is_binary && !relation.columns.iter().all(is_known) {
-                    return Err(binary::misfit());
+                if let Some(enums) = &self.enums {
+                    let is_known = |column: &RelationColumn| binary::is_known(column.type_oid, enums);
+                    if !relation.columns.iter().all(is_known) {
+                        return Err(binary::misfit());
+                    }
                 }
                 // The same description again keeps its identity, and with it what the applier knows about it.
                 if self.relations.get(&relation.id).is_none_or(|known| **known != relation) {

@@ -127,8 +127,8 @@ impl<'a> Run<'a> {
             Some(least) => flow.source.bytes_behind(publisher, start.max(released))? >= least,
             None => false,
         };
-        let reader =
-            flow.source.open(&flow.publisher, start, is_gathered, binary && applier.takes_binary())?;
+        let binary = (binary && applier.takes_binary()).then(|| flow.mapping.enums());
+        let reader = flow.source.open(&flow.publisher, start, is_gathered, binary)?;
         Ok(Run {
             flow,
             publisher,
