@@ -28,7 +28,7 @@ use crate::units::Lag;
 /// The most that a batch grows to where the subscriber is far away.
 const LARGEST_BATCH: usize = 16 << 20;
 /// A round trip that takes less is no reason for larger batches.
-const SHORT_TRIP: Duration = Duration::from_millis(1);
+const SHORT_TRIP: Duration = Duration::from_millis(5);
 /// How long a batch waits for more when the publisher has nothing to send: not at all when all is read, for a while when it is behind.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(100));
 /// WAL in bytes behind the last applied position from which on there must be more to come.
