@@ -250,7 +250,9 @@ pub fn is_lossless(from: &str, to: &str) -> bool {
             (None, Some(_)) => false,
         },
         ("character", "text" | "character varying") => false,
-        ("numeric" | "smallint" | "integer" | "bigint", "numeric") => new_size.is_none(),
+        ("numeric" | "smallint" | "integer" | "bigint", "numeric") => {
+            new_size.is_none() || has_digits_for(digits(base, size), digits(new_base, new_size))
+        }
         // The text output of every type is read back as the same value.
         (_, "text")
         | ("real" | "smallint" | "integer", "double precision")
@@ -263,6 +265,24 @@ pub fn is_lossless(from: &str, to: &str) -> bool {
             _ => false,
         },
     }
+}
+
+/// Digits before and behind the point of a type's largest value; `None`: any number.
+fn digits(base: &str, size: Option<&str>) -> Option<(i64, i64)> {
+    match base {
+        "smallint" => Some((5, 0)),
+        "integer" => Some((10, 0)),
+        "bigint" => Some((19, 0)),
+        _ => {
+            let (precision, scale) = size?.split_once(',')?;
+            let (precision, scale): (i64, i64) = (precision.parse().ok()?, scale.parse().ok()?);
+            Some((precision - scale, scale))
+        }
+    }
+}
+
+fn has_digits_for(old: Option<(i64, i64)>, new: Option<(i64, i64)>) -> bool {
+    old.zip(new).is_some_and(|(old, new)| old.0 <= new.0 && old.1 <= new.1)
 }
 
 /// `character varying` and `40` of `character varying(40)`.

@@ -103,6 +103,12 @@ fn types_lose_values_or_do_not() {
         ("bigint", "double precision", false),
         ("integer", "numeric", true),
         ("integer", "numeric(3,0)", false),
+        ("integer", "numeric(10,0)", true),
+        ("bigint", "numeric(20,2)", false),
+        ("numeric(10,2)", "numeric(12,3)", true),
+        ("numeric(10,2)", "numeric(10,3)", false),
+        ("numeric(12,3)", "numeric(12,2)", false),
+        ("numeric", "numeric(12,3)", false),
         ("public.mood", "text", true),
     ] {
         assert_eq!(is_lossless(from, to), lossless, "{from} to {to}");
