@@ -4,9 +4,12 @@ local map = Map.new(os.getenv("PGDETOUR_MAP"), Map._str)
 
 core.register_action("pgdetour_side", { "tcp-req", "http-req" }, function(txn, key)
     local side = map:lookup(key)
-    while side == "hold" do
-        core.msleep(5)
-        side = map:lookup(key)
+    if side == "hold" then
+        -- Not core.msleep: HAProxy before 2.8 reads the clock anew as a sleep begins, and where it was kept from running
+        -- for as long as the sleep is, takes it for over and forgets it: the client waits until inspect-delay ends.
+        act.wake_time(5)
+        return act.YIELD
     end
     txn:set_var("txn.pgdetour_side", side)
+    return act.CONTINUE
 end, 1)

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::config::HaProxySettings;
 use crate::pg::test_port::Port;
 use crate::routers::haproxy_runtime::Runtime;
@@ -81,6 +83,14 @@ impl TestHaProxy {
     pub fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Keeps it from running, as a busy machine does.
+    pub fn stop_for(&self, duration: Duration) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::STOP).expect("it runs");
+        thread::sleep(duration);
+        kill_process(pid, Signal::CONT).expect("it is stopped");
     }
 
     fn wait_until_ready(&self) {

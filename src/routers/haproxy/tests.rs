@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::HaProxy;
@@ -129,6 +130,31 @@ fn requests_in_flight_are_answered_before_a_hold_of_http_is_complete() {
     router.point_to(Side::Target).expect("pointed");
     router.resume().expect("resumed");
     assert_eq!(read_response(&mut kept_alive), "app2");
+}
+
+#[test]
+fn no_client_is_forgotten_where_the_process_is_kept_from_running_while_they_wait() {
+    let haproxy = TestHaProxy::start();
+    let mut router = router(&general(&haproxy));
+    router.hold(soon()).expect("held");
+    let mut waiting: Vec<TcpStream> = (0..400).map(|_| haproxy.connect()).collect();
+    for client in &mut waiting {
+        client.write_all(b"x").expect("HAProxy reads");
+    }
+    // With so many of them some are about to sleep at each of these instants.
+    for _ in 0..60 {
+        haproxy.stop_for(Duration::from_millis(12));
+        thread::sleep(Duration::from_millis(13));
+    }
+    router.resume().expect("resumed");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is_served = |client: &mut TcpStream| {
+        let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        client.set_read_timeout(Some(rest)).expect("a duration");
+        client.read_exact(&mut [0; 3]).is_ok()
+    };
+    let served = waiting.iter_mut().map(is_served).filter(|is_served| *is_served).count();
+    assert_eq!(served, waiting.len());
 }
 
 #[test]
