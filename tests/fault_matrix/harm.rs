@@ -137,7 +137,7 @@ impl Harm {
                 let rows = "insert into public.orders (note) select repeat(md5(n::text), 20) from generate_series(1, 5000) as n";
                 let filled = serving.try_client("dba").and_then(|mut client| client.batch_execute(rows));
                 if let Err(error) = filled {
-                    assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{error}");
+                    assert_eq!(error.code(), Some(&SqlState::DISK_FULL), "{error:?}");
                 }
             }
         }
