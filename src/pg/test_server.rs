@@ -88,6 +88,15 @@ impl TestServer {
         self.conninfo().connect("test").expect("the test server lets us in")
     }
 
+    /// What psql writes for one command after the other, errors too; fields are separated by tabs.
+    pub fn psql(&self, commands: &[String]) -> String {
+        let conninfo = self.conninfo_text();
+        let options = ["-X", "-A", "-t", "-F", "\t", "-d", &conninfo];
+        let each = commands.iter().flat_map(|command| ["-c", command]);
+        let output = self.command("psql", &options.into_iter().chain(each).collect::<Vec<_>>());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Stops it as `pg_ctl -m MODE stop` does, within `seconds`; whether it stopped.
     pub fn stop(&self, mode: &str, seconds: u32) -> bool {
         let data = self.data().display().to_string();
