@@ -95,6 +95,8 @@ impl Matrix {
         }
         if self.phase() == "returned" {
             self.run("clean", &["--drop-data"]);
+            // Recovery makes again what was dropped since the last checkpoint, which the small disk has no room for.
+            self.detour.target.exec("checkpoint");
             self.run("mirror", &[]);
         }
         if command == "cutback" && matches!(self.phase().as_str(), "mirrored" | "cutting_over") {
