@@ -6,6 +6,8 @@ pub mod dump;
 pub mod fence;
 pub mod lock;
 pub mod patience;
+#[cfg(test)]
+mod pattern_tests;
 pub mod record;
 pub mod restriction;
 pub mod server;
