@@ -2,6 +2,7 @@
 
 use crate::pattern::Pattern;
 use crate::pg::test_server::TestServer;
+use crate::sql::quote_identifier;
 
 #[test]
 fn a_pattern_means_what_psql_takes_it_for() {
@@ -11,19 +12,20 @@ fn a_pattern_means_what_psql_takes_it_for() {
         "a", "b", "ab", "aab", "Ab", "AB", "a.b", "a b", "a*", "a?", "a$", "a$b", "a_", "a_1", "a1", "a12",
         "a[b]", "ab[]", "a\"b", "a|b", "(a)", "a+", "a{2}", "^a", "é", "É", "aé", "a-b", "a,b", "1a", "-",
     ];
+    let mut client = server.client();
     let mut tables = Vec::new();
     // A name is in one schema only: where a pattern names none, psql shows what the search path leads to.
     for (schema, end) in schemas.iter().zip(["", "x", "y", "z"]) {
-        server.client().batch_execute(&format!("create schema {}", quoted(schema))).expect("a schema");
+        client.batch_execute(&format!("create schema {}", quote_identifier(schema))).expect("a schema");
         for name in names {
             let name = format!("{name}{end}");
-            let create = format!("create table {}.{} ()", quoted(schema), quoted(&name));
-            server.client().batch_execute(&create).expect("a table");
+            let create = format!("create table {}.{} ()", quote_identifier(schema), quote_identifier(&name));
+            client.batch_execute(&create).expect("a table");
             tables.push(((*schema).to_owned(), name));
         }
     }
     let patterns = patterns();
-    let path = schemas.map(quoted).join(", ");
+    let path = schemas.map(quote_identifier).join(", ");
     let mut commands = vec![format!("set search_path = {path}")];
     for pattern in &patterns {
         commands.extend(["\\echo ##".to_owned(), format!("\\dt {pattern}")]);
@@ -48,10 +50,6 @@ fn a_pattern_means_what_psql_takes_it_for() {
         compared += usize::from(!shown.is_empty());
     }
     assert!(compared > 50, "only {compared} patterns mean a table");
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Some that matter, and others of the characters that mean something.

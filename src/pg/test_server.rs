@@ -88,7 +88,7 @@ impl TestServer {
         self.conninfo().connect("test").expect("the test server lets us in")
     }
 
-    /// What psql writes for one command after the other, errors too; fields are separated by tabs.
+    /// What psql writes for one command after the other, without its errors; fields are separated by tabs.
     pub fn psql(&self, commands: &[String]) -> String {
         let conninfo = self.conninfo_text();
         let options = ["-X", "-A", "-t", "-F", "\t", "-d", &conninfo];
