@@ -35,6 +35,50 @@ const ALL_TYPES: &[(&str, &str, &str)] = &[
     ("numeric(12,2)", "0.10", "-9999999999.99"),
     ("uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", "null"),
     ("uuid[]", "'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}'", "null"),
+    ("jsonb[]", "array['{\"a\": 1}'::jsonb, null]", "'{}'"),
+    ("json[]", "array['{\"a\": 1}'::json]", "'{}'"),
+    ("point", "'(1.5,-0)'", "'(Infinity,1e-300)'"),
+    ("lseg", "'[(1,2),(3,4)]'", "null"),
+    ("path", "'[(1,2),(3,4)]'", "'((1,2),(3,4))'"),
+    ("box", "'(3,4),(1,2)'", "null"),
+    ("polygon", "'((1,2),(3,4),(5,6))'", "null"),
+    ("line", "'{1,-1,0}'", "null"),
+    ("circle", "'<(1,2),3>'", "null"),
+    ("cidr", "'10.1.0.0/16'", "'::/0'"),
+    ("cidr[]", "'{10.1.0.0/16}'", "null"),
+    ("macaddr", "'08:00:2b:01:02:03'", "null"),
+    ("macaddr8", "'08:00:2b:01:02:03:04:05'", "null"),
+    ("money", "'-92233720368547758.08'", "1"),
+    ("boolean[]", "'{t,null}'", "'{}'"),
+    ("bytea[]", "array['\\x00ff'::bytea]", "'{}'"),
+    ("character(3)[]", "'{ab}'", "'{}'"),
+    ("character varying(9)[]", "'{ab ,\"c,d\"}'", "'{}'"),
+    ("real[]", "'{NaN,-0}'", "'{}'"),
+    ("double precision[]", "'{1e300}'", "'{}'"),
+    ("oid[]", "'{4294967295}'", "'{}'"),
+    ("inet[]", "'{::1,10.0.0.1/8}'", "'{}'"),
+    ("timestamp(3)[]", "'{1969-12-31 23:59:59.999}'", "'{}'"),
+    ("date[]", "'{infinity,4713-01-01 BC}'", "'{}'"),
+    ("timestamptz[]", "'{2024-02-29 12:00:00.123456+02}'", "'{}'"),
+    ("interval[]", "'{-1 mon 2 days}'", "'{}'"),
+    ("numeric(9,2)[]", "'{1.10,NaN}'", "'{}'"),
+    ("timetz", "'24:00:00-15:59'", "'00:00+05:30'"),
+    ("bit(5)", "B'10110'", "B'00000'"),
+    ("bit varying(9)", "B'101'", "B''"),
+    ("pg_lsn", "'FFFFFFFF/FFFFFFFF'", "'0/0'"),
+    ("tsvector", "'a:1A,3 ''b c'':2'", "''"),
+    ("int4range", "'[1,5)'", "'empty'"),
+    ("numrange", "'(1.50,]'", "'(,)'"),
+    ("tsrange", "'[2024-01-01,infinity]'", "null"),
+    ("tstzrange", "'(,2024-01-01 00:00+01]'", "null"),
+    ("daterange", "'[2024-01-01,2024-02-01]'", "null"),
+    ("int8range", "'[9223372036854775806,]'", "null"),
+    ("int4multirange", "'{[1,2),[5,9)}'", "'{}'"),
+    ("nummultirange", "'{(,1.5)}'", "null"),
+    ("tsmultirange", "'{[2024-01-01,2024-01-02)}'", "null"),
+    ("tstzmultirange", "'{[2024-01-01 00:00+00,)}'", "null"),
+    ("datemultirange", "'{[2024-01-01,2024-01-03)}'", "null"),
+    ("int8multirange", "'{(,)}'", "null"),
     ("jsonb", "'{\"b\": 1.50, \"a\": \"\\u00e4\"}'", "'[]'"),
 ];
 
@@ -76,7 +120,8 @@ fn values_of_all_types_of_every_server_go_in_binary() {
 
 #[test]
 fn what_has_no_binary_form_of_its_own_goes_as_text_from_there_on() {
-    let tables = "create table a (id int primary key, v int); create table p (id int primary key, v point)";
+    let tables = "create table a (id int primary key, v int); create domain place as point;
+                  create table p (id int primary key, v place)";
     let pair = Pair::new(tables, tables);
     let mut flow = pair.flow(&[]);
     flow.backlog = Some(0);
