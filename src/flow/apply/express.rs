@@ -1,8 +1,11 @@
 //! A batch in two round trips: its statements and all their rows behind each other, and the commit once the server has told how many
 //! rows each of them took. What does not fit that way is rolled back, and goes the way on which it is found out what is wrong.
 
+mod checks;
+
 use super::Applier;
 use super::batch::{Planned, Step, Transaction, Work};
+use super::references::References;
 use super::stage::{
     BINARY_HEAD, BINARY_TAIL, PIECE, Stages, is_stageable, put_binary_row, put_row, stage_definition,
 };
@@ -36,6 +39,20 @@ struct Script<'a> {
     /// How many rows each statement is to tell of, where that is known.
     expected: Vec<Option<u64>>,
     data: Vec<Data<'a>>,
+    /// Questions that must find nothing, once all is written.
+    checks: Vec<String>,
+}
+
+/// Where rows are, or the columns of them that a statement reads.
+struct Staged {
+    table: String,
+    columns: Vec<usize>,
+}
+
+impl Staged {
+    fn has(&self, columns: &[usize]) -> bool {
+        columns.iter().all(|at| self.columns.contains(at))
+    }
 }
 
 /// What a COPY takes: these old columns of the rows.
@@ -68,6 +85,18 @@ impl<'a> Script<'a> {
         self.expected.push(expected);
     }
 
+    /// A statement that reads what is staged; it must take each row.
+    fn push_staged(
+        &mut self,
+        staged: &Staged,
+        rule: &BoundRule,
+        rows: &[Row],
+        build: impl Fn(&TableRule, From<'_>) -> Statement,
+    ) {
+        let statement = build(&rule.rule, From::Table(&staged.table));
+        self.push(&statement.text, Some(rows.len() as u64));
+    }
+
     /// A COPY and its rows; none where it would read them as something else.
     fn copy(&mut self, statement: &str, table: &Bound, data: Data<'a>) -> Option<()> {
         if !data.fits(table) {
@@ -84,20 +113,25 @@ impl Applier {
     /// Opens the session that takes whole batches; `preparation` is what it begins with. Without it, or when it cannot be
     /// opened, batches go statement by statement.
     pub(super) fn open_express(&mut self, subscriber: &Server, preparation: &str) {
-        if self.replica_role && self.stages.are_allowed() {
+        if self.replica_role && self.stages.are_allowed() && !self.has_rows_waiting() {
             self.express = Express::open(subscriber, preparation).ok();
         }
     }
 
     /// Whether changes may come in binary form, which go by this session alone.
     pub(super) fn takes_binary(&self) -> bool {
-        self.express.is_some() && self.quarantine.is_none()
+        self.express.is_some() && !self.has_rows_waiting()
+    }
+
+    /// Changes are set aside, or may be, behind which others have to wait.
+    fn has_rows_waiting(&self) -> bool {
+        self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.holds_nothing())
     }
 
     /// Applies and commits whole transactions, the first of which [`Applier::apply_part_in_one_go`] may have begun, in as few
     /// round trips as can be; false when they do not go that way: nothing is applied then.
     pub(super) fn apply_in_one_go(&mut self, transactions: &[Transaction]) -> Result<bool> {
-        if self.open || self.express.is_none() || self.quarantine.is_some() {
+        if self.open || self.express.is_none() || self.has_rows_waiting() {
             return Ok(false);
         }
         let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
@@ -105,11 +139,11 @@ impl Applier {
         let Some(last) = transactions.last().filter(|_| is_begun || !work.is_empty()) else {
             return Ok(false);
         };
-        let plan = self.plan(&work).ok().filter(|plan| !self.references.concern(plan));
+        let plan = self.plan(&work).ok();
         let (commit, changes) = self.commit_script(transactions);
         let Some(express) = &mut self.express else { return Ok(false) };
         let is_done = match &plan {
-            Some(plan) => express.apply(plan, Some(&commit))?,
+            Some(plan) => express.apply(plan, &mut self.references, Some(&commit))?,
             None => false,
         };
         if !is_done && (is_begun || is_binary(&work)) {
@@ -137,9 +171,12 @@ impl Applier {
         if !is_binary(&work) {
             return Ok(false);
         }
-        let plan = self.plan(&work).ok().filter(|plan| !self.references.concern(plan));
+        let plan = self.plan(&work).ok();
         let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
-        if !express.apply(&plan, None)? {
+        self.references.is_part = true;
+        let is_done = express.apply(&plan, &mut self.references, None);
+        self.references.is_part = false;
+        if !is_done? {
             return Err(binary::misfit());
         }
         self.round_trips += 1;
@@ -151,6 +188,7 @@ impl Applier {
     pub(super) fn roll_back_express(&mut self) {
         if let Some(express) = self.express.as_mut().filter(|express| express.is_begun) {
             self.open_changes = 0;
+            self.references.forget();
             // On failure the session is lost, which rolls back as well.
             if express.roll_back().is_err() {
                 self.express = None;
@@ -196,8 +234,8 @@ impl Express {
 
     /// Runs a plan, behind the parts that are applied, and commits it with what `commit` does beside, if it is to be committed;
     /// whether it went. If not, all is rolled back.
-    fn apply(&mut self, plan: &[Planned], commit: Option<&str>) -> Result<bool> {
-        let went = match self.write(plan) {
+    fn apply(&mut self, plan: &[Planned], references: &mut References, commit: Option<&str>) -> Result<bool> {
+        let went = match self.write(plan, references, commit.is_some()) {
             Some(script) => self.run(&script),
             None => Ok(false),
         };
@@ -216,7 +254,10 @@ impl Express {
                 Ok(true)
             }
             Err(error) if error.is_connection_lost() || error.sqlstate().is_none() => Err(error),
-            Ok(false) | Err(_) => self.roll_back().map(|()| false),
+            Ok(false) | Err(_) => {
+                references.forget();
+                self.roll_back().map(|()| false)
+            }
         }
     }
 
@@ -264,8 +305,14 @@ impl Express {
     }
 
     /// The plan's statements; none where one of them has to be looked at by itself.
-    fn write<'a>(&mut self, plan: &'a [Planned]) -> Option<Script<'a>> {
+    fn write<'a>(
+        &mut self,
+        plan: &'a [Planned],
+        references: &mut References,
+        is_complete: bool,
+    ) -> Option<Script<'a>> {
         let mut script = Script::default();
+        self.stages.release();
         if !self.is_begun {
             script.push("begin", None);
             script.push("set constraints all deferred", None);
@@ -273,8 +320,14 @@ impl Express {
         for planned in plan {
             let Planned::Rows { table, step } = planned else { return None };
             for rule in &table.rules {
-                self.write_step(&mut script, table, rule, step)?;
+                self.write_step(&mut script, (table, rule), step, references)?;
             }
+        }
+        if is_complete {
+            script.checks.extend(references.take_pending().map(|key| key.find_any_orphan()));
+        }
+        for check in std::mem::take(&mut script.checks) {
+            script.push(&check, Some(0));
         }
         Some(script)
     }
@@ -282,21 +335,32 @@ impl Express {
     fn write_step<'a>(
         &mut self,
         script: &mut Script<'a>,
-        table: &Bound,
-        rule: &'a BoundRule,
+        to: (&Bound, &'a BoundRule),
         step: &'a Step,
+        references: &mut References,
     ) -> Option<()> {
+        let (table, rule) = to;
         if rule.rule.condition.is_some() || rule.rule.fills.is_some() {
             return None;
         }
+        // What it stages is read again where foreign keys are looked at.
+        let keep = references.concern(&rule.rule.to);
         match step {
             Step::Insert(rows) if statement::is_plain(&rule.rule) => {
                 let into = statement::copy_into(&rule.rule);
-                script.copy(&into, table, Data::new(rule, statement::plain_columns(&rule.rule), rows))
+                script.copy(&into, table, Data::new(rule, statement::plain_columns(&rule.rule), rows))?;
+                self.check_parents(script, to, rows, None, references)
             }
-            Step::Insert(rows) => self.write_staged(script, table, rule, rows, statement::insert),
+            Step::Insert(rows) => {
+                let staged = self.stage_for(script, to, rows, keep, statement::insert)?;
+                script.push_staged(&staged, rule, rows, statement::insert);
+                self.check_parents(script, to, rows, Some(&staged), references)
+            }
             Step::Delete(rows) if !rule.rule.key.is_empty() => {
-                self.write_staged(script, table, rule, rows, statement::delete)
+                let staged = self.stage_for(script, to, rows, keep, statement::delete)?;
+                self.check_children(script, rule, &staged, references);
+                script.push_staged(&staged, rule, rows, statement::delete);
+                Some(())
             }
             Step::Update(rows) if !rule.rule.key.is_empty() => {
                 let first = rows.first()?;
@@ -304,32 +368,52 @@ impl Express {
                 if !statement::columns_to_fetch(&rule.rule, is_present).is_empty() {
                     return None;
                 }
-                self.write_staged(script, table, rule, rows, |rule, from| {
-                    statement::update(rule, from, is_present)
-                })
+                let update = |rule: &TableRule, from: From<'_>| statement::update(rule, from, is_present);
+                let staged = self.stage_for(script, to, rows, keep, update)?;
+                self.check_referenced(script, rule, rows, &staged, references);
+                script.push_staged(&staged, rule, rows, update);
+                self.check_parents(script, to, rows, Some(&staged), references)
             }
             Step::Delete(_) | Step::Update(_) | Step::Move { .. } => None,
         }
     }
 
-    fn write_staged<'a>(
+    /// Puts what a statement reads of the rows into a temporary table.
+    fn stage_for<'a>(
         &mut self,
         script: &mut Script<'a>,
-        table: &Bound,
-        rule: &'a BoundRule,
+        to: (&Bound, &'a BoundRule),
         rows: &'a [Row],
+        keep: bool,
         build: impl Fn(&TableRule, From<'_>) -> Statement,
-    ) -> Option<()> {
-        let Statement { columns, takes_count, .. } = build(&rule.rule, From::Parameters);
-        if takes_count || !is_stageable(rule, &columns, rows) {
+    ) -> Option<Staged> {
+        let Statement { columns, takes_count, .. } = build(&to.1.rule, From::Parameters);
+        if takes_count { None } else { self.stage(script, to, columns, rows, keep) }
+    }
+
+    /// Puts these columns of the rows into one. With `keep` they are there until all is written.
+    fn stage<'a>(
+        &mut self,
+        script: &mut Script<'a>,
+        (table, rule): (&Bound, &'a BoundRule),
+        columns: Vec<usize>,
+        rows: &'a [Row],
+        keep: bool,
+    ) -> Option<Staged> {
+        if !is_stageable(rule, &columns, rows) {
             return None;
         }
-        let (stage, preparation) = self.stages.take(stage_definition(rule, &columns));
+        let stage = self.make_stage(script, stage_definition(rule, &columns), keep);
+        let data = Data::new(rule, columns.clone(), rows);
+        script.copy(&format!("copy {stage} from stdin"), table, data)?;
+        Some(Staged { table: stage, columns })
+    }
+
+    fn make_stage(&mut self, script: &mut Script<'_>, definition: String, keep: bool) -> String {
+        let (stage, preparation) = self.stages.take(definition, keep);
         if let Some(preparation) = preparation {
             script.push(&preparation, None);
         }
-        script.copy(&format!("copy {stage} from stdin"), table, Data::new(rule, columns, rows))?;
-        script.push(&build(&rule.rule, From::Table(&stage)).text, Some(rows.len() as u64));
-        Some(())
+        stage
     }
 }

@@ -3,8 +3,9 @@
 use super::resume::{lock_applier, second_lock};
 use super::test_pair::{Pair, drain};
 use crate::error::Error;
-use crate::flow::FlowName;
+use crate::flow::{Flow, FlowName};
 use crate::phase::Side;
+use crate::sql;
 
 #[test]
 fn a_batch_takes_two_messages_whatever_is_in_it() {
@@ -71,4 +72,158 @@ fn an_applier_waits_until_the_second_session_of_the_one_before_has_ended() {
     lock_applier(&mut session, FlowName::Replay).unwrap();
     // The first session's own second may take it now.
     pair.client(Side::Target).batch_execute(&second_lock(FlowName::Replay)).unwrap();
+}
+
+/// A flow that looks at the target's foreign keys, as the way home does.
+fn homeward(pair: &Pair) -> Flow {
+    let mut flow = pair.flow(&[]);
+    flow.name = FlowName::Replay;
+    flow.backlog = Some(0);
+    let variables = [("flow", "replay"), ("detour", &flow.detour), ("lsn", "0/1")];
+    let begun = [variables.as_slice(), &[("transactions", "0"), ("changes", "0")]].concat();
+    pair.target(&sql::flow::RECORD_PROGRESS.with(&begun));
+    flow
+}
+
+/// Tables that refer to each other by their keys, by another unique value, to themselves, and where maintenance made a value anew.
+const REFERRING: &str = "
+    create table town (id int primary key, code text not null unique, v int);
+    create table house (id int primary key, town int references town, code text references town (code) on update cascade, v int);
+    create table node (id int primary key, up int references node deferrable initially deferred, v int)";
+
+const REFERRING_ROWS: &str = "
+    insert into town select g, 'code ' || g, 0 from generate_series(1, 300) g;
+    insert into house select g, 1 + g % 300, 'code ' || 1 + g % 300, 0 from generate_series(1, 900) g;
+    insert into node select g, nullif(g / 2, 0), 0 from generate_series(1, 300) g";
+
+const REFERRING_CHANGES: &str = "
+    begin; insert into town select g, 'code ' || g, 0 from generate_series(301, 400) g;
+    insert into house select g, 301 + g % 100, null, 1 from generate_series(1001, 1200) g;
+    update house set town = 400, code = 'code 399', v = v + 1 where id < 300; delete from house where town < 100 or code < 'code 2';
+    delete from town where id in (select id from town except (select town from house where town is not null
+        union select t.id from house join town as t using (code))); commit;
+    begin; set constraints all deferred; insert into node select g, g + 1, 0 from generate_series(401, 600) g;
+    insert into node values (601, null, 0); update node set up = null where up < 50; delete from node where id < 25; commit;
+    update town set v = v + 1, code = code || ' anew' where code not in (select code from house where code is not null)";
+
+#[test]
+fn tables_that_refer_to_each_other_take_two_messages_too_in_binary() {
+    let pair = Pair::new(REFERRING, REFERRING);
+    let flow = homeward(&pair);
+    pair.source(REFERRING_ROWS);
+    drain(&flow).unwrap();
+    pair.target("alter database target set log_statement = 'all'");
+    let mut writer = pair.client(Side::Source);
+    writer.batch_execute(REFERRING_CHANGES).unwrap();
+    drain(&flow).unwrap();
+    let log = pair.server.log();
+    let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
+    let messages =
+        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
+    assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
+    assert!(batch.contains("(format binary)") && !batch.contains("rollback"), "{batch}");
+    for table in ["town", "house", "node"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}
+
+#[test]
+fn a_part_of_a_transaction_may_lack_what_its_rest_brings() {
+    let pair = Pair::new(REFERRING, REFERRING);
+    let mut flow = homeward(&pair);
+    flow.batch_bytes = 10_000;
+    pair.source(REFERRING_ROWS);
+    drain(&flow).unwrap();
+    let mut writer = pair.client(Side::Source);
+    let changes = "begin; set constraints all deferred; insert into node select g, g + 1, 0 from generate_series(1001, 3000) g;
+         insert into node values (3001, 3000, 0); delete from house; delete from town where id > 5;
+         insert into town select g, 'code ' || g, 7 from generate_series(6, 900) g;
+         insert into house select g, g, 'code ' || g, 0 from generate_series(1, 900) g; commit";
+    writer.batch_execute(changes).unwrap();
+    drain(&flow).unwrap();
+    for table in ["town", "house", "node"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+    // The maintenance took the last one's parent away.
+    pair.target("alter table node disable trigger all; delete from node where id = 100; alter table node enable trigger all");
+    let late = "begin; insert into node select g, g + 1, 0 from generate_series(4001, 6000) g;
+         insert into node values (6001, 100, 0); commit";
+    writer.batch_execute(late).unwrap();
+    let conflict = drain(&flow).unwrap_err();
+    assert_eq!(conflict.kind(), "foreign_key", "{conflict:?}");
+    assert_eq!(pair.rows(Side::Target, "select 1 from node where id > 4000"), Vec::<String>::new());
+}
+
+#[test]
+fn a_row_without_its_parent_is_found_in_a_batch_that_goes_in_one() {
+    // What maintenance did to the target, what was written meanwhile, and which table is left without.
+    let cases = [
+        (
+            "delete from house where town = 5; delete from town where id = 5",
+            "insert into house values (5000, 5, null, 0)",
+        ),
+        (
+            "delete from house where town = 5; delete from town where id = 5",
+            "update house set town = 5 where id = 40",
+        ),
+        (
+            "delete from house where town = 5; update town set code = 'x' where id = 5",
+            "insert into house values (5000, 6, 'code 5', 0)",
+        ),
+        (
+            "insert into house values (5000, 5, null, 0)",
+            "delete from house where town = 5; delete from town where id = 5",
+        ),
+        (
+            "insert into house values (5000, 6, 'code 5', 0)",
+            "delete from house where town = 5; update town set code = 'another' where id = 5",
+        ),
+        (
+            "insert into house values (5000, 6, 'code 5', 0)",
+            "delete from house where town = 5; delete from town where id = 5",
+        ),
+        (
+            "insert into node values (5000, 200, 0)",
+            "update node set up = null where up = 200; delete from node where id = 200",
+        ),
+    ];
+    let everything = "select 'town', t::text from town t union all select 'house', h::text from house h
+                      union all select 'node', n::text from node n";
+    for (maintenance, changes) in cases {
+        let pair = Pair::new(REFERRING, REFERRING);
+        let flow = homeward(&pair);
+        pair.source(REFERRING_ROWS);
+        drain(&flow).unwrap();
+        pair.target(maintenance);
+        let before = pair.rows(Side::Target, everything);
+        pair.client(Side::Source).batch_execute(&format!("begin; {changes}; commit")).unwrap();
+        let conflict = drain(&flow).unwrap_err();
+        assert_eq!(conflict.kind(), "foreign_key", "{maintenance}; then {changes}: {conflict:?}");
+        assert_eq!(pair.rows(Side::Target, everything), before, "nothing of it is there");
+    }
+}
+
+#[test]
+fn as_long_as_nothing_is_set_aside_a_flow_that_may_goes_in_one_too() {
+    let pair = Pair::new(REFERRING, REFERRING);
+    pair.target(sql::record::CREATE_SOURCE.text);
+    let mut flow = homeward(&pair);
+    flow.quarantine = true;
+    pair.source(REFERRING_ROWS);
+    pair.target("alter database target set log_statement = 'all'");
+    assert_eq!(drain(&flow).unwrap().conflicts, 0);
+    let log = pair.server.log();
+    assert!(log.contains("(format binary)") && !log.contains("rollback"), "{log}");
+    // One of a batch does not fit, nor does what comes behind it; the others arrive.
+    pair.target("delete from house where town = 5; delete from town where id = 5");
+    pair.source("insert into house values (5000, 5, null, 0); insert into house values (5001, 6, null, 0); update house set v = 7 where id >= 5000");
+    let applied = drain(&flow).unwrap();
+    assert_eq!(applied.conflicts, 1, "{applied:?}");
+    assert_eq!(pair.rows(Side::Target, "select id, v from house where id >= 5000"), ["(5001,7)"]);
+    assert_eq!(pair.rows(Side::Target, "select key->>'id' from pgdetour.quarantine"), ["(5000)", "(5000)"]);
+    pair.source("update house set v = 8 where id >= 5000; update town set v = 8 where id between 11 and 20");
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "select id, v from house where id >= 5000"), ["(5001,8)"]);
+    assert_eq!(pair.rows(Side::Target, "select count(*) from pgdetour.quarantine"), ["(3)"]);
+    assert_eq!(pair.rows(Side::Target, "select count(*) from town where v = 8"), ["(10)"]);
 }

@@ -66,6 +66,11 @@ impl Quarantine {
         self.conflicts
     }
 
+    /// Whether it is known that no row is held.
+    pub fn holds_nothing(&self) -> bool {
+        self.loaded && self.held.is_empty()
+    }
+
     /// Reads which rows are held, unless that is known.
     pub fn load(&mut self, session: &mut Session) -> Result<()> {
         if self.loaded {

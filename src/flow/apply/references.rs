@@ -1,6 +1,8 @@
 //! Foreign keys of the subscriber, checked set by set: where triggers do not fire, nothing else would see a row whose parent
 //! the maintenance took away.
 
+mod foreign_key;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::types::{PgLsn, ToSql};
@@ -8,28 +10,15 @@ use postgres::types::{PgLsn, ToSql};
 use super::Applier;
 use super::batch::{Planned, Step};
 use super::conflict::{self, Failure};
-use super::statement::{self, Statement};
+use super::statement::{self, From, Statement};
 use crate::error::Result;
 use crate::flow::mapping::bound::BoundRule;
-use crate::flow::mapping::{MappedColumn, Mapping, TableName, TableRule};
+use crate::flow::mapping::{Mapping, TableName};
 use crate::flow::source::change::{Row, Value};
 use crate::pg::Session;
 use crate::sql;
 
-/// One foreign key.
-#[derive(Debug, Clone)]
-pub(in crate::flow) struct ForeignKey {
-    pub(in crate::flow) name: String,
-    pub(in crate::flow) table: TableName,
-    pub(in crate::flow) columns: Vec<String>,
-    pub(in crate::flow) referenced: TableName,
-    pub(in crate::flow) referenced_columns: Vec<String>,
-    referenced_types: Vec<String>,
-    /// A row may come before its parent, in the same transaction.
-    pub(in crate::flow) deferrable: bool,
-    /// All rows are known to fulfil it.
-    validated: bool,
-}
+pub(in crate::flow) use self::foreign_key::ForeignKey;
 
 /// All foreign keys of the database.
 pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>> {
@@ -74,13 +63,43 @@ impl References {
         Ok(references)
     }
 
-    /// Whether a table that the plan writes has one, or is referred to by one.
-    pub(in crate::flow) fn concern(&self, plan: &[Planned]) -> bool {
-        let concerns = |table: &TableName| self.of.contains_key(table) || self.to.contains_key(table);
-        plan.iter().any(|planned| match planned {
-            Planned::Rows { table, .. } => table.rules.iter().any(|rule| concerns(&rule.rule.to)),
-            Planned::Truncate { .. } => true,
-        })
+    /// Whether this table has one, or is referred to by one.
+    pub(super) fn concern(&self, table: &TableName) -> bool {
+        self.of.contains_key(table) || self.to.contains_key(table)
+    }
+
+    /// Those for which rows that are written to this table are to be looked at now; the others are postponed.
+    pub(super) fn concerning_written(&mut self, table: &TableName) -> Vec<ForeignKey> {
+        let mut keys = self.of.get(table).cloned().unwrap_or_default();
+        keys.retain(|key| {
+            let is_postponed = self.is_part && key.deferrable;
+            if is_postponed {
+                self.postpone(key);
+            }
+            !is_postponed
+        });
+        keys
+    }
+
+    /// Likewise those of the `wanted` for which rows that are taken from this table, or changed, are to be looked at.
+    pub(super) fn concerning_removed(
+        &mut self,
+        table: &TableName,
+        wanted: impl Fn(&ForeignKey) -> bool,
+    ) -> Vec<ForeignKey> {
+        let mut keys = self.to.get(table).cloned().unwrap_or_default();
+        keys.retain(|key| wanted(key) && !self.is_postponed(key));
+        keys
+    }
+
+    /// Forgets what was to be looked at, with the transaction.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
+    /// What of them is to be asked of all rows, now that the transaction is complete.
+    pub(super) fn take_pending(&mut self) -> impl Iterator<Item = ForeignKey> + use<> {
+        std::mem::take(&mut self.pending).into_values().filter(|key| key.validated)
     }
 
     /// To be looked at when the transaction is complete.
@@ -99,115 +118,6 @@ impl References {
     }
 }
 
-impl ForeignKey {
-    /// `c` has values in all of its columns.
-    pub(in crate::flow) fn is_complete(&self, alias: &str) -> String {
-        let test = |column: &String| format!("{alias}.{} is not null", sql::quote_identifier(column));
-        self.columns.iter().map(test).collect::<Vec<_>>().join(" and ")
-    }
-
-    /// Its parent is not there.
-    fn has_no_parent(&self, alias: &str) -> String {
-        self.has_no_parent_in(&self.referenced, alias)
-    }
-
-    /// Its parent is not in this table.
-    pub(in crate::flow) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
-        let equal = |(column, referenced): (&String, &String)| {
-            format!("p.{} = {alias}.{}", sql::quote_identifier(referenced), sql::quote_identifier(column))
-        };
-        let pairs: Vec<String> = self.columns.iter().zip(&self.referenced_columns).map(equal).collect();
-        format!("not exists (select from {} as p where {})", parent.quoted(), pairs.join(" and "))
-    }
-
-    /// Whether a row, found by its key, lacks its parent.
-    fn find_orphan(&self, rule: &TableRule) -> Statement {
-        let columns = statement::columns_read(rule.key.iter());
-        let text = format!(
-            "select 1::int8 from ({}) as s, {} as t where {} and {} and {} limit 1",
-            statement::evaluated(&[], &rule.key, &statement::stage(rule, &columns, 1)),
-            rule.target(),
-            statement::key_condition(rule, "s"),
-            self.is_complete("t"),
-            self.has_no_parent("t"),
-        );
-        Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
-    }
-
-    /// What rows, found by their key, hold in the columns that it refers to; `None` where the key holds these.
-    fn read_referenced(&self, rule: &TableRule) -> Option<Statement> {
-        let is_in_key = |column: &String| rule.key.iter().any(|part| part.name == *column);
-        if self.referenced_columns.iter().all(is_in_key) {
-            return None;
-        }
-        let names: Vec<String> =
-            self.referenced_columns.iter().map(|name| format!("t.{}", sql::quote_identifier(name))).collect();
-        let values: Vec<String> = names.iter().map(|name| format!("{name}::text")).collect();
-        let present: Vec<String> = names.iter().map(|name| format!("{name} is not null")).collect();
-        let columns = statement::columns_read(rule.key.iter());
-        let text = format!(
-            "select {} from ({}) as s, {} as t where {} and {}",
-            values.join(", "),
-            statement::evaluated(&[], &rule.key, &statement::stage(rule, &columns, 1)),
-            rule.target(),
-            statement::key_condition(rule, "s"),
-            present.join(" and "),
-        );
-        Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
-    }
-
-    /// Whether a row still refers to one of these values, which no parent has any more.
-    fn find_left_behind(&self) -> String {
-        let arrays: Vec<String> = (1..=self.columns.len()).map(statement::unnest).collect();
-        let names: Vec<String> = (0..self.columns.len()).map(|at| format!("c{at}")).collect();
-        let equal = |(at, (column, type_name)): (usize, (&String, &String))| {
-            let value = statement::read_text(&format!("v.c{at}"), type_name);
-            format!("c.{} = {value}", sql::quote_identifier(column))
-        };
-        let refers: Vec<String> =
-            self.columns.iter().zip(&self.referenced_types).enumerate().map(equal).collect();
-        format!(
-            "select 1::int8 from rows from ({}) as v({}), {} as c where {} and {} limit 1",
-            arrays.join(", "),
-            names.join(", "),
-            self.table.quoted(),
-            refers.join(" and "),
-            self.has_no_parent("c"),
-        )
-    }
-
-    /// Any row that lacks its parent.
-    fn find_any_orphan(&self) -> String {
-        format!(
-            "select 1::int8 from {} as t where {} and {} limit 1",
-            self.table.quoted(),
-            self.is_complete("t"),
-            self.has_no_parent("t")
-        )
-    }
-
-    /// Whether a row still refers to one that was found by its key and is gone; `None` where the key does not tell.
-    fn find_bereft(&self, rule: &TableRule) -> Option<Statement> {
-        let position = |column: &String| rule.key.iter().position(|key: &MappedColumn| key.name == *column);
-        let positions: Vec<usize> = self.referenced_columns.iter().filter_map(position).collect();
-        if positions.len() < self.referenced_columns.len() {
-            return None;
-        }
-        let equal =
-            |(column, at): (&String, &usize)| format!("c.{} = s.k{at}", sql::quote_identifier(column));
-        let refers: Vec<String> = self.columns.iter().zip(&positions).map(equal).collect();
-        let columns = statement::columns_read(rule.key.iter());
-        let text = format!(
-            "select 1::int8 from ({}) as s, {} as c where {} and {} limit 1",
-            statement::evaluated(&[], &rule.key, &statement::stage(rule, &columns, 1)),
-            self.table.quoted(),
-            refers.join(" and "),
-            self.has_no_parent("c"),
-        );
-        Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
-    }
-}
-
 /// What a step takes away or changes, though the key of its rows does not tell: values that a foreign key refers to.
 pub(super) struct Watched {
     /// Position of the step.
@@ -218,7 +128,7 @@ pub(super) struct Watched {
 }
 
 /// Whether an update writes one of these columns.
-fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> bool {
+pub(super) fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> bool {
     let is_known = |at: &usize| row.is_some_and(|row| row[rule.positions[*at]] != Value::Unchanged);
     let written = statement::updated(&rule.rule, &|at| is_known(&at), true);
     written.iter().any(|column| names.contains(&column.name))
@@ -258,7 +168,7 @@ impl Applier {
             Step::Move { old, .. } => std::slice::from_ref(old),
             Step::Insert(_) | Step::Update(_) => return Ok(None),
         };
-        let Some(question) = key.read_referenced(&rule.rule) else { return Ok(None) };
+        let Some(question) = key.read_referenced(&rule.rule, From::Parameters) else { return Ok(None) };
         let found = self.query_rows(rule, &question, rows)?;
         let columns = 0..key.referenced_columns.len();
         let values = columns.map(|at| found.iter().map(|row| row.get(at)).collect()).collect();
@@ -345,22 +255,19 @@ impl Applier {
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
         };
         let target = &rule.rule.to;
-        let keys = |of: &HashMap<TableName, Vec<ForeignKey>>, rows: &[Row]| {
-            of.get(target).filter(|_| !rows.is_empty()).cloned().unwrap_or_default()
-        };
-        for key in &keys(&references.of, written) {
-            if references.is_part && key.deferrable {
-                references.postpone(key);
-            } else if self.finds(rule, &key.find_orphan(&rule.rule), written)? {
-                return Err(Failure::Orphan { constraint: key.name.clone(), of: target.to_string() });
+        let keys = if written.is_empty() { Vec::new() } else { references.concerning_written(target) };
+        for key in keys {
+            if self.finds(rule, &key.find_orphan(&rule.rule, From::Parameters), written)? {
+                return Err(Failure::Orphan { constraint: key.name, of: target.to_string() });
             }
         }
-        for key in &keys(&references.to, removed) {
-            if !references.is_postponed(key)
-                && let Some(question) = key.find_bereft(&rule.rule)
+        let keys =
+            if removed.is_empty() { Vec::new() } else { references.concerning_removed(target, |_| true) };
+        for key in keys {
+            if let Some(question) = key.find_bereft(&rule.rule, From::Parameters)
                 && self.finds(rule, &question, removed)?
             {
-                return Err(Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() });
+                return Err(Failure::Orphan { constraint: key.name, of: key.table.to_string() });
             }
         }
         Ok(())
@@ -369,18 +276,13 @@ impl Applier {
     /// Looks at the foreign keys that parts of transactions left open, now that these are complete.
     pub(in crate::flow) fn check_pending_references(&mut self, commit: PgLsn) -> Result<()> {
         let on = self.session.place.name();
-        for key in std::mem::take(&mut self.references.pending).into_values().filter(|key| key.validated) {
+        for key in self.references.take_pending() {
             if !self.session.query_text(&key.find_any_orphan(), &[])?.is_empty() {
                 let failure = Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() };
                 return Err(conflict::decide(None, failure, None, commit, on));
             }
         }
         Ok(())
-    }
-
-    /// Forgets them, with the transaction.
-    pub(in crate::flow) fn forget_references(&mut self) {
-        self.references.pending.clear();
     }
 
     fn finds(

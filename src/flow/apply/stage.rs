@@ -32,14 +32,16 @@ pub(super) struct Stages {
     allowed: bool,
     /// COPY into the flow's own tables is refused: they have row security.
     no_straight_copy: bool,
-    /// Number of each, by its columns.
-    numbers: HashMap<String, usize>,
+    /// Numbers of each, by its columns.
+    numbers: HashMap<String, Vec<usize>>,
     /// The next number: none is used twice.
     next: usize,
-    /// Columns of those made in the open transaction.
-    made: Vec<String>,
+    /// Numbers of those made in the open transaction.
+    made: HashSet<usize>,
     /// Those that hold rows of the open transaction.
     filled: HashSet<usize>,
+    /// Those whose rows are still to be read.
+    kept: HashSet<usize>,
 }
 
 impl Stages {
@@ -51,22 +53,31 @@ impl Stages {
         self.allowed
     }
 
-    /// The table for these columns, and what has to be executed before it takes rows.
-    pub(super) fn take(&mut self, definition: String) -> (String, Option<String>) {
-        let known = self.numbers.get(&definition).copied();
-        let number = known.unwrap_or(self.next);
+    /// A table for these columns, and what has to be executed before it takes rows. With `keep` it holds them until
+    /// [`Stages::release`], else as long as no other rows take the place.
+    pub(super) fn take(&mut self, definition: String, keep: bool) -> (String, Option<String>) {
+        let numbers = self.numbers.get(&definition);
+        let free = numbers.into_iter().flatten().find(|number| !self.kept.contains(number)).copied();
+        let number = free.unwrap_or(self.next);
         let table = format!("pg_temp.pgdetour_stage_{number}");
+        if keep {
+            self.kept.insert(number);
+        }
         let is_filled = !self.filled.insert(number);
-        if known.is_some() {
-            let empty = is_filled.then(|| format!("truncate {table}"));
-            return (table, empty);
+        if free.is_some() {
+            return (table.clone(), is_filled.then(|| format!("truncate {table}")));
         }
         let make =
             format!("create temporary table pgdetour_stage_{number} ({definition}) on commit delete rows");
         self.next += 1;
-        self.made.push(definition.clone());
-        self.numbers.insert(definition, number);
+        self.made.insert(number);
+        self.numbers.entry(definition).or_default().push(number);
         (table, Some(make))
+    }
+
+    /// What is kept has been read.
+    pub(super) fn release(&mut self) {
+        self.kept.clear();
     }
 
     /// The transaction has been committed, and every temporary table is empty.
@@ -83,9 +94,10 @@ impl Stages {
 
     /// It has been rolled back, all or in part: what it made may be gone.
     pub(super) fn undo(&mut self) {
-        for definition in self.made.drain(..) {
-            self.numbers.remove(&definition);
+        for numbers in self.numbers.values_mut() {
+            numbers.retain(|number| !self.made.contains(number));
         }
+        self.made.clear();
     }
 }
 
@@ -133,7 +145,7 @@ impl Applier {
         columns: &[usize],
         rows: &[Row],
     ) -> std::result::Result<String, Failure> {
-        let (table, preparation) = self.stages.take(stage_definition(rule, columns));
+        let (table, preparation) = self.stages.take(stage_definition(rule, columns), false);
         if let Some(preparation) = preparation {
             self.session.client().batch_execute(&preparation)?;
         }

@@ -39,7 +39,8 @@ pub(in crate::flow) fn stage(rule: &TableRule, columns: &[usize], first: usize) 
     stage_from(rule, columns, first, From::Parameters)
 }
 
-fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from: From<'_>) -> String {
+/// The same, from where they are.
+pub(super) fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from: From<'_>) -> String {
     if let From::Table(table) = from {
         let names = columns.iter().map(|column| sql::quote_identifier(&rule.old_columns[*column].name));
         return format!("select {} from {table}", names.collect::<Vec<_>>().join(", "));
@@ -126,14 +127,15 @@ pub fn insert(rule: &TableRule, from: From<'_>) -> Statement {
 
 /// Whether the old row's values are the new row's, so that their text is all that an INSERT needs.
 pub fn is_plain(rule: &TableRule) -> bool {
-    let is_same = |column: &MappedColumn| match column.reads.as_slice() {
-        [at] => {
-            let old = &rule.old_columns[*at];
-            old.stage_type == column.type_name && column.expression == sql::quote_identifier(&old.name)
-        }
-        _ => false,
-    };
-    !rule.columns.is_empty() && rule.columns.iter().all(is_same)
+    !rule.columns.is_empty() && rule.columns.iter().all(|column| taken_as_it_is(rule, column).is_some())
+}
+
+/// The old column whose value this one takes as it is, if it does.
+pub(super) fn taken_as_it_is(rule: &TableRule, column: &MappedColumn) -> Option<usize> {
+    let [at] = column.reads.as_slice() else { return None };
+    let old = &rule.old_columns[*at];
+    let is_same = old.stage_type == column.type_name && column.expression == sql::quote_identifier(&old.name);
+    is_same.then_some(*at)
 }
 
 /// The old columns that a plain rule's columns take, in their order.

@@ -18,7 +18,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
-            self.forget_references();
+            self.references.forget();
             self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
                 quarantine.forget();

@@ -116,8 +116,11 @@ impl<'a> Run<'a> {
         )?;
         applier.take_over(flow.name)?;
         if flow.quarantine {
-            applier.set_aside(Quarantine::default());
-        } else if flow.backlog.is_some() {
+            let mut quarantine = Quarantine::default();
+            quarantine.load(applier.session())?;
+            applier.set_aside(quarantine);
+        }
+        if flow.backlog.is_some() {
             applier.hasten(&flow.subscriber, flow.name);
         }
         let released = flow.source.released(publisher)?;

@@ -1,0 +1,87 @@
+//! Foreign keys of what goes in one go: the questions are asked of the stages, behind all statements that write.
+
+use super::{Express, Script, Staged};
+use crate::flow::apply::references::{ForeignKey, References, writes};
+use crate::flow::apply::statement::{self, From};
+use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::source::change::Row;
+
+impl Express {
+    /// Has it found out whether rows that a step writes lack their parents. They are in `staged`, or in none of the stages: then
+    /// what tells is put into one.
+    pub(super) fn check_parents<'a>(
+        &mut self,
+        script: &mut Script<'a>,
+        (table, rule): (&Bound, &'a BoundRule),
+        rows: &'a [Row],
+        staged: Option<&Staged>,
+        references: &mut References,
+    ) -> Option<()> {
+        // As where it goes statement by statement: rows without a key are not looked at.
+        let keys =
+            if rule.rule.key.is_empty() { Vec::new() } else { references.concerning_written(&rule.rule.to) };
+        if keys.is_empty() {
+            return Some(());
+        }
+        let by_key = || statement::columns_read(rule.rule.key.iter());
+        let asked: Vec<_> = keys.iter().map(|key| (key, key.plain_columns(&rule.rule))).collect();
+        let own = if staged.is_none() {
+            let mut columns: Vec<usize> =
+                asked.iter().flat_map(|(_, plain)| plain.clone().unwrap_or_else(by_key)).collect();
+            columns.sort_unstable();
+            columns.dedup();
+            Some(self.stage(script, (table, rule), columns, rows, true)?)
+        } else {
+            None
+        };
+        let staged = staged.or(own.as_ref())?;
+        for (key, plain) in asked {
+            let question = match plain.filter(|columns| staged.has(columns)) {
+                Some(columns) => key.find_orphan_in(&staged.table, &rule.rule, &columns),
+                None if staged.has(&by_key()) => key.find_orphan(&rule.rule, From::Table(&staged.table)).text,
+                None => return None,
+            };
+            script.checks.push(question);
+        }
+        Some(())
+    }
+
+    /// Has it found out whether rows refer to those that a step is to delete by what is staged.
+    pub(super) fn check_children(
+        &mut self,
+        script: &mut Script<'_>,
+        rule: &BoundRule,
+        staged: &Staged,
+        references: &mut References,
+    ) {
+        for key in references.concerning_removed(&rule.rule.to, |_| true) {
+            match key.find_bereft(&rule.rule, From::Table(&staged.table)) {
+                Some(question) => script.checks.push(question.text),
+                None => self.watch(script, rule, staged, &key),
+            }
+        }
+    }
+
+    /// The same for rows that it is to update, in columns that are not their key.
+    pub(super) fn check_referenced(
+        &mut self,
+        script: &mut Script<'_>,
+        rule: &BoundRule,
+        rows: &[Row],
+        staged: &Staged,
+        references: &mut References,
+    ) {
+        let is_written = |key: &ForeignKey| writes(rule, rows.first(), &key.referenced_columns);
+        for key in references.concerning_removed(&rule.rule.to, is_written) {
+            self.watch(script, rule, staged, &key);
+        }
+    }
+
+    /// Keeps what rows hold before they are written, where their key does not tell.
+    fn watch(&mut self, script: &mut Script<'_>, rule: &BoundRule, staged: &Staged, key: &ForeignKey) {
+        let Some(question) = key.read_referenced(&rule.rule, From::Table(&staged.table)) else { return };
+        let watched = self.make_stage(script, key.referenced_definition(), true);
+        script.push(&format!("insert into {watched} {}", question.text), None);
+        script.checks.push(key.find_left_behind_in(&watched));
+    }
+}

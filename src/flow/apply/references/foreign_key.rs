@@ -1,0 +1,181 @@
+//! A foreign key, and the questions about rows that it is asked.
+
+use crate::flow::apply::statement::{self, From, Statement};
+use crate::flow::mapping::{MappedColumn, TableName, TableRule};
+use crate::sql;
+
+/// One foreign key.
+#[derive(Debug, Clone)]
+pub(in crate::flow) struct ForeignKey {
+    pub(in crate::flow) name: String,
+    pub(in crate::flow) table: TableName,
+    pub(in crate::flow) columns: Vec<String>,
+    pub(in crate::flow) referenced: TableName,
+    pub(in crate::flow) referenced_columns: Vec<String>,
+    /// Types of these columns, as `format_type` writes them.
+    pub(super) referenced_types: Vec<String>,
+    /// A row may come before its parent, in the same transaction.
+    pub(in crate::flow) deferrable: bool,
+    /// All rows are known to fulfil it.
+    pub(super) validated: bool,
+}
+
+impl ForeignKey {
+    /// `c` has values in all of its columns.
+    pub(in crate::flow) fn is_complete(&self, alias: &str) -> String {
+        let test = |column: &String| format!("{alias}.{} is not null", sql::quote_identifier(column));
+        self.columns.iter().map(test).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Its parent is not there.
+    fn has_no_parent(&self, alias: &str) -> String {
+        self.has_no_parent_in(&self.referenced, alias)
+    }
+
+    /// Its parent is not in this table.
+    pub(in crate::flow) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
+        let equal = |(column, referenced): (&String, &String)| {
+            format!("p.{} = {alias}.{}", sql::quote_identifier(referenced), sql::quote_identifier(column))
+        };
+        let pairs: Vec<String> = self.columns.iter().zip(&self.referenced_columns).map(equal).collect();
+        format!("not exists (select from {} as p where {})", parent.quoted(), pairs.join(" and "))
+    }
+
+    /// Whether a row, found by its key, lacks its parent.
+    pub(in crate::flow::apply) fn find_orphan(&self, rule: &TableRule, from: From<'_>) -> Statement {
+        let columns = statement::columns_read(rule.key.iter());
+        let text = format!(
+            "select 1::int8 from ({}) as s, {} as t where {} and {} and {} limit 1",
+            statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
+            rule.target(),
+            statement::key_condition(rule, "s"),
+            self.is_complete("t"),
+            self.has_no_parent("t"),
+        );
+        Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+    }
+
+    /// The old columns whose values its columns take as they are, where they take such of each; no expression has to be evaluated then.
+    pub(in crate::flow::apply) fn plain_columns(&self, rule: &TableRule) -> Option<Vec<usize>> {
+        let plain = |name: &String| {
+            let column = rule.columns.iter().find(|column| column.name == *name)?;
+            statement::taken_as_it_is(rule, column)
+        };
+        self.columns.iter().map(plain).collect()
+    }
+
+    /// Whether a row of this temporary table, which has the values of `columns` from [`ForeignKey::plain_columns`], lacks its parent.
+    pub(in crate::flow::apply) fn find_orphan_in(
+        &self,
+        stage: &str,
+        rule: &TableRule,
+        columns: &[usize],
+    ) -> String {
+        let rename = |(name, at): (&String, &usize)| {
+            let staged = sql::quote_identifier(&rule.old_columns[*at].name);
+            format!("{staged} as {}", sql::quote_identifier(name))
+        };
+        let values: Vec<String> = self.columns.iter().zip(columns).map(rename).collect();
+        format!(
+            "select 1::int8 from (select {} from {stage}) as t where {} and {} limit 1",
+            values.join(", "),
+            self.is_complete("t"),
+            self.has_no_parent("t"),
+        )
+    }
+
+    /// What rows, found by their key, hold in the columns that it refers to; `None` where the key holds these.
+    pub(in crate::flow::apply) fn read_referenced(
+        &self,
+        rule: &TableRule,
+        from: From<'_>,
+    ) -> Option<Statement> {
+        let is_in_key = |column: &String| rule.key.iter().any(|part| part.name == *column);
+        if self.referenced_columns.iter().all(is_in_key) {
+            return None;
+        }
+        let names: Vec<String> =
+            self.referenced_columns.iter().map(|name| format!("t.{}", sql::quote_identifier(name))).collect();
+        let value = |name: &String| match from {
+            From::Parameters => format!("{name}::text"),
+            From::Table(_) => name.clone(),
+        };
+        let values: Vec<String> = names.iter().map(value).collect();
+        let present: Vec<String> = names.iter().map(|name| format!("{name} is not null")).collect();
+        let columns = statement::columns_read(rule.key.iter());
+        let text = format!(
+            "select {} from ({}) as s, {} as t where {} and {}",
+            values.join(", "),
+            statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
+            rule.target(),
+            statement::key_condition(rule, "s"),
+            present.join(" and "),
+        );
+        Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
+    }
+
+    /// Columns of a temporary table for what [`ForeignKey::read_referenced`] finds.
+    pub(in crate::flow::apply) fn referenced_definition(&self) -> String {
+        let column = |(at, type_name): (usize, &String)| format!("c{at} {type_name}");
+        self.referenced_types.iter().enumerate().map(column).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a row still refers to one of these values, which no parent has any more.
+    pub(in crate::flow::apply) fn find_left_behind(&self) -> String {
+        let arrays: Vec<String> = (1..=self.columns.len()).map(statement::unnest).collect();
+        let names: Vec<String> = (0..self.columns.len()).map(|at| format!("c{at}")).collect();
+        let typed = |(name, type_name): (&String, &String)| {
+            format!("{} as {name}", statement::read_text(&format!("u.{name}"), type_name))
+        };
+        let values: Vec<String> = names.iter().zip(&self.referenced_types).map(typed).collect();
+        self.find_left_behind_in(&format!(
+            "(select {} from rows from ({}) as u({}))",
+            values.join(", "),
+            arrays.join(", "),
+            names.join(", "),
+        ))
+    }
+
+    /// Whether a row still refers to one of the values of `from`, `c0`, …, which no parent has any more.
+    pub(in crate::flow::apply) fn find_left_behind_in(&self, from: &str) -> String {
+        let equal = |(at, column): (usize, &String)| format!("c.{} = v.c{at}", sql::quote_identifier(column));
+        let refers: Vec<String> = self.columns.iter().enumerate().map(equal).collect();
+        format!(
+            "select 1::int8 from {from} as v, {} as c where {} and {} limit 1",
+            self.table.quoted(),
+            refers.join(" and "),
+            self.has_no_parent("c"),
+        )
+    }
+
+    /// Any row that lacks its parent.
+    pub(in crate::flow::apply) fn find_any_orphan(&self) -> String {
+        format!(
+            "select 1::int8 from {} as t where {} and {} limit 1",
+            self.table.quoted(),
+            self.is_complete("t"),
+            self.has_no_parent("t")
+        )
+    }
+
+    /// Whether a row still refers to one that was found by its key and is gone; `None` where the key does not tell.
+    pub(in crate::flow::apply) fn find_bereft(&self, rule: &TableRule, from: From<'_>) -> Option<Statement> {
+        let position = |column: &String| rule.key.iter().position(|key: &MappedColumn| key.name == *column);
+        let positions: Vec<usize> = self.referenced_columns.iter().filter_map(position).collect();
+        if positions.len() < self.referenced_columns.len() {
+            return None;
+        }
+        let equal =
+            |(column, at): (&String, &usize)| format!("c.{} = s.k{at}", sql::quote_identifier(column));
+        let refers: Vec<String> = self.columns.iter().zip(&positions).map(equal).collect();
+        let columns = statement::columns_read(rule.key.iter());
+        let text = format!(
+            "select 1::int8 from ({}) as s, {} as c where {} and {} limit 1",
+            statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
+            self.table.quoted(),
+            refers.join(" and "),
+            self.has_no_parent("c"),
+        );
+        Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
+    }
+}
