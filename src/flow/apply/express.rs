@@ -118,8 +118,8 @@ impl Applier {
         }
     }
 
-    /// Whether changes may come in binary form, which go by this session alone.
-    pub(super) fn takes_binary(&self) -> bool {
+    /// Whether batches are tried as they are planned, all at once; only then may changes come in binary form.
+    pub(super) fn is_hasty(&self) -> bool {
         self.express.is_some() && !self.has_rows_waiting()
     }
 
@@ -130,7 +130,11 @@ impl Applier {
 
     /// Applies and commits whole transactions, the first of which [`Applier::apply_part_in_one_go`] may have begun, in as few
     /// round trips as can be; false when they do not go that way: nothing is applied then.
-    pub(super) fn apply_in_one_go(&mut self, transactions: &[Transaction]) -> Result<bool> {
+    pub(super) fn apply_in_one_go(
+        &mut self,
+        transactions: &[Transaction],
+        plan: Option<&[Planned]>,
+    ) -> Result<bool> {
         if self.open || self.express.is_none() || self.has_rows_waiting() {
             return Ok(false);
         }
@@ -139,10 +143,11 @@ impl Applier {
         let Some(last) = transactions.last().filter(|_| is_begun || !work.is_empty()) else {
             return Ok(false);
         };
-        let plan = self.plan(&work).ok();
+        let own = if plan.is_none() { self.plan(&work).ok() } else { None };
+        let plan = plan.or(own.as_deref());
         let (commit, changes) = self.commit_script(transactions);
         let Some(express) = &mut self.express else { return Ok(false) };
-        let is_done = match &plan {
+        let is_done = match plan {
             Some(plan) => express.apply(plan, &mut self.references, Some(&commit))?,
             None => false,
         };
@@ -166,15 +171,20 @@ impl Applier {
 
     /// Applies what has been read in binary of a transaction that is larger than a batch; nothing is committed. False when it was
     /// read as text.
-    pub(super) fn apply_part_in_one_go(&mut self, part: &Transaction) -> Result<bool> {
+    pub(super) fn apply_part_in_one_go(
+        &mut self,
+        part: &Transaction,
+        plan: Option<&[Planned]>,
+    ) -> Result<bool> {
         let work: Vec<&Work> = part.work.iter().collect();
         if !is_binary(&work) {
             return Ok(false);
         }
-        let plan = self.plan(&work).ok();
+        let own = if plan.is_none() { self.plan(&work).ok() } else { None };
+        let plan = plan.or(own.as_deref());
         let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
         self.references.is_part = true;
-        let is_done = express.apply(&plan, &mut self.references, None);
+        let is_done = express.apply(plan, &mut self.references, None);
         self.references.is_part = false;
         if !is_done? {
             return Err(binary::misfit());

@@ -231,10 +231,11 @@ impl Applier {
         &mut self.session
     }
 
-    /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits.
+    /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits. `plan` is what
+    /// [`batch::coalesce`] makes of them, if it was asked before.
     /// On a conflict those before it are committed, and the error names it.
-    pub fn apply(&mut self, transactions: &[Transaction]) -> Result<()> {
-        if self.apply_in_one_go(transactions)? {
+    pub fn apply(&mut self, transactions: &[Transaction], plan: Option<&[Planned]>) -> Result<()> {
+        if self.apply_in_one_go(transactions, plan)? {
             return Ok(());
         }
         if self.open {
@@ -260,8 +261,8 @@ impl Applier {
     }
 
     /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
-    pub fn apply_part(&mut self, part: &Transaction) -> Result<()> {
-        if self.apply_part_in_one_go(part)? {
+    pub fn apply_part(&mut self, part: &Transaction, plan: Option<&[Planned]>) -> Result<()> {
+        if self.apply_part_in_one_go(part, plan)? {
             return Ok(());
         }
         if self.open {

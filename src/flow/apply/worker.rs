@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use postgres::types::PgLsn;
 
 use super::Applier;
-use super::batch::Transaction;
+use super::batch::{Planned, Transaction};
 use crate::error::{Error, Result};
 
-/// What the applier is to do.
+/// What the applier is to do, with the steps for it where they are known already.
 pub(super) enum Job {
     /// Apply whole transactions and commit them.
-    Whole(Vec<Transaction>),
+    Whole(Vec<Transaction>, Option<Vec<Planned>>),
     /// Apply what has been read of a transaction that is larger than a batch.
-    Part(Transaction),
+    Part(Transaction, Option<Vec<Planned>>),
 }
 
 /// What became of it.
@@ -34,12 +34,14 @@ pub(super) struct Report {
 /// An applier, or the thread that has it now.
 pub(super) struct Worker {
     idle: Option<Applier>,
-    busy: Option<JoinHandle<(Applier, Report)>>,
+    busy: Option<JoinHandle<(Applier, Report, Job)>>,
+    /// The last job. To free its memory takes a while, which the next one does not have to wait for.
+    spent: Option<Job>,
 }
 
 impl Worker {
     pub(super) fn new(applier: Applier) -> Worker {
-        Worker { idle: Some(applier), busy: None }
+        Worker { idle: Some(applier), busy: None, spent: None }
     }
 
     /// Begins a job; the report of the one before has been taken.
@@ -47,18 +49,20 @@ impl Worker {
         let mut applier = self.idle.take().ok_or_else(is_gone)?;
         let work = move || {
             let report = run(&mut applier, &job);
-            (applier, report)
+            (applier, report, job)
         };
         let thread = std::thread::Builder::new().name("apply changes".to_owned()).spawn(work);
         self.busy = Some(thread.map_err(Error::io("start a thread"))?);
+        self.spent = None;
         Ok(())
     }
 
     /// Waits until the job is done; none when there is none.
     pub(super) fn finish(&mut self) -> Result<Option<Report>> {
         let Some(thread) = self.busy.take() else { return Ok(None) };
-        let (applier, report) = thread.join().map_err(|_| is_gone())?;
+        let (applier, report, job) = thread.join().map_err(|_| is_gone())?;
         self.idle = Some(applier);
+        self.spent = Some(job);
         Ok(Some(report))
     }
 
@@ -85,13 +89,15 @@ fn is_gone() -> Error {
 fn run(applier: &mut Applier, job: &Job) -> Report {
     let (began, waited, changes) = (Instant::now(), applier.waited(), applier.changes());
     let outcome = match job {
-        Job::Whole(transactions) => applier.apply(transactions),
-        Job::Part(part) => applier.apply_part(part),
+        Job::Whole(transactions, plan) => applier.apply(transactions, plan.as_deref()),
+        Job::Part(part, plan) => applier.apply_part(part, plan.as_deref()),
     };
     let end = applier.applied();
     let transactions = match job {
-        Job::Whole(all) => all.iter().filter(|transaction| end >= Some(transaction.end_lsn)).count() as u64,
-        Job::Part(_) => 0,
+        Job::Whole(all, _) => {
+            all.iter().filter(|transaction| end >= Some(transaction.end_lsn)).count() as u64
+        }
+        Job::Part(..) => 0,
     };
     Report {
         transactions,

@@ -12,7 +12,7 @@ use postgres::types::PgLsn;
 use self::binding::Binding;
 use super::{Applied, Flow, GLANCE, Progress, Until};
 use crate::error::{Error, Result};
-use crate::flow::apply::batch::{Transaction, Work};
+use crate::flow::apply::batch::{self, Planned, Shape, Transaction, Work};
 use crate::flow::apply::pace::{Pace, Sample};
 use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
@@ -65,6 +65,8 @@ pub(super) struct Run<'a> {
     flow: &'a Flow,
     publisher: &'a mut Session,
     worker: Worker,
+    /// The worker applies batches as they are planned here, while it is at the one before.
+    is_hasty: bool,
     /// What is to be noted once the job that is under way is done.
     given: Given,
     /// End of the last transaction that is applied and committed.
@@ -130,13 +132,15 @@ impl<'a> Run<'a> {
             Some(least) => flow.source.bytes_behind(publisher, start.max(released))? >= least,
             None => false,
         };
-        let binary = (binary && applier.takes_binary()).then(|| flow.mapping.enums());
+        let is_hasty = applier.is_hasty();
+        let binary = (binary && is_hasty).then(|| flow.mapping.enums());
         let reader = flow.source.open(&flow.publisher, start, is_gathered, binary)?;
         Ok(Run {
             flow,
             publisher,
             applied: applier.applied(),
             worker: Worker::new(applier),
+            is_hasty,
             given: Given::default(),
             is_part_applied: false,
             reader,
@@ -378,20 +382,18 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
+        open.bytes = 0;
+        let part = Transaction {
+            end_lsn: open.transaction.end_lsn,
+            work: std::mem::take(&mut open.transaction.work),
+            markers: Vec::new(),
+        };
         self.hand_over()?;
+        let plan = self.plan_ahead(std::slice::from_ref(&part));
         self.settle()?;
-        if let Some(open) = &mut self.open {
-            open.bytes = 0;
-            let part = Transaction {
-                end_lsn: open.transaction.end_lsn,
-                work: std::mem::take(&mut open.transaction.work),
-                markers: Vec::new(),
-            };
-            self.given = Given { is_full: true, ..Given::default() };
-            self.is_part_applied = true;
-            self.worker.start(Job::Part(part))?;
-        }
-        Ok(())
+        self.given = Given { is_full: true, ..Given::default() };
+        self.is_part_applied = true;
+        self.worker.start(Job::Part(part, plan))
     }
 
     /// The transaction has ended; whether the wanted marker came in it.
@@ -425,6 +427,8 @@ impl<'a> Run<'a> {
         if self.batch.is_empty() {
             return Ok(());
         }
+        let batch = std::mem::take(&mut self.batch);
+        let plan = self.plan_ahead(&batch);
         self.settle()?;
         self.given = Given {
             is_full: self.batch_bytes >= self.batch_limit,
@@ -434,7 +438,13 @@ impl<'a> Run<'a> {
         self.batch_bytes = 0;
         self.batch_began = None;
         self.is_part_applied = false;
-        self.worker.start(Job::Whole(std::mem::take(&mut self.batch)))
+        self.worker.start(Job::Whole(batch, plan))
+    }
+
+    /// The steps for transactions that are handed over next.
+    fn plan_ahead(&self, transactions: &[Transaction]) -> Option<Vec<Planned>> {
+        let work = transactions.iter().flat_map(|transaction| &transaction.work);
+        if self.is_hasty { batch::coalesce(work, Shape::Plain).ok() } else { None }
     }
 
     /// Waits until what was handed over is applied, and notes what came of it.
