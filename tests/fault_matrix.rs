@@ -24,6 +24,8 @@ use crate::support::wait::until;
 
 /// The budget that every run gets.
 const BUDGET: &str = "5s";
+/// How long a run may wait for the mirror, or replay, before it holds anybody: where a disk is full, that is all of it.
+const DRAIN: &str = "30s";
 /// The longest that clients may be held by a run that lives: the budget, and what it takes to hear of its end and to let
 /// them go on a busy machine.
 const LONGEST_HOLD: Duration = Duration::from_secs(7);
@@ -107,7 +109,9 @@ impl Matrix {
     /// A run that waits at a moment.
     fn begin_run(&mut self, command: &str, at: &str) -> Waiting {
         self.be_ready_for(command);
-        let start = |detour: &Detour| detour.start_until(command, &["--yes", "--max-pause", BUDGET], at);
+        let start = |detour: &Detour| {
+            detour.start_until(command, &["--yes", "--max-pause", BUDGET, "--drain-timeout", DRAIN], at)
+        };
         let mut run = start(&self.detour);
         if !run.is_there() {
             let answer = run.go_on();

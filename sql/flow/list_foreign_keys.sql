@@ -1,4 +1,5 @@
--- Foreign keys of the database, those that partitions inherit left out. No parameters. One row a key.
+-- Foreign keys of the database, those that partitions inherit left out, and those that nobody enforces (PostgreSQL 18).
+-- No parameters. One row a key.
 select
     c.conname::text as constraint_name,
     n.nspname::text as schema_name,
@@ -23,6 +24,8 @@ select
         join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
         order by k.position
     ) as referenced_types,
+    c.confmatchtype = 'f' as match_full,
+    coalesce((pg_catalog.to_jsonb(c) ->> 'conperiod')::boolean, false) as is_of_periods,
     c.condeferrable as deferrable,
     c.convalidated as validated
 from pg_catalog.pg_constraint as c
@@ -30,5 +33,7 @@ join pg_catalog.pg_class as t on t.oid = c.conrelid
 join pg_catalog.pg_namespace as n on n.oid = t.relnamespace
 join pg_catalog.pg_class as r on r.oid = c.confrelid
 join pg_catalog.pg_namespace as rn on rn.oid = r.relnamespace
-where c.contype = 'f' and c.conparentid = 0
+where c.contype = 'f'
+    and c.conparentid = 0
+    and coalesce((pg_catalog.to_jsonb(c) ->> 'conenforced')::boolean, true)
 order by c.oid

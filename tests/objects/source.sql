@@ -219,6 +219,14 @@ do $$
 begin
     if current_setting('server_version_num')::int >= 180000 then
         execute 'alter table public.computed add doubled int generated always as (a * 2) virtual';
+        execute 'create table public.open_on (place int, during daterange, note text, primary key (place, during without overlaps))';
+        execute 'create table public.stay (id int primary key, place int, during daterange,
+            foreign key (place, period during) references public.open_on (place, period during))';
+        execute 'create table public.pointer (id int primary key, up int references public.pointer not enforced)';
+        execute $sql$insert into public.open_on values
+            (1, '[2024-01-01,2024-02-01)', 'a'), (1, '[2024-02-01,2024-03-01)', 'b'), (1, '[2024-05-01,)', 'c')$sql$;
+        execute $sql$insert into public.stay values (1, 1, '[2024-01-15,2024-02-15)'), (2, 2, null), (3, 1, '[2024-06-01,2024-07-01)')$sql$;
+        execute 'insert into public.pointer values (1, 404), (2, 1)';
     end if;
 end
 $$;
@@ -493,6 +501,15 @@ line" set note = note || turn;
     update public.on_its_method set note = note || turn;
     update public.tree set parent = 3 where id = 1;
     insert into public.tree values (10 + turn, 10 + turn, 'own parent');
+    if to_regclass('public.stay') is not null then
+        execute format($sql$
+            insert into public.stay values (%1$s, 1, '[2024-01-31,2024-02-02)');
+            update public.stay set during = daterange('2024-06-01', '2024-06-01'::date + %1$s) where id = 3;
+            update public.open_on set note = note || '%1$s';
+            insert into public.open_on values (%1$s, '[2024-01-01,2024-02-01)', 'new');
+            insert into public.pointer values (%1$s, 404);
+            delete from public.pointer where id = %1$s - 1$sql$, 10 + turn);
+    end if;
     insert into public.hen values (10 + turn, 10 + turn);
     insert into public.egg values (10 + turn, 10 + turn);
     delete from public.hen where id = turn and turn < 3;

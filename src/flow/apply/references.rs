@@ -19,6 +19,7 @@ use crate::pg::Session;
 use crate::sql;
 
 pub(in crate::flow) use self::foreign_key::ForeignKey;
+use self::foreign_key::Match;
 
 /// All foreign keys of the database.
 pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>> {
@@ -30,6 +31,8 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
         referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
         referenced_columns: row.get("referenced_columns"),
         referenced_types: row.get("referenced_types"),
+        matching: if row.get("match_full") { Match::Full } else { Match::Simple },
+        is_of_periods: row.get("is_of_periods"),
         deferrable: row.get("deferrable"),
         validated: row.get("validated"),
     };

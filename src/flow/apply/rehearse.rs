@@ -368,7 +368,7 @@ fn find_orphans(key: &ForeignKey, child: &TableName, parent: &TableName, names: 
         "select row({})::text, count(*) over () from {} as t where {} and {} limit {TOLD_A_TABLE}",
         parts.join(", "),
         child.quoted(),
-        key.is_complete("t"),
+        key.concerns("t"),
         key.has_no_parent_in(parent, "t"),
     )
 }

@@ -4,6 +4,15 @@ use crate::flow::apply::statement::{self, From, Statement};
 use crate::flow::mapping::{MappedColumn, TableName, TableRule};
 use crate::sql;
 
+/// Which rows have to have a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Match {
+    /// Those with a value in each of its columns.
+    Simple,
+    /// Those with a value in any of them.
+    Full,
+}
+
 /// One foreign key.
 #[derive(Debug, Clone)]
 pub(in crate::flow) struct ForeignKey {
@@ -14,6 +23,9 @@ pub(in crate::flow) struct ForeignKey {
     pub(in crate::flow) referenced_columns: Vec<String>,
     /// Types of these columns, as `format_type` writes them.
     pub(super) referenced_types: Vec<String>,
+    pub(super) matching: Match,
+    /// Its last column is a range that parents have to cover together (PostgreSQL 18).
+    pub(super) is_of_periods: bool,
     /// A row may come before its parent, in the same transaction.
     pub(in crate::flow) deferrable: bool,
     /// All rows are known to fulfil it.
@@ -21,10 +33,14 @@ pub(in crate::flow) struct ForeignKey {
 }
 
 impl ForeignKey {
-    /// `c` has values in all of its columns.
-    pub(in crate::flow) fn is_complete(&self, alias: &str) -> String {
+    /// Whether a row is held to it.
+    pub(in crate::flow) fn concerns(&self, alias: &str) -> String {
         let test = |column: &String| format!("{alias}.{} is not null", sql::quote_identifier(column));
-        self.columns.iter().map(test).collect::<Vec<_>>().join(" and ")
+        let together = match self.matching {
+            Match::Simple => " and ",
+            Match::Full => " or ",
+        };
+        format!("({})", self.columns.iter().map(test).collect::<Vec<_>>().join(together))
     }
 
     /// Its parent is not there.
@@ -34,11 +50,35 @@ impl ForeignKey {
 
     /// Its parent is not in this table.
     pub(in crate::flow) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
-        let equal = |(column, referenced): (&String, &String)| {
-            format!("p.{} = {alias}.{}", sql::quote_identifier(referenced), sql::quote_identifier(column))
+        let pair = |(column, referenced): (&String, &String)| {
+            let child = format!("{alias}.{}", sql::quote_identifier(column));
+            (format!("p.{}", sql::quote_identifier(referenced)), child)
         };
-        let pairs: Vec<String> = self.columns.iter().zip(&self.referenced_columns).map(equal).collect();
-        format!("not exists (select from {} as p where {})", parent.quoted(), pairs.join(" and "))
+        let mut pairs: Vec<(String, String)> =
+            self.columns.iter().zip(&self.referenced_columns).map(pair).collect();
+        let period = if self.is_of_periods { pairs.pop() } else { None };
+        let mut conditions: Vec<String> =
+            pairs.iter().map(|(parent, child)| format!("{parent} = {child}")).collect();
+        let parent = parent.quoted();
+        let Some((covering, covered)) = period else {
+            return format!("not exists (select from {parent} as p where {})", conditions.join(" and "));
+        };
+        conditions.push(format!("{covering} operator(pg_catalog.&&) {covered}"));
+        format!(
+            "not coalesce({covered} operator(pg_catalog.<@) \
+             (select pg_catalog.range_agg({covering}) from {parent} as p where {}), false)",
+            conditions.join(" and ")
+        )
+    }
+
+    /// A row `c` refers to these values of its parent.
+    fn refers_to(&self, values: &[String]) -> String {
+        let last = self.columns.len() - 1;
+        let pair = |(at, (column, value)): (usize, (&String, &String))| {
+            let operator = if self.is_of_periods && at == last { "operator(pg_catalog.&&)" } else { "=" };
+            format!("c.{} {operator} {value}", sql::quote_identifier(column))
+        };
+        self.columns.iter().zip(values).enumerate().map(pair).collect::<Vec<_>>().join(" and ")
     }
 
     /// Whether a row, found by its key, lacks its parent.
@@ -49,7 +89,7 @@ impl ForeignKey {
             statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
             rule.target(),
             statement::key_condition(rule, "s"),
-            self.is_complete("t"),
+            self.concerns("t"),
             self.has_no_parent("t"),
         );
         Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
@@ -79,7 +119,7 @@ impl ForeignKey {
         format!(
             "select 1::int8 from (select {} from {stage}) as t where {} and {} limit 1",
             values.join(", "),
-            self.is_complete("t"),
+            self.concerns("t"),
             self.has_no_parent("t"),
         )
     }
@@ -138,12 +178,11 @@ impl ForeignKey {
 
     /// Whether a row still refers to one of the values of `from`, `c0`, …, which no parent has any more.
     pub(in crate::flow::apply) fn find_left_behind_in(&self, from: &str) -> String {
-        let equal = |(at, column): (usize, &String)| format!("c.{} = v.c{at}", sql::quote_identifier(column));
-        let refers: Vec<String> = self.columns.iter().enumerate().map(equal).collect();
+        let values: Vec<String> = (0..self.columns.len()).map(|at| format!("v.c{at}")).collect();
         format!(
             "select 1::int8 from {from} as v, {} as c where {} and {} limit 1",
             self.table.quoted(),
-            refers.join(" and "),
+            self.refers_to(&values),
             self.has_no_parent("c"),
         )
     }
@@ -153,7 +192,7 @@ impl ForeignKey {
         format!(
             "select 1::int8 from {} as t where {} and {} limit 1",
             self.table.quoted(),
-            self.is_complete("t"),
+            self.concerns("t"),
             self.has_no_parent("t")
         )
     }
@@ -165,15 +204,13 @@ impl ForeignKey {
         if positions.len() < self.referenced_columns.len() {
             return None;
         }
-        let equal =
-            |(column, at): (&String, &usize)| format!("c.{} = s.k{at}", sql::quote_identifier(column));
-        let refers: Vec<String> = self.columns.iter().zip(&positions).map(equal).collect();
+        let values: Vec<String> = positions.iter().map(|at| format!("s.k{at}")).collect();
         let columns = statement::columns_read(rule.key.iter());
         let text = format!(
             "select 1::int8 from ({}) as s, {} as c where {} and {} limit 1",
             statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
             self.table.quoted(),
-            refers.join(" and "),
+            self.refers_to(&values),
             self.has_no_parent("c"),
         );
         Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
