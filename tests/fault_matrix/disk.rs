@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::detour::Detour;
+use crate::support::extent;
 use crate::support::scratch::give_to_server_user;
 
 /// A small disk that holds what the target writes; nothing where we may not mount one.
@@ -16,8 +17,10 @@ impl SmallDisk {
     pub fn mount(detour: &Detour) -> Option<SmallDisk> {
         let path = detour.configuration().with_file_name("disk");
         std::fs::create_dir(&path).expect("the scratch directory can be written");
+        // The application's rows grow with the number of cells.
+        let size = extent::pick("size=192M", "size=1G");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=192M", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", size, "tmpfs"])
             .arg(&path)
             .output()
             .is_ok_and(|output| output.status.success());
