@@ -199,6 +199,7 @@ statements! {
         LIST_HELD_KEYS = "list_held_keys",
         LIST_INDEX_COLUMNS = "list_index_columns",
         LIST_KNOWN_TYPES = "list_known_types",
+        LIST_PARTITION_ANCESTORS = "list_partition_ancestors",
         LIST_PARTITION_CONSTRAINTS = "list_partition_constraints",
         LIST_POST_DATA = "list_post_data",
         LIST_REFERENCED_TABLES = "list_referenced_tables",

@@ -156,7 +156,7 @@ fn a_part_of_a_transaction_may_lack_what_its_rest_brings() {
 
 #[test]
 fn a_row_without_its_parent_is_found_in_a_batch_that_goes_in_one() {
-    // What maintenance did to the target, what was written meanwhile, and which table is left without.
+    // What maintenance did to the target, and what was written meanwhile.
     let cases = [
         (
             "delete from house where town = 5; delete from town where id = 5",
@@ -192,22 +192,46 @@ fn a_row_without_its_parent_is_found_in_a_batch_that_goes_in_one() {
             "insert into house values (5000, 5, null, 0)",
         ),
     ];
-    let everything = "select 'town', t::text from town t union all select 'house', h::text from house h
-                      union all select 'node', n::text from node n";
-    let pair = Pair::new(REFERRING, REFERRING);
+    let tables = ["town", "house", "node"];
+    find_rows_without_parents(REFERRING, REFERRING_ROWS, &tables, &cases);
+}
+
+#[test]
+fn partitions_are_held_to_the_foreign_keys_of_their_tables() {
+    let definitions = "create table town (id int primary key);
+        create table street (id int primary key, town int references town) partition by range (id);
+        create table street_1 partition of street for values from (0) to (1000);
+        create table street_2 partition of street for values from (1000) to (3000);
+        create table corner (id int primary key, street int references street)";
+    let rows = "insert into town select generate_series(1, 300); insert into street select g * 10, g from generate_series(1, 199) g;
+        insert into corner select g, g * 10 from generate_series(1, 100) g";
+    let cases = [
+        ("delete from town where id = 250", "insert into street values (1005, 250)"),
+        ("delete from town where id = 250", "update street set id = 2007, town = 250 where id = 1500"),
+        ("delete from street where id = 1500", "insert into corner values (1500, 1500)"),
+        ("insert into corner values (1500, 1500)", "delete from street where id = 1500"),
+        ("insert into street values (2000, 250)", "delete from town where id = 250"),
+    ];
+    find_rows_without_parents(definitions, rows, &["town", "street", "corner"], &cases);
+}
+
+/// What maintenance did to the target leaves no place for what was written meanwhile: each is found, and nothing of it applied.
+fn find_rows_without_parents(definitions: &str, rows: &str, tables: &[&str], cases: &[(&str, &str)]) {
+    let each: Vec<String> =
+        tables.iter().map(|table| format!("select '{table}', t::text from {table} as t")).collect();
+    let everything = each.join(" union all ");
+    let pair = Pair::new(definitions, definitions);
     for (maintenance, changes) in cases {
         for side in [Side::Source, Side::Target] {
-            pair.client(side)
-                .batch_execute(&format!("truncate town, house, node; {REFERRING_ROWS}"))
-                .unwrap();
+            pair.client(side).batch_execute(&format!("truncate {}; {rows}", tables.join(", "))).unwrap();
         }
         let flow = homeward(&pair);
         pair.target(maintenance);
-        let before = pair.rows(Side::Target, everything);
+        let before = pair.rows(Side::Target, &everything);
         pair.client(Side::Source).batch_execute(&format!("begin; {changes}; commit")).unwrap();
         let conflict = drain(&flow).unwrap_err();
         assert_eq!(conflict.kind(), "foreign_key", "{maintenance}; then {changes}: {conflict:?}");
-        assert_eq!(pair.rows(Side::Target, everything), before, "nothing of it is there");
+        assert_eq!(pair.rows(Side::Target, &everything), before, "nothing of it is there");
         pair.source("select pg_drop_replication_slot('pgdetour_mirror'); drop publication pgdetour_mirror");
     }
 }

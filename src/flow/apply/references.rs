@@ -39,11 +39,26 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
     Ok(rows.iter().map(key).collect())
 }
 
-/// Foreign keys of the tables that a flow writes: by the table that has them, and by the one that they refer to.
+fn list_ancestors(session: &mut Session) -> Result<HashMap<TableName, Vec<TableName>>> {
+    let mut ancestors: HashMap<TableName, Vec<TableName>> = HashMap::new();
+    for row in session.query(&sql::flow::LIST_PARTITION_ANCESTORS, &[])? {
+        let partition = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let above = TableName { schema: row.get("ancestor_schema"), name: row.get("ancestor_name") };
+        ancestors.entry(partition).or_default().push(above);
+    }
+    Ok(ancestors)
+}
+
+type ByTable = HashMap<TableName, Vec<ForeignKey>>;
+
+/// Foreign keys of the tables that a flow writes: by the table that has them, and by the one that they refer to. Those of a
+/// partitioned table are those of its partitions.
 #[derive(Debug, Default)]
 pub(in crate::flow) struct References {
-    of: HashMap<TableName, Vec<ForeignKey>>,
-    to: HashMap<TableName, Vec<ForeignKey>>,
+    of: ByTable,
+    to: ByTable,
+    /// Of partitions: the tables above them.
+    ancestors: HashMap<TableName, Vec<TableName>>,
     /// What is applied is a part of a transaction: its rest may bring the parent of a row, or take away the rows of a parent.
     pub(in crate::flow) is_part: bool,
     /// Tables from which its rest may take rows; `None`: any.
@@ -55,15 +70,35 @@ pub(in crate::flow) struct References {
 impl References {
     pub(in crate::flow) fn read(session: &mut Session, mapping: &Mapping) -> Result<References> {
         let mut references = References::default();
-        for key in list_foreign_keys(session)? {
-            if mapping.pairs().any(|rule| rule.to == key.table) {
-                references.of.entry(key.table.clone()).or_default().push(key.clone());
+        let keys = list_foreign_keys(session)?;
+        if keys.is_empty() {
+            return Ok(references);
+        }
+        references.ancestors = list_ancestors(session)?;
+        let (mut of, mut to): (ByTable, ByTable) = Default::default();
+        for key in keys {
+            of.entry(key.table.clone()).or_default().push(key.clone());
+            to.entry(key.referenced.clone()).or_default().push(key);
+        }
+        let written: HashSet<&TableName> = mapping.pairs().map(|rule| &rule.to).collect();
+        for table in written {
+            let its = |by: &ByTable| -> Vec<ForeignKey> {
+                references.lineage(table).filter_map(|name| by.get(name)).flatten().cloned().collect()
+            };
+            let (of, to) = (its(&of), its(&to));
+            if !of.is_empty() {
+                references.of.insert(table.clone(), of);
             }
-            if mapping.pairs().any(|rule| rule.to == key.referenced) {
-                references.to.entry(key.referenced.clone()).or_default().push(key);
+            if !to.is_empty() {
+                references.to.insert(table.clone(), to);
             }
         }
         Ok(references)
+    }
+
+    /// A table and all that it is a partition of.
+    fn lineage<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a TableName> {
+        std::iter::once(table).chain(self.ancestors.get(table).into_iter().flatten())
     }
 
     /// Whether this table has one, or is referred to by one.
@@ -112,7 +147,8 @@ impl References {
 
     /// Whether the rest of the transaction may take away what still refers; then it is looked at in the end.
     fn is_postponed(&mut self, key: &ForeignKey) -> bool {
-        let may_follow = self.touched.as_ref().is_none_or(|touched| touched.contains(&key.table));
+        let is_its = |table: &TableName| self.lineage(table).any(|name| *name == key.table);
+        let may_follow = self.touched.as_ref().is_none_or(|touched| touched.iter().any(is_its));
         let is_postponed = self.is_part && may_follow;
         if is_postponed {
             self.postpone(key);
