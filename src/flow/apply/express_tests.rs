@@ -7,6 +7,16 @@ use crate::flow::{Flow, FlowName};
 use crate::phase::Side;
 use crate::sql;
 
+/// What the target's log tells of the one batch that it has got since it logs, in two messages.
+fn batch_of_two_messages(pair: &Pair) -> String {
+    let log = pair.server.log();
+    let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
+    let messages =
+        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
+    assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
+    batch.to_owned()
+}
+
 #[test]
 fn a_batch_takes_two_messages_whatever_is_in_it() {
     let tables = "create table a (id int primary key, v int); create table b (id int primary key, t text);
@@ -25,11 +35,7 @@ fn a_batch_takes_two_messages_whatever_is_in_it() {
          insert into c values (1000, 1); insert into d select g, 'line' from generate_series(1, 300) g; delete from a where id = 7",
     );
     drain(&flow).unwrap();
-    let log = pair.server.log();
-    let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
-    let messages =
-        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
-    assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
+    batch_of_two_messages(&pair);
     for table in ["a", "b", "c", "d"] {
         pair.assert_equal(&format!("select * from {table}"));
     }
@@ -116,11 +122,7 @@ fn tables_that_refer_to_each_other_take_two_messages_too_in_binary() {
     let mut writer = pair.client(Side::Source);
     writer.batch_execute(REFERRING_CHANGES).unwrap();
     drain(&flow).unwrap();
-    let log = pair.server.log();
-    let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
-    let messages =
-        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
-    assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
+    let batch = batch_of_two_messages(&pair);
     assert!(batch.contains("(format binary)") && !batch.contains("rollback"), "{batch}");
     for table in ["town", "house", "node"] {
         pair.assert_equal(&format!("select * from {table}"));
