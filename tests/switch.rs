@@ -295,3 +295,23 @@ fn a_replay_that_is_kept_from_applying_is_waited_for_no_longer_than_allowed_and_
         .no_client_error()
         .no_row_lost();
 }
+
+#[test]
+fn a_mirror_that_fails_again_and_again_is_named_while_it_is_waited_for() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let arguments = ["--yes", "--drain-timeout", "12s"];
+    let run = detour.start_until("cutover", &arguments, "after:check preconditions");
+    assert!(run.is_there());
+    let row = "insert into public.orders (id, note) values (900000, 'in the way')";
+    detour.target.exec(row);
+    detour.source.exec(row);
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(6), "{}", answer.describe());
+    let failed = "the mirror's apply worker on the target has failed";
+    assert!(answer.text_at("/error/detail").starts_with(failed), "{}", answer.describe());
+    assert!(answer.at("/warnings").to_string().contains(failed), "{}", answer.describe());
+    detour.keep(answer);
+    assert_eq!(detour.status_tells_the_truth(), Serving::Source);
+    detour.target.exec("delete from public.orders where id = 900000");
+    detour.run("cutover").exits(0).serving(Serving::Target).run("cutback").exits(0).no_row_lost();
+}

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::flow::source::lag;
-use crate::flow::{FlowName, marker, sequences};
+use crate::flow::sequences;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
 use crate::steps::carrier::Carrier;
@@ -102,16 +101,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
             run.replaying = Some(flow);
             return caught_up;
         }
-        for stage in run.stages() {
-            let publisher = run.session(stage.publisher());
-            lag::wait_until_below(publisher, stage.slot(), bounds.max_lag, bounds.drain_timeout)?;
-        }
-        // A small lag is no proof that the flow moves at all: a marker that arrives is.
-        let probe = record::new_id(run.source())?;
-        marker::write_marker(run.source(), FlowName::Mirror, &probe)?;
-        marker::wait_for_marker(run.target(), &probe, bounds.drain_timeout)?;
-        let (source, target) = run.both();
-        marker::remove_marker(source, target, &probe)
+        run.wait_until_the_mirror_is_close(bounds)
     })?;
 
     run.step("prepare statements", |run| run.prepare_statements(OUT))?;

@@ -20,6 +20,7 @@ mod inventory;
 mod lookout;
 mod mapping_rehearsal;
 pub mod mirror;
+mod mirror_lag;
 mod names;
 mod open;
 mod opening;
