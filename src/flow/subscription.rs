@@ -8,6 +8,7 @@ use postgres::error::SqlState;
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::catalog::facts;
 use crate::pg::{PgLsn, Session};
+use crate::phase::Place;
 use crate::sql::{self, quote_identifier, quote_literal};
 
 /// How often a worker or a slot is looked at while it ends: this happens while clients are held.
@@ -96,6 +97,13 @@ fn hide(error: Error, secret: &str) -> Error {
         }
         other => other,
     }
+}
+
+/// Where it is told what the worker of a subscription fails at.
+pub fn log_tells(subscriber: Place) -> String {
+    format!(
+        "The {subscriber}'s server log tells why its worker ends; often a conflicting row, a changed schema or a full disk."
+    )
 }
 
 /// The subscription of that name, if there is one.

@@ -82,10 +82,7 @@ impl Run {
             } else {
                 continue;
             };
-            let hint = format!(
-                "The {place}'s server log tells why; often a conflicting row, a changed schema or a full disk."
-            );
-            return Ok(Some((trouble, hint)));
+            return Ok(Some((trouble, subscription::log_tells(place))));
         }
         Ok(None)
     }

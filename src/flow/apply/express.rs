@@ -143,8 +143,6 @@ impl Applier {
         let Some(last) = transactions.last().filter(|_| is_begun || !work.is_empty()) else {
             return Ok(false);
         };
-        let own = if plan.is_none() { self.plan(&work).ok() } else { None };
-        let plan = plan.or(own.as_deref());
         let (commit, changes) = self.commit_script(transactions);
         let Some(express) = &mut self.express else { return Ok(false) };
         let is_done = match plan {
@@ -180,8 +178,6 @@ impl Applier {
         if !is_binary(&work) {
             return Ok(false);
         }
-        let own = if plan.is_none() { self.plan(&work).ok() } else { None };
-        let plan = plan.or(own.as_deref());
         let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
         self.references.is_part = true;
         let is_done = express.apply(plan, &mut self.references, None);

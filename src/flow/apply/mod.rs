@@ -232,7 +232,7 @@ impl Applier {
     }
 
     /// Applies whole transactions, the first of which [`Applier::apply_part`] may have begun, and commits. `plan` is what
-    /// [`batch::coalesce`] makes of them, if it was asked before.
+    /// [`batch::coalesce`] makes of them where the applier [is hasty](Applier::is_hasty); none where their history does not add up.
     /// On a conflict those before it are committed, and the error names it.
     pub fn apply(&mut self, transactions: &[Transaction], plan: Option<&[Planned]>) -> Result<()> {
         if self.apply_in_one_go(transactions, plan)? {

@@ -287,9 +287,7 @@ fn subscription_is_running(run: &mut Run, stage: Stage, checked: &mut Checked) -
         let message = format!("the mirror's subscription on the {place} is disabled");
         checked.fail("mirror", object, message, hint);
     } else if found.worker_pid.is_none() {
-        let hint = format!(
-            "The {place}'s server log tells why its worker ends; often a conflicting row or a changed schema."
-        );
+        let hint = subscription::log_tells(place);
         let message = format!("the mirror's apply worker does not run on the {place}");
         checked.fail("mirror", object, message, hint);
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::look::Seen;
 use crate::error::Finding;
 use crate::flow::source::slot;
+use crate::flow::subscription;
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
@@ -196,7 +197,7 @@ fn flows(seen: &Seen, list: &mut List) {
                 format!("Run ALTER SUBSCRIPTION {} ENABLE; on the target.", names::MIRROR_SUBSCRIPTION);
             list.add(Level::Attention, "mirror", names::MIRROR_SUBSCRIPTION, "it is disabled", hint);
         } else if mirror.running == Some(false) {
-            let hint = "The target's server log tells why its worker ends; often a conflicting row or a changed schema.";
+            let hint = subscription::log_tells(Place::Target);
             list.add(Level::Attention, "mirror", names::MIRROR_SUBSCRIPTION, "its worker does not run", hint);
         }
     }
@@ -242,7 +243,7 @@ fn stages(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Attention, "stage", &object, format!("the {} does not follow", stage.to), hint);
         } else if reachable(stage.to) && reachable(stage.from) && stage.running == Some(false) {
-            let hint = format!("The {}'s server log tells why its worker ends.", stage.to);
+            let hint = subscription::log_tells(stage.to);
             list.add(Level::Attention, "stage", &object, "its worker does not run", hint);
         }
     }

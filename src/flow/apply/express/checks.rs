@@ -7,8 +7,8 @@ use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::source::change::Row;
 
 impl Express {
-    /// Has it found out whether rows that a step writes lack their parents. They are in `staged`, or in none of the stages: then
-    /// what tells is put into one.
+    /// Adds the questions whether rows that a step writes lack their parents. They are in `staged`; where a COPY went straight into
+    /// their table, what tells is put into a stage here. None where a question cannot be asked of the stage.
     pub(super) fn check_parents<'a>(
         &mut self,
         script: &mut Script<'a>,
@@ -46,7 +46,7 @@ impl Express {
         Some(())
     }
 
-    /// Has it found out whether rows refer to those that a step is to delete by what is staged.
+    /// Adds the questions whether rows still refer to those that a step is to delete by what is staged.
     pub(super) fn check_children(
         &mut self,
         script: &mut Script<'_>,

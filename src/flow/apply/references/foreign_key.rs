@@ -73,9 +73,9 @@ impl ForeignKey {
 
     /// A row `c` refers to these values of its parent.
     fn refers_to(&self, values: &[String]) -> String {
-        let last = self.columns.len() - 1;
         let pair = |(at, (column, value)): (usize, (&String, &String))| {
-            let operator = if self.is_of_periods && at == last { "operator(pg_catalog.&&)" } else { "=" };
+            let is_period = self.is_of_periods && at + 1 == self.columns.len();
+            let operator = if is_period { "operator(pg_catalog.&&)" } else { "=" };
             format!("c.{} {operator} {value}", sql::quote_identifier(column))
         };
         self.columns.iter().zip(values).enumerate().map(pair).collect::<Vec<_>>().join(" and ")
