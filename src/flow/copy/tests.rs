@@ -301,35 +301,58 @@ fn a_stopped_copy_goes_on_where_it_was_and_ends_exact() {
     }
 }
 
+/// Ends sessions of the copy on one server, those whose statement is like a pattern, once so many bytes of the largest
+/// table have come.
+struct KillAfter<'a> {
+    victim: &'a Server,
+    pattern: &'a str,
+    bytes: u64,
+    moved: AtomicU64,
+    killed: AtomicBool,
+}
+
+impl Progress for KillAfter<'_> {
+    fn table_started(&self, _: &str, _: u64) {}
+    fn bytes_copied(&self, table: &str, bytes: u64) {
+        if table != "public.big"
+            || self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes < self.bytes
+            || self.killed.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        let kill = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+                    where application_name = 'pgdetour test' and pid <> pg_catalog.pg_backend_pid() and query like $1";
+        let killed = self.victim.connect().unwrap().query_text(kill, &[&self.pattern]).unwrap();
+        assert!(!killed.is_empty(), "{}", self.pattern);
+    }
+    fn table_copied(&self, _: &str, _: u64, _: u64) {}
+    fn resumed(&self, _: usize, _: &[String], _: usize) {}
+    fn paused(&self, _: Option<&str>) {}
+    fn statement_done(&self, _: &PostStatement) {}
+}
+
 #[test]
 fn a_copy_whose_sessions_are_killed_goes_on_and_ends_exact() {
     let pair = Pair::start();
     pair.source().change_script(SCHEMA).unwrap();
     let (stop, tables) = (AtomicBool::new(false), pair.tables());
-    let job = pair.job(&tables, &stop, &Silent);
-    let prepared = job.prepare(&mut pair.target(), None).unwrap();
-    let mut failures = 0;
-    for (victim, delay) in [(&pair.target, 60), (&pair.source, 90), (&pair.target, 200), (&pair.target, 400)]
-    {
-        let killing = AtomicBool::new(true);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut session = victim.connect().unwrap();
-                thread::sleep(std::time::Duration::from_millis(delay));
-                if killing.load(Ordering::Relaxed) {
-                    let kill = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
-                                where application_name = 'pgdetour test' and pid <> pg_catalog.pg_backend_pid()";
-                    session.query_text(kill, &[]).unwrap();
-                }
-            });
-            if let Err(error) = job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared) {
-                assert!(error.is_connection_lost(), "{error:?}");
-                failures += 1;
-            }
-            killing.store(false, Ordering::Relaxed);
-        });
+    // The snapshot that ranges share goes with the session that keeps it, and nothing else does.
+    for (victim, pattern, bytes) in [
+        (&pair.source, "%pg_export_snapshot%", 1),
+        (&pair.target, "%", 1),
+        (&pair.source, "%", 300_000),
+        (&pair.target, "%", 2_000_000),
+    ] {
+        let progress =
+            KillAfter { victim, pattern, bytes, moved: AtomicU64::new(0), killed: AtomicBool::new(false) };
+        let job = pair.job(&tables, &stop, &progress);
+        let prepared = job.prepare(&mut pair.target(), None).unwrap();
+        let error = job
+            .copy_tables(&mut pair.source(), &mut pair.target(), &prepared)
+            .map(|(report, _)| report)
+            .unwrap_err();
+        assert!(error.is_connection_lost(), "{error:?}");
     }
-    assert!(failures > 0);
     pair.copy_all();
     assert_equal(&pair);
 }

@@ -231,7 +231,8 @@ impl<'a> Pipe<'a> {
         let name = sql::quote_literal(&shared.snapshot_name);
         let begin =
             format!("begin isolation level repeatable read, read only; set transaction snapshot {name}");
-        self.ask(&begin).doing(|| transfer.action())?;
+        let begun = self.ask(&begin);
+        begun.map_err(|error| shared.loss().unwrap_or(error)).doing(|| transfer.action())?;
         self.run("begin").doing(|| transfer.action())?;
         let copied = self.pass(transfer, Some(range), false, progress)?;
         self.run("commit").doing(|| transfer.action())?;
@@ -378,6 +379,13 @@ impl SharedRead {
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         })
+    }
+
+    /// Why the session that keeps the snapshot is gone, if it is: all that others are told then is that there is no
+    /// such snapshot.
+    fn loss(&self) -> Option<Error> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        keeper.as_mut()?.query_text("select", &[]).err()
     }
 
     /// Counts a range as copied; whether it was the last one, after which the snapshot is released.
