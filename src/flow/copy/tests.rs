@@ -250,12 +250,19 @@ fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
                 }
             });
         }
-        thread::sleep(std::time::Duration::from_millis(200));
+        let more_is_written = || {
+            let mut session = pair.source();
+            for table in ["public.log", "public.small"] {
+                let before = digest(&mut session, table, "true").0;
+                wait_until(|| digest(&mut session, table, "true").0 > before);
+            }
+        };
+        more_is_written();
         let (stop, tables) = (AtomicBool::new(false), pair.tables());
         let job = pair.job(&tables, &stop, &Silent);
         let prepared = job.prepare(&mut pair.target(), None).unwrap();
         copy_to_the_end(&job, &prepared);
-        thread::sleep(std::time::Duration::from_millis(200));
+        more_is_written();
         done.store(true, Ordering::Relaxed);
     });
     for copy in list_table_copies(&mut pair.target()).unwrap() {
