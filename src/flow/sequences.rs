@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use postgres::Statement;
-use postgres::types::ToSql;
 
 use crate::error::{Doing as _, Error, Result};
+use crate::pg::parameter::Parameter;
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -265,7 +265,7 @@ impl SequencePlan {
             // Prepared all the same, for the next time.
             return self.subscriber.prepare(&[&sql::flow::SET_SEQUENCES]);
         }
-        let parameters: [&(dyn ToSql + Sync); 6] = [&oids, &values, &called, &ascends, &cycles, &uncalled];
+        let parameters: [&dyn Parameter; 6] = [&oids, &values, &called, &ascends, &cycles, &uncalled];
         let rows =
             self.subscriber.query(&sql::flow::SET_SEQUENCES, &parameters).doing(|| "set sequences".into())?;
         for ((outcome, ..), row) in due.into_iter().zip(rows) {

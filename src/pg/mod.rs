@@ -5,6 +5,7 @@ pub mod conninfo;
 pub mod dump;
 pub mod fence;
 pub mod lock;
+pub mod parameter;
 pub mod patience;
 #[cfg(test)]
 mod pattern_tests;

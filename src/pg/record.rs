@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::lock::{CLASS, Key};
+use crate::pg::parameter::Parameter;
 use crate::pg::{PgLsn, Session};
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::sql::record as sql;
@@ -146,7 +147,7 @@ pub fn create(
 
 fn stamp(session: &mut Session, id: &str) -> Result<()> {
     let place = session.place.name();
-    let values: [&(dyn postgres::types::ToSql + Sync); 4] = [&id, &place, &"mirroring", &"source"];
+    let values: [&dyn Parameter; 4] = [&id, &place, &"mirroring", &"source"];
     session.change(sql::INSERT_STAMP.text, &values).map(drop)
 }
 

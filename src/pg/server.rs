@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
+use crate::pg::parameter::Parameter;
 use crate::pg::shown::{strip_comments, with_parameters};
 use crate::phase::Place;
 use crate::plan::Plan;
@@ -54,7 +55,7 @@ impl Server {
             version,
             database,
             plan: self.plan.clone(),
-            prepared: HashMap::new(),
+            statements: HashMap::new(),
         })
     }
 }
@@ -76,12 +77,22 @@ pub struct Session {
     /// Name of its database, unquoted.
     pub database: String,
     plan: Plan,
-    /// By text: a statement that is run again costs one round trip instead of two.
-    prepared: HashMap<String, Statement>,
+    /// By text.
+    statements: HashMap<String, Use>,
 }
 
-/// How many statements a session keeps prepared.
+/// How a session has run a statement.
+enum Use {
+    /// As it is, so many times: one round trip each, in which the server has to plan it.
+    AtOnce(u32),
+    /// Prepared, which took a round trip more.
+    Prepared(Statement),
+}
+
+/// How many statements a session keeps in mind.
 const KEPT_STATEMENTS: usize = 200;
+/// How many times a statement is run as it is before it is worth being prepared.
+const PREPARE_AFTER: u32 = 3;
 
 impl Session {
     /// Whether changes are only noted.
@@ -95,63 +106,56 @@ impl Session {
     }
 
     /// All rows of a statement that changes nothing.
-    pub fn query(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        if self.goes_at_once(sql.text, params) {
-            return self.client.query_typed(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
-        }
-        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
-        self.client.query(&statement, params).map_err(|error| self.failed(sql.name, &error))
+    pub fn query(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Vec<Row>> {
+        self.run(sql.text, params).map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row.
-    pub fn query_one(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
-        if self.goes_at_once(sql.text, params) {
-            return self.client.query_typed_one(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
-        }
+    pub fn query_one(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Row> {
         let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
-        self.client.query_one(&statement, params).map_err(|error| self.failed(sql.name, &error))
+        let row = match statement {
+            Some(statement) => self.client.query_one(&statement, &values(params)),
+            None => self.client.query_typed_one(sql.text, &typed(params)),
+        };
+        row.map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Its only row, or none.
-    pub fn query_opt(&mut self, sql: &Sql, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
-        if self.goes_at_once(sql.text, params) {
-            return self.client.query_typed_opt(sql.text, &[]).map_err(|error| self.failed(sql.name, &error));
-        }
+    pub fn query_opt(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Option<Row>> {
         let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
-        self.client.query_opt(&statement, params).map_err(|error| self.failed(sql.name, &error))
+        let row = match statement {
+            Some(statement) => self.client.query_opt(&statement, &values(params)),
+            None => self.client.query_typed_opt(sql.text, &typed(params)),
+        };
+        row.map_err(|error| self.failed(sql.name, &error))
     }
 
     /// Rows of a statement built at run time (identifiers quoted by the caller) that changes nothing.
-    pub fn query_text(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let rows = if params.is_empty() {
-            self.client.query_typed(text, &[])
-        } else {
-            self.client.query(text, params)
-        };
-        rows.map_err(|error| self.failed(&summary(text), &error))
+    pub fn query_text(&mut self, text: &str, params: &[&dyn Parameter]) -> Result<Vec<Row>> {
+        self.client.query_typed(text, &typed(params)).map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Makes a change; rows affected. A dry run notes the statement and returns 0.
-    pub fn change(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+    pub fn change(&mut self, text: &str, params: &[&dyn Parameter]) -> Result<u64> {
         if self.plan.is_dry() {
             self.note(with_parameters(text, params));
             return Ok(0);
         }
-        if params.is_empty() {
-            return self.client.execute(text, params).map_err(|error| self.failed(&summary(text), &error));
-        }
         let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
-        self.client.execute(&statement, params).map_err(|error| self.failed(&summary(text), &error))
+        let affected = match statement {
+            Some(statement) => self.client.execute(&statement, &values(params)),
+            None => self.client.execute_typed(text, &typed(params)),
+        };
+        affected.map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Makes a change that answers with rows. A dry run notes the statement and returns none.
-    pub fn change_returning(&mut self, text: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub fn change_returning(&mut self, text: &str, params: &[&dyn Parameter]) -> Result<Vec<Row>> {
         if self.plan.is_dry() {
             self.note(with_parameters(text, params));
             return Ok(Vec::new());
         }
-        let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
-        self.client.query(&statement, params).map_err(|error| self.failed(&summary(text), &error))
+        self.run(text, params).map_err(|error| self.failed(&summary(text), &error))
     }
 
     /// Runs several statements without parameters. A dry run notes them.
@@ -187,7 +191,11 @@ impl Session {
     /// Prepares statements that are to run fast later on.
     pub fn prepare(&mut self, statements: &[&Sql]) -> Result<()> {
         for sql in statements {
-            self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+            if !matches!(self.statements.get(sql.text), Some(Use::Prepared(_))) {
+                let prepared = self.client.prepare(sql.text);
+                let prepared = prepared.map_err(|error| self.failed(sql.name, &error))?;
+                self.statements.insert(sql.text.to_owned(), Use::Prepared(prepared));
+            }
         }
         Ok(())
     }
@@ -205,21 +213,33 @@ impl Session {
         Ok(rows.collect())
     }
 
-    /// Whether a statement is not worth preparing: without parameters whose types would have to be asked for, it goes in one
-    /// round trip as it is.
-    fn goes_at_once(&self, text: &str, params: &[&(dyn ToSql + Sync)]) -> bool {
-        params.is_empty() && !self.prepared.contains_key(text)
+    fn run(&mut self, text: &str, params: &[&dyn Parameter]) -> Result<Vec<Row>, postgres::Error> {
+        match self.statement(text)? {
+            Some(statement) => self.client.query(&statement, &values(params)),
+            None => self.client.query_typed(text, &typed(params)),
+        }
     }
 
-    fn statement(&mut self, text: &str) -> Result<Statement, postgres::Error> {
-        if let Some(statement) = self.prepared.get(text) {
-            return Ok(statement.clone());
+    /// The statement prepared, once it has been run so often that this is worth its round trip.
+    fn statement(&mut self, text: &str) -> Result<Option<Statement>, postgres::Error> {
+        let is_room = self.statements.len() < KEPT_STATEMENTS;
+        match self.statements.get_mut(text) {
+            Some(Use::Prepared(statement)) => Ok(Some(statement.clone())),
+            Some(Use::AtOnce(times)) if *times < PREPARE_AFTER => {
+                *times += 1;
+                Ok(None)
+            }
+            Some(used) => {
+                let statement = self.client.prepare(text)?;
+                *used = Use::Prepared(statement.clone());
+                Ok(Some(statement))
+            }
+            None if is_room => {
+                self.statements.insert(text.to_owned(), Use::AtOnce(1));
+                Ok(None)
+            }
+            None => Ok(None),
         }
-        let statement = self.client.prepare(text)?;
-        if self.prepared.len() < KEPT_STATEMENTS {
-            self.prepared.insert(text.to_owned(), statement.clone());
-        }
-        Ok(statement)
     }
 
     /// The client itself, for what the methods above do not cover: COPY, notifications, prepared statements.
@@ -231,6 +251,14 @@ impl Session {
         let action = action.replace('_', " ");
         Error::Sql { action, on: self.place.name().to_owned(), cause: ServerError::from(error) }
     }
+}
+
+fn values<'a>(params: &[&'a dyn Parameter]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|param| param.value()).collect()
+}
+
+fn typed<'a>(params: &[&'a dyn Parameter]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().map(|param| (param.value(), param.sql_type())).collect()
 }
 
 /// The first words of a statement, for the message when nobody said better what it is about.

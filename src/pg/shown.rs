@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use postgres::types::ToSql;
+use crate::pg::parameter::Parameter;
 
 /// The statement without the comments on top, which explain it to those who read the file.
 pub fn strip_comments(text: &str) -> String {
@@ -11,7 +11,7 @@ pub fn strip_comments(text: &str) -> String {
 }
 
 /// The statement, each parameter in a comment below it.
-pub fn with_parameters(text: &str, params: &[&(dyn ToSql + Sync)]) -> String {
+pub fn with_parameters(text: &str, params: &[&dyn Parameter]) -> String {
     let mut shown = strip_comments(text);
     for (index, value) in params.iter().enumerate() {
         let _ = write!(shown, "\n  -- ${} = {}", index + 1, plain(&format!("{value:?}")));

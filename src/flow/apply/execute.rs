@@ -9,6 +9,7 @@ use super::statement::Statement;
 use crate::error::{Error, Result};
 use crate::flow::mapping::bound::BoundRule;
 use crate::flow::source::change::{Row, Value};
+use crate::pg::parameter::Typed;
 
 /// Values of one old column, sent as a `text[]`.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ impl ToSql for TextArray {
     }
 
     postgres::types::to_sql_checked!();
+}
+
+impl Typed for TextArray {
+    const TYPE: Type = Type::TEXT_ARRAY;
+    const ARRAY: Type = Type::TEXT_ARRAY;
 }
 
 impl TextArray {

@@ -15,6 +15,7 @@ use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::Bound;
 use crate::flow::source::change::{Row, RowChange, Value};
 use crate::pg::Session;
+use crate::pg::parameter::Parameter;
 use crate::sql;
 
 /// How many changes are written to the quarantine at once.
@@ -286,8 +287,7 @@ pub fn insert(session: &mut Session, entries: &[Entry]) -> Result<()> {
         column(&|entry| entry.constraint.clone()),
         column(&|entry| some(&entry.message)),
     ];
-    let params: Vec<&(dyn postgres::types::ToSql + Sync)> =
-        columns.iter().map(|column| column as &(dyn postgres::types::ToSql + Sync)).collect();
+    let params: Vec<&dyn Parameter> = columns.iter().map(|column| column as &dyn Parameter).collect();
     session
         .change(sql::flow::INSERT_QUARANTINED.text, &params)
         .doing(|| "set changes aside in quarantine".into())

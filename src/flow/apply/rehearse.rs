@@ -14,6 +14,7 @@ use crate::error::{Error, Result, ServerError};
 use crate::flow::mapping::{Mapping, TableName, TableRule};
 use crate::flow::verify::carried::{Sample, Texts, read_old_rows};
 use crate::pg::Session;
+use crate::pg::parameter::Parameter;
 use crate::sql;
 
 /// How many failures of one rule are looked for: more of the same tell nothing new.
@@ -135,7 +136,7 @@ impl Stage<'_> {
             sql::quote_identifier(&copy.name),
             rule.to.quoted()
         ))?;
-        let place: [&(dyn ToSql + Sync); 2] = [&rule.to.schema, &rule.to.name];
+        let place: [&dyn Parameter; 2] = [&rule.to.schema, &rule.to.name];
         // Numbers of the real sequences are not to be used up for rows that nobody keeps.
         let columns = self.session.query(&sql::flow::LIST_SEQUENCE_DEFAULTS, &place)?;
         let columns: Vec<String> = columns.iter().map(|row| row.get("column_name")).collect();

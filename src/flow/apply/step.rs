@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use postgres::error::SqlState;
-use postgres::types::ToSql;
 
 use super::Applier;
 use super::batch::Step;
@@ -15,6 +14,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::mapping::{TableName, TableRule};
 use crate::flow::source::change::{Row, Value};
+use crate::pg::parameter::Parameter;
 
 impl Applier {
     /// One step, by one rule.
@@ -132,8 +132,7 @@ impl Applier {
             .iter()
             .map(|column| TextArray::gather(rows, rule.positions[*column]))
             .collect::<Result<_>>()?;
-        let params: Vec<&(dyn ToSql + Sync)> =
-            arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let params: Vec<&dyn Parameter> = arrays.iter().map(|array| array as &dyn Parameter).collect();
         let text = statement::fetch(&rule.rule, identity, missing);
         let answers = lookup.query_text(&text, &params).doing(|| {
             format!("read values of table \"{}\" that the stream left out", table.relation.display())

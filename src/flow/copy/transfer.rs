@@ -231,8 +231,8 @@ impl<'a> Pipe<'a> {
         let name = sql::quote_literal(&shared.snapshot_name);
         let begin =
             format!("begin isolation level repeatable read, read only; set transaction snapshot {name}");
-        let begun = self.ask(&begin);
-        begun.map_err(|error| shared.loss().unwrap_or(error)).doing(|| transfer.action())?;
+        let started = self.ask(&begin);
+        started.map_err(|error| shared.loss().unwrap_or(error)).doing(|| transfer.action())?;
         self.run("begin").doing(|| transfer.action())?;
         let copied = self.pass(transfer, Some(range), false, progress)?;
         self.run("commit").doing(|| transfer.action())?;

@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use postgres::types::ToSql;
-
 use super::rows::{self, RowHashes};
 use super::shape::Shape;
 use super::{Buckets, Values};
@@ -13,6 +11,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement;
 use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
+use crate::pg::parameter::Parameter;
 use crate::sql;
 
 /// How many rows are carried at once at most.
@@ -162,13 +161,13 @@ impl Carried {
         source: &mut Session,
         target: &mut Session,
         text: &str,
-        leading: &[&(dyn ToSql + Sync)],
+        leading: &[&dyn Parameter],
         take: &mut dyn FnMut(&postgres::Row),
     ) -> Result<()> {
         read_old_rows(target, &self.rule, &self.reads, None, &mut |chunk, rows| {
             let count = rows as i64;
             let mut params = leading.to_vec();
-            params.extend(chunk.iter().map(|column| column as &(dyn ToSql + Sync)));
+            params.extend(chunk.iter().map(|column| column as &dyn Parameter));
             if chunk.is_empty() {
                 params.push(&count);
             }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use postgres::error::SqlState;
-use postgres::types::ToSql;
 
 use super::carried::What;
 use super::pair::Old;
@@ -14,6 +13,7 @@ use crate::flow::apply::statement::read_text;
 use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
 use crate::pg::catalog::facts::may_set_replica_role;
+use crate::pg::parameter::Parameter;
 use crate::phase::Side;
 use crate::sql::quote_identifier;
 
@@ -275,7 +275,7 @@ impl<'a> Writer<'a> {
         );
         let mut given = parameters(&row.difference.key);
         given.push(&hash);
-        given.extend(written.iter().map(|(_, value)| *value as &(dyn ToSql + Sync)));
+        given.extend(written.iter().map(|(_, value)| *value as &dyn Parameter));
         Ok(into.change(&text, &given)? as usize)
     }
 
@@ -330,6 +330,6 @@ impl Wanted<'_> {
     }
 }
 
-fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
-    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+fn parameters(values: &[Option<String>]) -> Vec<&dyn Parameter> {
+    values.iter().map(|value| value as &dyn Parameter).collect()
 }

@@ -9,6 +9,7 @@ use crate::error::{Doing as _, Result};
 use crate::flow::apply::statement::read_text;
 use crate::flow::mapping::{MappedColumn, TableName, TableRule};
 use crate::pg::Session;
+use crate::pg::parameter::Parameter;
 use crate::sql::{self, quote_identifier};
 
 /// Bytes of one page of a table.
@@ -325,8 +326,7 @@ impl Rows {
             self.relation,
             self.chosen(Some(self.key_condition(1)))
         );
-        let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> =
-            key.iter().map(|part| part as &(dyn postgres::types::ToSql + Sync)).collect();
+        let parameters: Vec<&dyn Parameter> = key.iter().map(|part| part as &dyn Parameter).collect();
         let rows = session
             .query_text(&text, &parameters)
             .doing(|| format!("read a row of table \"{}\"", self.name))?;

@@ -1,12 +1,12 @@
 //! The event triggers that restrict tables made later, and keep limited roles from undoing a restriction.
 
-use postgres::types::ToSql;
 use serde_json::{Value, json};
 
 use super::rule::{Definition, Rule, SQLSTATE};
 use super::{Member, Purpose, resolve_condition};
 use crate::error::{Doing as _, Result};
 use crate::pg::Session;
+use crate::pg::parameter::Parameter;
 use crate::sql;
 
 /// Stands for the trigger's name while its statement becomes a format.
@@ -85,7 +85,7 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
             session.change_script(sql::restrict::CREATE_GUARD.text)?;
             session.change("delete from pgdetour.rule", &[])?;
             for (at, rule) in (1_i32..).zip(wanted) {
-                let values: [&(dyn ToSql + Sync); 10] = [
+                let values: [&dyn Parameter; 10] = [
                     &at,
                     &rule.included,
                     &rule.excluded,
