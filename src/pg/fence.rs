@@ -109,8 +109,13 @@ pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     raise_and_look(session, undo, "").map(drop)
 }
 
-/// The same, and asks once the fence stands, in the same round trip, statements that give rows of one number; these numbers.
-pub fn raise_and_look(session: &mut Session, undo: &FenceUndo, looking: &str) -> Result<Vec<i64>> {
+/// The same, and asks once the fence stands, in the same round trip, statements that give rows of more than one column;
+/// these rows.
+pub fn raise_and_look(
+    session: &mut Session,
+    undo: &FenceUndo,
+    looking: &str,
+) -> Result<Vec<Vec<Option<String>>>> {
     let raised = raise_and(session, undo, Ending::CommitAtOnce, looking);
     if raised.as_ref().is_err_and(|error| error.kind() == "fence_open") {
         lower(session, undo)?;
@@ -135,7 +140,12 @@ enum Ending {
     Rollback,
 }
 
-fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending, looking: &str) -> Result<Vec<i64>> {
+fn raise_and(
+    session: &mut Session,
+    undo: &FenceUndo,
+    ending: Ending,
+    looking: &str,
+) -> Result<Vec<Vec<Option<String>>>> {
     let database = quote_identifier(&session.database);
     let revoke = |grant: &ConnectGrant| {
         grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
@@ -150,10 +160,10 @@ fn raise_and(session: &mut Session, undo: &FenceUndo, ending: Ending, looking: &
     let end = if ending == Ending::CommitAtOnce { format!(";\ncommit;\n{looking}") } else { String::new() };
     let mut seen = Vec::new();
     change_grants(session, &script, &format!("{proof}{end}"), ending, &mut false, |rows| {
-        // The proof's rows have one column; those of what was asked behind it have two.
+        // The proof's rows have one column; those of what was asked behind it have more.
         let (admitted, looked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
         let admitted: Vec<&str> = admitted.iter().filter_map(|row| row[0].as_deref()).collect();
-        seen = looked.iter().filter_map(|row| row[1].as_deref()?.parse().ok()).collect();
+        seen = looked.into_iter().cloned().collect();
         if admitted.is_empty() {
             return Ok(());
         }
@@ -180,22 +190,25 @@ pub struct Lowering {
     present: HashSet<String>,
 }
 
-/// Finds out what lowering has to do now. Changes nothing.
+/// Finds out in one round trip what lowering has to do now. Changes nothing.
 pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering> {
     let database = quote_identifier(&session.database);
     let named = undo.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
-    let named: Vec<&String> = named.flatten().chain(&undo.granted).collect();
-    let rows = session.query(&sql::fence::LIST_PRESENT_ROLES, &[&named])?;
-    let present: HashSet<String> = rows.iter().map(|row| row.get("role_name")).collect();
-    let script = lowering_script(&list_grants(session, &undo.roles)?, undo, &present, &database);
+    let named: Vec<String> = named.flatten().chain(&undo.granted).cloned().collect();
+    let present = sql::fence::LIST_PRESENT_ROLES.text.replace("$1::text[]", &sql::quote_array(&named));
+    let rows = session.ask_script(&format!("{present};\n{}", listing_grants(&undo.roles)))?;
+    let (present, grants): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
+    let present: HashSet<String> = present.iter().filter_map(|row| row[0].clone()).collect();
+    let grants: Vec<Listed> = grants.iter().map(|row| Listed::of_text(row)).collect();
+    let script = lowering_script(&grants, undo, &present, &database);
     Ok(Lowering { script, present })
 }
 
-/// Gives back what was taken and takes back what was given. Grants that others have made meanwhile stay.
-/// Lowering it again has no effect.
+/// Gives back what was taken and takes back what was given, in two round trips, since clients may be waiting. Grants that
+/// others have made meanwhile stay, and what cannot be given back does not keep the rest. Lowering it again has no effect.
 pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let plan = plan_lowering(session, undo)?;
-    lower_as_planned(session, undo, &plan, &mut false)
+    lower_and(session, undo, &plan, Ending::CommitAtOnce, &mut false)
 }
 
 /// The same, in two round trips, from a plan of earlier. `committing` is set before the statement is sent whose answer may
@@ -222,7 +235,8 @@ fn lower_and(
     committing: &mut bool,
 ) -> Result<()> {
     let database = quote_identifier(&session.database);
-    let proof = sql::fence::LIST_CONNECT_GRANTS.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
+    let end = if ending == Ending::CommitAtOnce { ";\ncommit" } else { "" };
+    let proof = format!("{}{end}", listing_grants(&undo.roles));
     let lowered = change_grants(session, &plan.script, &proof, ending, committing, |rows| {
         let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
         let left = lowering_script(&now, undo, &plan.present, &database);
@@ -392,6 +406,10 @@ fn lowering_script(now: &[Listed], undo: &FenceUndo, present: &HashSet<String>, 
         }
     }
     script
+}
+
+fn listing_grants(roles: &[String]) -> String {
+    sql::fence::LIST_CONNECT_GRANTS.text.replace("$1::text[]", &sql::quote_array(roles))
 }
 
 fn list_grants(session: &mut Session, roles: &[String]) -> Result<Vec<Listed>> {

@@ -48,12 +48,23 @@ impl std::fmt::Display for GeneralSession {
 }
 
 /// How the sessions of general roles came to their end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Default, PartialEq)]
 pub struct SessionsEnded {
     /// Ended by us outside of any transaction.
     pub idle: u64,
     /// Ended by us in a transaction, which was rolled back.
     pub in_transaction: u64,
+    /// Not ended in time.
+    pub left: Vec<GeneralSession>,
+    /// Were about to begin when the time was over.
+    pub starting: i64,
+}
+
+impl SessionsEnded {
+    /// Fails when somebody is left after `budget`, and names who.
+    pub fn require_all(&self, budget: Duration) -> Result<()> {
+        if self.left.is_empty() && self.starting == 0 { Ok(()) } else { Err(still_there(&self.left, budget)) }
+    }
 }
 
 /// Sessions and prepared transactions of `roles` in this database, the oldest transaction first.
@@ -103,8 +114,8 @@ pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String
 }
 
 /// Ends the sessions of `roles`, which the fence keeps from coming back: idle ones at once, those in a
-/// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin;
-/// past `deadline` the error names those that are left. Prepared transactions are waited for.
+/// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin, or
+/// with those that are left once another look would be over after `deadline`. Prepared transactions are waited for.
 pub fn end_sessions(
     session: &mut Session,
     roles: &[String],
@@ -117,42 +128,40 @@ pub fn end_sessions(
         session.note(format!("(end the sessions of {} in this database)", roles.join(", ")));
         return Ok(ended);
     }
-    if is_none_left(&look(session, roles)?) {
-        return Ok(ended);
-    }
     let mut pause = Duration::from_millis(1);
     let mut signalled = HashSet::new();
     loop {
-        let left = list_sessions(session, roles)?;
-        if left.is_empty() {
-            // One that was let in just before the fence stood shows up after this.
-            let starting: i64 = session.query_one(&sql::fence::COUNT_STARTING, &[])?.get("starting");
-            if starting == 0 && list_sessions(session, roles)?.is_empty() {
-                return Ok(ended);
-            }
-        }
+        let asked = Instant::now();
         let all = terminate_after.is_some_and(|after| begun.elapsed() >= after);
-        let is_due =
-            |one: &GeneralSession| one.pid.is_some_and(|pid| !signalled.contains(&pid)) && (all || one.idle);
-        if left.iter().any(is_due) {
-            let rows = session
-                .query(&sql::fence::END_SESSIONS, &[&roles, &all])
-                .doing(|| format!("end sessions of {}", roles.join(", ")))?;
-            for row in rows {
-                if signalled.insert(row.get::<_, i32>("pid")) {
-                    *(if row.get("idle") { &mut ended.idle } else { &mut ended.in_transaction }) += 1;
-                }
+        // In one round trip, since clients wait for each.
+        let script = format!("{}{}", ending(roles, all), looking(roles));
+        let seen = session.ask_script(&script).doing(|| format!("end sessions of {}", roles.join(", ")))?;
+        for row in rows_of(&seen, "ended") {
+            let [Some(pid), idle] = row else { continue };
+            if signalled.insert(pid.clone()) {
+                let is_idle = idle.as_deref() == Some("t");
+                *(if is_idle { &mut ended.idle } else { &mut ended.in_transaction }) += 1;
             }
         }
-        if Instant::now() >= deadline {
-            return Err(still_there(&left, deadline.saturating_duration_since(begun)));
+        ended.starting = starting(&seen);
+        ended.left = rows_of(&seen, "there").map(one_of_text).collect();
+        let is_over = Instant::now() + asked.elapsed() >= deadline;
+        if is_over || (ended.left.is_empty() && ended.starting == 0) {
+            return Ok(ended);
         }
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(Duration::from_millis(8));
     }
 }
 
-/// How many sessions of `roles` are about to begin, and after that how many are there: statements for one round trip, each in
+/// Ends sessions of `roles` that are idle, or `all`; a row of `ended` for each, with its pid and whether it was idle.
+fn ending(roles: &[String], all: bool) -> String {
+    let end = sql::fence::END_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles));
+    let end = end.replace("$2", if all { "true" } else { "false" });
+    format!("begin;\nselect 'ended', s.pid, s.idle from (\n{end}\n) as s;\ncommit;\n")
+}
+
+/// How many sessions of `roles` are about to begin, and after that which are there: statements for one round trip, each in
 /// a transaction of its own, since one transaction sees the sessions of its beginning. Whoever is about to leave gets a moment.
 pub fn looking(roles: &[String]) -> String {
     let starting = sql::fence::COUNT_STARTING.text;
@@ -161,19 +170,45 @@ pub fn looking(roles: &[String]) -> String {
         format!("begin;\nselect 'wait', pg_catalog.pg_sleep(0.002) where exists (\n{there}\n);\ncommit;\n");
     format!(
         "{wait}{wait}begin;\nselect 'starting', s.* from (\n{starting}\n) as s;\ncommit;\n\
-         select 'there', pg_catalog.count(*) from (\n{there}\n) as s"
+         select 'there', s.* from (\n{there}\n) as s"
     )
 }
 
 /// Whether what [`looking`] has seen is nobody.
-pub fn is_none_left(seen: &[i64]) -> bool {
-    seen == [0, 0]
+pub fn is_none_left(seen: &[Vec<Option<String>>]) -> bool {
+    starting(seen) == 0 && rows_of(seen, "there").next().is_none()
 }
 
-fn look(session: &mut Session, roles: &[String]) -> Result<Vec<i64>> {
-    let rows = session.ask_script(&looking(roles))?;
-    // A moment's wait answers with no number.
-    Ok(rows.iter().filter_map(|row| row.get(1)?.as_deref()?.parse().ok()).collect())
+/// The rest of the rows that begin with `name`.
+fn rows_of<'a>(
+    seen: &'a [Vec<Option<String>>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a [Option<String>]> + 'a {
+    seen.iter()
+        .filter_map(move |row| row.split_first())
+        .filter(move |(first, _)| first.as_deref() == Some(name))
+        .map(|(_, rest)| rest)
+}
+
+/// As many as the server says; one where it says nothing.
+fn starting(seen: &[Vec<Option<String>>]) -> i64 {
+    rows_of(seen, "starting").next().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(1)
+}
+
+/// A row of `list_sessions.sql` as text.
+fn one_of_text(row: &[Option<String>]) -> GeneralSession {
+    let text = |at: usize| row.get(at).cloned().flatten();
+    GeneralSession {
+        pid: text(0).and_then(|pid| pid.parse().ok()),
+        role: text(1).unwrap_or_default(),
+        application_name: text(2).unwrap_or_default(),
+        address: text(3),
+        state: text(4).unwrap_or_default(),
+        idle: text(5).as_deref() == Some("t"),
+        transaction_seconds: text(6).and_then(|seconds| seconds.parse().ok()),
+        query: text(7),
+        gid: text(8),
+    }
 }
 
 fn still_there(left: &[GeneralSession], budget: Duration) -> Error {

@@ -118,7 +118,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
     }
     // After the fence and the last open transaction, never before: what commits later would be missed.
-    run.step("write marker", |run| run.write_marker(OUT, &id, &mut plan))?;
+    run.step("write marker", |run| run.write_marker(OUT, &id, &mut plan, bounds))?;
     run.step("drain to the marker", |run| {
         let left = run.pause_left(bounds);
         let source = mirror::source(run, Stage::Whole);

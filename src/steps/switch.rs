@@ -167,8 +167,12 @@ impl Run {
         if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
             return Ok(());
         }
-        let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)
-            .map_err(|error| self.name_blockers(side, error))?;
+        let begun = Instant::now();
+        let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)?;
+        if let Err(error) = ended.require_all(deadline.saturating_duration_since(begun)) {
+            self.report = Some(json!({ "blockers": ended.left }));
+            return Err(error);
+        }
         let in_transaction = ended.in_transaction + self.ended_transactions;
         if in_transaction > 0 {
             self.warn(format!("{in_transaction} open transactions of general roles were ended"));
@@ -184,8 +188,16 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the marker that proves the drain; meanwhile, in a session of its own, looks where the sequences stand.
-    pub fn write_marker(&mut self, switch: Switch, id: &str, plan: &mut SequencePlan) -> Result<()> {
+    /// Writes the marker that proves the drain, if there is time for one; meanwhile, in a session of its own, looks where the
+    /// sequences stand.
+    pub fn write_marker(
+        &mut self,
+        switch: Switch,
+        id: &str,
+        plan: &mut SequencePlan,
+        bounds: &Bounds,
+    ) -> Result<()> {
+        self.require_pause_left(bounds)?;
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,

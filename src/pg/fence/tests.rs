@@ -199,6 +199,10 @@ fn a_dry_run_shows_the_statements() {
     assert!(enter(&test, "app", "postgres").is_ok());
 }
 
+fn soon(milliseconds: u64) -> Instant {
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
 #[test]
 fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
     let test = TestServer::start("max_prepared_transactions = 2");
@@ -208,11 +212,11 @@ fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
     let mut us = session(&test, "postgres", "postgres");
     let general = roles(&["app"]);
     let enter = |user: &str| enter(&test, user, "postgres").expect("there is no fence");
-    let soon = |ms: u64| Instant::now() + Duration::from_millis(ms);
 
     let (mut idle, mut other, mut busy) = (enter("app"), enter("dba"), enter("app"));
     busy.batch_execute("begin; insert into t values (1)").expect("it answers");
-    let error = end_sessions(&mut us, &general, soon(200), None).expect_err("one has a transaction open");
+    let ended = end_sessions(&mut us, &general, soon(200), None).expect("it answers");
+    let error = ended.require_all(Duration::from_millis(200)).expect_err("one has a transaction open");
     let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
     assert!(detail.contains("of \"app\" from 127.0.0.1, idle in transaction for"), "{detail}");
     assert!(detail.contains(": begin; insert into t values (1)"), "{detail}");
@@ -225,28 +229,30 @@ fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
     busy.batch_execute("commit").expect("its transaction was left alone");
     let begun = Instant::now();
     let ended = end_sessions(&mut us, &general, soon(2000), None).expect("it is idle now");
-    assert_eq!(ended, SessionsEnded { idle: 1, in_transaction: 0 });
+    assert_eq!(ended, SessionsEnded { idle: 1, ..Default::default() });
     println!("ended in {:?}", begun.elapsed());
     let begun = Instant::now();
-    end_sessions(&mut us, &general, soon(2000), None).expect("nobody is left");
+    let all = end_sessions(&mut us, &general, soon(2000), None).expect("it answers");
+    assert_eq!(all, SessionsEnded::default(), "nobody is left");
     println!("found nobody in {:?}", begun.elapsed());
 
     let mut stubborn = enter("app");
     stubborn.batch_execute("begin; insert into t values (2)").expect("it answers");
     let after = Some(Duration::from_millis(50));
     let ended = end_sessions(&mut us, &general, soon(2000), after).expect("it is ended");
-    assert_eq!(ended, SessionsEnded { idle: 0, in_transaction: 1 });
+    assert_eq!(ended, SessionsEnded { in_transaction: 1, ..Default::default() });
 
     enter("app")
         .batch_execute("begin; insert into t values (3); prepare transaction 'it''s'")
         .expect("it answers");
-    let error =
-        end_sessions(&mut us, &general, soon(200), after).expect_err("nobody but its owner can decide");
+    let ended = end_sessions(&mut us, &general, soon(200), after).expect("it answers");
+    let error = ended.require_all(Duration::from_millis(200)).expect_err("nobody but its owner can decide");
     let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
     assert!(detail.starts_with("prepared transaction 'it''s' of \"app\", "), "{detail}");
     assert!(hint.ends_with("ROLLBACK PREPARED 'it''s'."), "{hint}");
     enter("app").batch_execute("commit prepared 'it''s'").expect("its owner decides");
-    end_sessions(&mut us, &general, soon(2000), after).expect("nobody is left");
+    let all = end_sessions(&mut us, &general, soon(2000), after).expect("it answers");
+    assert!(all.left.is_empty() && all.starting == 0, "nobody is left");
     let rows: i64 = test.client().query_one("select count(*) from t", &[]).expect("it answers").get(0);
     assert_eq!(rows, 2, "what was committed, and nothing of what was ended");
 }
@@ -276,7 +282,8 @@ fn nobody_slips_in_while_the_fence_is_raised() {
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(30));
         raise(&mut us, &undo).expect("it can be raised");
-        end_sessions(&mut us, &general, Instant::now() + Duration::from_secs(5), None).expect("they end");
+        let ended = end_sessions(&mut us, &general, soon(5000), None).expect("it answers");
+        assert!(ended.left.is_empty() && ended.starting == 0, "they end");
         let rows = |us: &mut Session| -> i64 {
             us.query_text("select count(*) from public.t", &[]).expect("it answers")[0].get(0)
         };
