@@ -2,6 +2,9 @@
 //! transactions, one large UPDATE, inserts into a wide table, and these through a mapping that computes two columns. Then again
 //! with 20 ms more of round trip between the servers: pgdetour runs beside the target, so that all of its statements take that long.
 //!
+//! Two floors stand beside them: the backlog decoded by the server and read into nothing, and its rows written by one statement
+//! for each table from where they lie ready. Whoever takes a backlog in does both, on two cores at most at the same time.
+//!
 //! Sizes by environment variable (defaults in brackets): `PGDETOUR_BENCH_TRANSACTIONS` of pgbench (40000), `PGDETOUR_BENCH_UPDATED`
 //! (200000) and `PGDETOUR_BENCH_INSERTED` (200000) rows, `PGDETOUR_BENCH_ROUNDS` (3), `PGDETOUR_BENCH_DELAY_MS` (20; 0: leave it out).
 //! `PGDETOUR_BENCH_ONLY` names the backlogs to measure, such as `pgbench,update`. `PGDETOUR_BENCH_FOREIGN_KEYS=1` gives pgbench's
@@ -62,6 +65,7 @@ fn main() {
                     continue;
                 }
                 bench.write(backlog);
+                let floors = (!delayed).then(|| (bench.decode(), bench.write_by_hand(backlog)));
                 let (ours, native) = if round % 2 == 0 {
                     let ours = bench.replay(delayed);
                     (ours, bench.subscribe(delayed))
@@ -73,13 +77,19 @@ fn main() {
                 peak_memory = peak_memory.max(ours.peak_memory);
                 times.of(delayed).0.push(ours.seconds);
                 times.of(delayed).1.push(native);
-                eprintln!(
+                eprint!(
                     "round {round}, {} {}, {} ms: replay {:.2} s, subscription {native:.2} s",
                     backlog.size(),
                     backlog.name(),
                     if delayed { delay } else { 0 },
                     ours.seconds
                 );
+                if let Some((decoding, writing)) = floors {
+                    eprint!(", decoding alone {decoding:.2} s, writing alone {writing:.2} s");
+                    times.decoding.push(decoding);
+                    times.writing.push(writing);
+                }
+                eprintln!();
             }
         }
     }
@@ -100,6 +110,11 @@ fn main() {
                 );
             }
         }
+        let (decoding, writing) = (median(&times.decoding), median(&times.writing));
+        let _ = write!(
+            line,
+            ", \"{name}_decoding_seconds\": {decoding:.2}, \"{name}_writing_seconds\": {writing:.2}"
+        );
     }
     println!("{line}, \"peak_memory_mib\": {}}}", peak_memory >> 10);
 }
@@ -151,11 +166,13 @@ impl Backlog {
     }
 }
 
-/// Seconds of ours and of the native subscription, without and with delay.
+/// Seconds of ours and of the native subscription, without and with delay, and of the floors.
 #[derive(Default)]
 struct Times {
     plain: (Vec<f64>, Vec<f64>),
     delayed: (Vec<f64>, Vec<f64>),
+    decoding: Vec<f64>,
+    writing: Vec<f64>,
 }
 
 impl Times {
@@ -171,7 +188,8 @@ struct Replayed {
     peak_memory: u64,
 }
 
-/// A detoured pair of servers, and beside the source a database `native` that is the same and subscribes to the target.
+/// A detoured pair of servers, and beside the source a database `native` that is the same and subscribes to the target, and
+/// one `floor` that is the same and written by hand.
 struct Bench {
     source: Postgres,
     target: Postgres,
@@ -213,9 +231,11 @@ impl Bench {
              {}; create table public.wide_mapped (like public.wide including all)",
             wide_table()
         ));
-        run(on(&bench.source, "psql")
-            .env("PGDATABASE", "postgres")
-            .args(["-c", &format!("create database native template {DATABASE}")]));
+        for copy in ["native", "floor"] {
+            run(on(&bench.source, "psql")
+                .env("PGDATABASE", "postgres")
+                .args(["-c", &format!("create database {copy} template {DATABASE}")]));
+        }
         bench.configure("");
         run(&mut bench.pgdetour(&["mirror"], false));
         run(&mut bench.pgdetour(&["cutover"], false));
@@ -293,7 +313,82 @@ impl Bench {
             server.exec("vacuum");
             server.exec("checkpoint");
         }
-        run(on(&self.source, "psql").env("PGDATABASE", "native").args(["-c", "vacuum"]));
+        for copy in ["native", "floor"] {
+            run(on(&self.source, "psql").env("PGDATABASE", copy).args(["-c", "vacuum"]));
+        }
+    }
+
+    /// The target's server decodes the backlog, and sends none of it.
+    fn decode(&self) -> f64 {
+        let begun = Instant::now();
+        let changes: i64 = self.target.value(
+            "select pg_catalog.count(*) from pg_catalog.pg_logical_slot_peek_binary_changes(
+                 'native', null, null, 'proto_version', '1', 'binary', 'true', 'publication_names', 'native')",
+        );
+        assert!(changes > 0, "there is a backlog");
+        begun.elapsed().as_secs_f64()
+    }
+
+    /// The rows as the backlog leaves them are put into the database `floor`, and then taken from there.
+    fn write_by_hand(&self, backlog: &Backlog) -> f64 {
+        let mut floor = self.on_source("floor");
+        let from = |floor: &mut postgres::Client, table: &str| -> i64 {
+            let last = format!("select coalesce(pg_catalog.max(id), 0) from public.{table}");
+            floor.query_one(&last, &[]).expect("the table can be read").get(0)
+        };
+        let new = |table: &str, last: i64| {
+            (table.to_owned(), format!("select * from public.{table} where id > {last}"))
+        };
+        let staged = match backlog {
+            Backlog::Transactions(_) => {
+                let last = from(&mut floor, "pgbench_history");
+                let changed = |table: &str, key: &str| {
+                    let keys = format!("select {key} from public.pgbench_history where id > {last}");
+                    (table.to_owned(), format!("select * from public.{table} where {key} in ({keys})"))
+                };
+                vec![
+                    changed("pgbench_accounts", "aid"),
+                    changed("pgbench_tellers", "tid"),
+                    changed("pgbench_branches", "bid"),
+                    new("pgbench_history", last),
+                ]
+            }
+            Backlog::Update(rows) => vec![(
+                "pgbench_accounts".to_owned(),
+                format!("select * from public.pgbench_accounts where aid <= {rows}"),
+            )],
+            Backlog::Inserts(_) => vec![new("wide", from(&mut floor, "wide"))],
+            Backlog::MappedInserts(_) => vec![new("wide_mapped", from(&mut floor, "wide_mapped"))],
+        };
+        let mut script = "begin".to_owned();
+        for (table, rows) in &staged {
+            let made =
+                format!("create temporary table staged_{table} as select * from public.{table} limit 0");
+            floor.batch_execute(&made).expect("it can be staged");
+            let mut target = self.target.client("dba");
+            let mut out = target.copy_out(&format!("copy ({rows}) to stdout")).expect("rows can be read");
+            let into = format!("copy staged_{table} from stdin");
+            let mut staged = floor.copy_in(&into).expect("rows can be staged");
+            std::io::copy(&mut out, &mut staged).expect("rows can be staged");
+            staged.finish().expect("rows can be staged");
+            floor.batch_execute(&format!("analyze staged_{table}")).expect("it can be analyzed");
+            let key = match table.as_str() {
+                "pgbench_accounts" => Some(("aid", "abalance")),
+                "pgbench_tellers" => Some(("tid", "tbalance")),
+                "pgbench_branches" => Some(("bid", "bbalance")),
+                _ => None,
+            };
+            let _ = match key {
+                Some((key, value)) => write!(
+                    script,
+                    "; update public.{table} as t set {value} = s.{value} from staged_{table} as s where t.{key} = s.{key}"
+                ),
+                None => write!(script, "; insert into public.{table} select * from staged_{table}"),
+            };
+        }
+        let begun = Instant::now();
+        floor.batch_execute(&format!("{script}; commit")).expect("rows can be written");
+        begun.elapsed().as_secs_f64()
     }
 
     fn replay(&self, delayed: bool) -> Replayed {
@@ -325,7 +420,7 @@ impl Bench {
         } else {
             conninfo
         };
-        let mut native = self.native();
+        let mut native = self.on_source("native");
         native
             .batch_execute(&format!("alter subscription native connection '{conninfo}'"))
             .expect("the subscription can be altered");
@@ -344,9 +439,11 @@ impl Bench {
         seconds
     }
 
-    fn native(&self) -> postgres::Client {
-        let conninfo = self.source.conninfo("dba").replace(&format!("dbname={DATABASE}"), "dbname=native");
-        postgres::Client::connect(&conninfo, postgres::NoTls).expect("the native copy can be reached")
+    /// A session in one of the copies beside the source.
+    fn on_source(&self, copy: &str) -> postgres::Client {
+        let conninfo =
+            self.source.conninfo("dba").replace(&format!("dbname={DATABASE}"), &format!("dbname={copy}"));
+        postgres::Client::connect(&conninfo, postgres::NoTls).expect("the copy can be reached")
     }
 
     /// Neither may be fast by leaving something out.
@@ -354,9 +451,11 @@ impl Bench {
         let asked = format!("select coalesce(({})::text, '')", backlog.fingerprint());
         let here: String = self.target.value(&asked);
         assert_eq!(self.source.value::<String>(&asked), here, "what replay has written");
-        let native: String =
-            self.native().query_one(&asked, &[]).expect("the native copy can be read").get(0);
-        assert_eq!(native, here, "what the subscription has written");
+        for copy in ["native", "floor"] {
+            let there: String =
+                self.on_source(copy).query_one(&asked, &[]).expect("the copy can be read").get(0);
+            assert_eq!(there, here, "what {copy} holds");
+        }
     }
 }
 
