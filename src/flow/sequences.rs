@@ -261,9 +261,10 @@ impl SequencePlan {
         let ascends: Vec<bool> = due.iter().map(|(_, sequence, ..)| sequence.increment > 0).collect();
         let cycles: Vec<bool> = due.iter().map(|(_, sequence, ..)| sequence.cycles).collect();
         let uncalled: Vec<i64> = due.iter().map(|(.., standing)| *standing).collect();
+        // Also for the next time, when clients wait.
+        self.subscriber.prepare(&[&sql::flow::SET_SEQUENCES])?;
         if due.is_empty() {
-            // Prepared all the same, for the next time.
-            return self.subscriber.prepare(&[&sql::flow::SET_SEQUENCES]);
+            return Ok(());
         }
         let parameters: [&dyn Parameter; 6] = [&oids, &values, &called, &ascends, &cycles, &uncalled];
         let rows =
