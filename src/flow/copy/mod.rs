@@ -42,19 +42,20 @@ pub enum SchemaMode {
 }
 
 /// Hears how a copy goes on; called by several threads.
+#[expect(unused_variables, reason = "who does not ask to hear of something does nothing")]
 pub trait Progress: Sync {
     /// A table's copy begins; `bytes` is its size on the publisher.
-    fn table_started(&self, table: &str, bytes: u64);
+    fn table_started(&self, table: &str, bytes: u64) {}
     /// So many more bytes of a table were handed over.
-    fn bytes_copied(&self, table: &str, bytes: u64);
+    fn bytes_copied(&self, table: &str, bytes: u64) {}
     /// All rows of a table are there.
-    fn table_copied(&self, table: &str, rows: u64, bytes: u64);
+    fn table_copied(&self, table: &str, rows: u64, bytes: u64) {}
     /// An earlier run has left `kept` tables whole and begun others, which are done again; `left` were not begun.
-    fn resumed(&self, kept: usize, again: &[String], left: usize);
+    fn resumed(&self, kept: usize, again: &[String], left: usize) {}
     /// The copy pauses for this reason; none when it goes on.
-    fn paused(&self, reason: Option<&str>);
+    fn paused(&self, reason: Option<&str>) {}
     /// An index, a constraint or another part of the schema was made.
-    fn statement_done(&self, statement: &PostStatement);
+    fn statement_done(&self, statement: &PostStatement) {}
 }
 
 /// A copy from one server to the other. The subscriber holds the record of it.

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{
-    CopyJob, CopyReport, PostStatement, Prepared, Progress, SchemaMode, Stage, State, list_table_copies,
-};
+use super::{CopyJob, CopyReport, Prepared, Progress, SchemaMode, Stage, State, list_table_copies};
 use crate::error::Error;
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{Entry, program, script};
@@ -135,14 +133,7 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
 
 struct Silent;
 
-impl Progress for Silent {
-    fn table_started(&self, _: &str, _: u64) {}
-    fn bytes_copied(&self, _: &str, _: u64) {}
-    fn table_copied(&self, _: &str, _: u64, _: u64) {}
-    fn resumed(&self, _: usize, _: &[String], _: usize) {}
-    fn paused(&self, _: Option<&str>) {}
-    fn statement_done(&self, _: &PostStatement) {}
-}
+impl Progress for Silent {}
 
 /// Sets the stop flag when so many tables are copied, or so many bytes of one.
 struct StopAfter<'a> {
@@ -154,7 +145,6 @@ struct StopAfter<'a> {
 }
 
 impl Progress for StopAfter<'_> {
-    fn table_started(&self, _: &str, _: u64) {}
     fn bytes_copied(&self, _: &str, bytes: u64) {
         if self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes >= self.bytes {
             self.stop.store(true, Ordering::Relaxed);
@@ -165,9 +155,6 @@ impl Progress for StopAfter<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
     }
-    fn resumed(&self, _: usize, _: &[String], _: usize) {}
-    fn paused(&self, _: Option<&str>) {}
-    fn statement_done(&self, _: &PostStatement) {}
 }
 
 /// Every row of every table, and the schema, are the same on both sides.
@@ -319,7 +306,6 @@ struct KillAfter<'a> {
 }
 
 impl Progress for KillAfter<'_> {
-    fn table_started(&self, _: &str, _: u64) {}
     fn bytes_copied(&self, table: &str, bytes: u64) {
         if table != "public.big"
             || self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes < self.bytes
@@ -332,10 +318,6 @@ impl Progress for KillAfter<'_> {
         let killed = self.victim.connect().unwrap().query_text(kill, &[&self.pattern]).unwrap();
         assert!(!killed.is_empty(), "{}", self.pattern);
     }
-    fn table_copied(&self, _: &str, _: u64, _: u64) {}
-    fn resumed(&self, _: usize, _: &[String], _: usize) {}
-    fn paused(&self, _: Option<&str>) {}
-    fn statement_done(&self, _: &PostStatement) {}
 }
 
 #[test]
@@ -552,8 +534,6 @@ struct LookingForSnapshots<'a> {
 }
 
 impl Progress for LookingForSnapshots<'_> {
-    fn table_started(&self, _: &str, _: u64) {}
-    fn bytes_copied(&self, _: &str, _: u64) {}
     fn table_copied(&self, _: &str, _: u64, _: u64) {
         let held = "select from pg_catalog.pg_stat_activity \
                     where application_name = 'pgdetour test' and backend_xmin is not null \
@@ -563,9 +543,6 @@ impl Progress for LookingForSnapshots<'_> {
         wait_until(|| session.query_text(held, &[]).unwrap().is_empty());
         self.tables.fetch_add(1, Ordering::Relaxed);
     }
-    fn resumed(&self, _: usize, _: &[String], _: usize) {}
-    fn paused(&self, _: Option<&str>) {}
-    fn statement_done(&self, _: &PostStatement) {}
 }
 
 #[test]
