@@ -80,3 +80,60 @@ impl<T: Typed> Typed for Vec<T> {
     const TYPE: Type = T::ARRAY;
     const ARRAY: Type = T::ARRAYS;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::Server;
+    use crate::pg::test_server::TestServer;
+    use crate::phase::Side;
+    use crate::plan::Plan;
+    use crate::sql::Sql;
+
+    #[test]
+    fn every_value_goes_as_its_type_also_when_its_statement_is_prepared() {
+        let test = TestServer::start("");
+        let server = Server {
+            place: Side::Source.into(),
+            conninfo: test.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        };
+        let mut session = server.connect().expect("it answers");
+        let bytes = [vec![0_u8, 255], vec![]];
+        let values: [(&dyn Parameter, &str, &str); 14] = [
+            (&true, "boolean", "true"),
+            (&7_i16, "smallint", "7"),
+            (&7_i32, "integer", "7"),
+            (&i64::MIN, "bigint", "-9223372036854775808"),
+            (&u32::MAX, "oid", "4294967295"),
+            (&0.5_f64, "double precision", "0.5"),
+            (&"it's", "text", "it's"),
+            (&Some("x".to_owned()), "text", "x"),
+            (&PgLsn::from(0x1_0000_00ff), "pg_lsn", "1/FF"),
+            (&serde_json::json!({"a": [1, null]}), "jsonb", r#"{"a": [1, null]}"#),
+            (&vec![Some("a"), None], "text[]", "{a,NULL}"),
+            (&[1_i64, 2].as_slice(), "bigint[]", "{1,2}"),
+            (&bytes[0], "bytea", r"\x00ff"),
+            (&bytes.to_vec(), "bytea[]", r#"{"\\x00ff","\\x"}"#),
+        ];
+        for (value, kind, text) in values {
+            let question = "select pg_catalog.pg_typeof($1)::text, $1::text";
+            let row = &session.query_text(question, &[value]).expect("it is understood")[0];
+            assert_eq!((row.get(0), row.get(1)), (kind, text));
+        }
+
+        let often = Sql {
+            name: "double",
+            text: "select 2 * $1::int4, (select count(*) from pg_prepared_statements)",
+        };
+        let prepared: Vec<i64> = (1..=5)
+            .map(|value| {
+                let row = session.query_one(&often, &[&value]).expect("it is understood");
+                assert_eq!(row.get::<_, i32>(0), 2 * value);
+                row.get(1)
+            })
+            .collect();
+        assert_eq!(prepared, [0, 0, 0, 1, 1], "what is run again and again is planned once");
+    }
+}
