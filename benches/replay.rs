@@ -65,7 +65,7 @@ fn main() {
                     continue;
                 }
                 bench.write(backlog);
-                let floors = (!delayed).then(|| (bench.decode(), bench.write_by_hand(backlog)));
+                let (decoding, writing) = (bench.decode(), bench.write_by_hand(backlog));
                 let (ours, native) = if round % 2 == 0 {
                     let ours = bench.replay(delayed);
                     (ours, bench.subscribe(delayed))
@@ -77,19 +77,18 @@ fn main() {
                 peak_memory = peak_memory.max(ours.peak_memory);
                 times.of(delayed).0.push(ours.seconds);
                 times.of(delayed).1.push(native);
-                eprint!(
-                    "round {round}, {} {}, {} ms: replay {:.2} s, subscription {native:.2} s",
+                if !delayed {
+                    times.decoding.push(decoding);
+                    times.writing.push(writing);
+                }
+                eprintln!(
+                    "round {round}, {} {}, {} ms: replay {:.2} s, subscription {native:.2} s, \
+                     decoding alone {decoding:.2} s, writing alone {writing:.2} s",
                     backlog.size(),
                     backlog.name(),
                     if delayed { delay } else { 0 },
                     ours.seconds
                 );
-                if let Some((decoding, writing)) = floors {
-                    eprint!(", decoding alone {decoding:.2} s, writing alone {writing:.2} s");
-                    times.decoding.push(decoding);
-                    times.writing.push(writing);
-                }
-                eprintln!();
             }
         }
     }
