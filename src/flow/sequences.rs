@@ -335,18 +335,11 @@ mod tests {
     use super::*;
     use crate::pg::test_server::TestServer;
     use crate::phase::Side;
-    use crate::plan::Plan;
 
     #[test]
     fn sequences_never_go_back_in_their_own_direction() {
         let (one, two) = (TestServer::start(""), TestServer::start(""));
-        let server = |side: Side, server: &TestServer| Server {
-            place: side.into(),
-            conninfo: server.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let (source, target) = (server(Side::Source, &one), server(Side::Target, &two));
+        let (source, target) = (one.server(Side::Source), two.server(Side::Target));
         let (mut here, mut there) = (source.connect().unwrap(), target.connect().unwrap());
         let make = "create schema \"Od\"\"d\";\
             create table public.t (id int8 generated always as identity, s serial);\
@@ -428,13 +421,7 @@ mod tests {
             TestServer::start("max_locks_per_transaction = 512"),
             TestServer::start("max_locks_per_transaction = 512"),
         );
-        let server = |side: Side, server: &TestServer| Server {
-            place: side.into(),
-            conninfo: server.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let (source, target) = (server(Side::Source, &one), server(Side::Target, &two));
+        let (source, target) = (one.server(Side::Source), two.server(Side::Target));
         let make = "do $$ begin for i in 1..1200 loop execute pg_catalog.format('create sequence public.s%s', i); end loop; end $$";
         source.connect().unwrap().change_script(make).unwrap();
         target.connect().unwrap().change_script(make).unwrap();

@@ -196,7 +196,8 @@ pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering
     let named = undo.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
     let named: Vec<String> = named.flatten().chain(&undo.granted).cloned().collect();
     let present = sql::fence::LIST_PRESENT_ROLES.text.replace("$1::text[]", &sql::quote_array(&named));
-    let rows = session.ask_script(&format!("{present};\n{}", listing_grants(&undo.roles)))?;
+    let rows = session.ask_script(&format!("{present};\n{}", listing_grants(&undo.roles)));
+    let rows = rows.doing(|| format!("read who may connect to database {database}"))?;
     let (present, grants): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
     let present: HashSet<String> = present.iter().filter_map(|row| row[0].clone()).collect();
     let grants: Vec<Listed> = grants.iter().map(|row| Listed::of_text(row)).collect();
@@ -413,18 +414,8 @@ fn listing_grants(roles: &[String]) -> String {
 }
 
 fn list_grants(session: &mut Session, roles: &[String]) -> Result<Vec<Listed>> {
-    let rows = session.query(&sql::fence::LIST_CONNECT_GRANTS, &[&roles])?;
-    let listed = rows.iter().map(|row| Listed {
-        grant: ConnectGrant {
-            grantor: row.get("grantor"),
-            grantee: row.get("grantee"),
-            grantable: row.get("is_grantable"),
-            by_owner: row.get("by_owner"),
-        },
-        to_owner: row.get("to_owner"),
-        reaches_general: row.get("reaches_general"),
-    });
-    Ok(listed.collect())
+    let rows = session.ask_script(&listing_grants(roles)).doing(|| "list connect grants".into())?;
+    Ok(rows.iter().map(|row| Listed::of_text(row)).collect())
 }
 
 fn list_admitted(session: &mut Session, roles: &[String]) -> Result<Vec<String>> {

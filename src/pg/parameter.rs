@@ -84,22 +84,14 @@ impl<T: Typed> Typed for Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::Server;
     use crate::pg::test_server::TestServer;
     use crate::phase::Side;
-    use crate::plan::Plan;
     use crate::sql::Sql;
 
     #[test]
     fn every_value_goes_as_its_type_also_when_its_statement_is_prepared() {
         let test = TestServer::start("");
-        let server = Server {
-            place: Side::Source.into(),
-            conninfo: test.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let mut session = server.connect().expect("it answers");
+        let mut session = test.server(Side::Source).connect().expect("it answers");
         let bytes = [vec![0_u8, 255], vec![]];
         let values: [(&dyn Parameter, &str, &str); 14] = [
             (&true, "boolean", "true"),

@@ -61,36 +61,28 @@ pub struct SessionsEnded {
 }
 
 impl SessionsEnded {
+    /// Whether nobody is left, nor about to begin.
+    pub fn are_all(&self) -> bool {
+        self.left.is_empty() && self.starting == 0
+    }
+
     /// Fails when somebody is left after `budget`, and names who.
     pub fn require_all(&self, budget: Duration) -> Result<()> {
-        if self.left.is_empty() && self.starting == 0 { Ok(()) } else { Err(still_there(&self.left, budget)) }
+        if self.are_all() { Ok(()) } else { Err(still_there(&self.left, budget)) }
     }
 }
 
 /// Sessions and prepared transactions of `roles` in this database, the oldest transaction first.
 pub fn list_sessions(session: &mut Session, roles: &[String]) -> Result<Vec<GeneralSession>> {
-    let rows = session.query(&sql::fence::LIST_SESSIONS, &[&roles])?;
-    Ok(rows.iter().map(one_of).collect())
+    let rows = session.ask_script(&listing(roles)).doing(|| "list sessions".into())?;
+    Ok(rows.iter().map(|row| one_of(row)).collect())
 }
 
 /// Sessions, of whatever role, that keep a flow's changes in this database waiting, the oldest transaction first.
 pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>> {
-    let rows = session.query(&sql::fence::LIST_APPLY_BLOCKERS, &[])?;
-    Ok(rows.iter().map(one_of).collect())
-}
-
-fn one_of(row: &postgres::Row) -> GeneralSession {
-    GeneralSession {
-        pid: row.get("pid"),
-        role: row.get("role_name"),
-        application_name: row.get("application_name"),
-        address: row.get("address"),
-        state: row.get("state"),
-        idle: row.get("idle"),
-        transaction_seconds: row.get("transaction_seconds"),
-        query: row.get("query"),
-        gid: row.get("gid"),
-    }
+    let rows = session.ask_script(sql::fence::LIST_APPLY_BLOCKERS.text);
+    let rows = rows.doing(|| "list apply blockers".into())?;
+    Ok(rows.iter().map(|row| one_of(row)).collect())
 }
 
 /// Ends the sessions of `roles` that have a transaction open; how many there were.
@@ -144,9 +136,9 @@ pub fn end_sessions(
             }
         }
         ended.starting = starting(&seen);
-        ended.left = rows_of(&seen, "there").map(one_of_text).collect();
+        ended.left = rows_of(&seen, "there").map(one_of).collect();
         let is_over = Instant::now() + asked.elapsed() >= deadline;
-        if is_over || (ended.left.is_empty() && ended.starting == 0) {
+        if is_over || ended.are_all() {
             return Ok(ended);
         }
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
@@ -165,7 +157,7 @@ fn ending(roles: &[String], all: bool) -> String {
 /// a transaction of its own, since one transaction sees the sessions of its beginning. Whoever is about to leave gets a moment.
 pub fn looking(roles: &[String]) -> String {
     let starting = sql::fence::COUNT_STARTING.text;
-    let there = sql::fence::LIST_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles));
+    let there = listing(roles);
     let wait =
         format!("begin;\nselect 'wait', pg_catalog.pg_sleep(0.002) where exists (\n{there}\n);\ncommit;\n");
     format!(
@@ -195,8 +187,12 @@ fn starting(seen: &[Vec<Option<String>>]) -> i64 {
     rows_of(seen, "starting").next().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(1)
 }
 
-/// A row of `list_sessions.sql` as text.
-fn one_of_text(row: &[Option<String>]) -> GeneralSession {
+fn listing(roles: &[String]) -> String {
+    sql::fence::LIST_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles))
+}
+
+/// A row of `list_sessions.sql` or `list_apply_blockers.sql` as text.
+fn one_of(row: &[Option<String>]) -> GeneralSession {
     let text = |at: usize| row.get(at).cloned().flatten();
     GeneralSession {
         pid: text(0).and_then(|pid| pid.parse().ok()),

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::pg::Conninfo;
 use crate::pg::test_port::Port;
+use crate::pg::{Conninfo, Server};
+use crate::phase::Place;
+use crate::plan::Plan;
 
 /// Where Debian keeps the programs; `PGDETOUR_TEST_BIN` names another place.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -69,6 +71,16 @@ impl TestServer {
     /// Superuser over TCP.
     pub fn conninfo(&self) -> Conninfo {
         Conninfo::parse(&self.conninfo_text()).expect("our own text")
+    }
+
+    /// As one of the configured servers, entered by its superuser.
+    pub fn server(&self, place: impl Into<Place>) -> Server {
+        Server {
+            place: place.into(),
+            conninfo: self.conninfo(),
+            application_name: "pgdetour test".into(),
+            plan: Plan::real(),
+        }
     }
 
     /// Superuser over the Unix socket.

@@ -38,14 +38,8 @@ struct Pair {
 impl Pair {
     fn start() -> Pair {
         let (source_server, target_server) = (TestServer::start(""), TestServer::start(""));
-        let server = |side: Side, server: &TestServer| Server {
-            place: side.into(),
-            conninfo: server.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let source = server(Side::Source, &source_server);
-        let target = server(Side::Target, &target_server);
+        let source = source_server.server(Side::Source);
+        let target = target_server.server(Side::Target);
         for side in [&source, &target] {
             let roles = "create role bob; create role carol";
             side.connect().unwrap().change_script(roles).unwrap();

@@ -197,13 +197,7 @@ mod tests {
     #[test]
     fn a_server_a_database_and_our_role_are_told_as_they_are() {
         let one = TestServer::start("max_replication_slots = 7");
-        let server = Server {
-            place: Place::Source,
-            conninfo: one.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let mut session = server.connect().unwrap();
+        let mut session = one.server(Place::Source).connect().unwrap();
         let make = "create database other; create role limited login connection limit 3; create role grouped; grant grouped to limited";
         make.split("; ").for_each(|statement| session.change_script(statement).unwrap());
         let facts = read_server(&mut session).unwrap();
@@ -245,13 +239,7 @@ mod tests {
     #[test]
     fn a_fingerprint_is_the_same_on_both_sides_and_changes_with_the_table() {
         let one = TestServer::start("");
-        let server = Server {
-            place: Place::Source,
-            conninfo: one.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let mut session = server.connect().unwrap();
+        let mut session = one.server(Place::Source).connect().unwrap();
         assert!(objects::list_user_objects(&mut session).unwrap().is_empty());
         session.change_script("create table public.t (id int4 primary key, gone int4, s text); create type public.e as enum ('a')").unwrap();
         let kinds: Vec<String> =

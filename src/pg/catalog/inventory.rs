@@ -133,21 +133,13 @@ pub fn list_filter_columns(session: &mut Session, table: &Table) -> Result<Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::Server;
     use crate::pg::test_server::TestServer;
     use crate::phase::Side;
-    use crate::plan::Plan;
 
     #[test]
     fn privileges_are_listed_whatever_they_are_on_and_what_comes_with_a_type_is_not() {
         let server = TestServer::start("");
-        let server = Server {
-            place: Side::Source.into(),
-            conninfo: server.conninfo(),
-            application_name: "pgdetour test".into(),
-            plan: Plan::real(),
-        };
-        let mut session = server.connect().unwrap();
+        let mut session = server.server(Side::Source).connect().unwrap();
         let before = list_objects(&mut session).unwrap();
         assert!(before.is_empty(), "{before:?}");
         session

@@ -252,7 +252,7 @@ fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
     assert!(hint.ends_with("ROLLBACK PREPARED 'it''s'."), "{hint}");
     enter("app").batch_execute("commit prepared 'it''s'").expect("its owner decides");
     let all = end_sessions(&mut us, &general, soon(2000), after).expect("it answers");
-    assert!(all.left.is_empty() && all.starting == 0, "nobody is left");
+    assert!(all.are_all(), "nobody is left");
     let rows: i64 = test.client().query_one("select count(*) from t", &[]).expect("it answers").get(0);
     assert_eq!(rows, 2, "what was committed, and nothing of what was ended");
 }
@@ -283,7 +283,7 @@ fn nobody_slips_in_while_the_fence_is_raised() {
         thread::sleep(Duration::from_millis(30));
         raise(&mut us, &undo).expect("it can be raised");
         let ended = end_sessions(&mut us, &general, soon(5000), None).expect("it answers");
-        assert!(ended.left.is_empty() && ended.starting == 0, "they end");
+        assert!(ended.are_all(), "they end");
         let rows = |us: &mut Session| -> i64 {
             us.query_text("select count(*) from public.t", &[]).expect("it answers")[0].get(0)
         };
