@@ -9,6 +9,8 @@ pub mod sequences;
 pub mod snapshot;
 pub mod source;
 pub mod subscription;
+#[cfg(test)]
+mod test_stop;
 pub mod verify;
 
 pub use apply::follow::{Applied, Flow, Progress, Until, apply_until};

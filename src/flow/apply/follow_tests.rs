@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::test_pair::{BUDGET, Pair, drain};
 use crate::error::Error;
 use crate::flow::source::slot;
+use crate::flow::test_stop::StopAtEnd;
 use crate::flow::{Applied, Flow, Snapshot, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
@@ -169,6 +170,8 @@ fn write_until(pair: &Pair, stop: &AtomicBool, seed: i32) {
     while !stop.load(Ordering::Relaxed) {
         // A unique violation or a deadlock of the writers is their own affair.
         let _ = client.batch_execute(script);
+        // Not as fast as they can: what they write while a busy machine breaks and begins anew has to be applied in the end.
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -185,6 +188,7 @@ pub(in crate::flow) fn break_again_and_again(pair: &Pair, flow: &mut Flow, reade
     let stop_writers = AtomicBool::new(false);
     let mut breaks = 0;
     std::thread::scope(|scope| {
+        let _writers = StopAtEnd(&stop_writers);
         for seed in 1..=3 {
             let (pair, stop) = (&pair, &stop_writers);
             scope.spawn(move || write_until(pair, stop, seed));
@@ -192,6 +196,7 @@ pub(in crate::flow) fn break_again_and_again(pair: &Pair, flow: &mut Flow, reade
         while breaks < 12 {
             let (stop, flow) = (AtomicBool::new(false), &*flow);
             std::thread::scope(|scope| {
+                let _flowing = StopAtEnd(&stop);
                 let run =
                     scope.spawn(|| apply_until(flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
                 std::thread::sleep(Duration::from_millis(200 + breaks * 37 % 300));
@@ -220,7 +225,6 @@ pub(in crate::flow) fn break_again_and_again(pair: &Pair, flow: &mut Flow, reade
                 }
             });
         }
-        stop_writers.store(true, Ordering::Relaxed);
     });
     let applied = drain(flow).unwrap();
     for table in ALL {
@@ -306,6 +310,7 @@ fn what_a_copy_shows_is_not_applied_again() {
     let mut flow = pair.flow(&[]);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _writers = StopAtEnd(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut client = pair.client(Side::Source);
@@ -336,7 +341,6 @@ fn what_a_copy_shows_is_not_applied_again() {
             flow.snapshots.insert(("public".to_owned(), table.to_owned()), Snapshot::parse(&text).unwrap());
         }
         std::thread::sleep(Duration::from_millis(300));
-        stop.store(true, Ordering::Relaxed);
     });
     drain(&flow).unwrap();
     pair.assert_equal("select * from a");
@@ -377,6 +381,7 @@ fn a_marker_follows_within_milliseconds() {
     let flow = pair.flow(&[]);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let flowing = StopAtEnd(&stop);
         let run = scope.spawn(|| apply_until(&flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
         let (mut source, mut target) = (pair.session(Side::Source), pair.session(Side::Target));
         let mut waits = Vec::new();
@@ -389,7 +394,7 @@ fn a_marker_follows_within_milliseconds() {
         waits.sort();
         println!("marker round trip: median {:?}, longest {:?}", waits[10], waits[19]);
         assert!(waits[10] < Duration::from_millis(200), "{waits:?}");
-        stop.store(true, Ordering::Relaxed);
+        drop(flowing);
         let applied = run.join().unwrap().unwrap();
         assert_eq!((applied.changes, applied.reached), (20, false));
     });

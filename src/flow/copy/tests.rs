@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{CopyJob, CopyReport, Prepared, Progress, SchemaMode, Stage, State, list_table_copies};
 use crate::error::Error;
+use crate::flow::test_stop::StopAtEnd;
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{Entry, program, script};
 use crate::pg::test_server::TestServer;
@@ -220,6 +221,7 @@ fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
     pair.source().change_script(schema).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _writers = StopAtEnd(&done);
         for _ in 0..3 {
             scope.spawn(|| {
                 let mut session = pair.source();
@@ -244,7 +246,6 @@ fn a_copy_under_writers_holds_exactly_what_its_snapshot_shows() {
         let prepared = job.prepare(&mut pair.target(), None).unwrap();
         copy_to_the_end(&job, &prepared);
         more_is_written();
-        done.store(true, Ordering::Relaxed);
     });
     for copy in list_table_copies(&mut pair.target()).unwrap() {
         let name = sql::quote_qualified(&copy.name.0, &copy.name.1);
@@ -443,10 +444,11 @@ fn a_copy_that_waits_for_a_lock_names_who_holds_it_can_be_stopped_and_goes_on() 
     assert!(detail.starts_with(&format!("pid {pid} (role \"postgres\", for ")), "{detail}");
 
     let result = thread::scope(|scope| {
+        let asked = StopAtEnd(&stop);
         let copying = scope.spawn(|| job.copy_tables(&mut pair.source(), &mut pair.target(), &prepared));
         let waiting = "select from pg_catalog.pg_locks where not granted";
         wait_until(|| !pair.source().query_text(waiting, &[]).unwrap().is_empty());
-        stop.store(true, Ordering::Relaxed);
+        drop(asked);
         copying.join().unwrap()
     });
     assert!(matches!(result.unwrap_err(), Error::Interrupted { .. }));

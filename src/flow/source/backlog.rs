@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use super::reader::Outlet;
@@ -25,9 +26,6 @@ const PIECE_BYTES: usize = 96 << 20;
 const GLANCE: Duration = Duration::from_millis(10);
 /// How often the slot itself is moved on, which reads the WAL again.
 const RELEASE_EVERY: Duration = Duration::from_secs(60);
-
-/// SQLSTATE of a server all of whose slots are in use.
-const NO_SLOT_LEFT: &str = "53400";
 
 /// A slot with changes in it.
 pub(super) struct Backlog<'a> {
@@ -161,7 +159,14 @@ impl Backlog<'_> {
         let copy = sql::flow::COPY_SLOT.with(&[("slot", slot), ("copy", &taker.copy)]);
         match taker.query(&format!("{before}{copy}")) {
             Ok(_) => {}
-            Err(cause) if cause.sqlstate.as_deref() == Some(NO_SLOT_LEFT) => return Ok(false),
+            // All of the server's slots are in use.
+            Err(cause) if cause.is(&SqlState::CONFIGURATION_LIMIT_EXCEEDED) => return Ok(false),
+            // A copy lives as long as its session: that is what is gone, which the session itself would say a little later.
+            Err(cause) if slot != self.slot && cause.is(&SqlState::UNDEFINED_OBJECT) => {
+                return Err(
+                    self.failed(ServerError::lost("the session that kept a copy of the slot was ended"))
+                );
+            }
             Err(cause) => return Err(self.failed(cause)),
         }
         self.look(taker)?;
@@ -222,5 +227,28 @@ impl Taker {
     fn query(&mut self, script: &str) -> Result<Vec<String>, ServerError> {
         let rows = self.client.simple_query(script)?;
         Ok(rows.into_iter().next_back().into_iter().flatten().flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::apply::test_pair::Pair;
+
+    #[test]
+    fn a_copy_that_went_with_its_session_is_told_as_a_lost_connection() {
+        let pair = Pair::new("", "");
+        let flow = pair.flow(&[]);
+        let slot = "pgdetour_mirror";
+        let backlog = Backlog { publisher: &flow.publisher, slot, publication: slot, binary: false };
+        let taker = backlog.open(slot).unwrap().unwrap();
+        let owner = taker.copy.strip_prefix("pgdetour_backlog_").unwrap();
+        pair.source(&format!("select pg_terminate_backend({owner}, 20000)"));
+        let error = backlog.follow(None, &taker).err().unwrap();
+        assert!(error.is_connection_lost(), "{error:?}");
+        // Where the slot itself is gone, that is the finding.
+        pair.source(&format!("select pg_drop_replication_slot('{slot}')"));
+        let error = backlog.open(slot).err().unwrap();
+        assert!(!error.is_connection_lost() && error.is_sqlstate(&SqlState::UNDEFINED_OBJECT), "{error:?}");
     }
 }

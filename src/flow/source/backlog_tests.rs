@@ -1,10 +1,11 @@
 //! Flows that read what a slot has gathered before they stream it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::flow::apply::follow_tests::{TABLES, break_again_and_again, change_in_every_way};
 use crate::flow::apply::test_pair::{BUDGET, Pair, drain};
+use crate::flow::test_stop::StopAtEnd;
 use crate::flow::{Until, apply_until};
 use crate::phase::Side;
 
@@ -55,11 +56,12 @@ fn pieces_follow_each_other_and_the_stream_follows_them() {
     write_numbers(&pair, 1001, 1500);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let flowing = StopAtEnd(&stop);
         let run = scope.spawn(|| apply_until(&flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
         wait_for_rows(&pair, 1500);
         write_numbers(&pair, 1501, 1600);
         wait_for_rows(&pair, 1600);
-        stop.store(true, Ordering::Relaxed);
+        drop(flowing);
         assert_eq!(run.join().unwrap().unwrap().transactions, 600);
     });
     pair.assert_equal("select * from n");

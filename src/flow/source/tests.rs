@@ -117,6 +117,8 @@ fn a_transaction_that_waited_comes_after_the_one_it_waited_for() {
     first.batch_execute("begin; delete from t where id = 1").unwrap();
     second.batch_execute("begin; update t set v = 'x' where id = 2").unwrap();
     std::thread::scope(|scope| {
+        // Gone, with its locks, when the test fails: nobody waits for it then.
+        let mut first = first;
         // Waits for the unique value that `first` is about to free.
         let waiting = scope.spawn(|| second.batch_execute("insert into t values (4, 'a'); commit").unwrap());
         wait_for_waiter(&pair);
