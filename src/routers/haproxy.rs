@@ -15,7 +15,7 @@ use crate::routers::haproxy_check::check;
 use crate::routers::haproxy_map::MapFile;
 use crate::routers::haproxy_runtime::{Runtime, Stat};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo};
+use crate::routers::{Router, RouterState, RouterUndo, verify};
 
 /// The value of the key while clients wait.
 pub const HOLD: &str = "hold";
@@ -347,7 +347,8 @@ impl Router for HaProxy {
         if now != HOLD && now != self.backend(side) {
             self.send_to(side)?;
         }
-        self.end_sessions(side.other())
+        self.end_sessions(side.other())?;
+        if self.plan.is_dry() { Ok(()) } else { verify(self, side) }
     }
 
     fn resume(&mut self) -> Result<()> {
@@ -390,6 +391,10 @@ impl Router for HaProxy {
             known => known,
         };
         Ok(RouterState { name: self.name.clone(), held, side, detail })
+    }
+
+    fn answer(&mut self) -> Result<()> {
+        self.live().map(drop)
     }
 
     fn clients(&mut self) -> Result<u64> {

@@ -10,6 +10,7 @@ mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
 mod pgbouncer_file;
+mod pgbouncer_hold;
 mod program;
 mod replaceable_file;
 #[cfg(test)]
@@ -88,11 +89,17 @@ pub trait Router: Send {
     /// Lets clients go on.
     fn resume(&mut self) -> Result<()>;
 
-    /// Has every connection to the server renewed once its transaction ends, since plans and types may have changed.
+    /// Has every connection to the server renewed once its transaction ends, since plans and types may have changed; at the
+    /// latest as clients go on.
     fn reconnect(&mut self) -> Result<()>;
 
     /// What it does with clients now.
     fn state(&mut self) -> Result<RouterState>;
+
+    /// Asks it something, whatever it does with clients now, for the time that an answer takes; nothing where none comes fast.
+    fn answer(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Number of clients connected through it.
     fn clients(&mut self) -> Result<u64>;
@@ -191,12 +198,7 @@ impl Routers {
 
     /// Sends clients to `side`, at all routers at once. When one fails, all go back.
     pub fn point_to(&mut self, side: Side) -> Result<()> {
-        let plan = self.plan.clone();
-        let pointed = self.each(|router| {
-            router.point_to(side)?;
-            verify(router, side, &plan)
-        });
-        match pointed {
+        match self.each(|router| router.point_to(side)) {
             Ok(()) => Ok(()),
             Err(error) => Err(taken_back(error, self.each(|router| router.point_to(side.other())))),
         }
@@ -252,17 +254,19 @@ impl Routers {
         Ok(ports.map(|ports| ports.concat()))
     }
 
+    /// Asks all of them something, for the time that an answer takes.
+    pub fn answer(&mut self) -> Result<()> {
+        self.each(|router| router.answer())
+    }
+
     /// Number of clients connected through all of them.
     pub fn clients(&mut self) -> Result<u64> {
         self.list.iter_mut().map(|router| router.clients()).sum()
     }
 }
 
-/// Proves that a router sends clients to `side`, as far as it can be known.
-fn verify(router: &mut dyn Router, side: Side, plan: &Plan) -> Result<()> {
-    if plan.is_dry() || !router.moves_clients() {
-        return Ok(());
-    }
+/// Proves by its state that a router sends clients to `side`.
+fn verify(router: &mut dyn Router, side: Side) -> Result<()> {
     let state = router.state()?;
     if state.side == Some(side) {
         return Ok(());

@@ -15,11 +15,8 @@ use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
-/// How long connections that are being opened may keep a PAUSE waiting.
-const LOGINS_BUDGET: Duration = Duration::from_secs(2);
-/// How long clients that wait for one may.
-const WAITERS_BUDGET: Duration = Duration::from_millis(200);
-
+/// Shows all entries.
+pub(super) const SHOW: &str = "SHOW DATABASES";
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
@@ -46,6 +43,8 @@ pub struct PgBouncer {
     ready: Option<Ready>,
     /// Where a file was replaced that may not be on the disk yet.
     unsynced: Option<PathBuf>,
+    /// Connections to the server are to be renewed as clients go on.
+    pub(super) renews: bool,
 }
 
 impl PgBouncer {
@@ -79,15 +78,16 @@ impl PgBouncer {
             plan: plan.clone(),
             ready: None,
             unsynced: None,
+            renews: false,
         })
     }
 
     /// `PAUSE "shop"`.
-    fn command(&self, verb: &str) -> String {
+    pub(super) fn command(&self, verb: &str) -> String {
         format!("{verb} {}", quote_identifier(&self.settings.database))
     }
 
-    fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
+    pub(super) fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Router {
             action: format!("{action} {}", self.name),
             message: message.into(),
@@ -125,8 +125,14 @@ impl PgBouncer {
 
     /// The entry as `PgBouncer` uses it now.
     pub(super) fn live(&mut self) -> Result<Row> {
-        let database = self.settings.database.clone();
-        self.console.database(&database)?.ok_or_else(|| {
+        let shown = self.console.ask(SHOW)?;
+        self.entry_of(shown)
+    }
+
+    /// Our entry among those that it shows.
+    pub(super) fn entry_of(&self, shown: Vec<Row>) -> Result<Row> {
+        let database = &self.settings.database;
+        shown.into_iter().find(|row| row.get("name") == Some(database)).ok_or_else(|| {
             self.wrong(
                 "find the database in",
                 format!("it knows no database \"{database}\""),
@@ -142,100 +148,6 @@ impl PgBouncer {
         }
         // Without a stored original the detour has not begun, and whatever stands there is the source.
         (self.source_place().is_none_or(|source| *place == source)).then_some(Side::Source)
-    }
-
-    /// Who keeps PAUSE waiting: the clients whose server connections are in use.
-    fn busy(&mut self) -> Result<Vec<String>> {
-        let servers = self.console.ask("SHOW SERVERS")?;
-        let clients = self.console.ask("SHOW CLIENTS")?;
-        let database = self.settings.database.as_str();
-        let in_use = servers
-            .iter()
-            .filter(|server| server.get("database") == Some(database) && server.get("state") != Some("idle"));
-        let named = in_use.map(|server| {
-            let client = clients.iter().find(|client| client.get("ptr") == server.get("link"));
-            let Some(client) = client else {
-                return format!(
-                    "server connection of \"{}\" in state {}",
-                    server.text("user"),
-                    server.text("state")
-                );
-            };
-            let address = match client.text("addr") {
-                "unix" => "a local client".to_owned(),
-                address => format!("{address}:{}", client.text("port")),
-            };
-            let user = client.text("user");
-            let pid = server.text("remote_pid");
-            format!(
-                "{address} as \"{user}\", last request at {}, server process {pid}",
-                client.text("request_time")
-            )
-        });
-        Ok(named.collect())
-    }
-
-    /// Waits, with clients still served, for a moment at which it opens no connection to the server, nor is about to: PAUSE cuts
-    /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME, for as long as
-    /// `server_login_retry` (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients
-    /// waiting, and open one connection after the other, all the time: not for ever, then.
-    fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
-        let now = Instant::now();
-        let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
-        loop {
-            let pools = self.pools()?;
-            let is_calm = sum(&pools, "sv_login") == 0
-                && (sum(&pools, "cl_waiting") == 0 || now.elapsed() >= WAITERS_BUDGET);
-            if is_calm || Instant::now() >= end {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// The rows of `SHOW POOLS` about the database.
-    fn pools(&mut self) -> Result<Vec<Row>> {
-        let mut pools = self.console.ask("SHOW POOLS")?;
-        pools.retain(|pool| pool.get("database") == Some(&self.settings.database));
-        Ok(pools)
-    }
-
-    /// Takes a PAUSE back, waiting or done.
-    fn resume_and_verify(&mut self) -> Result<()> {
-        match self.console.ask(&self.command("RESUME")) {
-            Err(Error::Sql { cause, .. }) if cause.message.contains("not paused") => {}
-            other => drop(other?),
-        }
-        if self.live()?.is_set("paused") {
-            let hint = format!("Run {}; on its console.", self.command("RESUME"));
-            return Err(self.wrong("resume clients of", "they are still paused", hint));
-        }
-        Ok(())
-    }
-
-    /// The error of a hold that did not succeed, after its PAUSE was taken back.
-    fn give_up_hold(&mut self, error: Error) -> Error {
-        // Asked before RESUME: afterwards everybody is busy.
-        let busy = self.busy();
-        if let Err(second) = self.resume_and_verify() {
-            let hint = format!("Clients may still wait. Run {}; on its console.", self.command("RESUME"));
-            let said = second.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
-            return self.wrong("take back the pause on", format!("{second}{said}, after {error}"), hint);
-        }
-        match error {
-            Error::TimedOut { what, budget, .. } => Error::TimedOut {
-                what,
-                budget,
-                detail: Some(match busy {
-                    Ok(busy) if busy.is_empty() => "no server connection was in use any more".into(),
-                    Ok(busy) => format!("busy: {}", busy.join("; ")),
-                    Err(error) => format!("who was busy is not known: {error}"),
-                }),
-                hint: "Clients go on where they were. End the open transactions named above, or allow a longer pause."
-                    .into(),
-            },
-            other => other,
-        }
     }
 
     /// Writes the entry that leads to `side`, unless it stands there already. True when the file was changed.
@@ -402,8 +314,9 @@ impl Router for PgBouncer {
         if !changed && live_place(&self.live()?) == wanted {
             return Ok(());
         }
-        self.console.ask("RELOAD")?;
-        let now = live_place(&self.live()?);
+        let [reloaded, shown] = self.console.ask_each(["RELOAD", SHOW])?;
+        reloaded?;
+        let now = live_place(&self.entry_of(shown?)?);
         if now == wanted {
             return Ok(());
         }
@@ -420,16 +333,17 @@ impl Router for PgBouncer {
             return Ok(());
         }
         self.resume_and_verify()?;
+        self.renews = false;
         self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
     }
 
     fn reconnect(&mut self) -> Result<()> {
-        let command = self.command("RECONNECT");
         if self.plan.is_dry() {
-            self.plan.note(&self.name, command);
-            return Ok(());
+            self.plan.note(&self.name, self.command("RECONNECT"));
         }
-        self.console.ask(&command).map(drop)
+        // In one round trip with RESUME, for which clients wait.
+        self.renews = !self.plan.is_dry();
+        Ok(())
     }
 
     fn state(&mut self) -> Result<RouterState> {
@@ -457,6 +371,10 @@ impl Router for PgBouncer {
         Ok(Some(servers.iter().filter_map(|server| server.text("local_port").parse().ok()).collect()))
     }
 
+    fn answer(&mut self) -> Result<()> {
+        self.live().map(drop)
+    }
+
     fn clients(&mut self) -> Result<u64> {
         let pools = self.pools()?;
         Ok(sum(&pools, "cl_active") + sum(&pools, "cl_waiting"))
@@ -464,7 +382,7 @@ impl Router for PgBouncer {
 }
 
 /// A column's numbers, summed up.
-fn sum(pools: &[Row], column: &str) -> u64 {
+pub(super) fn sum(pools: &[Row], column: &str) -> u64 {
     pools.iter().map(|pool| pool.text(column).parse::<u64>().unwrap_or(0)).sum()
 }
 

@@ -4,14 +4,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::SimpleQueryMessage;
-
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
+use crate::pg::wire::{Answer, Client, Purpose};
 
-/// How long the console may take over anything but PAUSE. It answers within milliseconds; one that is silent is asked once more on the
-/// way back, and both together shall not keep clients waiting for longer than a pause may take by default.
-const ANSWER: Duration = Duration::from_millis(2500);
+/// How long the console may take over anything but PAUSE. It answers within milliseconds; one behind a network that takes two
+/// seconds is not silent.
+const ANSWER: Duration = Duration::from_millis(2300);
+/// How long one may take that was silent the last time: what it is asked on the way back, with that first time, shall not take longer
+/// than a pause may by default.
+const ANSWER_AFTER_SILENCE: Duration = Duration::from_millis(500);
 
 /// One row of an answer, by column name: columns come and go between PgBouncer's versions.
 pub struct Row(Vec<(String, Option<String>)>);
@@ -39,66 +41,96 @@ pub struct Console {
     conninfo: Conninfo,
     application_name: String,
     line: Option<Line>,
+    /// It did not answer the last time.
+    is_silent: bool,
 }
 
 /// A connection lives in a thread of its own, which is left behind when an answer does not come: a PAUSE that waits
 /// cannot be called off, and must not keep us.
 struct Line {
-    commands: Sender<String>,
-    answers: Receiver<Result<Vec<Row>, ServerError>>,
+    commands: Sender<Vec<String>>,
+    answers: Receiver<Answers>,
 }
+
+/// What each of several commands came to.
+type Answers = Result<Vec<Result<Vec<Row>, ServerError>>, ServerError>;
 
 impl Console {
     /// A console that is not connected yet; `name` is for messages.
     pub fn new(name: &str, conninfo: Conninfo, application_name: &str) -> Console {
-        Console { name: name.to_owned(), conninfo, application_name: application_name.to_owned(), line: None }
+        Console {
+            name: name.to_owned(),
+            conninfo,
+            application_name: application_name.to_owned(),
+            line: None,
+            is_silent: false,
+        }
     }
 
     /// Runs a command that may be run twice, within [`ANSWER`].
     pub fn ask(&mut self, command: &str) -> Result<Vec<Row>> {
-        let deadline = Instant::now() + ANSWER;
+        let [answer] = self.ask_each([command])?;
+        answer
+    }
+
+    /// Runs several that may be run twice, one after the other, in one round trip; one that fails keeps none from the others.
+    pub fn ask_each<const N: usize>(&mut self, commands: [&str; N]) -> Result<[Result<Vec<Row>>; N]> {
+        let answer = if self.is_silent { ANSWER_AFTER_SILENCE } else { ANSWER };
+        let deadline = Instant::now() + answer;
         let reused = self.line.is_some();
-        match self.ask_until(command, deadline) {
+        let asked = match self.ask_each_until(commands, deadline) {
             // The console may have been restarted since it was last used.
-            Err(error) if reused && error.is_connection_lost() => self.ask_until(command, deadline),
+            Err(error) if reused && error.is_connection_lost() => self.ask_each_until(commands, deadline),
             other => other,
-        }
+        };
+        self.is_silent = asked.is_err() && Instant::now() >= deadline;
+        asked
     }
 
     /// Runs a command. On [`Error::TimedOut`] it may still be at work in PgBouncer; the next command goes
     /// through a connection of its own.
     pub fn ask_until(&mut self, command: &str, deadline: Instant) -> Result<Vec<Row>> {
+        let [answer] = self.ask_each_until([command], deadline)?;
+        answer
+    }
+
+    fn ask_each_until<const N: usize>(
+        &mut self,
+        commands: [&str; N],
+        deadline: Instant,
+    ) -> Result<[Result<Vec<Row>>; N]> {
         let begun = Instant::now();
         let timed_out = || Error::TimedOut {
-            what: format!("{command} on {}", self.name),
+            what: format!("{} on {}", commands.join(", "), self.name),
             budget: deadline.saturating_duration_since(begun),
             detail: None,
             hint: "See whether PgBouncer runs and its console answers, then run the same command again."
                 .into(),
         };
         let line = self.line.take().map_or_else(|| self.connect(deadline), Ok)?;
-        if line.commands.send(command.to_owned()).is_err() {
+        if line.commands.send(commands.map(str::to_owned).to_vec()).is_err() {
             return Err(self.broken());
         }
+        let failed = |command: &str, cause| Error::Sql {
+            action: format!("run {command}"),
+            on: self.name.clone(),
+            cause,
+        };
         match line.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(rows)) => {
+            Ok(Ok(answers)) => {
+                let mut answers = commands.iter().zip(answers);
+                let all = commands.map(|_| match answers.next() {
+                    Some((_, Ok(rows))) => Ok(rows),
+                    Some((command, Err(cause))) => Err(failed(command, cause)),
+                    None => Err(self.broken()),
+                });
                 self.line = Some(line);
-                Ok(rows)
+                Ok(all)
             }
-            Ok(Err(cause)) => {
-                if !cause.connection_lost {
-                    self.line = Some(line);
-                }
-                Err(Error::Sql { action: format!("run {command}"), on: self.name.clone(), cause })
-            }
+            Ok(Err(cause)) => Err(failed(&commands.join(", "), cause)),
             Err(RecvTimeoutError::Timeout) => Err(timed_out()),
             Err(RecvTimeoutError::Disconnected) => Err(self.broken()),
         }
-    }
-
-    /// The row of `SHOW DATABASES` about `database`.
-    pub fn database(&mut self, database: &str) -> Result<Option<Row>> {
-        Ok(self.ask("SHOW DATABASES")?.into_iter().find(|row| row.get("name") == Some(database)))
     }
 
     fn broken(&self) -> Error {
@@ -123,11 +155,11 @@ impl Console {
 
     /// The first answer tells whether the connection stands.
     fn open(&self) -> Line {
-        let (commands, inbox) = channel::<String>();
+        let (commands, inbox) = channel::<Vec<String>>();
         let (outbox, answers) = channel();
         let (conninfo, application_name) = (self.conninfo.clone(), self.application_name.clone());
         thread::spawn(move || {
-            let mut client = match conninfo.connect(&application_name) {
+            let mut client = match Client::connect(&conninfo, &application_name, Purpose::Console) {
                 Ok(client) => client,
                 Err(error) => {
                     let _ = outbox.send(Err(error));
@@ -135,23 +167,18 @@ impl Console {
                 }
             };
             let mut alive = outbox.send(Ok(Vec::new())).is_ok();
-            while alive && let Ok(command) = inbox.recv() {
-                let answer = client.simple_query(&command).map(read_rows);
-                alive = outbox.send(answer.map_err(|error| ServerError::from(&error))).is_ok();
+            while alive && let Ok(commands) = inbox.recv() {
+                let answers = client.ask_each(&commands);
+                let answers =
+                    answers.map(|all| all.into_iter().map(|answer| answer.map(read_rows)).collect());
+                alive = outbox.send(answers).is_ok();
             }
         });
         Line { commands, answers }
     }
 }
 
-fn read_rows(messages: Vec<SimpleQueryMessage>) -> Vec<Row> {
-    let rows = messages.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    rows.map(|row| {
-        let columns = row.columns().iter().enumerate();
-        Row(columns.map(|(at, column)| (column.name().to_owned(), row.get(at).map(str::to_owned))).collect())
-    })
-    .collect()
+fn read_rows(answer: Answer) -> Vec<Row> {
+    let Answer { columns, rows } = answer;
+    rows.into_iter().map(|values| Row(columns.iter().cloned().zip(values).collect())).collect()
 }

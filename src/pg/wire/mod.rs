@@ -1,5 +1,6 @@
-//! Our own small client for what the `postgres` crate lacks: bulk COPY pass-through and replication.
+//! Our own small client for what the `postgres` crate lacks: bulk COPY pass-through, replication, several questions at once.
 
+mod answers;
 mod auth;
 mod copy;
 mod replication;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 
+pub use answers::Answer;
 pub use copy::{Copied, CopyError, CopyRows, Taken};
 pub use replication::{Event, Stream};
 
@@ -43,6 +45,8 @@ pub enum Purpose {
     Sql,
     /// Replication commands; statements work too.
     Replication,
+    /// Commands of a pooler's console, which knows no settings.
+    Console,
 }
 
 /// One connection that speaks the simple query protocol. Dropping it says goodbye to the server.
@@ -75,7 +79,9 @@ impl Client {
                 Ok(rows.into_iter().flatten().next().flatten().unwrap_or_default())
             },
         )?;
-        client.pin(purpose)?;
+        if purpose != Purpose::Console {
+            client.pin(purpose)?;
+        }
         Ok(client)
     }
 

@@ -48,6 +48,30 @@ fn asks_over_tcp_and_the_socket_with_pinned_settings() {
 }
 
 #[test]
+fn questions_sent_at_once_are_answered_each_by_itself() {
+    let server = TestServer::start("");
+    let mut client = sql(&server);
+    let questions =
+        ["select 1 as one, null as \"N\"", "select 1/0", "set datestyle = 'German'", "show datestyle"];
+    let answers = client.ask_each(&questions.map(str::to_owned)).unwrap();
+    let [one, failed, set, shown] = &answers[..] else { panic!("{answers:?}") };
+    let one = one.as_ref().unwrap();
+    assert_eq!(
+        (&one.columns[..], &one.rows[..]),
+        (&["one".to_owned(), "N".to_owned()][..], &[vec![Some("1".to_owned()), None]][..])
+    );
+    assert_eq!(failed.as_ref().unwrap_err().sqlstate.as_deref(), Some("22012"));
+    assert!(set.as_ref().unwrap().rows.is_empty());
+    assert_eq!(
+        shown.as_ref().unwrap().rows,
+        [vec![Some("German, DMY".to_owned())]],
+        "in the order in which they were sent"
+    );
+    let lost = client.ask_each(&["select pg_terminate_backend(pg_backend_pid())".into(), "select 1".into()]);
+    assert!(lost.unwrap_err().connection_lost);
+}
+
+#[test]
 fn copies_rows_through_and_names_the_side_that_failed() {
     let server = TestServer::start("");
     let (mut from, mut into) = (sql(&server), sql(&server));
