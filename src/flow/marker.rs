@@ -48,6 +48,11 @@ pub struct Looks {
 }
 
 impl Looks {
+    /// Whether another would be over by then.
+    pub fn fit_before(&self, deadline: Instant) -> bool {
+        Instant::now() + self.took < deadline
+    }
+
     /// Whether it has arrived by now, or within the time of a round trip.
     pub fn has_marker(&mut self, subscriber: &mut Session, id: &str) -> Result<bool> {
         let began = Instant::now();
@@ -82,7 +87,7 @@ pub fn wait_for_marker(subscriber: &mut Session, id: &str, budget: Duration) -> 
     let mut pause = POLL.0;
     let mut looks = Looks::default();
     while !looks.has_marker(subscriber, id)? {
-        if began.elapsed() >= budget {
+        if !looks.fit_before(began + budget) {
             return Err(Error::TimedOut {
                 what: format!("waiting for a marker on {}", subscriber.place),
                 budget,

@@ -118,7 +118,7 @@ pub fn raise_and_look(
 ) -> Result<Vec<Vec<Option<String>>>> {
     let raised = raise_and(session, undo, Ending::CommitAtOnce, looking);
     if raised.as_ref().is_err_and(|error| error.kind() == "fence_open") {
-        lower(session, undo)?;
+        lower_at_once(session, undo)?;
     }
     raised
 }
@@ -190,11 +190,18 @@ pub struct Lowering {
     present: HashSet<String>,
 }
 
+impl FenceUndo {
+    /// All roles that it concerns, beside the general ones.
+    fn named(&self) -> impl Iterator<Item = &String> {
+        let grants = self.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
+        grants.flatten().chain(&self.granted)
+    }
+}
+
 /// Finds out in one round trip what lowering has to do now. Changes nothing.
 pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering> {
     let database = quote_identifier(&session.database);
-    let named = undo.revoked.iter().flat_map(|grant| [Some(&grant.grantor), grant.grantee.as_ref()]);
-    let named: Vec<String> = named.flatten().chain(&undo.granted).cloned().collect();
+    let named: Vec<String> = undo.named().cloned().collect();
     let present = sql::fence::LIST_PRESENT_ROLES.text.replace("$1::text[]", &sql::quote_array(&named));
     let rows = session.ask_script(&format!("{present};\n{}", listing_grants(&undo.roles)));
     let rows = rows.doing(|| format!("read who may connect to database {database}"))?;
@@ -210,6 +217,18 @@ pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering
 pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let plan = plan_lowering(session, undo)?;
     lower_and(session, undo, &plan, Ending::CommitAtOnce, &mut false)
+}
+
+/// The same for a fence that stands, in one round trip where nobody has changed roles since it was raised. Where none stands,
+/// it would make grants that PostgreSQL implies.
+pub fn lower_at_once(session: &mut Session, undo: &FenceUndo) -> Result<()> {
+    let database = quote_identifier(&session.database);
+    let script = statements_that_lower(undo, &database, |_| true, |_| true);
+    let expected = Lowering { script, present: undo.named().cloned().collect() };
+    match lower_and(session, undo, &expected, Ending::CommitAtOnce, &mut false) {
+        Err(error) if !error.is_connection_lost() => lower(session, undo),
+        lowered => lowered,
+    }
 }
 
 /// The same, in two round trips, from a plan of earlier. `committing` is set before the statement is sent whose answer may
@@ -385,28 +404,38 @@ fn split(listed: Vec<Listed>) -> (Vec<ConnectGrant>, Vec<ConnectGrant>) {
     (ordered, rest.into_iter().map(|listed| listed.grant).collect())
 }
 
+/// The statements that lower a fence where `now` are the grants and `present` the roles that exist.
 fn lowering_script(now: &[Listed], undo: &FenceUndo, present: &HashSet<String>, database: &str) -> String {
-    let given = |role: &&String| {
-        now.iter().any(|listed| listed.grant.by_owner && listed.grant.grantee.as_ref() == Some(*role))
+    let is_given = |role: &String| {
+        now.iter().any(|listed| listed.grant.by_owner && listed.grant.grantee.as_ref() == Some(role))
     };
-    let revoke =
-        |role: &String| format!("revoke connect on database {database} from {};\n", quote_identifier(role));
-    let revokes: Vec<String> = undo.granted.iter().filter(given).map(revoke).collect();
-    let mut script = revokes.concat();
-    for grant in &undo.revoked {
+    let is_missing = |grant: &ConnectGrant| {
         let is_known = present.contains(&grant.grantor)
             && grant.grantee.as_ref().is_none_or(|grantee| present.contains(grantee));
         let stands = now
             .iter()
             .any(|listed| listed.grant.is_same(grant) && (listed.grant.grantable || !grant.grantable));
-        if is_known && !stands {
-            let option = if grant.grantable { " with grant option" } else { "" };
-            let grantee = grant.grantee_quoted();
-            script +=
-                &grant.as_grantor(&format!("grant connect on database {database} to {grantee}{option}"));
-        }
-    }
-    script
+        is_known && !stands
+    };
+    statements_that_lower(undo, database, is_given, is_missing)
+}
+
+/// Takes back what `is_given`, and gives what `is_missing`.
+fn statements_that_lower(
+    undo: &FenceUndo,
+    database: &str,
+    is_given: impl Fn(&String) -> bool,
+    is_missing: impl Fn(&ConnectGrant) -> bool,
+) -> String {
+    let revoke =
+        |role: &String| format!("revoke connect on database {database} from {};\n", quote_identifier(role));
+    let grant = |grant: &ConnectGrant| {
+        let option = if grant.grantable { " with grant option" } else { "" };
+        let grantee = grant.grantee_quoted();
+        grant.as_grantor(&format!("grant connect on database {database} to {grantee}{option}"))
+    };
+    let revokes = undo.granted.iter().filter(|role| is_given(role)).map(revoke);
+    revokes.chain(undo.revoked.iter().filter(|grant| is_missing(grant)).map(grant)).collect()
 }
 
 fn listing_grants(roles: &[String]) -> String {

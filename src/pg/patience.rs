@@ -165,13 +165,13 @@ impl<S> Watched<S> {
                 _ => now,
             };
             self.waiting = Some((since, now));
-            if let Some(limit) = self.patience.get()
-                && now >= limit.from.max(since + limit.silence)
-            {
+            let end = self.patience.get().map(|limit| limit.from.max(since + limit.silence));
+            if end.is_some_and(|end| now >= end) {
                 let message = format!("no answer for {}", crate::error::human(now - since));
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
             }
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until((now + TICK).into())));
+            let next = end.map_or(now + TICK, |end| end.min(now + TICK));
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(next.into())));
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -13,8 +13,8 @@ use crate::steps::switch::Switch;
 
 /// Between two tries to reach it.
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);
-/// How long the last try to reach it may take.
-const LAST_TRY: Duration = Duration::from_secs(1);
+/// How long the last try to reach it may take at least.
+const LAST_TRY: Duration = Duration::from_millis(500);
 /// Before the second attempt; twice as long before each further one, give or take half of it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts, before chance.
@@ -55,7 +55,7 @@ impl Run {
             if let Some(flow) = &self.replaying {
                 flow.stop();
             }
-            let is_late = self.held_since.is_some_and(|held| held.elapsed() >= bounds.max_pause);
+            let is_late = self.held_since.is_some() && Instant::now() >= self.patience_deadline();
             let in_the_way = self.lookout.as_ref().map(Lookout::blockers).unwrap_or_default();
             self.fall_back(switch, &error);
             if !self.is_decided() {
@@ -147,8 +147,7 @@ impl Run {
     /// Opens lost sessions and locks anew, so that a failure can be taken back, and reads again what the record decided:
     /// the answer to the deciding statement may be what was lost. A source that stays away is left out.
     fn reconnect_lost_sessions(&mut self, switch: Switch) -> Result<()> {
-        let deadline =
-            self.held_since.map_or_else(Instant::now, |held| held + self.max_pause.unwrap_or_default());
+        let deadline = self.reach_deadline();
         let (source, target) = thread::scope(|scope| {
             let connecting = scope.spawn(|| connect_until(&self.source_server, deadline));
             let target = connect_until(&self.target_server, deadline);

@@ -8,6 +8,7 @@ use crate::pg::server::LOCK_TIMEOUT;
 use crate::pg::sessions::{self, GeneralSession};
 use crate::phase::Side;
 use crate::steps::Run;
+use crate::steps::lookout::Lookout;
 use crate::steps::switch::Switch;
 
 impl Run {
@@ -40,10 +41,11 @@ impl Run {
         if !matches!(error, Error::TimedOut { .. }) || self.report.is_some() {
             return error;
         }
-        let blockers = self.answering(to).map(sessions::list_apply_blockers);
-        let mut blockers = blockers.and_then(Result::ok).unwrap_or_default();
-        if let Some(lookout) = self.lookout.as_ref().filter(|_| blockers.is_empty()) {
-            blockers = lookout.blockers();
+        let mut blockers = self.lookout.as_ref().map(Lookout::blockers).unwrap_or_default();
+        // Clients may be waiting: a server that takes long to answer is not asked.
+        if blockers.is_empty() && self.answers.is_quick(to) {
+            let asked = self.answering(to).map(sessions::list_apply_blockers);
+            blockers = asked.and_then(Result::ok).unwrap_or_default();
         }
         self.blame(error, &blockers)
     }

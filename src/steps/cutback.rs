@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
+use crate::steps::answers::Moment;
 use crate::steps::pause::{Bounds, Rehearsal};
 use crate::steps::switch::HOME;
 use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
@@ -97,14 +98,13 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.step("post a guardian", Run::post_guardian)?;
         run.step("hold clients", |run| run.hold_clients(HOME, &id, &fence, None, bounds))?;
         run.step("fence target", |run| run.raise_fence(Side::Target, &fence))?;
-        run.step("end open transactions", |run| run.end_general_sessions(Side::Target, bounds))?;
+        run.step("end open transactions", |run| run.end_general_sessions(HOME, Side::Target, bounds))?;
     }
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id, &mut plan, bounds))?;
     run.step("drain to the marker", |run| {
-        let left = run.pause_left(bounds);
         let changes = capture::source(run);
-        run.drain(HOME, &changes, &mut plan, &id, left)?;
+        run.drain(HOME, &changes, &mut plan, &id, bounds)?;
         // Nothing else sets changes aside, and what was there before the hold has been looked at.
         if run.config.replay.on_conflict == OnConflict::Quarantine {
             run.refuse_quarantined()
@@ -113,7 +113,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         }
     })?;
     if bounds.rehearsal.is_some() {
-        return run.require_pause_left(bounds);
+        return run.require_time(HOME, bounds, Moment::Decision);
     }
     run.step("decide", |run| run.decide(HOME, bounds))
 }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::flow::sequences;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
+use crate::steps::answers::Moment;
 use crate::steps::carrier::Carrier;
 use crate::steps::pause::{Bounds, Rehearsal};
 use crate::steps::stages::Stage;
@@ -115,24 +116,24 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
             run.step("fence target", |run| run.close_the_target(fence, bounds))?;
         }
         run.step("fence source", |run| run.raise_fence(Side::Source, &fence))?;
-        run.step("end open transactions", |run| run.end_general_sessions(Side::Source, bounds))?;
+        run.step("end open transactions", |run| run.end_general_sessions(OUT, Side::Source, bounds))?;
     }
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(OUT, &id, &mut plan, bounds))?;
     run.step("drain to the marker", |run| {
-        let left = run.pause_left(bounds);
         let source = mirror::source(run, Stage::Whole);
-        run.drain(OUT, &source, &mut plan, &id, left)
+        run.drain(OUT, &source, &mut plan, &id, bounds)
     })?;
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
         return Ok(());
     }
     run.step("stop the mirror", |run| {
-        let left = run.pause_left(bounds);
+        run.require_time(OUT, bounds, Moment::StopMirror)?;
+        let left = run.pause_left(OUT, bounds);
         backup::stop_mirror(run, left)
     })?;
     if bounds.rehearsal.is_some() {
-        return run.require_pause_left(bounds);
+        return run.require_time(OUT, bounds, Moment::Decision);
     }
     run.step("decide", |run| run.decide(OUT, bounds))
 }

@@ -1,6 +1,7 @@
 //! What each command does, in the order in which it does it.
 
 mod alarm;
+mod answers;
 mod attempt;
 mod backup;
 mod blockers;
@@ -107,8 +108,12 @@ pub struct Run {
     changed: bool,
     part_way: bool,
     held_since: Option<Instant>,
+    /// How long those take to answer whom clients wait for.
+    answers: answers::Answers,
     /// The side whose fence was seen to have nobody behind it any more.
     none_left: Option<Side>,
+    /// Sides whose fences this run has raised.
+    raised: Vec<Side>,
     /// What lowering the source's fence will do, found out before clients are held.
     opening: Option<opening::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
@@ -209,7 +214,9 @@ impl Run {
             changed: false,
             part_way: false,
             held_since: None,
+            answers: answers::Answers::default(),
             none_left: None,
+            raised: Vec::new(),
             opening: None,
             replaying: None,
             lookout: None,

@@ -98,8 +98,7 @@ impl Run {
     /// Lowers the source's fence after the session was lost; when the source stays away, home is not where clients can be:
     /// as nobody can have used it through the fence, even the decision is taken back.
     pub fn open_after_a_break(&mut self, fence: &FenceUndo, error: Error) -> Result<()> {
-        let deadline = self.held_since.unwrap_or_else(Instant::now) + self.max_pause.unwrap_or_default();
-        if let Ok(session) = connect_until(&self.source_server, deadline) {
+        if let Ok(session) = connect_until(&self.source_server, self.reach_deadline()) {
             self.source = Some(session);
             return fence::lower(self.source(), fence);
         }

@@ -2,8 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
 use crate::steps::Run;
+use crate::steps::switch::Switch;
+
+/// What is kept of a pause for letting clients go on, beside the answers that this takes.
+const SPARE: Duration = Duration::from_millis(100);
+/// What is kept of it for a last try to reach a server that says nothing.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// So much of a pause, and of a short one a fifth at most.
+fn share(max_pause: Duration, wanted: Duration) -> Duration {
+    wanted.min(max_pause / 5)
+}
 
 /// The bounds of a switch.
 #[derive(Debug, Clone)]
@@ -34,32 +44,31 @@ pub enum Rehearsal {
 }
 
 impl Run {
-    /// Where the budget of the pause ends.
-    pub fn pause_deadline(&self, bounds: &Bounds) -> Instant {
-        self.held_since.unwrap_or_else(Instant::now) + bounds.max_pause
+    /// Until when something may be waited for, so that clients can go on where they were within the budget of the pause.
+    pub fn pause_deadline(&self, switch: Switch, bounds: &Bounds) -> Instant {
+        let way_back = self.answers.way_back(switch) + share(bounds.max_pause, SPARE);
+        self.held_since.unwrap_or_else(Instant::now)
+            + bounds.max_pause.saturating_sub(way_back.min(bounds.max_pause / 2))
     }
 
-    /// What is left of the budget of the pause; nothing when it is used up.
-    pub fn pause_left(&self, bounds: &Bounds) -> Duration {
-        self.pause_deadline(bounds).saturating_duration_since(Instant::now())
+    /// What is left until then; nothing when it is over.
+    pub fn pause_left(&self, switch: Switch, bounds: &Bounds) -> Duration {
+        self.pause_deadline(switch, bounds).saturating_duration_since(Instant::now())
     }
 
-    /// Fails when the budget of the pause is used up.
-    pub fn require_pause_left(&self, bounds: &Bounds) -> Result<()> {
-        if self.held_since.is_none() || Instant::now() < self.pause_deadline(bounds) {
-            return Ok(());
-        }
-        Err(Error::TimedOut {
-            what: "the pause".into(),
-            budget: bounds.max_pause,
-            detail: Some(self.slowest_step()),
-            hint:
-                "Clients go on where they were. Give a longer --max-pause, or run it again at a quieter time."
-                    .into(),
-        })
+    /// Until when a server that says nothing is waited for: after that it is tried once more to reach it.
+    pub fn patience_deadline(&self) -> Instant {
+        let budget = self.max_pause.unwrap_or_default();
+        self.held_since.unwrap_or_else(Instant::now) + budget.saturating_sub(share(budget, LAST_TRY))
     }
 
-    fn slowest_step(&self) -> String {
+    /// Until when it is tried to reach a server that was lost while clients are held.
+    pub fn reach_deadline(&self) -> Instant {
+        let budget = self.max_pause.unwrap_or_default();
+        self.held_since.map_or_else(Instant::now, |held| held + budget.saturating_sub(share(budget, SPARE)))
+    }
+
+    pub(super) fn slowest_step(&self) -> String {
         let slowest = self.steps.iter().max_by(|a, b| a.ms.total_cmp(&b.ms));
         slowest.map_or_else(String::new, |step| {
             format!("the slowest step was \"{}\", {:.0} ms", step.name, step.ms)

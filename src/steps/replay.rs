@@ -279,7 +279,7 @@ impl Running {
         let deadline = Instant::now() + budget;
         let mut looks = marker::Looks::default();
         while !looks.has_marker(source, id)? {
-            if thread.is_finished() || Instant::now() >= deadline {
+            if thread.is_finished() || !looks.fit_before(deadline) {
                 return self.end(budget);
             }
             thread::sleep(Duration::from_micros(500));

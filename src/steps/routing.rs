@@ -7,6 +7,7 @@ use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
 use crate::steps::facts::Facts;
 use crate::steps::pause::Bounds;
+use crate::steps::switch::OUT;
 
 impl Run {
     /// The routers, reached at the first call.
@@ -89,6 +90,7 @@ impl Run {
     /// Raises that fence, and ends what general roles have open there.
     pub fn close_the_target(&mut self, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
         fence::raise(self.target(), fence)?;
-        self.end_general_sessions(Side::Target, bounds)
+        self.raised.push(Side::Target);
+        self.end_general_sessions(OUT, Side::Target, bounds)
     }
 }

@@ -12,6 +12,7 @@ use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
+use crate::steps::answers::{Moment, timed};
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::pause::Bounds;
@@ -81,6 +82,7 @@ impl Run {
         bounds: &Bounds,
     ) -> Result<()> {
         self.assert_locked()?;
+        self.measure_answers(switch, bounds)?;
         let clients_held = self.routers()?.clients()?;
         self.note_undo(Undo::Resume)?;
         if switch.from == Side::Source && self.carrier()? == Carrier::Subscription {
@@ -106,8 +108,8 @@ impl Run {
             self.changed |= bounds.rehearsal.is_none();
             self.held_since = Some(Instant::now());
         }
-        let deadline = self.pause_deadline(bounds);
-        self.lose_patience(deadline, (bounds.max_pause / 2).max(Duration::from_secs(1)));
+        let deadline = self.pause_deadline(switch, bounds);
+        self.lose_patience(self.patience_deadline(), (bounds.max_pause / 2).max(Duration::from_secs(1)));
         let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
         let held = match ending {
             Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
@@ -156,19 +158,21 @@ impl Run {
 
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
     /// transactions when they finish by themselves, or after `terminate_after`.
-    pub fn end_general_sessions(&mut self, side: Side, bounds: &Bounds) -> Result<()> {
+    pub fn end_general_sessions(&mut self, switch: Switch, side: Side, bounds: &Bounds) -> Result<()> {
         if bounds.rehearsal.is_some() {
             return self.tell_of_direct_sessions(side);
         }
-        let deadline = self.pause_deadline(bounds);
-        let roles = self.config.general_roles(side);
-        let terminate_after = bounds.terminate_after;
         // Looked for when the fence was raised.
         if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
             return Ok(());
         }
+        self.require_time(switch, bounds, Moment::Ending)?;
+        let deadline = self.pause_deadline(switch, bounds);
+        let roles = self.config.general_roles(side);
+        let terminate_after = bounds.terminate_after;
         let begun = Instant::now();
         let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)?;
+        self.answers.note(side, ended.last_look);
         if let Err(error) = ended.require_all(deadline.saturating_duration_since(begun)) {
             self.report = Some(json!({ "blockers": ended.left }));
             return Err(error);
@@ -183,7 +187,10 @@ impl Run {
     /// Raises the fence, and looks in the same round trip whether a session of general roles is left.
     pub fn raise_fence(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
         let looking = sessions::looking(&fence.roles);
+        let begun = Instant::now();
         let seen = fence::raise_and_look(self.session(side), fence, &looking)?;
+        self.answers.note(side, begun.elapsed());
+        self.raised.push(side);
         self.none_left = sessions::is_none_left(&seen).then_some(side);
         Ok(())
     }
@@ -197,7 +204,7 @@ impl Run {
         plan: &mut SequencePlan,
         bounds: &Bounds,
     ) -> Result<()> {
-        self.require_pause_left(bounds)?;
+        self.require_time(switch, bounds, Moment::Marker)?;
         let flow = match switch.from {
             Side::Source => FlowName::Mirror,
             Side::Target => FlowName::Replay,
@@ -207,23 +214,31 @@ impl Run {
             marker::write_marker(session, flow, id)?;
             return plan.look();
         }
-        thread::scope(|scope| {
+        let (written, took) = thread::scope(|scope| {
             let looking = scope.spawn(|| plan.look());
-            marker::write_marker(session, flow, id).and(ended(looking))
-        })
+            let begun = Instant::now();
+            let written = marker::write_marker(session, flow, id);
+            let took = begun.elapsed();
+            (written.and(ended(looking)), took)
+        });
+        self.answers.note(switch.from, took);
+        written
     }
 
     /// Waits until the marker has come through, by the flow of this run or the subscription's. Meanwhile, in sessions
-    /// of their own: the sequences are set, the position is noted from which on writes are late, and the locks are
-    /// looked at.
+    /// of their own: the sequences are set, the position is noted from which on writes are late, and locks and routers are
+    /// asked whether they are still there.
     pub fn drain(
         &mut self,
         switch: Switch,
         changes: &ChangeSource,
         plan: &mut SequencePlan,
         marker: &str,
-        budget: Duration,
+        bounds: &Bounds,
     ) -> Result<()> {
+        self.require_time(switch, bounds, Moment::Drain)?;
+        let budget = self.pause_left(switch, bounds);
+        let routers = self.routers.as_mut().filter(|_| self.held_since.is_some());
         let locks = self.locks.iter_mut().chain(self.flow_lock.as_mut());
         let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
             unreachable!("open() connected to both sides, which this command needs")
@@ -237,16 +252,25 @@ impl Run {
             Side::Source => (source, target),
             Side::Target => (target, source),
         };
+        let answers = &mut self.answers;
         let (waited, position, carried) = if self.plan.is_dry() {
             (wait(to), changes.end(from), plan.carry())
         } else {
             thread::scope(|scope| {
                 let carrying = scope.spawn(|| plan.carry());
                 let noting = scope.spawn(|| changes.end(from));
-                let looking: Vec<_> = locks.map(|lock| scope.spawn(|| lock.assert_held())).collect();
+                let asking = routers.map(|routers| scope.spawn(|| timed(|| routers.answer())));
+                let looking: Vec<_> =
+                    locks.map(|lock| (lock.place(), scope.spawn(|| timed(|| lock.assert_held())))).collect();
                 let waited = wait(to);
-                let held: Result<()> = looking.into_iter().try_for_each(ended);
-                (waited, held.and(ended(noting)), ended(carrying))
+                let mut held = Ok(());
+                for (place, looking) in looking {
+                    let looked = ended(looking).map(|took| answers.note(place, took));
+                    held = held.and(looked);
+                }
+                let asked = asking.map_or(Ok(Duration::ZERO), ended);
+                let asked = asked.map(|took| answers.note_router(took));
+                (waited.and(held).and(asked), ended(noting), ended(carrying))
             })
         };
         waited?;
@@ -258,7 +282,7 @@ impl Run {
     /// The point of no return. Everything after it goes forwards only, in this run or the next.
     pub fn decide(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         self.heed_signals()?;
-        self.require_pause_left(bounds)?;
+        self.require_time(switch, bounds, Moment::Decision)?;
         if switch.to() == Side::Target {
             // In the WAL the decision itself can tell where it is.
             if let ChangeSource::Triggers = capture::source(self) {

@@ -103,13 +103,18 @@ impl Run {
                 }
                 Ok(())
             }
-            Undo::LowerFence { side, fence } => match self.answering(*side) {
-                Some(session) => fence::lower(session, fence),
-                None => Err(Error::Unreachable {
-                    what: side.name().into(),
-                    cause: ServerError::lost("it does not answer"),
-                }),
-            },
+            Undo::LowerFence { side, fence } => {
+                // At once only once: what fails is tried again from what is there then.
+                let stands = self.raised.extract_if(.., |raised| raised == side).next().is_some();
+                match self.answering(*side) {
+                    Some(session) if stands => fence::lower_at_once(session, fence),
+                    Some(session) => fence::lower(session, fence),
+                    None => Err(Error::Unreachable {
+                        what: side.name().into(),
+                        cause: ServerError::lost("it does not answer"),
+                    }),
+                }
+            }
             Undo::EnableSubscription => {
                 subscription::enable_subscription(self.target(), names::MIRROR_SUBSCRIPTION)?;
                 backup::resume_first_stage(self)

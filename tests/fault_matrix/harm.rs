@@ -73,7 +73,7 @@ impl fmt::Display for Harm {
 }
 
 /// What can happen at any step, with PgBouncer.
-pub const HARMS: [Harm; 21] = [
+pub const HARMS: [Harm; 22] = [
     Harm::Signal(Signal::KILL),
     Harm::Signal(Signal::STOP),
     Harm::Signal(Signal::INT),
@@ -94,6 +94,7 @@ pub const HARMS: [Harm; 21] = [
     Harm::Silence(Part::Pooler),
     Harm::Delay(Part::Source),
     Harm::Delay(Part::Target),
+    Harm::Delay(Part::Pooler),
     Harm::FullDisk,
 ];
 
@@ -105,6 +106,7 @@ pub fn harms_behind_haproxy() -> Vec<Harm> {
             Harm::Break(Part::Pooler)
                 | Harm::Cut(Part::Pooler)
                 | Harm::Silence(Part::Pooler)
+                | Harm::Delay(Part::Pooler)
                 | Harm::FullDisk
         )
     };
