@@ -13,8 +13,8 @@ use crate::steps::switch::Switch;
 
 /// Between two tries to reach it.
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);
-/// How long the last try to reach it may take at least.
-const LAST_TRY: Duration = Duration::from_millis(500);
+/// How long the first try to reach it may take at least.
+const FIRST_TRY: Duration = Duration::from_millis(500);
 /// Before the second attempt; twice as long before each further one, give or take half of it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts, before chance.
@@ -179,13 +179,15 @@ impl Run {
 
 /// Tries until then, and at least once: with little time by then, since clients wait.
 pub fn connect_until(server: &Server, deadline: Instant) -> Result<Session> {
+    let mut least = FIRST_TRY;
     loop {
         let mut server = server.clone();
-        server.conninfo.give_up_within(deadline.saturating_duration_since(Instant::now()).max(LAST_TRY));
+        server.conninfo.give_up_within(deadline.saturating_duration_since(Instant::now()).max(least));
         match server.connect() {
-            Err(_) if Instant::now() < deadline => thread::sleep(RECONNECT_EVERY),
+            Err(_) if Instant::now() + RECONNECT_EVERY < deadline => thread::sleep(RECONNECT_EVERY),
             outcome => return outcome,
         }
+        least = RECONNECT_EVERY;
     }
 }
 
