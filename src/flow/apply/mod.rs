@@ -238,6 +238,9 @@ impl Applier {
         if self.apply_in_one_go(transactions, plan)? {
             return Ok(());
         }
+        if !self.open && transactions.iter().all(|transaction| transaction.work.is_empty()) {
+            return self.commit_alone(transactions);
+        }
         if self.open {
             self.save()?;
         }

@@ -52,9 +52,20 @@ impl Applier {
     }
 
     pub(super) fn commit(&mut self, transactions: &[Transaction]) -> Result<()> {
+        self.commit_behind("", transactions)
+    }
+
+    /// Commits transactions in which nothing is to be applied, such as a marker's, for which clients may be waiting: in one round
+    /// trip, with no transaction open before.
+    pub(super) fn commit_alone(&mut self, transactions: &[Transaction]) -> Result<()> {
+        self.open = !transactions.is_empty();
+        self.commit_behind("begin;\n", transactions)
+    }
+
+    fn commit_behind(&mut self, before: &str, transactions: &[Transaction]) -> Result<()> {
         let Some(last) = transactions.last() else { return Ok(()) };
         let (script, changes) = self.commit_script(transactions);
-        self.finish(&script)?;
+        self.finish(&format!("{before}{script}"))?;
         self.changes += changes;
         self.applied = Some(last.end_lsn);
         Ok(())
