@@ -84,6 +84,16 @@ fn the_writer_knows_what_a_crash_of_the_server_leaves_in_doubt() {
     let pooler = PgBouncer::start_new(scratch.path(), server.port());
     let writer = Writer::start(&pooler.conninfo("shop_app"), 4);
     writer.until_acknowledged(100);
+    // One of them has a transaction open for sure; where the others are is left to chance.
+    let mut keeper = server.client("dba");
+    keeper
+        .batch_execute("begin; select from public.tally order by writer limit 1 for update")
+        .expect("it may");
+    until("a writer waits", Duration::from_secs(60), || {
+        let waiting =
+            "select count(*) from pg_stat_activity where usename = 'shop_app' and wait_event_type = 'Lock'";
+        (server.value::<i64>(waiting) > 0).then_some(())
+    });
     server.restart(Shutdown::Immediate);
     writer.until_acknowledged(100);
     let written = writer.stop();
