@@ -214,15 +214,14 @@ impl Run {
             marker::write_marker(session, flow, id)?;
             return plan.look();
         }
-        let (written, took) = thread::scope(|scope| {
+        let took = thread::scope(|scope| {
             let looking = scope.spawn(|| plan.look());
-            let begun = Instant::now();
-            let written = marker::write_marker(session, flow, id);
-            let took = begun.elapsed();
-            (written.and(ended(looking)), took)
-        });
+            let written = timed(|| marker::write_marker(session, flow, id));
+            let looked = ended(looking);
+            written.and_then(|took| looked.map(|()| took))
+        })?;
         self.answers.note(switch.from, took);
-        written
+        Ok(())
     }
 
     /// Waits until the marker has come through, by the flow of this run or the subscription's. Meanwhile, in sessions

@@ -11,7 +11,7 @@ use crate::error::ServerError;
 pub struct Answer {
     /// Names of the columns of the last statement that gave rows.
     pub columns: Vec<String>,
-    /// The values as text, in their order.
+    /// The values of all statements as text, in their order.
     pub rows: Vec<Vec<Option<String>>>,
 }
 
@@ -26,7 +26,7 @@ impl Client {
     }
 
     /// Up to the next `ReadyForQuery`; the outer error is one of the connection.
-    fn receive_answer(&mut self) -> Result<Result<Answer, ServerError>, ServerError> {
+    pub(super) fn receive_answer(&mut self) -> Result<Result<Answer, ServerError>, ServerError> {
         let mut answer = Answer::default();
         let mut failure = None;
         loop {
@@ -36,6 +36,7 @@ impl Client {
                 b'D' => answer.rows.push(self.check(text_row(&frame.body))?),
                 b'E' => failure = failure.or(Some(self.error_in(&frame.body))),
                 b'Z' => return Ok(failure.map_or(Ok(answer), Err)),
+                // COPY is started by other functions: one that was started here is refused.
                 b'G' => self.send(|out| frontend::copy_fail("no data is given here", out))?,
                 _ => {}
             }

@@ -141,22 +141,7 @@ impl Client {
     /// Waits as long as the server works: bound it by `statement_timeout` or `lock_timeout`.
     pub fn simple_query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ServerError> {
         self.send_query(sql)?;
-        let mut rows = Vec::new();
-        let mut failure = None;
-        loop {
-            let frame = self.receive()?;
-            match frame.tag {
-                b'D' => rows.push(self.check(text_row(&frame.body))?),
-                b'E' => failure = failure.or(Some(self.error_in(&frame.body))),
-                b'Z' => return failure.map_or(Ok(rows), Err),
-                // COPY is started by other functions: one that was started here is refused.
-                b'G' => self.send(|out| frontend::copy_fail("no data is given here", out))?,
-                _ => {}
-            }
-            if self.lost {
-                return Err(failure.unwrap_or_else(|| ServerError::lost("the connection is lost")));
-            }
-        }
+        self.receive_answer()?.map(|answer| answer.rows)
     }
 
     /// Major and minor in one number, such as 150004.
