@@ -89,6 +89,11 @@ pub trait Router: Send {
     /// Lets clients go on.
     fn resume(&mut self) -> Result<()>;
 
+    /// Once clients go on, takes back what was for the time of the hold alone; that a run before has died in it is no matter.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Has every connection to the server renewed once its transaction ends, since plans and types may have changed; at the
     /// latest as clients go on.
     fn reconnect(&mut self) -> Result<()>;
@@ -207,6 +212,11 @@ impl Routers {
     /// Lets clients go on at every router, also when one of them fails.
     pub fn resume(&mut self) -> Result<()> {
         self.each(|router| router.resume())
+    }
+
+    /// Takes back, at every router, what was for the time of the hold alone.
+    pub fn settle(&mut self) -> Result<()> {
+        self.each(|router| router.settle())
     }
 
     /// Has every connection to the servers renewed.

@@ -45,6 +45,8 @@ pub struct PgBouncer {
     unsynced: Option<PathBuf>,
     /// Connections to the server are to be renewed as clients go on.
     pub(super) renews: bool,
+    /// `server_login_retry` as it was before clients went on, in seconds.
+    pub(super) login_retry: Option<String>,
 }
 
 impl PgBouncer {
@@ -79,6 +81,7 @@ impl PgBouncer {
             ready: None,
             unsynced: None,
             renews: false,
+            login_retry: None,
         })
     }
 
@@ -335,6 +338,16 @@ impl Router for PgBouncer {
         self.resume_and_verify()?;
         self.renews = false;
         self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if self.plan.is_dry() {
+            return Ok(());
+        }
+        self.restore_login_retry().map_err(|error| {
+            let hint = "It may be 0 until RELOAD is run on its console.";
+            self.wrong("set back server_login_retry of", error.with_cause(), hint)
+        })
     }
 
     fn reconnect(&mut self) -> Result<()> {

@@ -174,16 +174,6 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
     }
-    if let Some(retry) = seconds(setting("server_login_retry")).map(Duration::from_secs_f64)
-        && retry > budget
-    {
-        checked.warn(
-            "router_server_login_retry",
-            &name,
-            format!("after a failed login to a server, clients wait {} for the next attempt", human(retry)),
-            "Run SET server_login_retry = 1; on its console for the time of the switch.",
-        );
-    }
     if setting("so_reuseport") == "1" {
         checked.warn(
             "router_so_reuseport",

@@ -10,6 +10,12 @@ use crate::routers::pgbouncer_console::Row;
 const LOGINS_BUDGET: Duration = Duration::from_secs(2);
 /// How long clients that wait for one may.
 const WAITERS_BUDGET: Duration = Duration::from_millis(200);
+/// How long clients that go on are waited for until they have one.
+const SETTLING_BUDGET: Duration = Duration::from_secs(1);
+/// Between two looks at them.
+const SETTLING_EVERY: Duration = Duration::from_millis(5);
+/// For that long after a failed login there is no other one.
+const LOGIN_RETRY: &str = "server_login_retry";
 
 impl PgBouncer {
     /// Who keeps PAUSE waiting: the clients whose server connections are in use.
@@ -44,9 +50,9 @@ impl PgBouncer {
     }
 
     /// Waits, with clients still served, for a moment at which it opens no connection to the server, nor is about to: PAUSE cuts
-    /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME, for as long as
-    /// `server_login_retry` (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients
-    /// waiting, and open one connection after the other, all the time: not for ever, then.
+    /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME
+    /// (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients waiting, and open
+    /// one connection after the other, all the time: not for ever, then.
     pub(super) fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
@@ -63,22 +69,32 @@ impl PgBouncer {
 
     /// The rows of `SHOW POOLS` about the database.
     pub(super) fn pools(&mut self) -> Result<Vec<Row>> {
-        let mut pools = self.console.ask("SHOW POOLS")?;
-        pools.retain(|pool| pool.get("database") == Some(&self.settings.database));
-        Ok(pools)
+        let pools = self.console.ask("SHOW POOLS")?;
+        Ok(self.own(pools))
     }
 
-    /// Takes a PAUSE back, waiting or done.
+    fn own(&self, mut pools: Vec<Row>) -> Vec<Row> {
+        pools.retain(|pool| pool.get("database") == Some(&self.settings.database));
+        pools
+    }
+
+    /// Takes a PAUSE back, waiting or done. Until [`Self::restore_login_retry`] a login follows a failed one at once: the PAUSE
+    /// may have cut off one that had begun after the last look, and clients would wait for `server_login_retry`, 15 s if nobody
+    /// has said otherwise (`launch_new_connection`).
     pub(super) fn resume_and_verify(&mut self) -> Result<()> {
+        let (config, at_once) = ("SHOW CONFIG", format!("SET {LOGIN_RETRY} = 0"));
         let resume = self.command("RESUME");
-        let [resumed, shown] = if self.renews {
-            let [renewed, resumed, shown] =
-                self.console.ask_each([&self.command("RECONNECT"), &resume, SHOW])?;
+        let [config, resumed, shown] = if self.renews {
+            let renew = self.command("RECONNECT");
+            let [config, _, renewed, resumed, shown] =
+                self.console.ask_each([config, &at_once, &renew, &resume, SHOW])?;
             renewed?;
-            [resumed, shown]
+            [config, resumed, shown]
         } else {
-            self.console.ask_each([&resume, SHOW])?
+            let [config, _, resumed, shown] = self.console.ask_each([config, &at_once, &resume, SHOW])?;
+            [config, resumed, shown]
         };
+        self.login_retry = self.login_retry.take().or(login_retry_of(&config?).filter(|retry| retry != "0"));
         match resumed {
             Err(Error::Sql { cause, .. }) if cause.message.contains("not paused") => {}
             other => drop(other?),
@@ -88,6 +104,30 @@ impl PgBouncer {
             return Err(self.wrong("resume clients of", "they are still paused", hint));
         }
         Ok(())
+    }
+
+    /// Gives `server_login_retry` the value of before, when the clients that went on have connections. A run that died may have
+    /// left 0: then it is what the file says.
+    pub(super) fn restore_login_retry(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let [config, pools] = self.console.ask_each(["SHOW CONFIG", "SHOW POOLS"])?;
+            if login_retry_of(&config?).is_none_or(|retry| retry != "0") {
+                self.login_retry = None;
+                return Ok(());
+            }
+            let pools = self.own(pools?);
+            let waiting = sum(&pools, "sv_login") + sum(&pools, "cl_waiting");
+            if waiting == 0 || begun.elapsed() >= SETTLING_BUDGET {
+                break;
+            }
+            std::thread::sleep(SETTLING_EVERY);
+        }
+        let restore = match self.login_retry.take() {
+            Some(before) => format!("SET {LOGIN_RETRY} = '{before}'"),
+            None => "RELOAD".into(),
+        };
+        self.console.ask(&restore).map(drop)
     }
 
     /// The error of a hold that did not succeed, after its PAUSE was taken back.
@@ -114,4 +154,10 @@ impl PgBouncer {
             other => other,
         }
     }
+}
+
+/// Its value; none where there is no such setting.
+fn login_retry_of(config: &[Row]) -> Option<String> {
+    let row = config.iter().find(|row| row.get("key") == Some(LOGIN_RETRY))?;
+    row.get("value").map(str::to_owned)
 }

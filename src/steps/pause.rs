@@ -6,7 +6,7 @@ use crate::steps::Run;
 use crate::steps::switch::Switch;
 
 /// What is kept of a pause for letting clients go on, beside the answers that this takes.
-const SPARE: Duration = Duration::from_millis(250);
+const SPARE: Duration = Duration::from_millis(500);
 /// What is kept of it for a last try to reach a server that says nothing.
 const LAST_TRY: Duration = Duration::from_secs(1);
 

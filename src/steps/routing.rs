@@ -52,9 +52,18 @@ impl Run {
         self.step("point the router there again", |run| {
             run.routers()?.point_to(side)?;
             run.routers()?.resume()?;
+            run.settle_routers();
             run.changed |= !run.plan.is_dry();
             Ok(())
         })
+    }
+
+    /// Takes back what the routers were given for the time of the hold, once clients go on; says so where that fails.
+    pub fn settle_routers(&mut self) {
+        if let Err(error) = self.routers().and_then(Routers::settle) {
+            let hint = error.hint().map(|hint| format!(" {hint}")).unwrap_or_default();
+            self.warn(format!("{}.{hint}", error.with_cause()));
+        }
     }
 
     /// Sends clients to `side`; where somebody else moves them, lets them in there and says so.

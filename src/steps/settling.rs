@@ -55,6 +55,7 @@ impl Run {
         }
         self.routers()?.resume()?;
         self.end_guard();
+        self.settle_routers();
         Ok(())
     }
 

@@ -332,7 +332,9 @@ impl Run {
             }
             (None, None) => 0.0,
         });
-        self.enter_phase(switch.moving, switch.to().into(), Some(switch.to()))
+        self.enter_phase(switch.moving, switch.to().into(), Some(switch.to()))?;
+        self.settle_routers();
+        Ok(())
     }
 
     /// Waits for the end of the replay that this run has begun; the run before may have died with its own.

@@ -101,6 +101,7 @@ impl Run {
                 if let Some(held) = self.held_since.take() {
                     self.rehearsed_pause_ms = Some(held.elapsed().as_secs_f64() * 1000.0);
                 }
+                self.settle_routers();
                 Ok(())
             }
             Undo::LowerFence { side, fence } => {

@@ -172,9 +172,19 @@ impl PgBouncer {
 
     /// One column of `SHOW DATABASES` for the database.
     pub fn database(&self, column: &str) -> String {
-        let rows = self.console("show databases");
-        let has = |row: &Vec<(String, String)>| row.contains(&("name".into(), DATABASE.into()));
-        let row = rows.into_iter().find(has).expect("PgBouncer knows the database");
+        self.shown("show databases", ("name", DATABASE), column)
+    }
+
+    /// The value of a setting that it uses now.
+    pub fn setting(&self, name: &str) -> String {
+        self.shown("show config", ("key", name), "value")
+    }
+
+    /// One column of the row in which another one has this value.
+    fn shown(&self, command: &str, (key, name): (&str, &str), column: &str) -> String {
+        let rows = self.console(command);
+        let has = |row: &Vec<(String, String)>| row.contains(&(key.into(), name.into()));
+        let row = rows.into_iter().find(has).unwrap_or_else(|| panic!("PgBouncer knows {name}"));
         row.into_iter().find(|(name, _)| name == column).expect("PgBouncer knows the column").1
     }
 

@@ -155,14 +155,14 @@ fn clients_go_to_the_target_and_home_without_an_error() {
     assert_eq!(count(&source) + count(&target), written, "{}", pooler.log());
 }
 
-/// A way to a server on which every connection takes a while to come about; its port.
-fn slow_door(server: &TestServer) -> u16 {
+/// A way to a server on which every connection takes so long to come about; its port.
+fn slow_door(server: &TestServer, delay: Duration) -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let (port, to) = (listener.local_addr().expect("it is bound").port(), ("127.0.0.1", server.port));
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || -> std::io::Result<()> {
-                thread::sleep(Duration::from_millis(700));
+                thread::sleep(delay);
                 let server = std::net::TcpStream::connect(to)?;
                 let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
                 thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
@@ -173,21 +173,37 @@ fn slow_door(server: &TestServer) -> u16 {
     port
 }
 
+/// Connections to the server that are being opened.
+fn logins(console: &mut postgres::Client) -> u32 {
+    let pools = console.simple_query("show pools").expect("the console answers");
+    let rows = pools.iter().filter_map(|message| match message {
+        postgres::SimpleQueryMessage::Row(row) if row.get("database") == Some("shop") => Some(row),
+        _ => None,
+    });
+    rows.filter_map(|row| row.get("sv_login")?.parse::<u32>().ok()).sum::<u32>()
+}
+
+/// In seconds.
+fn login_retry(console: &mut postgres::Client) -> String {
+    let config = console.simple_query("show config").expect("the console answers");
+    let found = config.iter().find_map(|message| match message {
+        postgres::SimpleQueryMessage::Row(row) if row.get("key") == Some("server_login_retry") => {
+            row.get("value")
+        }
+        _ => None,
+    });
+    found.expect("it has that setting").to_owned()
+}
+
 #[test]
 fn a_login_to_the_server_that_is_under_way_is_not_cut_off_by_a_hold() {
     let server = shop();
-    let through = format!("host=127.0.0.1 port={} dbname=postgres", slow_door(&server));
+    let through =
+        format!("host=127.0.0.1 port={} dbname=postgres", slow_door(&server, Duration::from_millis(700)));
     let pooler = TestPgBouncer::start(&format!("[databases]\nshop = {through}\n"), "");
     let mut routers = routers(&[pooler.settings(&entry(&server))], &[], &Plan::real());
     let mut console = pooler.connect("pgbouncer", "dba");
-    let mut logins = || {
-        let pools = console.simple_query("show pools").expect("the console answers");
-        let rows = pools.iter().filter_map(|message| match message {
-            postgres::SimpleQueryMessage::Row(row) if row.get("database") == Some("shop") => Some(row),
-            _ => None,
-        });
-        rows.filter_map(|row| row.get("sv_login")?.parse::<u32>().ok()).sum::<u32>()
-    };
+    let mut logins = || logins(&mut console);
     let mut first = pooler.connect("shop", "shop_app");
     let mut second = pooler.connect("shop", "shop_app");
     first.simple_query("begin").expect("it answers");
@@ -203,6 +219,49 @@ fn a_login_to_the_server_that_is_under_way_is_not_cut_off_by_a_hold() {
     routers.hold(soon(10_000)).expect("nothing is open");
     routers.resume().expect("it was held");
     first.simple_query("select 1").expect("no client sees an error");
+}
+
+#[test]
+fn a_login_that_a_hold_does_cut_off_keeps_nobody_waiting() {
+    let (source, target) = (shop(), shop());
+    // Longer than a hold waits for logins.
+    let through =
+        format!("host=127.0.0.1 port={} dbname=postgres", slow_door(&source, Duration::from_secs(20)));
+    let databases = format!("[databases]\nshop = {through}\n");
+    let pooler = TestPgBouncer::start(&databases, "server_login_retry = 60");
+    let mut console = pooler.connect("pgbouncer", "dba");
+    let client = thread::spawn({
+        let conninfo = pooler.conninfo("shop", "shop_app");
+        move || postgres::Client::connect(&conninfo, postgres::NoTls)?.simple_query("select 1").map(drop)
+    });
+    let deadline = soon(10_000);
+    while logins(&mut console) == 0 {
+        assert!(Instant::now() < deadline, "no connection is opened");
+    }
+    let mut router = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
+    router.prepare().expect("the entry is there");
+    router.hold(soon(10_000)).expect("nothing is open");
+    assert_eq!(logins(&mut console), 0, "it was cut off");
+    router.point_to(Side::Target).expect("it is writable");
+    let gone_on = Instant::now();
+    router.resume().expect("it was held");
+    client.join().expect("no panic").expect("it is served");
+    assert!(gone_on.elapsed() < Duration::from_secs(20), "{}", pooler.log());
+    assert_eq!(login_retry(&mut console), "0");
+    router.settle().expect("clients go on");
+    assert_eq!(login_retry(&mut console), "60");
+
+    // Another process has no need to know.
+    router.hold(soon(2000)).expect("nothing is open");
+    router.resume().expect("it was held");
+    let mut next = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
+    next.settle().expect("clients go on");
+    assert_eq!(login_retry(&mut console), "60");
+    // What somebody has set for the time being stays.
+    console.simple_query("set server_login_retry = 7").expect("we are an admin");
+    next.resume().expect("clients go on already");
+    next.settle().expect("clients go on");
+    assert_eq!(login_retry(&mut console), "7");
 }
 
 #[test]
@@ -335,8 +394,7 @@ fn two_processes_may_share_one_file() {
 fn check_names_everything_that_would_fail_later() {
     let source = shop();
     let databases = format!("[databases]\nshop = {} pool_mode=session\n", entry(&source));
-    let pooler =
-        TestPgBouncer::start(&databases, "query_wait_timeout = 5\nserver_login_retry = 30\nso_reuseport = 1");
+    let pooler = TestPgBouncer::start(&databases, "query_wait_timeout = 5\nso_reuseport = 1");
     let findings = |settings: &PgBouncerSettings| {
         let checked =
             routers(std::slice::from_ref(settings), &[], &Plan::real()).check(Duration::from_secs(5));
@@ -346,7 +404,7 @@ fn check_names_everything_that_would_fail_later() {
     };
     let right = pooler.settings("host=db2 dbname=shop");
     let limits = ["router_pool_mode", "router_query_wait_timeout"];
-    let warned = vec!["router_target", "router_server_login_retry", "router_so_reuseport"];
+    let warned = vec!["router_target", "router_so_reuseport"];
     assert_eq!(findings(&right), (limits.to_vec(), warned));
     let stats = PgBouncerSettings { admin: pooler.conninfo("pgbouncer", "stats"), ..right.clone() };
     assert_eq!(findings(&stats).0, ["router_admin", "router_pool_mode", "router_query_wait_timeout"]);
