@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use self::disk::SmallDisk;
-use self::harm::{HARMS, Harm, Part, harms_behind_haproxy};
+use self::harm::{HARMS, Harm, Part};
 use crate::support::detour::{Detour, Serving, Waiting};
 use crate::support::extent;
 use crate::support::hold::Watch;
@@ -52,7 +52,7 @@ fn names_of_steps(detour: &mut Detour, command: &str) -> Vec<String> {
 
 /// The given ones; to the full extent all of these harms, before the first step and after each. Between a step and the next
 /// nothing happens.
-fn cells(detour: &mut Detour, command: &str, harms: &[Harm], some: &[(&str, Harm)]) -> Vec<Cell> {
+fn cells(detour: &mut Detour, command: &str, some: &[(&str, Harm)]) -> Vec<Cell> {
     let steps = names_of_steps(detour, command);
     let some =
         || some.iter().map(|(at, harm)| Cell { at: (*at).to_owned(), harm: *harm }).collect::<Vec<_>>();
@@ -60,7 +60,7 @@ fn cells(detour: &mut Detour, command: &str, harms: &[Harm], some: &[(&str, Harm
     let every = || {
         let moments = std::iter::once(format!("before:{}", steps[0]))
             .chain(steps[..steps.len() - 1].iter().map(|step| format!("after:{step}")));
-        let every = moments.flat_map(|at| harms.iter().map(move |harm| Cell { at: at.clone(), harm: *harm }));
+        let every = moments.flat_map(|at| HARMS.iter().map(move |harm| Cell { at: at.clone(), harm: *harm }));
         every.collect::<Vec<Cell>>()
     };
     let named = std::env::var("PGDETOUR_TEST_CELLS").unwrap_or_default();
@@ -187,9 +187,9 @@ impl Lanes {
     }
 
     /// Each takes the next cell that is left.
-    fn fill(&mut self, command: &str, harms: &[Harm], some: &[(&str, Harm)]) {
+    fn fill(&mut self, command: &str, some: &[(&str, Harm)]) {
         self.0[0].be_ready_for(command);
-        let left = Mutex::new(VecDeque::from(cells(&mut self.0[0].detour, command, harms, some)));
+        let left = Mutex::new(VecDeque::from(cells(&mut self.0[0].detour, command, some)));
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         thread::scope(|scope| {
             for matrix in &mut self.0 {
@@ -224,7 +224,7 @@ fn whatever_breaks_in_a_cutover_one_side_serves_and_the_same_command_ends_it() {
         ("after:hold clients", Sent(Signal::TERM)),
         ("after:hold clients", KillRouter),
         ("after:fence source", Sent(Signal::KILL)),
-        ("after:fence source", Delay(Part::Pooler)),
+        ("after:fence source", Delay(Part::Router)),
         ("after:end open transactions", Sent(Signal::STOP)),
         ("after:fence source", Restart(Part::Source, Shutdown::Immediate)),
         ("after:fence source", Cut(Part::Target)),
@@ -237,7 +237,7 @@ fn whatever_breaks_in_a_cutover_one_side_serves_and_the_same_command_ends_it() {
         ("after:decide", Sent(Signal::KILL)),
         ("after:point router to target", Restart(Part::Source, Shutdown::Immediate)),
     ];
-    lanes.fill("cutover", &HARMS, &some);
+    lanes.fill("cutover", &some);
     lanes.end();
 }
 
@@ -255,32 +255,33 @@ fn whatever_breaks_in_a_cutback_one_side_serves_and_the_same_command_ends_it() {
         ("after:drain to the marker", Silence(Part::Source)),
         ("after:decide", Cut(Part::Source)),
         ("after:decide", Sent(Signal::KILL)),
-        ("after:open source", Break(Part::Pooler)),
+        ("after:open source", Break(Part::Router)),
         ("after:resume clients", Restart(Part::Target, Shutdown::Immediate)),
     ];
-    lanes.fill("cutback", &HARMS, &some);
+    lanes.fill("cutback", &some);
     lanes.end();
 }
 
 #[test]
 fn whatever_breaks_behind_haproxy_one_side_serves_and_the_same_command_ends_it() {
-    use Harm::{Cut, KillRouter, Restart, Signal as Sent};
+    use Harm::{Cut, Delay, KillRouter, Restart, Signal as Sent, Silence};
     let mut lanes = Lanes::begin(|| {
         let detour = Detour::new().table("orders").behind_haproxy().through_proxies();
         Matrix::begin(detour.writing().mirrored().run("capture").exits(0), None)
     });
-    let harms = harms_behind_haproxy();
     let out = [
         ("after:hold clients", KillRouter),
         ("after:fence source", Cut(Part::Target)),
+        ("after:fence source", Delay(Part::Router)),
         ("after:point router to target", Sent(Signal::KILL)),
     ];
-    lanes.fill("cutover", &harms, &out);
+    lanes.fill("cutover", &out);
     let home = [
         ("after:write marker", Restart(Part::Target, Shutdown::Immediate)),
+        ("after:write marker", Silence(Part::Router)),
         ("after:point router to source", KillRouter),
     ];
-    lanes.fill("cutback", &harms, &home);
+    lanes.fill("cutback", &home);
     lanes.end();
 }
 

@@ -6,7 +6,7 @@ use crate::config::CommandSettings;
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::{Router, RouterState, RouterUndo, program, verify};
+use crate::routers::{Router, RouterState, RouterUndo, program, require_side};
 
 /// How much of what the program writes is kept, from the end.
 const TAIL: usize = 4096;
@@ -127,7 +127,7 @@ impl Router for Command {
 
     fn point_to(&mut self, side: Side) -> Result<()> {
         self.act("point", Some(side), None)?;
-        if self.plan.is_dry() { Ok(()) } else { verify(self, side) }
+        if self.plan.is_dry() { Ok(()) } else { require_side(self.state()?, side) }
     }
 
     fn resume(&mut self) -> Result<()> {

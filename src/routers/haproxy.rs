@@ -12,10 +12,11 @@ use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
 use crate::routers::haproxy_check::check;
+use crate::routers::haproxy_look::Look;
 use crate::routers::haproxy_map::MapFile;
-use crate::routers::haproxy_runtime::{Runtime, Stat};
+use crate::routers::haproxy_runtime::Runtime;
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo, verify};
+use crate::routers::{Router, RouterState, RouterUndo, require_side};
 
 /// The value of the key while clients wait.
 pub const HOLD: &str = "hold";
@@ -40,8 +41,12 @@ pub struct HaProxy {
     pub(super) runtime: Runtime,
     undo: Option<HaProxyUndo>,
     plan: Plan,
+    /// Clients wait because of us.
+    holds: bool,
+    /// What it did as that began.
+    held: Option<Look>,
     /// The key's value in the process, as a dry run would have left it.
-    noted_value: Option<String>,
+    pub(super) noted_value: Option<String>,
     /// The side in the file, as a dry run would have left it.
     noted_side: Option<Side>,
     /// The file's next text, written before clients are held.
@@ -70,6 +75,8 @@ impl HaProxy {
             settings: settings.clone(),
             admin_networks: admin_networks.to_vec(),
             plan: plan.clone(),
+            holds: false,
+            held: None,
             noted_value: None,
             noted_side: None,
             ready: None,
@@ -88,34 +95,11 @@ impl HaProxy {
         [Side::Source, Side::Target].into_iter().find(|side| self.backend(*side) == value)
     }
 
-    fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
+    pub(super) fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Router {
             action: format!("{action} {}", self.name),
             message: message.into(),
             hint: hint.into(),
-        }
-    }
-
-    /// The key's value in the process.
-    pub(super) fn live(&self) -> Result<String> {
-        if let Some(noted) = &self.noted_value {
-            return Ok(noted.clone());
-        }
-        let HaProxySettings { map, key, .. } = &self.settings;
-        let entries = self.runtime.list("map", map)?;
-        let mut values = entries.into_iter().filter(|(found, _)| found == key).map(|(_, value)| value);
-        match (values.next(), values.next()) {
-            (Some(value), None) => Ok(value),
-            (None, _) => Err(self.wrong(
-                "find the key of",
-                format!("map {map} has no key \"{key}\""),
-                format!("Add a line to {map}: {key} {}. Then reload HAProxy.", self.settings.source),
-            )),
-            (Some(_), Some(_)) => Err(self.wrong(
-                "find the key of",
-                format!("map {map} has \"{key}\" twice"),
-                "Leave one of the lines in the map's file, then reload HAProxy.",
-            )),
         }
     }
 
@@ -124,7 +108,7 @@ impl HaProxy {
     }
 
     /// The side that the file names.
-    fn file_side(&self) -> Result<Side> {
+    pub(super) fn file_side(&self) -> Result<Side> {
         if let Some(noted) = self.noted_side {
             return Ok(noted);
         }
@@ -140,26 +124,25 @@ impl HaProxy {
         self.wrong("read the map of", message, hint)
     }
 
-    /// Gives the key another value in the process, at once for all of its threads; other keys are not touched.
-    fn set_live(&mut self, value: &str) -> Result<()> {
-        let command = format!("set map {} {} {value}", self.settings.map, self.settings.key);
+    /// Gives the key another value, at once for all threads of the process; other keys are not touched.
+    fn set_map(&self, value: &str) -> String {
+        format!("set map {} {} {value}", self.settings.map, self.settings.key)
+    }
+
+    /// What it does once the key has this value; None in a dry run.
+    fn set_live(&mut self, value: &str) -> Result<Option<Look>> {
+        let command = self.set_map(value);
         if self.plan.is_dry() {
             self.plan.note(&self.name, command);
             self.noted_value = Some(value.to_owned());
-            return Ok(());
+            return Ok(None);
         }
-        self.runtime.act(&command)?;
-        let now = self.live()?;
-        if now == value {
-            return Ok(());
+        let look = self.act(std::slice::from_ref(&command))?;
+        if look.value == value {
+            return Ok(Some(look));
         }
-        let message = format!("the map says \"{now}\" after it");
+        let message = format!("the map says \"{}\" after it", look.value);
         Err(self.wrong(&format!("run {command} on"), message, "See who else uses its runtime API."))
-    }
-
-    fn send_to(&mut self, side: Side) -> Result<()> {
-        let backend = self.backend(side).to_owned();
-        self.set_live(&backend)
     }
 
     /// Writes the side's backend into the file, unless it is there already.
@@ -192,7 +175,7 @@ impl HaProxy {
     }
 
     /// The weight that each configured server is to have while `side` serves; none before those of the source are known.
-    fn weights_for(&self, side: Side) -> &[(String, u16)] {
+    pub(super) fn weights_for(&self, side: Side) -> &[(String, u16)] {
         match side {
             Side::Target => &self.settings.weights,
             Side::Source => self.undo.as_ref().map_or(&[], |undo| &undo.weights),
@@ -200,67 +183,46 @@ impl HaProxy {
     }
 
     /// Gives each server the weight that it is to have while `side` serves.
-    fn set_weights(&self, side: Side) -> Result<()> {
-        for (server, wanted) in self.weights_for(side) {
-            let now = self.runtime.weight(server)?;
-            if now == *wanted {
-                continue;
-            }
-            let command = format!("set weight {server} {wanted}");
-            if self.plan.is_dry() {
-                self.plan.note(&self.name, command);
-                continue;
-            }
-            self.runtime.act(&command)?;
-            let now = self.runtime.weight(server)?;
-            if now != *wanted {
-                let message = format!("the weight is {now} after it");
-                return Err(self.wrong(
-                    &format!("run {command} on"),
-                    message,
-                    "See who else uses its runtime API.",
-                ));
-            }
+    fn set_weights(&self, side: Side, look: &Look) -> Result<Vec<String>> {
+        let weights = self.weights(look)?;
+        let wrong =
+            weights.iter().zip(self.weights_for(side)).filter(|((_, now), (_, wanted))| now != wanted);
+        Ok(wrong.map(|((server, _), (_, wanted))| format!("set weight {server} {wanted}")).collect())
+    }
+
+    /// Ends what TCP clients still have open on a side, since such a session stays where it began.
+    fn end_sessions(&self, side: Side, look: &Look) -> Result<Vec<String>> {
+        let of_tcp = self.stats_of(side, &look.stats)?.into_iter().filter(|stat| !stat.is_http);
+        let servers = of_tcp.filter_map(|stat| Some((&stat.backend, stat.server.as_ref()?)));
+        Ok(servers.map(|(backend, server)| format!("shutdown sessions server {backend}/{server}")).collect())
+    }
+
+    /// Sends clients to `side` of a process that did `look`, unless they wait; what it does after that.
+    fn lead_to(&mut self, side: Side, look: &Look) -> Result<Look> {
+        let mut commands = self.set_weights(side, look)?;
+        let is_elsewhere = look.value != HOLD && look.value != self.backend(side);
+        if is_elsewhere {
+            commands.push(self.set_map(self.backend(side)));
         }
-        Ok(())
-    }
-
-    /// The first server whose weight is not what it is to be while `side` serves, in words.
-    fn weight_drift(&self, side: Side) -> Option<String> {
-        self.weights_for(side).iter().find_map(|(server, wanted)| match self.runtime.weight(server) {
-            Ok(now) if now == *wanted => None,
-            Ok(now) => {
-                Some(format!("server {server} has weight {now}, and {wanted} while the {side} serves"))
-            }
-            Err(error) => Some(format!("the weight of server {server} is not known: {}", error.with_cause())),
-        })
-    }
-
-    /// What `show stat` tells of a side's backend: itself and its servers.
-    pub(super) fn stats_of(&self, side: Side) -> Result<Vec<Stat>> {
-        let mut stats = self.runtime.stats()?;
-        stats.retain(|stat| stat.backend == self.backend(side));
-        if stats.is_empty() {
-            let message = format!("it has no backend \"{}\"", self.backend(side));
-            let hint = format!("Correct \"{side}\", or add the backend to HAProxy's configuration.");
-            return Err(self.wrong("find the backend of", message, hint));
+        commands.extend(self.end_sessions(side.other(), look)?);
+        if !self.plan.is_dry() {
+            return self.act(&commands);
         }
-        Ok(stats)
-    }
-
-    /// Sessions in TCP mode, and requests in HTTP mode, at a side's backend.
-    fn current(&self, side: Side) -> Result<(u64, bool)> {
-        let stats = self.stats_of(side)?;
-        let sum = stats.iter().find(|stat| stat.server.is_none());
-        Ok(sum.map_or((0, false), |sum| (sum.current, sum.is_http)))
+        for command in commands {
+            self.plan.note(&self.name, command);
+        }
+        if is_elsewhere {
+            self.noted_value = Some(self.backend(side).to_owned());
+        }
+        self.look()
     }
 
     /// Waits until requests that were sent before the hold are answered. Sessions of TCP mode are not waited for:
     /// only the server knows of their transactions, and ends them once it is fenced.
-    fn wait_for_requests(&self, side: Side, deadline: Instant) -> Result<()> {
+    fn wait_for_requests(&mut self, side: Side, deadline: Instant, first: &Look) -> Result<()> {
         let begun = Instant::now();
+        let (mut current, is_http) = self.current(side, first)?;
         loop {
-            let (current, is_http) = self.current(side)?;
             if current == 0 || !is_http {
                 return Ok(());
             }
@@ -275,21 +237,9 @@ impl HaProxy {
                 });
             }
             thread::sleep(PAUSE);
+            let look = self.look()?;
+            (current, _) = self.current(side, &look)?;
         }
-    }
-
-    /// Ends what TCP clients still have open on a side, since such a session stays where it began.
-    fn end_sessions(&self, side: Side) -> Result<()> {
-        for stat in self.stats_of(side)?.iter().filter(|stat| !stat.is_http) {
-            let Some(server) = &stat.server else { continue };
-            let command = format!("shutdown sessions server {}/{server}", stat.backend);
-            if self.plan.is_dry() {
-                self.plan.note(&self.name, command);
-            } else {
-                self.runtime.act(&command)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -305,10 +255,8 @@ impl Router for HaProxy {
     /// The weights; where the map leads home is in the configuration.
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
         if self.undo.is_none() && !self.settings.weights.is_empty() {
-            let servers = self.settings.weights.iter();
-            let weights = servers.map(|(server, _)| Ok((server.clone(), self.runtime.weight(server)?)));
-            self.undo =
-                Some(HaProxyUndo { router: self.name.clone(), weights: weights.collect::<Result<_>>()? });
+            let look = self.look()?;
+            self.undo = Some(HaProxyUndo { router: self.name.clone(), weights: self.weights(&look)? });
         }
         Ok(self.undo.clone().map(RouterUndo::HaProxy))
     }
@@ -325,15 +273,17 @@ impl Router for HaProxy {
     fn hold(&mut self, deadline: Instant) -> Result<()> {
         // A reload during the hold, and the way back from it, need a side in the file.
         let side = self.file_side()?;
-        if self.live()? != HOLD {
-            self.set_live(HOLD)?;
-        }
         if self.plan.is_dry() {
-            return Ok(());
+            return if self.live()? == HOLD { Ok(()) } else { self.set_live(HOLD).map(drop) };
         }
-        let waited = self.wait_for_requests(side, deadline);
+        self.runtime.keep_line();
+        self.holds = true;
+        let Some(look) = self.set_live(HOLD)? else { return Ok(()) };
+        let waited = self.wait_for_requests(side, deadline, &look);
         if waited.is_err() {
-            self.send_to(side)?;
+            self.resume()?;
+        } else {
+            self.held = Some(look);
         }
         waited
     }
@@ -342,21 +292,35 @@ impl Router for HaProxy {
     fn point_to(&mut self, side: Side) -> Result<()> {
         repeat_if_changed(|| self.write_file(side))?;
         self.noted_side = self.plan.is_dry().then_some(side);
-        let now = self.live()?;
-        self.set_weights(side)?;
-        if now != HOLD && now != self.backend(side) {
-            self.send_to(side)?;
+        if let Some(look) = self.held.take()
+            && let Ok(look) = self.lead_to(side, &look)
+            && self.state_of(&look).side == Some(side)
+        {
+            return Ok(());
         }
-        self.end_sessions(side.other())?;
-        if self.plan.is_dry() { Ok(()) } else { verify(self, side) }
+        // Nobody has held clients, or it was restarted or reloaded since.
+        self.runtime.hang_up();
+        let look = self.look()?;
+        let look = self.lead_to(side, &look)?;
+        if self.plan.is_dry() { Ok(()) } else { require_side(self.state_of(&look), side) }
     }
 
     fn resume(&mut self) -> Result<()> {
-        if self.live()? == HOLD {
+        // Not asked first when it is known: clients wait for this.
+        if self.holds || self.live()? == HOLD {
             let side = self.file_side()?;
-            self.send_to(side)?;
+            let backend = self.backend(side).to_owned();
+            self.set_live(&backend)?;
+            self.holds = false;
         }
         self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
+    }
+
+    /// A reload in the hold has put another process in the place of the one that was talked to.
+    fn settle(&mut self) -> Result<()> {
+        self.runtime.give_line_up();
+        let side = self.file_side()?;
+        if self.plan.is_dry() || self.state()?.side == Some(side) { Ok(()) } else { self.point_to(side) }
     }
 
     /// Nothing: the sessions of the side left behind were ended, and all others are new.
@@ -365,32 +329,7 @@ impl Router for HaProxy {
     }
 
     fn state(&mut self) -> Result<RouterState> {
-        let live = self.live()?;
-        let held = live == HOLD;
-        let file = self.file_side();
-        let (side, detail) = match (self.side_of(&live), file) {
-            (None, Ok(file)) if held => (Some(file), None),
-            (None, Err(error)) if held => (None, Some(format!("where clients go on is not known: {error}"))),
-            (Some(live), Ok(file)) if live == file => (Some(live), None),
-            (Some(live), Err(error)) => (Some(live), Some(format!("its file is not known: {error}"))),
-            (Some(live), Ok(file)) => (
-                None,
-                Some(format!(
-                    "it sends clients to the {live}, and its file to the {file}: a reload would move them"
-                )),
-            ),
-            (None, _) => {
-                (None, Some(format!("it sends clients to \"{live}\", neither the source nor the target")))
-            }
-        };
-        let (side, detail) = match (side, detail) {
-            (Some(side), None) => match self.weight_drift(side) {
-                None => (Some(side), None),
-                Some(drift) => (None, Some(drift)),
-            },
-            known => known,
-        };
-        Ok(RouterState { name: self.name.clone(), held, side, detail })
+        self.look().map(|look| self.state_of(&look))
     }
 
     fn answer(&mut self) -> Result<()> {
@@ -398,7 +337,8 @@ impl Router for HaProxy {
     }
 
     fn clients(&mut self) -> Result<u64> {
-        Ok(self.current(Side::Source)?.0 + self.current(Side::Target)?.0)
+        let look = self.look()?;
+        Ok(self.current(Side::Source, &look)?.0 + self.current(Side::Target, &look)?.0)
     }
 }
 

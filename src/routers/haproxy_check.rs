@@ -8,13 +8,15 @@ use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::routers::REACHABLE;
 use crate::routers::haproxy::{HOLD, HaProxy};
+use crate::routers::haproxy_look::get_weight;
 use crate::routers::haproxy_map::MapFile;
+use crate::routers::haproxy_runtime::{SHOW_STAT, read_weight};
 use crate::routers::replaceable_file::ReplaceableFile;
 
 /// All findings of one map.
-pub fn check(router: &HaProxy) -> Checked {
+pub fn check(router: &mut HaProxy) -> Checked {
     let mut checked = Checked::default();
-    let name = &router.name;
+    let name = &router.name.clone();
     let level = match router.runtime.ask("show cli level") {
         Ok(level) => level,
         Err(error) => {
@@ -40,7 +42,11 @@ pub fn check(router: &HaProxy) -> Checked {
     check_backends(router, file.as_deref(), &mut checked);
     check_admin_networks(router, &mut checked);
     for (server, _) in &router.settings.weights {
-        if let Err(error) = router.runtime.weight(server) {
+        let command = get_weight(server);
+        let asked = router.runtime.ask(&command).and_then(|answer| {
+            read_weight(&answer).map(drop).ok_or_else(|| router.runtime.refused(&command, &answer))
+        });
+        if let Err(error) = asked {
             fail(&mut checked, "router_weight", &format!("{name}: server {server}"), &error);
         }
     }
@@ -70,13 +76,12 @@ fn check_file(router: &HaProxy, checked: &mut Checked) -> Option<String> {
 }
 
 /// The key in the process, against the configuration and the file.
-fn check_map(router: &HaProxy, file: Option<&str>, checked: &mut Checked) {
-    let name = &router.name;
-    let settings = &router.settings;
+fn check_map(router: &mut HaProxy, file: Option<&str>, checked: &mut Checked) {
     let live = match router.live() {
         Ok(live) => live,
-        Err(error) => return fail(checked, "router_map", name, &error),
+        Err(error) => return fail(checked, "router_map", &router.name, &error),
     };
+    let (name, settings) = (&router.name, &router.settings);
     if live == HOLD {
         let hint = format!(
             "Run \"set map {} {} {}\" in its runtime API, unless a switch was cut short: run that again.",
@@ -109,10 +114,15 @@ fn check_map(router: &HaProxy, file: Option<&str>, checked: &mut Checked) {
 }
 
 /// Both backends, and that the one clients would be sent to can serve them.
-fn check_backends(router: &HaProxy, file: Option<&str>, checked: &mut Checked) {
+fn check_backends(router: &mut HaProxy, file: Option<&str>, checked: &mut Checked) {
+    let asked = router.runtime.ask(SHOW_STAT).and_then(|answer| router.runtime.read_stats(&answer));
+    let all = match asked {
+        Ok(all) => all,
+        Err(error) => return fail(checked, "router_backend", &router.name, &error),
+    };
     let now = file.and_then(|value| router.side_of(value)).unwrap_or(Side::Source);
     for side in [Side::Source, Side::Target] {
-        let stats = match router.stats_of(side) {
+        let stats = match router.stats_of(side, &all) {
             Ok(stats) => stats,
             Err(error) => {
                 fail(checked, "router_backend", &router.name, &error);
@@ -135,12 +145,11 @@ fn check_backends(router: &HaProxy, file: Option<&str>, checked: &mut Checked) {
 }
 
 /// Every configured network against the ACL, in the process and, where it can be read from here, in its file.
-fn check_admin_networks(router: &HaProxy, checked: &mut Checked) {
-    let settings = &router.settings;
+fn check_admin_networks(router: &mut HaProxy, checked: &mut Checked) {
     if router.admin_networks.is_empty() {
         return;
     }
-    let Some(acl) = &settings.admin_acl else {
+    let Some(acl) = router.settings.admin_acl.clone() else {
         checked.warn(
             "admin_networks",
             "traffic.admin_networks",
@@ -149,7 +158,9 @@ fn check_admin_networks(router: &HaProxy, checked: &mut Checked) {
         );
         return;
     };
-    let live = match router.runtime.list("acl", acl) {
+    let show = format!("show acl {acl}");
+    let asked = router.runtime.ask(&show).and_then(|answer| router.runtime.read_list(&show, &answer));
+    let live = match asked {
         Ok(live) => live.into_iter().map(|(network, _)| network).collect::<Vec<_>>(),
         Err(error) => return fail(checked, "admin_networks", &router.name, &error),
     };
@@ -163,7 +174,7 @@ fn check_admin_networks(router: &HaProxy, checked: &mut Checked) {
     };
     compare(&format!("the ACL {acl}"), &live);
     // A reload would forget what only the process knows.
-    if let Ok(text) = std::fs::read_to_string(Path::new(acl)) {
+    if let Ok(text) = std::fs::read_to_string(Path::new(&acl)) {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         compare(&format!("the file {acl}"), &lines.map(str::to_owned).collect::<Vec<_>>());
     }

@@ -1,4 +1,4 @@
-//! HAProxy's runtime API: one command a connection, each with a deadline.
+//! HAProxy's runtime API: several commands in one round trip, with a deadline.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::error::{Error, Result, ServerError};
+use crate::error::{Error, Result, ServerError, human};
+use crate::routers::patience::Patience;
 
-/// How long one command may take.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Shows every backend and its servers.
+pub const SHOW_STAT: &str = "show stat";
 
 /// A server or the sum of a backend, as `show stat` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,38 +29,80 @@ pub struct Stat {
 }
 
 /// The runtime API of one process.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Runtime {
     name: String,
     address: String,
+    patience: Patience,
+    /// The connection of before, while it is kept.
+    line: Option<Line>,
+    keeps_line: bool,
 }
+
+/// A connection in which several commands may be given, as they are to a person who types.
+#[derive(Debug)]
+enum Line {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// Begins a [`Line`], with two answers. HAProxy ends one that is idle for 10 s if not told otherwise.
+const BEGIN: &str = "prompt\nset timeout cli 1h\n";
+/// Ends each answer in it.
+const PROMPT: &[u8] = b"\n> ";
 
 impl Runtime {
     /// Connects to nothing yet. `address` is a path, or host:port; `name` is for messages.
     pub fn new(name: &str, address: &str) -> Runtime {
-        Runtime { name: name.to_owned(), address: address.to_owned() }
+        Runtime {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            patience: Patience::default(),
+            line: None,
+            keeps_line: false,
+        }
     }
 
-    /// What a command answers, without the empty line at its end.
-    pub fn ask(&self, command: &str) -> Result<String> {
-        let answer = self.exchange(command, Instant::now() + ANSWER).map_err(|error| {
-            let said = match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    format!("no answer within {}", crate::error::human(ANSWER))
-                }
-                _ => error.to_string(),
+    /// Keeps one connection from now on, which saves a round trip each time; after a reload of HAProxy it leads to the process
+    /// of before.
+    pub fn keep_line(&mut self) {
+        (self.line, self.keeps_line) = (None, true);
+    }
+
+    /// Connects anew the next time.
+    pub fn hang_up(&mut self) {
+        self.line = None;
+    }
+
+    /// Makes a connection for each exchange again.
+    pub fn give_line_up(&mut self) {
+        (self.line, self.keeps_line) = (None, false);
+    }
+
+    /// What a command that may be run twice answers, without the empty line at its end.
+    pub fn ask(&mut self, command: &str) -> Result<String> {
+        self.ask_all(&[command]).map(|mut answers| answers.swap_remove(0))
+    }
+
+    /// What each of several answers, one after the other, in one round trip.
+    pub fn ask_all(&mut self, commands: &[impl AsRef<str>]) -> Result<Vec<String>> {
+        let budget = self.patience.budget();
+        let deadline = Instant::now() + budget;
+        let is_reused = self.line.is_some();
+        let asked = match self.exchange(commands, deadline) {
+            // HAProxy may have been restarted since.
+            Err(error) if is_reused && !is_late(&error) => self.exchange(commands, deadline),
+            other => other,
+        };
+        self.patience.learn(asked.is_ok(), deadline);
+        asked.map_err(|error| {
+            let said = if is_late(&error) {
+                format!("no answer within {}", human(budget))
+            } else {
+                error.to_string()
             };
             Error::Unreachable { what: self.name.clone(), cause: ServerError::lost(said) }
-        })?;
-        Ok(answer.trim_end().to_owned())
-    }
-
-    /// A command that answers nothing when it succeeds.
-    pub fn act(&self, command: &str) -> Result<()> {
-        match self.ask(command)? {
-            answer if answer.is_empty() => Ok(()),
-            answer => Err(self.refused(command, &answer)),
-        }
+        })
     }
 
     /// The error of a command that HAProxy did not carry out.
@@ -76,47 +119,110 @@ impl Runtime {
         }
     }
 
-    /// The entries of a map, or the keys of an ACL, as the process uses them now.
-    pub fn list(&self, kind: &str, name: &str) -> Result<Vec<(String, String)>> {
-        let command = format!("show {kind} {name}");
-        let answer = self.ask(&command)?;
-        read_entries(&answer).ok_or_else(|| self.refused(&command, &answer))
+    /// Fails when one of these, which answer nothing when they succeed, was not carried out.
+    pub fn require_done(&self, commands: &[String], answers: &[String]) -> Result<()> {
+        let refusal = commands.iter().zip(answers).find(|(_, answer)| !answer.is_empty());
+        refusal.map_or(Ok(()), |(command, answer)| Err(self.refused(command, answer)))
     }
 
-    /// Every backend and its servers.
-    pub fn stats(&self) -> Result<Vec<Stat>> {
-        let answer = self.ask("show stat")?;
-        read_stats(&answer).ok_or_else(|| self.refused("show stat", &answer))
+    /// The entries of a map, or the keys of an ACL, from the answer to `show …`.
+    pub fn read_list(&self, command: &str, answer: &str) -> Result<Vec<(String, String)>> {
+        read_entries(answer).ok_or_else(|| self.refused(command, answer))
     }
 
-    /// The weight of `backend/server` that counts now.
-    pub fn weight(&self, server: &str) -> Result<u16> {
-        let command = format!("get weight {server}");
-        let answer = self.ask(&command)?;
-        let weight = answer.split_whitespace().next().and_then(|word| word.parse().ok());
-        weight.ok_or_else(|| self.refused(&command, &answer))
+    /// Every backend and its servers, from the answer to [`SHOW_STAT`].
+    pub fn read_stats(&self, answer: &str) -> Result<Vec<Stat>> {
+        read_stats(answer).ok_or_else(|| self.refused(SHOW_STAT, answer))
     }
 
-    fn exchange(&self, command: &str, deadline: Instant) -> io::Result<String> {
-        if self.address.contains('/') {
-            let stream = connect_unix(&self.address)?;
-            stream.set_write_timeout(Some(ANSWER))?;
-            return converse(stream, command, |stream| stream.set_read_timeout(Some(left(deadline)?)));
+    /// The answers and nothing else are read; all of it may come in pieces.
+    fn exchange(&mut self, commands: &[impl AsRef<str>], deadline: Instant) -> io::Result<Vec<String>> {
+        let mut text = String::new();
+        let (mut line, begun) = if let Some(line) = self.line.take() {
+            (line, 0)
+        } else {
+            text.push_str(BEGIN);
+            (connect(&self.address, deadline)?, BEGIN.lines().count())
+        };
+        for command in commands {
+            text.push_str(command.as_ref());
+            text.push('\n');
         }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in self.address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, left(deadline)?) {
-                Ok(stream) => {
-                    stream.set_write_timeout(Some(ANSWER))?;
-                    return converse(stream, command, |stream| {
-                        stream.set_read_timeout(Some(left(deadline)?))
-                    });
-                }
-                Err(error) => last = error,
+        line.write(text.as_bytes(), deadline)?;
+        let mut answers = Vec::new();
+        let (mut read, mut start, mut looked_at) = (Vec::new(), 0, 0);
+        while answers.len() < begun + commands.len() {
+            let at = read[looked_at..].windows(PROMPT.len()).position(|window| window == PROMPT);
+            if let Some(at) = at {
+                let end = looked_at + at;
+                answers.push(String::from_utf8_lossy(&read[start..end]).trim_end().to_owned());
+                start = end + PROMPT.len();
+                looked_at = start;
+            } else {
+                // The prompt itself may come in two pieces.
+                looked_at = start.max((read.len() + 1).saturating_sub(PROMPT.len()));
+                line.read(&mut read, deadline)?;
             }
         }
-        Err(last)
+        if self.keeps_line {
+            self.line = Some(line);
+        }
+        answers.drain(..begun);
+        Ok(answers)
     }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+impl Line {
+    fn write(&mut self, text: &[u8], deadline: Instant) -> io::Result<()> {
+        let left = Some(left(deadline)?);
+        match self {
+            Line::Unix(stream) => stream.set_write_timeout(left).and_then(|()| stream.write_all(text)),
+            Line::Tcp(stream) => stream.set_write_timeout(left).and_then(|()| stream.write_all(text)),
+        }
+    }
+
+    /// Appends what comes next to `read`.
+    fn read(&mut self, read: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let left = Some(left(deadline)?);
+            let came = match self {
+                Line::Unix(stream) => stream.set_read_timeout(left).and_then(|()| stream.read(&mut chunk)),
+                Line::Tcp(stream) => stream.set_read_timeout(left).and_then(|()| stream.read(&mut chunk)),
+            };
+            match came {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => {
+                    read.extend_from_slice(&chunk[..length]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn connect(address: &str, deadline: Instant) -> io::Result<Line> {
+    if address.contains('/') {
+        return connect_unix(address).map(Line::Unix);
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, left(deadline)?) {
+            Ok(stream) => {
+                // What is asked next waits for nothing.
+                stream.set_nodelay(true)?;
+                return Ok(Line::Tcp(stream));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {
@@ -134,24 +240,9 @@ fn connect_unix(path: &str) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// HAProxy closes the connection behind its answer.
-fn converse<S: Read + Write>(
-    mut stream: S,
-    command: &str,
-    limit: impl Fn(&S) -> io::Result<()>,
-) -> io::Result<String> {
-    stream.write_all(format!("{command}\n").as_bytes())?;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 16 * 1024];
-    loop {
-        limit(&stream)?;
-        match stream.read(&mut chunk) {
-            Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-            Ok(read) => answer.extend_from_slice(&chunk[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// The weight that counts now, from the answer to `get weight …`; None when there is anything else.
+pub fn read_weight(answer: &str) -> Option<u16> {
+    answer.split_whitespace().next()?.parse().ok()
 }
 
 /// Lines of an address in memory, a key and perhaps a value; None when there is anything else.

@@ -3,9 +3,11 @@
 mod command;
 mod haproxy;
 mod haproxy_check;
+mod haproxy_look;
 mod haproxy_map;
 mod haproxy_runtime;
 mod none;
+mod patience;
 mod pgbouncer;
 mod pgbouncer_check;
 mod pgbouncer_console;
@@ -275,9 +277,8 @@ impl Routers {
     }
 }
 
-/// Proves by its state that a router sends clients to `side`.
-fn verify(router: &mut dyn Router, side: Side) -> Result<()> {
-    let state = router.state()?;
+/// Fails unless a router that does this sends clients to `side`.
+fn require_side(state: RouterState, side: Side) -> Result<()> {
     if state.side == Some(side) {
         return Ok(());
     }

@@ -2,18 +2,12 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
 use crate::pg::wire::{Answer, Client, Purpose};
-
-/// How long the console may take over anything but PAUSE. It answers within milliseconds; one behind a network that takes two
-/// seconds is not silent.
-const ANSWER: Duration = Duration::from_millis(2300);
-/// How long one may take that was silent the last time: what it is asked on the way back, with that first time, shall not take longer
-/// than a pause may by default.
-const ANSWER_AFTER_SILENCE: Duration = Duration::from_millis(500);
+use crate::routers::patience::Patience;
 
 /// One row of an answer, by column name: columns come and go between PgBouncer's versions.
 pub struct Row(Vec<(String, Option<String>)>);
@@ -41,8 +35,7 @@ pub struct Console {
     conninfo: Conninfo,
     application_name: String,
     line: Option<Line>,
-    /// It did not answer the last time.
-    is_silent: bool,
+    patience: Patience,
 }
 
 /// A connection lives in a thread of its own, which is left behind when an answer does not come: a PAUSE that waits
@@ -63,11 +56,11 @@ impl Console {
             conninfo,
             application_name: application_name.to_owned(),
             line: None,
-            is_silent: false,
+            patience: Patience::default(),
         }
     }
 
-    /// Runs a command that may be run twice, within [`ANSWER`].
+    /// Runs a command that may be run twice.
     pub fn ask(&mut self, command: &str) -> Result<Vec<Row>> {
         let [answer] = self.ask_each([command])?;
         answer
@@ -75,15 +68,14 @@ impl Console {
 
     /// Runs several that may be run twice, one after the other, in one round trip; one that fails keeps none from the others.
     pub fn ask_each<const N: usize>(&mut self, commands: [&str; N]) -> Result<[Result<Vec<Row>>; N]> {
-        let answer = if self.is_silent { ANSWER_AFTER_SILENCE } else { ANSWER };
-        let deadline = Instant::now() + answer;
+        let deadline = Instant::now() + self.patience.budget();
         let reused = self.line.is_some();
         let asked = match self.ask_each_until(commands, deadline) {
             // The console may have been restarted since it was last used.
             Err(error) if reused && error.is_connection_lost() => self.ask_each_until(commands, deadline),
             other => other,
         };
-        self.is_silent = asked.is_err() && Instant::now() >= deadline;
+        self.patience.learn(asked.is_ok(), deadline);
         asked
     }
 

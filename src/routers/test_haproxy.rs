@@ -24,6 +24,8 @@ pub struct TestHaProxy {
     http: Port,
     runtime: Port,
     process: Child,
+    /// Those of before a reload.
+    before: Vec<Child>,
 }
 
 impl TestHaProxy {
@@ -65,9 +67,9 @@ impl TestHaProxy {
         );
         write("haproxy.cfg", &example.replacen("global\n", &sockets, 1));
         write("more.cfg", &more);
-        let process = spawn(&directory);
+        let process = spawn(&directory, &[]);
         let [postgresql, http, runtime] = ports;
-        let haproxy = TestHaProxy { directory, postgresql, http, runtime, process };
+        let haproxy = TestHaProxy { directory, postgresql, http, runtime, process, before: Vec::new() };
         haproxy.wait_until_ready();
         haproxy
     }
@@ -75,14 +77,29 @@ impl TestHaProxy {
     /// Ends it and starts it anew, which reads its files again, as a reload does.
     pub fn restart(&mut self) {
         self.end();
-        self.process = spawn(&self.directory);
+        self.process = spawn(&self.directory, &[]);
         self.wait_until_ready();
+    }
+
+    /// Puts another process in its place, which keeps what is open in this one.
+    pub fn reload(&mut self) {
+        let old = self.process.id().to_string();
+        let process = spawn(&self.directory, &["-sf", &old]);
+        self.before.push(std::mem::replace(&mut self.process, process));
+        let new = format!("\nPid: {}\n", self.process.id());
+        let begun = Instant::now();
+        while !self.runtime().ask("show info").is_ok_and(|info| info.contains(&new)) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it takes over");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends it.
     pub fn end(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for process in self.before.iter_mut().chain([&mut self.process]) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 
     /// Keeps it from running, as a busy machine does.
@@ -107,9 +124,18 @@ impl TestHaProxy {
         self.directory.path().join(name)
     }
 
-    /// Its runtime API, for what a test does itself.
-    pub fn runtime(&self) -> Runtime {
+    fn runtime(&self) -> Runtime {
         Runtime::new("haproxy", &self.path("admin.sock").to_string_lossy())
+    }
+
+    /// What its runtime API answers to a command.
+    pub fn ask(&self, command: &str) -> String {
+        self.runtime().ask(command).expect("it answers")
+    }
+
+    /// Has it do something.
+    pub fn act(&self, command: &str) {
+        assert_eq!(self.ask(command), "", "{command}");
     }
 
     /// The runtime API over TCP.
@@ -155,7 +181,7 @@ impl Drop for TestHaProxy {
     }
 }
 
-fn spawn(directory: &tempfile::TempDir) -> Child {
+fn spawn(directory: &tempfile::TempDir, more: &[&str]) -> Child {
     let log = fs::File::create(directory.path().join("log")).expect("a file");
     let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"];
     let program = program.into_iter().find(|path| fs::exists(path).unwrap_or(false)).unwrap_or("haproxy");
@@ -165,6 +191,7 @@ fn spawn(directory: &tempfile::TempDir) -> Child {
         .arg(directory.path().join("haproxy.cfg"))
         .arg("-f")
         .arg(directory.path().join("more.cfg"))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

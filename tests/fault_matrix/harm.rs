@@ -25,8 +25,8 @@ pub enum Part {
     Source,
     /// The target's server.
     Target,
-    /// The pooler's console.
-    Pooler,
+    /// The pooler's console, or HAProxy's runtime API.
+    Router,
 }
 
 /// What happens to a run while it is at a step.
@@ -72,7 +72,7 @@ impl fmt::Display for Harm {
     }
 }
 
-/// What can happen at any step, with PgBouncer.
+/// What can happen at any step.
 pub const HARMS: [Harm; 22] = [
     Harm::Signal(Signal::KILL),
     Harm::Signal(Signal::STOP),
@@ -85,33 +85,18 @@ pub const HARMS: [Harm; 22] = [
     Harm::KillRouter,
     Harm::Break(Part::Source),
     Harm::Break(Part::Target),
-    Harm::Break(Part::Pooler),
+    Harm::Break(Part::Router),
     Harm::Cut(Part::Source),
     Harm::Cut(Part::Target),
-    Harm::Cut(Part::Pooler),
+    Harm::Cut(Part::Router),
     Harm::Silence(Part::Source),
     Harm::Silence(Part::Target),
-    Harm::Silence(Part::Pooler),
+    Harm::Silence(Part::Router),
     Harm::Delay(Part::Source),
     Harm::Delay(Part::Target),
-    Harm::Delay(Part::Pooler),
+    Harm::Delay(Part::Router),
     Harm::FullDisk,
 ];
-
-/// What can happen where HAProxy, which is reached through a socket of the host, moves the clients.
-pub fn harms_behind_haproxy() -> Vec<Harm> {
-    let concerns_pooler = |harm: &Harm| {
-        matches!(
-            harm,
-            Harm::Break(Part::Pooler)
-                | Harm::Cut(Part::Pooler)
-                | Harm::Silence(Part::Pooler)
-                | Harm::Delay(Part::Pooler)
-                | Harm::FullDisk
-        )
-    };
-    HARMS.into_iter().filter(|harm| !concerns_pooler(harm)).collect()
-}
 
 impl Harm {
     /// Lets it happen to a run that waits.
@@ -182,7 +167,7 @@ pub fn mend(detour: &Detour, disk: Option<&SmallDisk>) {
     if let Some(disk) = disk {
         disk.clear();
     }
-    for part in [Part::Source, Part::Target, Part::Pooler] {
+    for part in [Part::Source, Part::Target, Part::Router] {
         proxy(detour, part).mend();
     }
 }
@@ -192,6 +177,6 @@ fn proxy(detour: &Detour, part: Part) -> &Proxy {
     match part {
         Part::Source => &proxies.source,
         Part::Target => &proxies.target,
-        Part::Pooler => &proxies.pooler,
+        Part::Router => &proxies.router,
     }
 }

@@ -67,8 +67,8 @@ pub struct Proxies {
     pub source: Proxy,
     /// Before the target.
     pub target: Proxy,
-    /// Before the pooler's console.
-    pub pooler: Proxy,
+    /// Before the pooler's console, or HAProxy's runtime API.
+    pub router: Proxy,
 }
 
 #[derive(Clone)]
@@ -289,7 +289,7 @@ impl Detour {
         let proxies = Proxies {
             source: Proxy::start(self.source.port()),
             target: Proxy::start(self.target.port()),
-            pooler: Proxy::start(self.pooler.port()),
+            router: Proxy::start(self.balancer.as_ref().map_or(self.pooler.port(), HaProxy::runtime_port)),
         };
         let through = |server: &Postgres, proxy: &Proxy| {
             let port = format!("port={}", server.port());
@@ -641,7 +641,11 @@ impl Detour {
         let backup: String = backup.collect();
         let (traffic, of_program) = match &self.balancer {
             Some(balancer) => {
-                (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), balancer.section())
+                let section = match &self.proxies {
+                    Some(proxies) => balancer.section_through(proxies.router.port()),
+                    None => balancer.section(),
+                };
+                (format!("admin_networks = [\"{}\"]", HaProxy::ADMIN_NETWORK), section)
             }
             None => (String::new(), self.pooler_section()),
         };
@@ -657,7 +661,7 @@ impl Detour {
         let direct = self.pooler.console_conninfo();
         match &self.proxies {
             Some(proxies) => direct
-                .replace(&format!("port={}", self.pooler.port()), &format!("port={}", proxies.pooler.port())),
+                .replace(&format!("port={}", self.pooler.port()), &format!("port={}", proxies.router.port())),
             None => direct,
         }
     }

@@ -19,6 +19,7 @@ pub struct HaProxy {
     frontend: Port,
     relay: Port,
     http: Port,
+    runtime: Port,
     process: Option<Kept>,
 }
 
@@ -31,7 +32,7 @@ impl HaProxy {
         let directory = parent.join("haproxy");
         std::fs::create_dir(&directory).expect("the scratch directory can be written");
         super::scratch::give_to_server_user(&directory);
-        let [frontend, relay, http] = [Port::claim(), Port::claim(), Port::claim()];
+        let [frontend, relay, http, runtime] = std::array::from_fn(|_| Port::claim());
         let at = directory.display().to_string();
         let write = |name: &str, text: &str| write_as_server_user(&directory.join(name), text);
         write("pgdetour.map", MAP);
@@ -51,8 +52,9 @@ impl HaProxy {
             relay.number(),
             frontend.number()
         );
-        write("haproxy.cfg", &(example + &relayed));
-        let mut haproxy = HaProxy { directory, frontend, relay, http, process: None };
+        let socket = format!("global\n    stats socket ipv4@127.0.0.1:{} level admin\n", runtime.number());
+        write("haproxy.cfg", &(example.replacen("global\n", &socket, 1) + &relayed));
+        let mut haproxy = HaProxy { directory, frontend, relay, http, runtime, process: None };
         haproxy.start();
         haproxy
     }
@@ -88,6 +90,11 @@ impl HaProxy {
         self.http.number()
     }
 
+    /// The port of its runtime API.
+    pub fn runtime_port(&self) -> u16 {
+        self.runtime.number()
+    }
+
     /// How an application reaches the database through it.
     pub fn conninfo(&self, role: &str) -> String {
         format!("host=127.0.0.1 port={} dbname={DATABASE} user={role}", self.frontend.number())
@@ -100,9 +107,18 @@ impl HaProxy {
 
     /// `[router]` of the configuration.
     pub fn section(&self) -> String {
+        self.section_by(&format!("{}/admin.sock", self.directory.display()))
+    }
+
+    /// The same, with its runtime API behind this port.
+    pub fn section_through(&self, port: u16) -> String {
+        self.section_by(&format!("127.0.0.1:{port}"))
+    }
+
+    fn section_by(&self, socket: &str) -> String {
         let at = self.directory.display();
         format!(
-            "[router]\nkind = \"haproxy\"\n[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\n\
+            "[router]\nkind = \"haproxy\"\n[[router.haproxy]]\nsocket = \"{socket}\"\n\
              map = \"{at}/pgdetour.map\"\nsource = \"source\"\ntarget = \"target\"\n\
              admin_acl = \"{at}/admin_networks.acl\""
         )

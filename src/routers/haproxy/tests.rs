@@ -11,6 +11,7 @@ use crate::config::{self, HaProxySettings, RouterKind};
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::plan::Plan;
+use crate::routers::haproxy_runtime::read_weight;
 use crate::routers::test_haproxy::{MAP, TestHaProxy};
 use crate::routers::{Router as _, Routers};
 
@@ -189,13 +190,53 @@ fn a_restart_keeps_the_side_and_ends_a_hold() {
 }
 
 #[test]
+fn a_reload_in_a_hold_is_seen_once_clients_go_on() {
+    let mut haproxy = TestHaProxy::start();
+    let (mut of_tcp, mut of_http) = (router(&general(&haproxy)), router(&web(&haproxy)));
+    of_tcp.hold(soon()).expect("held");
+    of_http.hold(soon()).expect("held");
+    haproxy.reload();
+    of_tcp.point_to(Side::Target).expect("pointed");
+    assert_eq!(who(haproxy.connect()), "db2", "the process of before ends no sessions any more");
+    of_http.point_to(Side::Target).expect("pointed");
+    for router in [&mut of_tcp, &mut of_http] {
+        router.resume().expect("resumed");
+        assert!(!router.state().expect("known").held);
+    }
+    let mut client = haproxy.connect_http();
+    assert_eq!(get(&mut client, "/"), "app1", "only the process of before was told");
+    of_tcp.settle().expect("nothing is left to do");
+    of_http.settle().expect("the new one is told");
+    assert_eq!((get(&mut client, "/"), who(haproxy.connect())), ("app2".into(), "db2".into()));
+    for router in [&mut of_tcp, &mut of_http] {
+        let state = router.state().expect("known");
+        assert_eq!((state.held, state.side, state.detail), (false, Some(Side::Target), None));
+    }
+}
+
+#[test]
+fn one_that_was_restarted_in_a_hold_is_pointed_as_it_is_now() {
+    let mut haproxy = TestHaProxy::start();
+    let mut router = router(&general(&haproxy));
+    router.hold(soon()).expect("held");
+    haproxy.restart();
+    let old = haproxy.connect();
+    assert_eq!(who(&old), "db1", "its file still names the source");
+    router.point_to(Side::Target).expect("pointed");
+    assert_eq!((who(&old), who(haproxy.connect())), (String::new(), "db2".into()));
+    router.resume().expect("nobody waits");
+    router.settle().expect("nothing is left to do");
+    assert_eq!(router.state().expect("known").side, Some(Side::Target));
+}
+
+#[test]
 fn a_side_that_the_file_does_not_know_is_a_drift() {
     let haproxy = TestHaProxy::start();
     let settings = general(&haproxy);
     let mut router = router(&settings);
     assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
     let set = |value: &str| {
-        haproxy.runtime().act(&format!("set map {} general {value}", settings.map)).expect("set");
+        haproxy.act(&format!("set map {} general {value}", settings.map));
     };
     set("target");
     let state = router.state().expect("known");
@@ -260,12 +301,12 @@ fn every_wrong_setting_is_a_finding() {
     assert_eq!(networks.failures.len(), 2, "in the process and in the file: {networks:?}");
     let message = &networks.failures[0].message;
     assert!(message.contains("lacks 10.9.0.0/16: their clients are moved"), "{message}");
-    haproxy.runtime().act("disable server target/db2").expect("disabled");
+    haproxy.act("disable server target/db2");
     assert_eq!(found(&|_| {}), ["router_backend: backend \"target\" has no server that is up"]);
 
     let mut settings = general(&haproxy);
     settings.admin_acl = None;
-    haproxy.runtime().act("enable server target/db2").expect("enabled");
+    haproxy.act("enable server target/db2");
     let checked = router(&settings).check(Duration::from_secs(5));
     assert_eq!(checked.warnings.len(), 1, "{checked:?}");
 }
@@ -374,8 +415,8 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     second.hold(soon()).expect("held");
     second.point_to(Side::Source).expect("pointed");
     second.resume().expect("resumed");
-    let weight = |server: &str| haproxy.runtime().weight(server).expect("it is there");
-    assert_eq!((weight("shared/one"), weight("shared/two")), (30, 0));
+    let weight = |server: &str| read_weight(&haproxy.ask(&format!("get weight {server}")));
+    assert_eq!((weight("shared/one"), weight("shared/two")), (Some(30), Some(0)));
     assert_eq!(shares(&haproxy, 8), [8, 0]);
 
     let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
