@@ -29,7 +29,7 @@ impl Run {
         let probe = record::new_id(self.source())?;
         marker::write_marker(self.source(), FlowName::Mirror, &probe)?;
         self.wait_for_the_mirror(&before, bounds.drain_timeout, |run, budget| {
-            marker::wait_for_marker(run.target(), &probe, budget).map(drop)
+            marker::wait_for_marker(run.target(), &probe, budget)
         })?;
         let (source, target) = self.both();
         marker::remove_marker(source, target, &probe)

@@ -245,7 +245,7 @@ impl Run {
         let replaying = &mut self.replaying;
         let mut wait = |to: &mut Session| match replaying {
             Some(flow) => flow.wait_for_marker(to, marker, budget),
-            None => marker::wait_for_marker(to, marker, budget).map(drop),
+            None => marker::wait_for_marker(to, marker, budget),
         };
         let (from, to) = match switch.from {
             Side::Source => (source, target),

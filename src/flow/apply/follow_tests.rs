@@ -375,7 +375,7 @@ fn without_the_replica_role_changes_keep_their_order() {
 }
 
 #[test]
-fn a_marker_follows_within_milliseconds() {
+fn a_marker_follows_what_was_committed_before_it() {
     let tables = "create table t (id int primary key, v int)";
     let pair = Pair::new(tables, tables);
     let flow = pair.flow(&[]);
@@ -384,16 +384,13 @@ fn a_marker_follows_within_milliseconds() {
         let flowing = StopAtEnd(&stop);
         let run = scope.spawn(|| apply_until(&flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
         let (mut source, mut target) = (pair.session(Side::Source), pair.session(Side::Target));
-        let mut waits = Vec::new();
         for id in 0..20_i32 {
             source.change("insert into public.t values ($1, 1)", &[&id]).unwrap();
             let marker = record::new_id(&mut source).unwrap();
             marker::write_marker(&mut source, flow.name, &marker).unwrap();
-            waits.push(marker::wait_for_marker(&mut target, &marker, BUDGET).unwrap());
+            marker::wait_for_marker(&mut target, &marker, BUDGET).unwrap();
+            assert_eq!(pair.rows(Side::Target, "select count(*) from t"), [format!("({})", id + 1)]);
         }
-        waits.sort();
-        println!("marker round trip: median {:?}, longest {:?}", waits[10], waits[19]);
-        assert!(waits[10] < Duration::from_millis(200), "{waits:?}");
         drop(flowing);
         let applied = run.join().unwrap().unwrap();
         assert_eq!((applied.changes, applied.reached), (20, false));
