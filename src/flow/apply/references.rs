@@ -19,7 +19,7 @@ use crate::pg::Session;
 use crate::sql;
 
 pub(in crate::flow) use self::foreign_key::ForeignKey;
-use self::foreign_key::Match;
+use self::foreign_key::{Match, Owner};
 
 /// All foreign keys of the database.
 pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>> {
@@ -35,6 +35,7 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
         is_of_periods: row.get("is_of_periods"),
         deferrable: row.get("deferrable"),
         validated: row.get("validated"),
+        owner: Owner::Table,
     };
     Ok(rows.iter().map(key).collect())
 }
@@ -52,7 +53,7 @@ fn list_ancestors(session: &mut Session) -> Result<HashMap<TableName, Vec<TableN
 type ByTable = HashMap<TableName, Vec<ForeignKey>>;
 
 /// Foreign keys of the tables that a flow writes: by the table that has them, and by the one that they refer to. Those of a
-/// partitioned table are those of its partitions.
+/// partitioned table are those of its partitions, and a partition may have more.
 #[derive(Debug, Default)]
 pub(in crate::flow) struct References {
     of: ByTable,
@@ -82,8 +83,14 @@ impl References {
         }
         let written: HashSet<&TableName> = mapping.pairs().map(|rule| &rule.to).collect();
         for table in written {
+            let is_partition = |(name, _): &(&TableName, &Vec<ForeignKey>)| {
+                references.lineage(name).skip(1).any(|above| above == table)
+            };
             let its = |by: &ByTable| -> Vec<ForeignKey> {
-                references.lineage(table).filter_map(|name| by.get(name)).flatten().cloned().collect()
+                let own = references.lineage(table).filter_map(|name| by.get(name)).flatten().cloned();
+                let of_partitions = by.iter().filter(is_partition).flat_map(|(_, keys)| keys);
+                own.chain(of_partitions.map(|key| ForeignKey { owner: Owner::Partition, ..key.clone() }))
+                    .collect()
             };
             let (of, to) = (its(&of), its(&to));
             if !of.is_empty() {
@@ -147,7 +154,8 @@ impl References {
 
     /// Whether the rest of the transaction may take away what still refers; then it is looked at in the end.
     fn is_postponed(&mut self, key: &ForeignKey) -> bool {
-        let is_its = |table: &TableName| self.lineage(table).any(|name| *name == key.table);
+        let is_below = |table: &TableName, above: &TableName| self.lineage(table).any(|name| name == above);
+        let is_its = |table: &TableName| is_below(table, &key.table) || is_below(&key.table, table);
         let may_follow = self.touched.as_ref().is_none_or(|touched| touched.iter().any(is_its));
         let is_postponed = self.is_part && may_follow;
         if is_postponed {
@@ -224,11 +232,9 @@ impl Applier {
         let mut references = std::mem::take(&mut self.references);
         let steps = plan.iter().enumerate().try_for_each(|(at, planned)| {
             let checked = match planned {
-                Planned::Rows { table, step } => table
-                    .rules
-                    .iter()
-                    .filter(|rule| !rule.rule.key.is_empty())
-                    .try_for_each(|rule| self.check_step(&mut references, rule, step)),
+                Planned::Rows { table, step } => {
+                    table.rules.iter().try_for_each(|rule| self.check_step(&mut references, rule, step))
+                }
                 Planned::Truncate { tables } => {
                     let mut rules = tables.iter().flat_map(|table| &table.rules);
                     rules.try_for_each(|rule| self.check_emptied(&mut references, &rule.rule.to))

@@ -74,8 +74,8 @@ impl Conninfo {
 
     /// Gives up a network that swallows what we send, and attempts to connect, after `limit` at the latest.
     pub fn give_up_within(&mut self, limit: Duration) {
-        let limit = limit.max(Duration::from_secs(1));
         self.timeout = self.timeout.min(limit);
+        let limit = limit.max(Duration::from_secs(1));
         self.user_timeout = self.user_timeout.map(|timeout| timeout.min(limit));
         if let Some(keepalives) = &mut self.keepalives {
             keepalives.idle = keepalives.idle.min(limit / 2).max(Duration::from_secs(1));

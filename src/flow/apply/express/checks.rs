@@ -2,7 +2,7 @@
 
 use super::{Express, Script, Staged};
 use crate::flow::apply::references::{ForeignKey, References, writes};
-use crate::flow::apply::statement::{self, From};
+use crate::flow::apply::statement::From;
 use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::source::change::Row;
 
@@ -17,17 +17,17 @@ impl Express {
         staged: Option<&Staged>,
         references: &mut References,
     ) -> Option<()> {
-        // As where it goes statement by statement: rows without a key are not looked at.
-        let keys =
-            if rule.rule.key.is_empty() { Vec::new() } else { references.concerning_written(&rule.rule.to) };
+        let keys = references.concerning_written(&rule.rule.to);
         if keys.is_empty() {
             return Some(());
         }
-        let by_key = || statement::columns_read(rule.rule.key.iter());
+        let otherwise = |key: &ForeignKey| key.find_orphan(&rule.rule, From::Parameters).columns;
         let asked: Vec<_> = keys.iter().map(|key| (key, key.plain_columns(&rule.rule))).collect();
         let own = if staged.is_none() {
-            let mut columns: Vec<usize> =
-                asked.iter().flat_map(|(_, plain)| plain.clone().unwrap_or_else(by_key)).collect();
+            let mut columns: Vec<usize> = asked
+                .iter()
+                .flat_map(|(key, plain)| plain.clone().unwrap_or_else(|| otherwise(key)))
+                .collect();
             columns.sort_unstable();
             columns.dedup();
             Some(self.stage(script, (table, rule), columns, rows, true)?)
@@ -38,7 +38,9 @@ impl Express {
         for (key, plain) in asked {
             let question = match plain.filter(|columns| staged.has(columns)) {
                 Some(columns) => key.find_orphan_in(&staged.table, &rule.rule, &columns),
-                None if staged.has(&by_key()) => key.find_orphan(&rule.rule, From::Table(&staged.table)).text,
+                None if staged.has(&otherwise(key)) => {
+                    key.find_orphan(&rule.rule, From::Table(&staged.table)).text
+                }
                 None => return None,
             };
             script.checks.push(question);

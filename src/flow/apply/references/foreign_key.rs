@@ -13,6 +13,15 @@ pub(super) enum Match {
     Full,
 }
 
+/// Whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The table's that rows are written to, or that of one above it.
+    Table,
+    /// That of one of its partitions alone.
+    Partition,
+}
+
 /// One foreign key.
 #[derive(Debug, Clone)]
 pub(in crate::flow) struct ForeignKey {
@@ -30,6 +39,7 @@ pub(in crate::flow) struct ForeignKey {
     pub(in crate::flow) deferrable: bool,
     /// All rows are known to fulfil it.
     pub(super) validated: bool,
+    pub(super) owner: Owner,
 }
 
 impl ForeignKey {
@@ -81,13 +91,19 @@ impl ForeignKey {
         self.columns.iter().zip(values).enumerate().map(pair).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Whether a row, found by its key, lacks its parent.
+    /// Whether a row lacks its parent. It is found by its key; one without a key is made again by its expressions.
     pub(in crate::flow::apply) fn find_orphan(&self, rule: &TableRule, from: From<'_>) -> Statement {
+        if rule.key.is_empty() {
+            return self.find_orphan_made(rule, from);
+        }
         let columns = statement::columns_read(rule.key.iter());
         let text = format!(
             "select 1::int8 from ({}) as s, {} as t where {} and {} and {} limit 1",
             statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
-            rule.target(),
+            match self.owner {
+                Owner::Table => rule.target(),
+                Owner::Partition => self.table.quoted(),
+            },
             statement::key_condition(rule, "s"),
             self.concerns("t"),
             self.has_no_parent("t"),
@@ -95,13 +111,39 @@ impl ForeignKey {
         Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
     }
 
+    fn find_orphan_made(&self, rule: &TableRule, from: From<'_>) -> Statement {
+        let Some(made) = mapped(rule, &self.columns) else {
+            // A default has given it its parent, which nothing here tells of.
+            let text = self.find_any_orphan();
+            return Statement { text, takes_count: false, columns: Vec::new(), old_columns: Vec::new() };
+        };
+        let columns = statement::columns_read(made.iter().copied());
+        let name = |(at, column): (usize, &&MappedColumn)| {
+            format!("s.v{at}::{} as {}", column.type_name, sql::quote_identifier(&column.name))
+        };
+        let values: Vec<String> =
+            self.columns.iter().map(|column| format!("t.{}", sql::quote_identifier(column))).collect();
+        // Whether it is still there is asked of the few that lack their parent.
+        let text = format!(
+            "select 1::int8 from (select * from (select {} from ({}) as s) as t where {} and {} offset 0) as t \
+             where exists (select from {} as c where {}) limit 1",
+            made.iter().enumerate().map(name).collect::<Vec<_>>().join(", "),
+            statement::evaluated(&made, &[], &statement::stage_from(rule, &columns, 1, from)),
+            self.concerns("t"),
+            self.has_no_parent("t"),
+            self.table.quoted(),
+            self.refers_to(&values),
+        );
+        Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
+    }
+
     /// The old columns whose values its columns take as they are, where they take such of each; no expression has to be evaluated then.
     pub(in crate::flow::apply) fn plain_columns(&self, rule: &TableRule) -> Option<Vec<usize>> {
-        let plain = |name: &String| {
-            let column = rule.columns.iter().find(|column| column.name == *name)?;
-            statement::taken_as_it_is(rule, column)
-        };
-        self.columns.iter().map(plain).collect()
+        if self.owner == Owner::Partition {
+            // They don't tell into which one a row has gone.
+            return None;
+        }
+        mapped(rule, &self.columns)?.iter().map(|column| statement::taken_as_it_is(rule, column)).collect()
     }
 
     /// Whether a row of this temporary table, which has the values of `columns` from [`ForeignKey::plain_columns`], lacks its parent.
@@ -197,22 +239,34 @@ impl ForeignKey {
         )
     }
 
-    /// Whether a row still refers to one that was found by its key and is gone; `None` where the key does not tell.
+    /// Whether a row still refers to one that was found by its key, or was known as a whole, and is gone; `None` where that does
+    /// not tell.
     pub(in crate::flow::apply) fn find_bereft(&self, rule: &TableRule, from: From<'_>) -> Option<Statement> {
-        let position = |column: &String| rule.key.iter().position(|key: &MappedColumn| key.name == *column);
-        let positions: Vec<usize> = self.referenced_columns.iter().filter_map(position).collect();
-        if positions.len() < self.referenced_columns.len() {
-            return None;
-        }
-        let values: Vec<String> = positions.iter().map(|at| format!("s.k{at}")).collect();
-        let columns = statement::columns_read(rule.key.iter());
+        let (made, key) = if rule.key.is_empty() {
+            (mapped(rule, &self.referenced_columns)?, &[] as &[MappedColumn])
+        } else {
+            (Vec::new(), rule.key.as_slice())
+        };
+        let values: Vec<String> = if key.is_empty() {
+            made.iter().enumerate().map(|(at, column)| format!("s.v{at}::{}", column.type_name)).collect()
+        } else {
+            let position = |name: &String| key.iter().position(|column| column.name == *name);
+            let positions: Option<Vec<usize>> = self.referenced_columns.iter().map(position).collect();
+            positions?.iter().map(|at| format!("s.k{at}")).collect()
+        };
+        let columns = statement::columns_read(made.iter().copied().chain(key));
         let text = format!(
             "select 1::int8 from ({}) as s, {} as c where {} and {} limit 1",
-            statement::evaluated(&[], &rule.key, &statement::stage_from(rule, &columns, 1, from)),
+            statement::evaluated(&made, key, &statement::stage_from(rule, &columns, 1, from)),
             self.table.quoted(),
             self.refers_to(&values),
             self.has_no_parent("c"),
         );
         Some(Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() })
     }
+}
+
+/// What these columns of the rule's table are made of; `None` where one of them is left to its default.
+fn mapped<'r>(rule: &'r TableRule, names: &[String]) -> Option<Vec<&'r MappedColumn>> {
+    names.iter().map(|name| rule.columns.iter().find(|column| column.name == *name)).collect()
 }
