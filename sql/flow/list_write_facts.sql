@@ -1,5 +1,6 @@
 -- What decides whether a row can be written to a table: columns that fill themselves, defaults that are constants, identities that refuse values,
--- unique keys that are checked at once, and all keys by which rows are found. No parameters. One row a table.
+-- unique keys that are checked at once, all keys by which rows are found, and whether no row can meet another one in more than one key,
+-- those of partitions included. No parameters. One row a table.
 select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
@@ -56,7 +57,18 @@ select
             where i.indrelid = c.oid and i.indisvalid and i.indpred is null and i.indexprs is null
         ),
         '[]'
-    ) as indexed_keys
+    ) as indexed_keys,
+    not exists (
+        select
+        from pg_catalog.pg_index as i
+        where (i.indisunique or i.indisexclusion)
+            and (
+                i.indrelid = c.oid
+                or c.relkind = 'p' and i.indrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) as p)
+            )
+        group by i.indrelid
+        having pg_catalog.count(*) > 1
+    ) as has_one_key
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p')

@@ -1,11 +1,13 @@
 //! Whole transactions gathered by bytes, and the fewest set-based steps that have their effect.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+mod in_order;
+
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use postgres::types::PgLsn;
 
+pub use self::in_order::in_order;
 use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::{self, Bound};
 use crate::flow::source::change::{Row, RowChange, Value};
@@ -140,6 +142,8 @@ pub struct Irregular;
 struct TableNet {
     table: Arc<Bound>,
     by_key: HashMap<Box<[u8]>, usize>,
+    /// The key that was looked for last.
+    key: Vec<u8>,
     nets: Vec<Net>,
     keyless_inserts: Vec<Row>,
     /// Of rows that are known only as a whole: how many more, or fewer, there are of each in the end.
@@ -180,6 +184,9 @@ pub fn coalesce<'a>(
 
 /// `newer` with what it does not carry taken from `older`.
 fn merge(older: &Row, newer: &Row) -> Row {
+    if !has_unchanged(newer) {
+        return Arc::clone(newer);
+    }
     let pick = |(older, newer): (&Value, &Value)| match newer {
         Value::Unchanged => older.clone(),
         newer => newer.clone(),
@@ -197,6 +204,7 @@ impl Segment<'_> {
             self.tables.push(TableNet {
                 table: Arc::clone(table),
                 by_key: HashMap::new(),
+                key: Vec::new(),
                 nets: Vec::new(),
                 keyless_inserts: Vec::new(),
                 counts: HashMap::new(),
@@ -265,14 +273,19 @@ impl Segment<'_> {
         // What fills columns of a row comes behind what makes the row.
         let fills = |table: &Bound| table.rules.iter().any(|rule| rule.rule.fills.is_some());
         tables.sort_by_key(|net| (rank(&net.table), fills(&net.table)));
-        for TableNet { table, nets, keyless_inserts, counts, .. } in tables {
+        for mut net in tables {
+            if net.table.any_order && matches!(self.shape, Shape::Plain) {
+                net.sort();
+            }
+            let TableNet { table, nets, keyless_inserts, counts, .. } = net;
             let mut delete = Vec::new();
             let mut insert = keyless_inserts;
             for (row, count) in counts.into_values() {
                 let set = if count < 0 { &mut delete } else { &mut insert };
                 set.extend(std::iter::repeat_n(row, count.unsigned_abs() as usize));
             }
-            let mut update: HashMap<Vec<bool>, Vec<Row>> = HashMap::new();
+            let mut update = Vec::new();
+            let mut partial_update: HashMap<Vec<bool>, Vec<Row>> = HashMap::new();
             for net in nets {
                 match net {
                     Net::Untouched | Net::Gone => {}
@@ -286,17 +299,21 @@ impl Segment<'_> {
                         delete.push(Arc::clone(&new));
                         insert.push(new);
                     }
-                    Net::Update(new) => {
+                    Net::Update(new) if has_unchanged(&new) => {
                         let present = new.iter().map(|value| *value != Value::Unchanged).collect();
-                        update.entry(present).or_default().push(new);
+                        partial_update.entry(present).or_default().push(new);
                     }
+                    Net::Update(new) => update.push(new),
                 }
             }
             let rows = |step| Planned::Rows { table: Arc::clone(&table), step };
             if !delete.is_empty() {
                 deletes.push(rows(Step::Delete(delete)));
             }
-            updates.extend(update.into_values().map(|set| rows(Step::Update(set))));
+            if !update.is_empty() {
+                updates.push(rows(Step::Update(update)));
+            }
+            updates.extend(partial_update.into_values().map(|set| rows(Step::Update(set))));
             if !insert.is_empty() {
                 inserts.push(rows(Step::Insert(insert)));
             }
@@ -312,15 +329,26 @@ impl Segment<'_> {
 impl TableNet {
     /// The entry for the row's key.
     fn at(&mut self, row: &Row) -> Result<&mut Net, Irregular> {
-        let key = self.table.key_of(row).ok_or(Irregular)?;
-        let at = match self.by_key.entry(key) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                self.nets.push(Net::Untouched);
-                *entry.insert(self.nets.len() - 1)
-            }
+        self.key.clear();
+        if !self.table.put_key(row, &mut self.key) {
+            return Err(Irregular);
+        }
+        let at = if let Some(known) = self.by_key.get(&self.key[..]) {
+            *known
+        } else {
+            self.nets.push(Net::Untouched);
+            self.by_key.insert(self.key[..].into(), self.nets.len() - 1);
+            self.nets.len() - 1
         };
         Ok(&mut self.nets[at])
+    }
+
+    /// Puts rows in the order of their keys: what is near in an index, or on one page, is then written at once.
+    fn sort(&mut self) {
+        let mut places: Vec<(Box<[u8]>, usize)> = std::mem::take(&mut self.by_key).into_iter().collect();
+        places.sort_unstable();
+        let mut take = |(_, at): (_, usize)| std::mem::replace(&mut self.nets[at], Net::Untouched);
+        self.nets = places.into_iter().map(&mut take).collect();
     }
 
     /// Takes a change of a row that is known only as a whole into the count; whether it could.
@@ -386,64 +414,4 @@ fn alone(change: &RowChange) -> Step {
         RowChange::Update { old: Some(old), new } => Step::Move { old: old.clone(), new: new.clone() },
         RowChange::Update { old: None, new } => Step::Update(vec![new.clone()]),
     }
-}
-
-/// The same effect in commit order: neighbours that do the same to different rows of one table share a step,
-/// at most `longest` of them.
-pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec<Planned> {
-    let mut plan: Vec<Planned> = Vec::new();
-    let mut keys_in_step: HashSet<Box<[u8]>> = HashSet::new();
-    for item in work {
-        let (table, change) = match item {
-            Work::Truncate { tables } => {
-                plan.push(Planned::Truncate { tables: tables.clone() });
-                continue;
-            }
-            Work::Row { table, change } => (table, change),
-        };
-        let (row, step) = match change {
-            RowChange::Update { old: Some(old), new }
-                if table.key.is_some() && table.key_of(old) == table.key_of(new) =>
-            {
-                (new, Step::Update(vec![new.clone()]))
-            }
-            RowChange::Insert { new: row }
-            | RowChange::Update { new: row, .. }
-            | RowChange::Delete { old: row } => (row, alone(change)),
-        };
-        let key = table.key_of(row);
-        let joined = match plan.last_mut() {
-            Some(Planned::Rows { table: last, step: into }) if Arc::ptr_eq(last, table) => {
-                key.as_ref().is_none_or(|key| !keys_in_step.contains(key))
-                    && join(into, &step, longest, key.is_some())
-            }
-            _ => false,
-        };
-        if !joined {
-            keys_in_step.clear();
-            plan.push(Planned::Rows { table: Arc::clone(table), step });
-        }
-        keys_in_step.extend(key);
-    }
-    plan
-}
-
-/// Adds the row of `step` to `into` where one statement can do both.
-fn join(into: &mut Step, step: &Step, longest: usize, keyed: bool) -> bool {
-    let same_columns = |a: &Row, b: &Row| {
-        a.iter().zip(b.iter()).all(|(a, b)| (*a == Value::Unchanged) == (*b == Value::Unchanged))
-    };
-    match (into, step) {
-        (Step::Insert(rows), Step::Insert(more)) if rows.len() < longest => rows.extend_from_slice(more),
-        (Step::Delete(rows), Step::Delete(more)) if keyed && rows.len() < longest => {
-            rows.extend_from_slice(more);
-        }
-        (Step::Update(rows), Step::Update(more))
-            if keyed && rows.len() < longest && same_columns(&rows[0], &more[0]) =>
-        {
-            rows.extend_from_slice(more);
-        }
-        _ => return false,
-    }
-    true
 }

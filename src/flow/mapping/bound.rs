@@ -19,6 +19,8 @@ pub struct Bound {
     pub key: Option<Vec<usize>>,
     /// No column of any subscriber's table is left unwritten.
     pub complete: bool,
+    /// Rows may be written in any order: see [`TableRule::any_order`].
+    pub any_order: bool,
 }
 
 /// One rule, with positions in the relation's rows.
@@ -65,7 +67,8 @@ impl Bound {
         }
         let complete = rules.iter().all(|rule| rule.complete);
         let key = key.map(|key| key.into_iter().collect());
-        Ok(Bound { relation, rules: bound, key, complete })
+        let any_order = rules.iter().all(|rule| rule.any_order);
+        Ok(Bound { relation, rules: bound, key, complete, any_order })
     }
 
     /// Whether rows are known only as a whole, and each that is written is written whole: then it is enough how many there are of each.
@@ -75,11 +78,18 @@ impl Bound {
 
     /// What identifies the row, as one string of bytes; `None` when rows are not told apart or a part is missing.
     pub fn key_of(&self, row: &Row) -> Option<Box<[u8]>> {
-        let key = self.key.as_ref()?;
+        let mut bytes = Vec::with_capacity(24);
+        self.put_key(row, &mut bytes).then(|| bytes.into_boxed_slice())
+    }
+
+    /// The same, behind what `bytes` holds; false for none.
+    pub fn put_key(&self, row: &Row, bytes: &mut Vec<u8>) -> bool {
+        let Some(key) = &self.key else { return false };
         if key.iter().any(|at| row[*at] == Value::Unchanged) {
-            return None;
+            return false;
         }
-        Some(bytes_of(key.iter().map(|at| &row[*at])))
+        put_bytes(bytes, key.iter().map(|at| &row[*at]));
+        true
     }
 
     /// Completes the new row of an update by what its old row holds.
@@ -115,6 +125,11 @@ impl Bound {
 /// Values as one string of bytes that no other values give.
 pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(24);
+    put_bytes(&mut bytes, values);
+    bytes.into_boxed_slice()
+}
+
+fn put_bytes<'a>(bytes: &mut Vec<u8>, values: impl IntoIterator<Item = &'a Value>) {
     for value in values {
         match value {
             Value::Text(known) | Value::Binary(known) => {
@@ -125,7 +140,6 @@ pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
             Value::Unchanged => bytes.extend((u64::MAX - 1).to_be_bytes()),
         }
     }
-    bytes.into_boxed_slice()
 }
 
 fn position(relation: &Relation, old: &OldColumn) -> Result<usize> {

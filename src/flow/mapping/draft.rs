@@ -182,8 +182,10 @@ fn pair(
     // A row that is deleted and inserted again would lose what the other rule wrote.
     complete &= !map.joins;
     let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
+    let any_order = facts.with_one_key.contains(&to_name);
     TableRule {
         from: TableName::of(from),
+        any_order,
         to: to_name,
         fills,
         old_columns,

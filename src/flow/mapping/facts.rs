@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) always_identity: HashSet<(TableName, String)>,
     pub(super) unique_keys: HashMap<TableName, Vec<Vec<String>>>,
     pub(super) indexed_keys: HashMap<TableName, Vec<Vec<String>>>,
+    /// Tables that have no more than one unique key, whatever it holds for.
+    pub(super) with_one_key: HashSet<TableName>,
     /// With the values of enums.
     pub(super) known_types: HashMap<String, Vec<String>>,
 }
@@ -51,6 +53,9 @@ pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<F
         }
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("unique_keys");
         facts.unique_keys.insert(table.clone(), keys.0);
+        if row.get("has_one_key") {
+            facts.with_one_key.insert(table.clone());
+        }
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("indexed_keys");
         facts.indexed_keys.insert(table, keys.0);
     }
@@ -70,4 +75,45 @@ pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<F
         facts.known_types = rows.iter().map(|row| (row.get("name"), labels(row))).collect();
     }
     Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::apply::test_pair::Pair;
+
+    #[test]
+    fn rows_have_to_keep_their_order_where_a_second_key_can_make_them_meet() {
+        let tables = "
+            create table one (id int primary key, v int);
+            create index on one (v);
+            create table none (id int);
+            create table more (id int primary key, v int unique);
+            create table partly (id int primary key, v int);
+            create unique index on partly (v) where v > 0;
+            create table computed (id int primary key, v text);
+            create unique index on computed (lower(v));
+            create table apart (id int primary key, v int4range, exclude using gist (v with &&));
+            create table parts (id int primary key) partition by range (id);
+            create table part partition of parts for values from (0) to (10);
+            create table odd (id int primary key, v int) partition by range (id);
+            create table odd_part partition of odd (unique (v)) for values from (0) to (10);";
+        let pair = Pair::new(tables, tables);
+        let mapping = pair.mapping(&[]).unwrap();
+        for (table, any_order) in [
+            ("one", true),
+            ("none", true),
+            ("more", false),
+            ("partly", false),
+            ("computed", false),
+            ("apart", false),
+            ("parts", true),
+            ("part", true),
+            ("odd", false),
+            ("odd_part", false),
+        ] {
+            let rules = mapping.rules_for("public", table);
+            assert!(!rules.is_empty(), "{table} is mapped");
+            assert!(rules.iter().all(|rule| rule.any_order == any_order), "{table}");
+        }
+    }
 }

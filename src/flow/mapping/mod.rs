@@ -135,6 +135,9 @@ pub struct TableRule {
     pub fills: Option<Vec<Filled>>,
     /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.
     pub complete: bool,
+    /// The subscriber's table has no unique key beside the one that finds its rows: in whatever order these are updated, none meets
+    /// a value that another one is about to give up.
+    pub any_order: bool,
     /// Old columns that identify a row on the publisher; `None`: nothing does but the row as a whole.
     pub identity: Option<Vec<usize>>,
     /// Its rows on the publisher are in its partitions, and streamed under their names.

@@ -1,10 +1,11 @@
 //! Reads a slot, decodes it, and keeps talking to the server while the applier works.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use postgres::types::PgLsn;
 
 use super::backlog::{Backlog, Ended};

@@ -2,11 +2,11 @@
 
 mod binding;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashMapExt as _};
 use postgres::types::PgLsn;
 
 use self::binding::Binding;
