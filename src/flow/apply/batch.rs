@@ -8,8 +8,8 @@ use foldhash::{HashMap, HashMapExt as _};
 use postgres::types::PgLsn;
 
 pub use self::in_order::in_order;
-use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::{self, Bound};
+use crate::flow::mapping::{Order, TableName};
 use crate::flow::source::change::{Row, RowChange, Value};
 
 /// One change of a transaction, with where it goes.
@@ -274,7 +274,7 @@ impl Segment<'_> {
         let fills = |table: &Bound| table.rules.iter().any(|rule| rule.rule.fills.is_some());
         tables.sort_by_key(|net| (rank(&net.table), fills(&net.table)));
         for mut net in tables {
-            if net.table.any_order && matches!(self.shape, Shape::Plain) {
+            if net.table.order == Order::Any && matches!(self.shape, Shape::Plain) {
                 net.sort();
             }
             let TableNet { table, nets, keyless_inserts, counts, .. } = net;

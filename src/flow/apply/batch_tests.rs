@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{Irregular, Planned, Shape, Step, Work, coalesce, in_order};
+use crate::flow::mapping::Order;
 use crate::flow::mapping::bound::Bound;
 use crate::flow::source::change::{Relation, RelationColumn, Row, RowChange, Value};
 
@@ -28,7 +29,13 @@ fn table(key: Option<Vec<usize>>, complete: bool) -> Arc<Bound> {
         full: false,
         columns: vec![column("id", true), column("plain", false), column("large", false)],
     };
-    Arc::new(Bound { relation: Arc::new(relation), rules: Vec::new(), key, complete, any_order: false })
+    Arc::new(Bound {
+        relation: Arc::new(relation),
+        rules: Vec::new(),
+        key,
+        complete,
+        order: Order::AsTheyCame,
+    })
 }
 
 fn insert(key: &str, plain: &str, large: &str) -> RowChange {
@@ -128,15 +135,15 @@ fn a_key_change_is_kept_where_a_delete_would_lose_columns() {
 fn rows_go_in_the_order_of_their_keys_where_that_cannot_matter() {
     let changes =
         [update("30", "a", "A"), update("4", "a", "A"), delete("20"), delete("3"), update("4", "b", "~")];
-    let of = |any_order| {
+    let of = |order| {
         let relation = Arc::clone(&table(None, true).relation);
-        let table = Bound { relation, rules: Vec::new(), key: Some(vec![0]), complete: true, any_order };
+        let table = Bound { relation, rules: Vec::new(), key: Some(vec![0]), complete: true, order };
         steps(coalesce(work(&Arc::new(table), &changes).iter(), Shape::Plain).unwrap())
     };
     let deleted = |keys: [&str; 2]| Step::Delete(keys.map(|key| row(key, "-", "-")).to_vec());
     let (few, many) = (row("4", "b", "A"), row("30", "a", "A"));
-    assert_eq!(of(true), [deleted(["3", "20"]), Step::Update(vec![few.clone(), many.clone()])]);
-    assert_eq!(of(false), [deleted(["20", "3"]), Step::Update(vec![many, few])]);
+    assert_eq!(of(Order::Any), [deleted(["3", "20"]), Step::Update(vec![few.clone(), many.clone()])]);
+    assert_eq!(of(Order::AsTheyCame), [deleted(["20", "3"]), Step::Update(vec![many, few])]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{OldColumn, TableRule};
+use super::{OldColumn, Order, TableRule};
 use crate::error::{Error, Result};
 use crate::flow::source::change::{Relation, Row, Value};
 
@@ -19,8 +19,8 @@ pub struct Bound {
     pub key: Option<Vec<usize>>,
     /// No column of any subscriber's table is left unwritten.
     pub complete: bool,
-    /// Rows may be written in any order: see [`TableRule::any_order`].
-    pub any_order: bool,
+    /// In which order rows may be written, by all rules.
+    pub order: Order,
 }
 
 /// One rule, with positions in the relation's rows.
@@ -67,8 +67,9 @@ impl Bound {
         }
         let complete = rules.iter().all(|rule| rule.complete);
         let key = key.map(|key| key.into_iter().collect());
-        let any_order = rules.iter().all(|rule| rule.any_order);
-        Ok(Bound { relation, rules: bound, key, complete, any_order })
+        let is_any = rules.iter().all(|rule| rule.order == Order::Any);
+        let order = if is_any { Order::Any } else { Order::AsTheyCame };
+        Ok(Bound { relation, rules: bound, key, complete, order })
     }
 
     /// Whether rows are known only as a whole, and each that is written is written whole: then it is enough how many there are of each.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
-use super::{Condition, MapRule, MappedColumn, OldColumn, TableName, TableRule, finding, is_column_name};
+use super::{
+    Condition, MapRule, MappedColumn, OldColumn, Order, TableName, TableRule, finding, is_column_name,
+};
 use crate::error::Finding;
 use crate::pg::catalog::{Identity, Table};
 use crate::sql;
@@ -182,10 +184,10 @@ fn pair(
     // A row that is deleted and inserted again would lose what the other rule wrote.
     complete &= !map.joins;
     let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
-    let any_order = facts.with_one_key.contains(&to_name);
+    let order = if facts.with_one_key.contains(&to_name) { Order::Any } else { Order::AsTheyCame };
     TableRule {
         from: TableName::of(from),
-        any_order,
+        order,
         to: to_name,
         fills,
         old_columns,

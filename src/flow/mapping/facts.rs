@@ -80,6 +80,7 @@ pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<F
 #[cfg(test)]
 mod tests {
     use crate::flow::apply::test_pair::Pair;
+    use crate::flow::mapping::Order;
 
     #[test]
     fn rows_have_to_keep_their_order_where_a_second_key_can_make_them_meet() {
@@ -113,7 +114,7 @@ mod tests {
         ] {
             let rules = mapping.rules_for("public", table);
             assert!(!rules.is_empty(), "{table} is mapped");
-            assert!(rules.iter().all(|rule| rule.any_order == any_order), "{table}");
+            assert!(rules.iter().all(|rule| (rule.order == Order::Any) == any_order), "{table}");
         }
     }
 }

@@ -116,6 +116,16 @@ pub struct Condition {
     pub portable: bool,
 }
 
+/// In which order rows may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// In any: the subscriber's table has no unique key beside the one that finds its rows, and so none of them meets a value that
+    /// another one is about to give up.
+    Any,
+    /// As they came.
+    AsTheyCame,
+}
+
 /// How rows of one table of the publisher become rows of one table of the subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRule {
@@ -135,9 +145,8 @@ pub struct TableRule {
     pub fills: Option<Vec<Filled>>,
     /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.
     pub complete: bool,
-    /// The subscriber's table has no unique key beside the one that finds its rows: in whatever order these are updated, none meets
-    /// a value that another one is about to give up.
-    pub any_order: bool,
+    /// In which order its rows may be written.
+    pub order: Order,
     /// Old columns that identify a row on the publisher; `None`: nothing does but the row as a whole.
     pub identity: Option<Vec<usize>>,
     /// Its rows on the publisher are in its partitions, and streamed under their names.
