@@ -184,10 +184,13 @@ impl HaProxy {
 
     /// Gives each server the weight that it is to have while `side` serves.
     fn set_weights(&self, side: Side, look: &Look) -> Result<Vec<String>> {
-        let weights = self.weights(look)?;
-        let wrong =
-            weights.iter().zip(self.weights_for(side)).filter(|((_, now), (_, wanted))| now != wanted);
-        Ok(wrong.map(|((server, _), (_, wanted))| format!("set weight {server} {wanted}")).collect())
+        let mut commands = Vec::new();
+        for (server, wanted) in self.weights_for(side) {
+            if self.weight(server, look)? != *wanted {
+                commands.push(format!("set weight {server} {wanted}"));
+            }
+        }
+        Ok(commands)
     }
 
     /// Ends what TCP clients still have open on a side, since such a session stays where it began.
@@ -256,7 +259,10 @@ impl Router for HaProxy {
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
         if self.undo.is_none() && !self.settings.weights.is_empty() {
             let look = self.look()?;
-            self.undo = Some(HaProxyUndo { router: self.name.clone(), weights: self.weights(&look)? });
+            let servers = self.settings.weights.iter();
+            let weights = servers.map(|(server, _)| Ok((server.clone(), self.weight(server, &look)?)));
+            self.undo =
+                Some(HaProxyUndo { router: self.name.clone(), weights: weights.collect::<Result<_>>()? });
         }
         Ok(self.undo.clone().map(RouterUndo::HaProxy))
     }

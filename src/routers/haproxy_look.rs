@@ -1,5 +1,7 @@
 //! What one `HAProxy` process does with the clients of a key, seen in one round trip.
 
+use std::collections::BTreeMap;
+
 use crate::config::HaProxySettings;
 use crate::error::Result;
 use crate::phase::Side;
@@ -11,9 +13,10 @@ use crate::routers::haproxy_runtime::{SHOW_STAT, Stat, read_weight};
 pub struct Look {
     /// The key's value in the process.
     pub value: String,
+    /// All backends and their servers.
     pub stats: Vec<Stat>,
-    /// Of each server whose weight is configured, in that order, or what was answered instead.
-    weights: Vec<Result<u16, String>>,
+    /// What was answered when the weight of a server was asked for, by its name.
+    weights: BTreeMap<String, String>,
 }
 
 impl HaProxy {
@@ -25,22 +28,17 @@ impl HaProxy {
     /// Carries commands out, and looks what it does after them, in the same round trip. What fails keeps none of those behind it
     /// from being carried out.
     pub(super) fn act(&mut self, commands: &[String]) -> Result<Look> {
+        let servers = self.weighted_servers();
         let mut all = commands.to_vec();
         all.push(self.show_map());
         all.push(SHOW_STAT.into());
-        all.extend(self.settings.weights.iter().map(|(server, _)| get_weight(server)));
-        let answers = self.runtime.ask_all(&all)?;
+        all.extend(servers.iter().map(|server| get_weight(server)));
+        let mut answers = self.runtime.ask_all(&all)?;
+        let weights = servers.into_iter().zip(answers.split_off(commands.len() + 2)).collect();
         let (done, seen) = answers.split_at(commands.len());
-        let look = Look {
-            value: self.value_in(&seen[0])?,
-            stats: self.runtime.read_stats(&seen[1])?,
-            weights: seen[2..]
-                .iter()
-                .map(|answer| read_weight(answer).ok_or_else(|| answer.clone()))
-                .collect(),
-        };
+        let (value, stats) = (self.value_in(&seen[0])?, self.runtime.read_stats(&seen[1])?);
         self.runtime.require_done(commands, done)?;
-        Ok(look)
+        Ok(Look { value, stats, weights })
     }
 
     /// The key's value in the process.
@@ -94,25 +92,27 @@ impl HaProxy {
         Ok(sum.map_or((0, false), |sum| (sum.current, sum.is_http)))
     }
 
-    /// The configured servers and their weights now; fails when one of them is not known.
-    pub(super) fn weights(&self, look: &Look) -> Result<Vec<(String, u16)>> {
-        let servers = self.settings.weights.iter().zip(&look.weights);
-        let known = servers.map(|((server, _), weight)| match weight {
-            Ok(weight) => Ok((server.clone(), *weight)),
-            Err(answer) => Err(self.runtime.refused(&get_weight(server), answer)),
-        });
-        known.collect()
+    /// Those that have a weight of their own while one of the sides serves: the configuration may have changed since the undo was
+    /// stored.
+    fn weighted_servers(&self) -> Vec<String> {
+        let sides = [Side::Target, Side::Source].into_iter();
+        sides.flat_map(|side| self.weights_for(side)).map(|(server, _)| server.clone()).collect()
+    }
+
+    /// The weight that a server has now.
+    pub(super) fn weight(&self, server: &str, look: &Look) -> Result<u16> {
+        let answer = look.weights.get(server).map_or("", String::as_str);
+        read_weight(answer).ok_or_else(|| self.runtime.refused(&get_weight(server), answer))
     }
 
     /// The first server whose weight is not what it is to be while `side` serves, in words.
     fn weight_drift(&self, side: Side, look: &Look) -> Option<String> {
-        let weights = match self.weights(look) {
-            Ok(weights) => weights,
-            Err(error) => return Some(error.with_cause()),
-        };
-        let wrong = weights.iter().zip(self.weights_for(side)).find(|((_, now), (_, wanted))| now != wanted);
-        wrong.map(|((server, now), (_, wanted))| {
-            format!("server {server} has weight {now}, and {wanted} while the {side} serves")
+        self.weights_for(side).iter().find_map(|(server, wanted)| match self.weight(server, look) {
+            Ok(now) if now == *wanted => None,
+            Ok(now) => {
+                Some(format!("server {server} has weight {now}, and {wanted} while the {side} serves"))
+            }
+            Err(error) => Some(format!("the weight of server {server} is not known: {}", error.with_cause())),
         })
     }
 

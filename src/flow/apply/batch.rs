@@ -142,7 +142,7 @@ pub struct Irregular;
 struct TableNet {
     table: Arc<Bound>,
     by_key: HashMap<Box<[u8]>, usize>,
-    /// The key that was looked for last.
+    /// The key that was looked for last, kept for its memory.
     key: Vec<u8>,
     nets: Vec<Net>,
     keyless_inserts: Vec<Row>,

@@ -410,8 +410,10 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     first.point_to(Side::Target).expect("pointed again");
     assert_eq!(shares(&haproxy, 8), [2, 6]);
 
-    // Another process takes them home.
-    let mut second = HaProxy::new(&settings, &[], std::slice::from_ref(&undo), &Plan::real());
+    // Another process takes them home, in whatever order they are configured by now.
+    let weights = settings.weights.iter().rev().cloned().collect();
+    let reordered = HaProxySettings { weights, ..settings.clone() };
+    let mut second = HaProxy::new(&reordered, &[], std::slice::from_ref(&undo), &Plan::real());
     second.hold(soon()).expect("held");
     second.point_to(Side::Source).expect("pointed");
     second.resume().expect("resumed");

@@ -242,22 +242,20 @@ impl ForeignKey {
     /// Whether a row still refers to one that was found by its key, or was known as a whole, and is gone; `None` where that does
     /// not tell.
     pub(in crate::flow::apply) fn find_bereft(&self, rule: &TableRule, from: From<'_>) -> Option<Statement> {
-        let (made, key) = if rule.key.is_empty() {
-            (mapped(rule, &self.referenced_columns)?, &[] as &[MappedColumn])
+        let (made, values): (Vec<&MappedColumn>, Vec<String>) = if rule.key.is_empty() {
+            let made = mapped(rule, &self.referenced_columns)?;
+            let value = |(at, column): (usize, &&MappedColumn)| format!("s.v{at}::{}", column.type_name);
+            let values = made.iter().enumerate().map(value).collect();
+            (made, values)
         } else {
-            (Vec::new(), rule.key.as_slice())
+            let position = |name: &String| rule.key.iter().position(|column| column.name == *name);
+            let value = |name: &String| position(name).map(|at| format!("s.k{at}"));
+            (Vec::new(), self.referenced_columns.iter().map(value).collect::<Option<_>>()?)
         };
-        let values: Vec<String> = if key.is_empty() {
-            made.iter().enumerate().map(|(at, column)| format!("s.v{at}::{}", column.type_name)).collect()
-        } else {
-            let position = |name: &String| key.iter().position(|column| column.name == *name);
-            let positions: Option<Vec<usize>> = self.referenced_columns.iter().map(position).collect();
-            positions?.iter().map(|at| format!("s.k{at}")).collect()
-        };
-        let columns = statement::columns_read(made.iter().copied().chain(key));
+        let columns = statement::columns_read(made.iter().copied().chain(&rule.key));
         let text = format!(
             "select 1::int8 from ({}) as s, {} as c where {} and {} limit 1",
-            statement::evaluated(&made, key, &statement::stage_from(rule, &columns, 1, from)),
+            statement::evaluated(&made, &rule.key, &statement::stage_from(rule, &columns, 1, from)),
             self.table.quoted(),
             self.refers_to(&values),
             self.has_no_parent("c"),
