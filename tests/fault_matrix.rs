@@ -22,12 +22,14 @@ use crate::support::hold::Watch;
 use crate::support::postgres::Shutdown;
 use crate::support::wait::until;
 
-/// The budget that every run gets.
+/// The budget that every run gets in which something happens.
 const BUDGET: &str = "5s";
 /// How long a run may wait for the mirror, or replay, before it holds anybody: where a disk is full, that is all of it.
 const DRAIN: &str = "30s";
-/// The same.
+/// [`BUDGET`] again.
 const LONGEST_HOLD: Duration = Duration::from_secs(5);
+/// What the runs between them get, however many of them are beside each other.
+const PATIENTLY: &[&str] = &["--max-pause", "30s", "--drain-timeout", DRAIN];
 
 /// One harm at one moment of one step.
 struct Cell {
@@ -90,7 +92,7 @@ impl Matrix {
     /// Brings the trip to where `command` begins.
     fn be_ready_for(&mut self, command: &str) {
         if command == "cutover" && self.phase() == "detoured" {
-            self.run("cutback", &[]);
+            self.run("cutback", PATIENTLY);
         }
         if self.phase() == "returned" {
             self.run("clean", &["--drop-data"]);
@@ -99,7 +101,7 @@ impl Matrix {
             self.run("mirror", &[]);
         }
         if command == "cutback" && matches!(self.phase().as_str(), "mirrored" | "cutting_over") {
-            self.run("cutover", &[]);
+            self.run("cutover", PATIENTLY);
         }
     }
 
@@ -160,14 +162,14 @@ impl Matrix {
         // What was decided is finished by the same command; what was not is taken back by it, which the next cell begins with.
         let is_decided = "select exists (select from pgdetour.detour where decided is not null)";
         if self.phase().starts_with("cutting") && self.detour.target.value::<bool>(is_decided) {
-            self.run(command, &[]);
+            self.run(command, PATIENTLY);
         }
     }
 
     /// The rest of the trip, and the count of the rows.
     fn end(mut self) {
         self.be_ready_for("cutback");
-        self.run("cutback", &[]);
+        self.run("cutback", PATIENTLY);
         assert_eq!(self.detour.status_tells_the_truth(), Serving::Source);
         self.run("clean", &[]);
         let is_behind_haproxy = self.detour.has_balancer();

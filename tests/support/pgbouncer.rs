@@ -34,6 +34,7 @@ impl PgBouncer {
         let roles = ["shop_app", "shop_limited", "shop_owner", "dba", "pgbouncer"];
         let users = roles.map(|role| format!("\"{role}\" \"\"\n")).concat();
         write_as_server_user(&directory.join("users.txt"), &users);
+        // No pidfile: what a killed one leaves may be another process's number by then, and keeps the next one from starting.
         let settings = format!(
             "%include {at}/databases.ini\n\
              [pgbouncer]\n\
@@ -48,8 +49,7 @@ impl PgBouncer {
              max_client_conn = 1000\n\
              server_login_retry = 1\n\
              query_wait_timeout = 60\n\
-             ignore_startup_parameters = extra_float_digits\n\
-             pidfile = {at}/pgbouncer.pid\n",
+             ignore_startup_parameters = extra_float_digits\n",
             port.number()
         );
         write_as_server_user(&directory.join("pgbouncer.ini"), &settings);
@@ -89,10 +89,7 @@ impl PgBouncer {
         let main =
             std::fs::read_to_string(self.directory.join("pgbouncer.ini")).expect("its settings can be read");
         let here = format!("unix_socket_dir = {}", directory.display());
-        let main = main.replace(&format!("unix_socket_dir = {}", self.directory.display()), &here).replace(
-            &format!("{}/pgbouncer.pid", self.directory.display()),
-            &format!("{}/pgbouncer.pid", directory.display()),
-        );
+        let main = main.replace(&format!("unix_socket_dir = {}", self.directory.display()), &here);
         write_as_server_user(&directory.join("pgbouncer.ini"), &main);
         let (port, password) = (self.port.clone(), self.password.clone());
         let mut peer = PgBouncer { directory, port, password, process: None };
