@@ -49,6 +49,7 @@ fn the_target_becomes_the_new_home() {
         .changed(true)
         .phase("absent");
     nothing_is_left(&detour);
+    assert_eq!(detour.last().text_at("/serving"), "target");
     let warnings = detour.last().at("/warnings").to_string();
     assert!(warnings.contains("public.orders_id_seq") && warnings.contains("setval"), "{warnings}");
     assert!(warnings.contains("the source stays closed"), "{warnings}");
@@ -60,7 +61,9 @@ fn the_target_becomes_the_new_home() {
         .no_row_lost();
     // The source was left behind: nobody writes there by mistake.
     detour.source.try_client("shop_app").map(drop).expect_err("general roles are kept out");
-    detour.run("status").with(&["--check"]).exits(0).run("clean").exits(0).changed(false);
+    let detour = detour.run("status").with(&["--check"]).exits(0).run("clean").exits(0).changed(false);
+    let detour = detour.run("clean").with(&["--stay"]).exits(0).changed(false);
+    assert_eq!(detour.last().text_at("/serving"), "target");
 }
 
 #[test]

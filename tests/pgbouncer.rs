@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving, quoted};
 use crate::support::pgbouncer::{PgBouncer, entry};
 use crate::support::postgres::DATABASE;
+use crate::support::wait::until;
 
 /// `[[router.pgbouncer]]` of one process.
 fn section(console: &str, file: &Path, target: &str, more: &str) -> String {
@@ -157,5 +159,69 @@ fn a_pooler_that_waits_long_after_a_failed_login_keeps_nobody_waiting_and_has_it
     detour = detour.serving(Serving::Target).application_goes_on().run("cutback").exits(0);
     assert_eq!(detour.pooler().setting("server_login_retry"), "60");
     detour = detour.serving(Serving::Source).application_goes_on();
+    detour.no_client_error().no_row_lost();
+}
+
+/// A detour through two poolers with a file each, the second of them in its own hands.
+fn with_two_poolers(folder: &str) -> (Detour, PgBouncer) {
+    let mut detour = Detour::new().table("orders");
+    let folder = detour.directory().join(folder);
+    std::fs::create_dir(&folder).expect("the scratch directory can be written");
+    let second = PgBouncer::start_new(&folder, detour.source.port());
+    let target = entry(detour.target.port());
+    let both = [&*detour.pooler(), &second]
+        .map(|pooler| section(&pooler.own_console(), &pooler.databases_file(), &target, ""))
+        .concat();
+    (detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{both}")), second)
+}
+
+/// The server to which the pooler takes a client, if it lets one in.
+fn server_behind(pooler: &PgBouncer) -> Option<i32> {
+    let mut client = postgres::Client::connect(&pooler.conninfo("shop_app"), postgres::NoTls).ok()?;
+    Some(client.query_one("select pg_catalog.inet_server_port()", &[]).ok()?.get(0))
+}
+
+#[test]
+fn a_finished_switch_that_is_run_again_while_a_pooler_is_away_moves_nobody() {
+    let (detour, mut second) = with_two_poolers("second");
+    let mut detour = detour.writing().mirrored().run("cutover").exits(0).serving(Serving::Target);
+    for (command, phase, side) in
+        [("cutover", "detoured", Serving::Target), ("cutback", "returned", Serving::Source)]
+    {
+        if command == "cutback" {
+            detour = detour.run("cutback").exits(0).serving(side);
+        }
+        let port = i32::from(detour.serving_server().port());
+        second.kill();
+        detour = detour.run(command).exits(5).changed(false).phase(phase).serving(side).application_goes_on();
+        second.start();
+        assert_eq!(server_behind(&second), Some(port), "its file is as it was");
+        detour = detour.run(command).exits(0).changed(false).phase(phase);
+    }
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_pooler_that_dies_past_the_decision_keeps_no_client_of_the_other_and_follows_when_it_is_back() {
+    let (detour, mut second) = with_two_poolers("second");
+    let mut detour = detour.writing().mirrored();
+    for (command, phase, at) in
+        [("cutover", "detoured", "after:decide"), ("cutback", "returned", "after:open source")]
+    {
+        let run = detour.start_until(command, &["--yes"], at);
+        assert!(run.is_there());
+        second.kill();
+        let answer = run.go_on();
+        assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+        detour.keep(answer);
+        detour = detour.application_goes_on();
+        second.start();
+        until("what was left is finished", Duration::from_secs(60), || {
+            (detour.ask("status", &[]).text_at("/phase") == phase).then_some(())
+        });
+        let port = i32::from(detour.serving_server().port());
+        assert_eq!(server_behind(&second), Some(port));
+        detour = detour.run(command).exits(0).changed(false).phase(phase);
+    }
     detour.no_client_error().no_row_lost();
 }

@@ -192,5 +192,13 @@ fn a_transaction_that_does_not_end_takes_the_cutover_back() {
         .serving(Serving::Source)
         .application_goes_on();
     open.batch_execute("commit").expect("it was never ended");
+    // A pause that is too short for anything is no server that is away.
+    let detour = detour
+        .run("cutover")
+        .with(&["--max-pause", "0s"])
+        .exits(6)
+        .kind("timed_out")
+        .phase("mirrored")
+        .serving(Serving::Source);
     detour.run("cutover").exits(0).serving(Serving::Target).no_client_error().no_row_lost();
 }

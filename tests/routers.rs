@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::binary;
 use crate::support::detour::{Detour, Serving, quoted};
 use crate::support::terminal;
+use crate::support::wait::until;
 
 #[test]
 fn the_example_program_moves_clients_that_connect_by_a_service() {
@@ -48,6 +50,42 @@ fn the_example_program_moves_clients_that_connect_by_a_service() {
     assert_eq!(std::fs::read_to_string(&file).expect("it can be read"), text, "byte for byte");
     let kept = "select count(*) from public.orders where note in ('before', 'meanwhile', 'after')";
     assert_eq!(detour.source.value::<i64>(kept), 3);
+}
+
+#[test]
+fn a_program_that_fails_past_the_decision_is_asked_again_until_clients_are_where_they_belong() {
+    let mut detour = Detour::new().table("orders");
+    let folder = detour.configuration().with_file_name("router");
+    std::fs::create_dir(&folder).expect("the scratch directory can be written");
+    let (state, broken) = (folder.join("state"), folder.join("broken"));
+    std::fs::write(&state, "source").expect("it can be written");
+    // Clients of this one are nobody: what matters is what it is asked.
+    let script = format!(
+        "case $PGDETOUR_ACTION in\n\
+         point) test ! -e {broken} || {{ echo 'no quorum' >&2; exit 1; }}; echo $PGDETOUR_SIDE > {state} ;;\n\
+         show) cat {state} ;;\nesac\n",
+        broken = broken.display(),
+        state = state.display()
+    );
+    let program = folder.join("point");
+    std::fs::write(&program, script).expect("it can be written");
+    let words = quoted(&program.display().to_string());
+    detour = detour
+        .routed(&format!("[router]\nkind = \"command\"\n[router.command]\nprogram = [\"sh\", {words}]"))
+        .mirrored();
+
+    std::fs::write(&broken, "").expect("it can be written");
+    detour = detour.run("cutover").exits(7).phase("cutting_over").message("no quorum");
+    std::fs::remove_file(&broken).expect("it was written");
+    until("what was left is finished", Duration::from_secs(60), || {
+        (detour.ask("status", &[]).text_at("/phase") == "detoured").then_some(())
+    });
+    assert_eq!(std::fs::read_to_string(&state).expect("it can be read").trim(), "target");
+    detour = detour.run("cutover").exits(0).changed(false);
+
+    // A run that dies with its whole host leaves it to the next one, which then has changed something.
+    detour = detour.run("replay").exits(0).run("cutback").fault("after:decide").dies();
+    detour.run("cutback").exits(0).changed(true).phase("returned").run("cutback").exits(0).changed(false);
 }
 
 #[test]

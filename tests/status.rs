@@ -52,6 +52,15 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     std::fs::write(&file, entry.replace("port=", "port=1")).expect("the file can be written");
     detour = check(detour, 3, "router_drift").reports("/router/0/right", false);
     std::fs::write(&file, &entry).expect("the file can be written");
+    detour = check(detour, 0, "");
+
+    // One that was reloaded with another entry, which has been put back since: where clients are now is what counts.
+    let elsewhere = entry.replace(&detour.source.port().to_string(), &detour.target.port().to_string());
+    std::fs::write(&file, elsewhere).expect("the file can be written");
+    detour.pooler().console("reload");
+    std::fs::write(&file, &entry).expect("the file can be written");
+    detour = check(detour, 8, "router_side");
+    detour.pooler().console("reload");
 
     detour.target.stop(Shutdown::Immediate);
     detour =

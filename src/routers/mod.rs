@@ -40,6 +40,9 @@ pub struct RouterState {
     pub held: bool,
     /// Where clients are sent; None when that is neither side, not the same everywhere, or unknown.
     pub side: Option<Side>,
+    /// Where it sends them at this moment, whatever it may do after a reload.
+    #[serde(skip)]
+    pub live: Option<Side>,
     /// What a person should know about it.
     pub detail: Option<String>,
 }
@@ -120,7 +123,7 @@ pub trait Router: Send {
 /// Name of the check that a router answers at all.
 pub const REACHABLE: &str = "router_reachable";
 
-/// All routers that the traffic goes through, moved as one: all of them or none.
+/// All routers that the traffic goes through: held all of them or none, and moved as one.
 pub struct Routers {
     list: Vec<Box<dyn Router>>,
     plan: Plan,
@@ -203,12 +206,18 @@ impl Routers {
         }
     }
 
-    /// Sends clients to `side`, at all routers at once. When one fails, all go back.
+    /// Sends clients to `side`, at all routers at once. That is decided by then, and nothing leads back: where one fails, those that
+    /// lead there let their clients go on, and the first failure tells which does not.
     pub fn point_to(&mut self, side: Side) -> Result<()> {
-        match self.each(|router| router.point_to(side)) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(taken_back(error, self.each(|router| router.point_to(side.other())))),
+        let pointed = self.outcomes(|router| router.point_to(side));
+        if pointed.iter().any(Result::is_err) {
+            let is_dry = self.plan.is_dry();
+            let arrived =
+                self.list.iter_mut().zip(&pointed).filter(|(_, outcome)| outcome.is_ok() && !is_dry);
+            // What fails here is tried again with the one that did not get so far.
+            arrived.for_each(|(router, _)| drop(router.resume()));
         }
+        pointed.into_iter().collect()
     }
 
     /// Lets clients go on at every router, also when one of them fails.
@@ -226,23 +235,25 @@ impl Routers {
         self.each(|router| router.reconnect())
     }
 
-    /// Does `work` with every router at the same time, also when one fails; the first failure in their order. A dry run
-    /// does it one after the other.
+    /// Does `work` with every router at the same time, also when one fails; the first failure in their order.
     fn each(&mut self, work: impl Fn(&mut dyn Router) -> Result<()> + Sync) -> Result<()> {
-        let [first, rest @ ..] = &mut *self.list else { return Ok(()) };
+        self.outcomes(work).into_iter().collect()
+    }
+
+    /// The same; what came of it, in their order. A dry run does it one after the other.
+    fn outcomes(&mut self, work: impl Fn(&mut dyn Router) -> Result<()> + Sync) -> Vec<Result<()>> {
+        let [first, rest @ ..] = &mut *self.list else { return Vec::new() };
         if self.plan.is_dry() {
-            let outcomes: Vec<Result<()>> = self.list.iter_mut().map(|router| work(&mut **router)).collect();
-            return outcomes.into_iter().collect();
+            return self.list.iter_mut().map(|router| work(&mut **router)).collect();
         }
         thread::scope(|scope| {
             let work = &work;
             let others: Vec<_> =
                 rest.iter_mut().map(|router| scope.spawn(move || work(&mut **router))).collect();
-            let done = work(&mut **first);
+            let mut outcomes = vec![work(&mut **first)];
             let died = |_| Err(Error::Internal { message: "a router's thread panicked".into() });
-            let others: Vec<Result<()>> =
-                others.into_iter().map(|other| other.join().unwrap_or_else(died)).collect();
-            others.into_iter().fold(done, Result::and)
+            outcomes.extend(others.into_iter().map(|other| other.join().unwrap_or_else(died)));
+            outcomes
         })
     }
 
@@ -253,6 +264,7 @@ impl Routers {
                 name: router.name().to_owned(),
                 held: false,
                 side: None,
+                live: None,
                 detail: Some(error.with_cause()),
             })
         });

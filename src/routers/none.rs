@@ -62,7 +62,13 @@ impl Router for NoRouter {
 
     fn state(&mut self) -> Result<RouterState> {
         let detail = "clients are moved by somebody else".to_owned();
-        Ok(RouterState { name: self.name().to_owned(), held: false, side: None, detail: Some(detail) })
+        Ok(RouterState {
+            name: self.name().to_owned(),
+            held: false,
+            side: None,
+            live: None,
+            detail: Some(detail),
+        })
     }
 
     fn clients(&mut self) -> Result<u64> {

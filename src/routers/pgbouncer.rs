@@ -376,7 +376,7 @@ impl Router for PgBouncer {
             }
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
-        Ok(RouterState { name: self.name.clone(), held, side, detail })
+        Ok(RouterState { name: self.name.clone(), held, side, live: live_side, detail })
     }
 
     fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
-use crate::phase::{Phase, Place, Side};
+use crate::phase::{Phase, Place, Serving, Side};
+use crate::routers::Routers;
 use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
@@ -36,6 +37,9 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     refuse_loss(phase, extent)?;
     let orphans = run.find_orphans()?;
     if run.detour.is_none() && orphans.is_empty() {
+        if extent.stay && clients_are_on_the_target(run) {
+            run.reported = Some((Phase::Absent, Serving::Target));
+        }
         return Ok(json!({ "removed": [], "copies_dropped": false }));
     }
     let before = copies_to_drop(run, phase, extent.copies)?;
@@ -92,8 +96,17 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if !run.plan.is_dry() {
         run.changed = true;
         run.part_way = false;
+        if phase == Phase::Detoured {
+            run.reported = Some((Phase::Absent, Serving::Target));
+        }
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// Whether every router sends clients to the target, as after an earlier `--stay`, which has left no record.
+fn clients_are_on_the_target(run: &mut Run) -> bool {
+    let states = run.routers().map(Routers::states).unwrap_or_default();
+    !states.is_empty() && states.iter().all(|state| state.live == Some(Side::Target))
 }
 
 /// What becomes of the backup, where it is not as it was found.
@@ -165,7 +178,8 @@ fn refuse_loss(phase: Phase, extent: Extent) -> Result<()> {
                    the new home."
                 .into(),
         }),
-        (Phase::Detoured, true) | (_, false) => Ok(()),
+        // Absent: it has stayed there already.
+        (Phase::Detoured | Phase::Absent, true) | (_, false) => Ok(()),
         (_, true) => Err(Error::Refused {
             kind: "not_detoured",
             message: format!("the target does not serve in phase \"{phase}\", so it cannot stay in service"),

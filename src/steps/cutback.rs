@@ -26,7 +26,9 @@ pub fn run(run: &mut Run, bounds: &Bounds, accept_quarantined: i64) -> Result<Va
         return Ok(run.facts()?.cutback.unwrap_or_default());
     }
     run.take_back_earlier_attempt(HOME)?;
-    if !run.is_decided() {
+    if run.is_decided() {
+        run.guard_what_was_decided()?;
+    } else {
         run.attempt(HOME, bounds, |run| up_to_the_decision(run, bounds))?;
     }
     if let Some(rehearsal) = bounds.rehearsal {
@@ -43,6 +45,7 @@ pub fn end_what_was_begun(run: &mut Run) -> Result<()> {
 
 /// Past the point of no return: each of these may run again, in another process, and only forwards.
 fn past_the_decision(run: &mut Run) -> Result<Value> {
+    run.changed |= !run.plan.is_dry();
     run.step("open source", Run::open_the_source)?;
     run.step("point router to source", |run| run.point_clients(Side::Source))?;
     // Plans that were prepared before the maintenance fail with "cached plan must not change result type". While clients

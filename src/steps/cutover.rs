@@ -27,7 +27,9 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
         return Ok(run.facts()?.cutover.unwrap_or_default());
     }
     run.take_back_earlier_attempt(OUT)?;
-    if !run.is_decided() {
+    if run.is_decided() {
+        run.guard_what_was_decided()?;
+    } else {
         run.attempt(OUT, bounds, |run| up_to_the_decision(run, bounds))?;
     }
     if let Some(rehearsal) = bounds.rehearsal {
@@ -44,6 +46,7 @@ pub fn end_what_was_begun(run: &mut Run) -> Result<()> {
 
 /// Past the point of no return: each of these may run again, in another process, and only forwards.
 fn past_the_decision(run: &mut Run) -> Result<Value> {
+    run.changed |= !run.plan.is_dry();
     run.step("point router to target", |run| run.point_clients(Side::Target))?;
     run.step("resume clients", |run| run.resume_clients(OUT))?;
     run.step("begin the replay", capture::begin_replay)?;

@@ -72,6 +72,9 @@ pub struct Facts {
     /// When clients were held, in milliseconds of the Unix epoch, for a pause that a second run ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_at: Option<u64>,
+    /// When they went on, by the same clock and the length of the pause; of an earlier switch where that is before `held_at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<u64>,
     /// How many clients were held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clients_held: Option<u64>,

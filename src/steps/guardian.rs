@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Given;
 use crate::error::{Error, Result};
-use crate::phase::Command;
+use crate::phase::{Command, Serving};
 use crate::steps::undo::Undo;
 use crate::steps::{Run, fault};
 pub use watch::watch;
@@ -173,6 +173,16 @@ impl Run {
         };
         let guardian = Guardian::start(&charge).map_err(Error::io("start a process beside this one"))?;
         self.guardian = Some(guardian);
+        Ok(())
+    }
+
+    /// Posts one where an earlier run has decided the switch, and clients may still be held.
+    pub fn guard_what_was_decided(&mut self) -> Result<()> {
+        if self.serving() == Serving::Nobody && !self.plan.is_dry() {
+            self.post_guardian()?;
+            self.guard_hold();
+            self.guard_decision();
+        }
         Ok(())
     }
 

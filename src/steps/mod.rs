@@ -242,8 +242,9 @@ impl Run {
     /// Bounds the pause, and how long a network that swallows what we send can make it longer.
     fn pause_at_most(&mut self, max_pause: Duration) {
         self.max_pause = Some(max_pause);
-        self.source_server.conninfo.give_up_within(max_pause / 2);
-        self.target_server.conninfo.give_up_within(max_pause / 2);
+        let silence = pause::longest_silence(max_pause);
+        self.source_server.conninfo.give_up_within(silence);
+        self.target_server.conninfo.give_up_within(silence);
     }
 
     /// From `deadline` on, a server that says nothing for longer than `silence` is given up.

@@ -15,6 +15,12 @@ fn share(max_pause: Duration, wanted: Duration) -> Duration {
     wanted.min(max_pause / 5)
 }
 
+/// How long a server may say nothing while clients wait, or may be about to: a pause that is short has bounds of its own, and is
+/// no reason to take a server that answers slowly for one that is away.
+pub fn longest_silence(max_pause: Duration) -> Duration {
+    (max_pause / 2).max(Duration::from_secs(1))
+}
+
 /// The bounds of a switch.
 #[derive(Debug, Clone)]
 pub struct Bounds {

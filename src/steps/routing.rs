@@ -58,6 +58,12 @@ impl Run {
         })
     }
 
+    /// Whether a router holds clients, or somebody else moves them, of whom nothing is known.
+    pub fn clients_are_held(&mut self) -> Result<bool> {
+        let routers = self.routers()?;
+        Ok(!routers.moves_clients() || routers.states().iter().any(|state| state.held))
+    }
+
     /// Takes back what the routers were given for the time of the hold, once clients go on; says so where that fails.
     pub fn settle_routers(&mut self) {
         if let Err(error) = self.routers().and_then(Routers::settle) {

@@ -15,13 +15,14 @@ use crate::phase::{Phase, Serving, Side};
 use crate::steps::answers::{Moment, timed};
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
-use crate::steps::pause::Bounds;
+use crate::steps::pause::{Bounds, longest_silence};
 use crate::steps::replay::Running;
 use crate::steps::undo::Undo;
 use crate::steps::{Run, capture};
 
 /// How long a server may say nothing once clients go on.
 const CLOSING: Duration = Duration::from_secs(60);
+
 /// A move of general traffic from one side to the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Switch {
@@ -93,10 +94,9 @@ impl Run {
             self.note_undo(Undo::LowerFence { side: switch.to(), fence: fence.clone() })?;
         }
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.add_facts(&Facts {
             switch: Some(id.to_owned()),
-            held_at: Some(since_epoch.as_millis() as u64),
+            held_at: Some(milliseconds_since_epoch()),
             clients_held: Some(clients_held),
             ..Facts::default()
         })?;
@@ -109,7 +109,7 @@ impl Run {
             self.held_since = Some(Instant::now());
         }
         let deadline = self.pause_deadline(switch, bounds);
-        self.lose_patience(self.patience_deadline(), (bounds.max_pause / 2).max(Duration::from_secs(1)));
+        self.lose_patience(self.patience_deadline(), longest_silence(bounds.max_pause));
         let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
         let held = match ending {
             Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
@@ -316,6 +316,7 @@ impl Run {
 
     /// Lets clients go on, on the side decided on, and takes the length of the pause.
     pub fn resume_clients(&mut self, switch: Switch) -> Result<()> {
+        let is_known = self.plan.is_dry() || self.held_since.is_some() || self.clients_are_held()?;
         self.routers()?.resume()?;
         self.end_guard();
         // Nobody waits any more but the run itself, and that not for ever.
@@ -323,16 +324,22 @@ impl Run {
         if self.plan.is_dry() {
             return Ok(());
         }
-        self.pause_ms = Some(match (self.held_since.take(), self.facts()?.held_at) {
-            (Some(held), _) => held.elapsed().as_secs_f64() * 1000.0,
-            // Another run held them, and died: its clock has to do.
-            (None, Some(held_at)) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                (now.as_millis() as f64 - held_at as f64).max(0.0)
+        let facts = self.facts()?;
+        let held_at = facts.held_at.unwrap_or_default();
+        let pause = match (self.held_since.take(), facts.resumed_at) {
+            (Some(held), _) => held.elapsed(),
+            // Another run held them, and died: the clock has to do.
+            (None, Some(resumed_at)) if resumed_at >= held_at => Duration::from_millis(resumed_at - held_at),
+            (None, _) => {
+                if !is_known {
+                    self.warn("clients went on before this run, which cannot tell when: pause_ms is the longest that it can have been");
+                }
+                Duration::from_millis(milliseconds_since_epoch().saturating_sub(held_at))
             }
-            (None, None) => 0.0,
-        });
-        self.enter_phase(switch.moving, switch.to().into(), Some(switch.to()))?;
+        };
+        self.pause_ms = Some(pause.as_secs_f64() * 1000.0);
+        let resumed = Facts { resumed_at: Some(held_at + pause.as_millis() as u64), ..Facts::default() };
+        self.enter_phase_with(switch.moving, switch.to().into(), Some(switch.to()), &resumed)?;
         self.settle_routers();
         Ok(())
     }
@@ -407,6 +414,10 @@ impl Run {
             self.warn(format!("sequence \"{}\" {why}; its value was not carried over", sequence.name));
         }
     }
+}
+
+fn milliseconds_since_epoch() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 /// What a thread came to.

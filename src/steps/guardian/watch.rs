@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_s
 
 use super::{Charge, Word};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, exit};
 use crate::output::{Mode, Output};
 use crate::pg::lock::{Key, Lock};
 use crate::phase::{Command, Serving, Side};
@@ -26,8 +26,9 @@ const CAP: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same after a run that has told what it could not do: nobody waits for this process then.
 const PATIENCE_ALONE: Duration = Duration::from_secs(600);
-/// Between two tries.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Between the first two tries; each wait is longer than the one before, up to the second of these, since nobody else gets the lock
+/// while one is under way.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Everything that the run has said so far.
 struct Heard {
@@ -132,13 +133,16 @@ impl Heard {
         }
         let deadline = Instant::now() + if self.left { PATIENCE_ALONE } else { PATIENCE };
         let mut released = self.deciding || self.left;
+        let mut wait = AGAIN.0;
         loop {
             let error = match end_hold(charge, &output) {
                 // The run after has begun already, and does this itself.
                 Ok(()) | Err(Error::Busy { .. }) => return Ok(()),
                 Err(error) => error,
             };
-            if !error.is_connection_lost() || Instant::now() >= deadline {
+            // What a server or a router did not do just now, it may do by the next try.
+            let may_pass = error.exit_code(true) == exit::PART_WAY;
+            if !may_pass || Instant::now() >= deadline {
                 output.warn(&format!(
                     "the run that held clients is gone, and not everything could be taken back: {}. Run pgdetour {} again",
                     error.with_cause(),
@@ -146,10 +150,11 @@ impl Heard {
                 ));
                 return Err(error);
             }
-            if !released {
+            if !released && error.is_connection_lost() {
                 released = release(charge, &output, &undos).is_ok();
             }
-            thread::sleep(AGAIN);
+            thread::sleep(wait);
+            wait = (wait * 5 / 4).min(AGAIN.1);
         }
     }
 }

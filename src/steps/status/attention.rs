@@ -133,7 +133,8 @@ fn routers(seen: &Seen, list: &mut List) {
             let hint = "Resume it by hand, unless somebody holds it on purpose.";
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
         }
-        if let Some(side) = state.side
+        // Where its file says otherwise, clients are where it sends them now.
+        if let Some(side) = state.side.or(state.live)
             && let Some(should) = router.should
             && side != should
         {

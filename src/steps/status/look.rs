@@ -238,6 +238,7 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
             name: "router".into(),
             held: false,
             side: None,
+            live: None,
             detail: Some(error.with_cause()),
         }],
     }
