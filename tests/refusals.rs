@@ -192,6 +192,22 @@ fn a_transaction_that_does_not_end_takes_the_cutover_back() {
         .serving(Serving::Source)
         .application_goes_on();
     open.batch_execute("commit").expect("it was never ended");
+    // Nor one that no session has any more: only a person can end it, who is told before clients are held.
+    let mut open = detour.source.client("shop_app");
+    open.batch_execute(
+        "begin; insert into public.orders (note) values ('in doubt'); prepare transaction 'it''s open'",
+    )
+    .expect("it can be prepared");
+    let detour = detour
+        .run("cutover")
+        .with(&["--max-pause", "500ms", "--retries", "1"])
+        .exits(6)
+        .reports("/blockers/0/gid", "it's open")
+        .phase("mirrored")
+        .serving(Serving::Source);
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(warnings.contains("ROLLBACK PREPARED 'it''s open'"), "{warnings}");
+    detour.source.exec("rollback prepared 'it''s open'");
     // A pause that is too short for anything is no server that is away.
     let detour = detour
         .run("cutover")

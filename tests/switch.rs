@@ -36,6 +36,7 @@ fn a_switch_over_its_bound_names_who_is_in_the_way_and_is_tried_again() {
     assert!(detail.contains("of \"shop_app\"") && detail.contains("insert into public.orders"), "{detail}");
     let warnings = detour.answer_of("cutover").at("/warnings").to_string();
     assert!(warnings.contains("attempt 1 was taken back"), "{warnings}\n{}", answer.describe());
+    assert!(warnings.contains("it is open for longer than clients may be held for it"), "{warnings}");
     assert_eq!(grants(&detour.source), before);
 
     let detour = detour

@@ -7,7 +7,8 @@ select distinct
     pg_catalog.host(b.client_addr) as address,
     coalesce(b.state, 'unknown') as state,
     coalesce(b.state = 'idle', false) as idle,
-    extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::float8 as transaction_seconds,
+    -- Once for each session, however many wait for it.
+    extract(epoch from pg_catalog.statement_timestamp() - b.xact_start)::float8 as transaction_seconds,
     pg_catalog.left(pg_catalog.regexp_replace(b.query, '\s+', ' ', 'g'), 80) as query,
     null::text as gid
 from pg_catalog.pg_stat_activity as w

@@ -7,6 +7,7 @@ use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
 use crate::phase::{Phase, Side};
+use crate::sql;
 use crate::steps::{Run, restrict};
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
@@ -181,14 +182,29 @@ fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()>
 
 /// What general roles have open on the source can be ended.
 pub fn source_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let roles = run.config.traffic.roles.clone();
-    checked.append(sessions::check(run.source(), &roles)?);
-    Ok(())
+    general_sessions(run, checked, Side::Source)
 }
 
 /// What general roles have open on the target can be ended.
 pub fn target_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    general_sessions(run, checked, Side::Target)
+}
+
+fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
-    checked.append(sessions::check(run.target(), &roles)?);
+    checked.append(sessions::check(run.session(side), &roles)?);
+    let pause = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
+    for open in sessions::list_sessions(run.session(side), &roles)? {
+        if open.transaction_seconds.is_none_or(|seconds| seconds < pause.as_secs_f64()) {
+            continue;
+        }
+        let message = format!("{open}: it is open for longer than clients may be held for it");
+        let hint = match &open.gid {
+            // No session has it, so that none can be ended for it.
+            Some(gid) => format!("Run COMMIT PREPARED or ROLLBACK PREPARED {}.", sql::quote_literal(gid)),
+            None => "See that it ends, or give --terminate-after for the switch to end it.".into(),
+        };
+        checked.warn("open_transaction", side.name(), message, hint);
+    }
     Ok(())
 }
