@@ -137,6 +137,7 @@ statements! {
         LIST_SORTING_COLLATIONS = "list_sorting_collations",
         LIST_STANDING_PRIVILEGES = "list_standing_privileges",
         LIST_STALE_TABLES = "list_stale_tables",
+        LIST_STATEMENT_LOGGING = "list_statement_logging",
         LIST_WARMABLE = "list_warmable",
         LIST_SEQUENCES = "list_sequences",
         LIST_TABLES = "list_tables",

@@ -385,12 +385,13 @@ fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
     }
 }
 
-/// Makes what is recorded incomplete: the slot is dropped, or a trigger disabled, and what is written then goes unrecorded.
+/// Makes what is recorded incomplete: the slot is dropped, or triggers are, and what is written then goes unrecorded.
 fn lose_changes(detour: Detour, method: &str) -> Detour {
     let lose = if method == "wal" {
         "select pg_drop_replication_slot('pgdetour_capture')"
     } else {
-        "alter table public.plain disable trigger all; alter table public.wide disable trigger all"
+        "drop trigger if exists \"!pgdetour_capture_update\" on public.plain; drop trigger if exists \"!pgdetour_capture_insert\" on public.plain;
+         drop trigger if exists \"!pgdetour_capture_delete\" on public.plain; drop trigger if exists \"!pgdetour_capture_update\" on public.wide"
     };
     detour
         .on_target(lose)
@@ -458,6 +459,31 @@ fn a_recording_that_was_lost_is_begun_anew_and_everything_comes_home() {
         assert_same_rows(&detour);
         detour.no_client_error().no_row_lost();
     }
+}
+
+/// What a restore or a loader of fixtures does so that other triggers do not fire.
+#[test]
+fn what_is_loaded_without_other_triggers_comes_home_from_triggers_or_is_refused() {
+    let detour = Detour::new()
+        .on_source(TABLES)
+        .configured(BY_TRIGGERS)
+        .detoured()
+        .on_target("set session_replication_role = replica; insert into public.child values (901, 901); insert into public.parent values (901); truncate public.bulk");
+    let load = "begin; alter table public.plain disable trigger all; insert into public.plain values (901); \
+                alter table public.plain enable trigger all; commit";
+    let error = detour.target.client("dba").batch_execute(load).expect_err("it would go unrecorded");
+    let error = error.as_db_error().expect("the server says so");
+    assert!(error.message().contains("public.plain"), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("session_replication_role")), "{error:?}");
+    let detour = detour
+        .on_target("alter table public.plain enable trigger all; insert into public.plain (id) values (902)")
+        .run("status")
+        .with(&["--check"])
+        .ends();
+    assert_ne!(detour.last().code(), Some(2), "nothing is broken: {}", detour.last().describe());
+    let detour = detour.run("capture").exits(0).run("replay").exits(0).reports("/conflicts", 0);
+    assert_same_rows(&detour);
+    detour.run("cutback").exits(0).phase("returned");
 }
 
 /// The source is down, is dumped into another cluster at another place, and goes back in time.

@@ -44,6 +44,22 @@ create table if not exists pgdetour.description (
 comment on table pgdetour.description is
 'What the fields of a row in pgdetour.change are: of each table, the latest description whose ordinal is smaller than the row''s.';
 
+-- Whether this session carries over what the other side has recorded, which is nobody's change here. A session of ours says so;
+-- the mirror's subscription is known by its worker. Whoever else acts as a replica has its changes recorded.
+-- Its search_path keeps it from being inlined, so that it costs nothing where it is not called.
+create or replace function pgdetour.carries() returns boolean
+language sql stable security definer
+set search_path = ''
+as $function$
+select
+    coalesce(pg_catalog.current_setting('pgdetour.carries', true), '') = 'on'
+    or exists (
+        select from pg_catalog.pg_stat_subscription as s
+        where s.pid = pg_catalog.pg_backend_pid() and s.subname = 'pgdetour_mirror'
+    )
+$function$;
+revoke all on function pgdetour.carries() from public;
+
 create or replace function pgdetour.record_change() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -55,6 +71,9 @@ set bytea_output = 'hex'
 set lc_monetary = 'C'
 as $function$
 begin
+    if pg_catalog.current_setting('session_replication_role') = 'replica' and pgdetour.carries() then
+        return null;
+    end if;
     case tg_argv[0]
         when 'I' then
             insert into pgdetour.change (relation, operation, new_row) values (tg_relid, 'I', new::text);
@@ -76,6 +95,9 @@ language plpgsql security definer
 set search_path = ''
 as $function$
 begin
+    if pg_catalog.current_setting('session_replication_role') = 'replica' and pgdetour.carries() then
+        return null;
+    end if;
     -- A partition that is younger than our triggers has none for this of its own.
     insert into pgdetour.change (relation, operation)
     select p.relid, 'T' from pg_catalog.pg_partition_tree(tg_relid) as p where p.isleaf

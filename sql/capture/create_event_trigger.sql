@@ -1,4 +1,5 @@
--- Keeps the recording complete when tables are altered or get new partitions. Needs a superuser. No parameters.
+-- Keeps the recording complete when tables are altered or get new partitions, and from being switched off, were it for the time of
+-- a transaction. Needs a superuser. No parameters.
 create or replace function pgdetour.follow_definition() returns event_trigger
 language plpgsql security definer
 set search_path = ''
@@ -7,7 +8,7 @@ declare
     altered record;
 begin
     for altered in
-        select distinct c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name, t.truncates
+        select distinct c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name, t.*
         from pg_catalog.pg_event_trigger_ddl_commands() as e
         cross join lateral (
             select e.objid as relid
@@ -19,18 +20,32 @@ begin
         cross join lateral (
             select
                 pg_catalog.bool_or(g.tgname = '!pgdetour_capture_delete') as captured,
-                pg_catalog.bool_or(g.tgname = '!pgdetour_capture_truncate') as truncates
+                pg_catalog.bool_or(g.tgname = '!pgdetour_capture_truncate') as truncates,
+                pg_catalog.bool_or(g.tgenabled not in ('O', 'A')) as disabled,
+                pg_catalog.string_agg(pg_catalog.format('enable always trigger %I', g.tgname), ', ')
+                filter (where g.tgenabled = 'O') as enable
             from pg_catalog.pg_trigger as g
-            where g.tgrelid = c.oid
+            where g.tgrelid = c.oid and g.tgname like '!pgdetour\_capture\_%'
         ) as t
         where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and t.captured
     loop
+        if altered.disabled then
+            raise exception 'triggers by which pgdetour records changes of table %s cannot be disabled', altered.name using
+                errcode = 'object_in_use',
+                detail = 'What is written meanwhile would be missing on the other side.',
+                hint = 'SET session_replication_role = replica keeps all other triggers from firing, and foreign keys from being checked, for one session; or disable triggers by their names.';
+        end if;
         perform pgdetour.describe(altered.oid);
         if not altered.truncates then
             execute pg_catalog.format(
-                'create trigger "!pgdetour_capture_truncate" after truncate on %s for each statement execute function pgdetour.record_truncate()',
+                'create or replace trigger "!pgdetour_capture_truncate" after truncate on %s for each statement execute function pgdetour.record_truncate()',
                 altered.name
             );
+            altered.enable := pg_catalog.concat_ws(', ', altered.enable, 'enable always trigger "!pgdetour_capture_truncate"');
+        end if;
+        -- Enabled by ENABLE TRIGGER ALL, or cloned for a new partition by a server that does not clone this.
+        if altered.enable is not null then
+            execute pg_catalog.format('alter table %s %s', altered.name, altered.enable);
         end if;
     end loop;
 end
@@ -40,4 +55,6 @@ revoke all on function pgdetour.follow_definition() from public;
 drop event trigger if exists pgdetour_capture;
 create event trigger pgdetour_capture on ddl_command_end
 when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'ALTER SCHEMA')
-execute function pgdetour.follow_definition()
+execute function pgdetour.follow_definition();
+-- As ours do, for a session that acts as a replica.
+alter event trigger pgdetour_capture enable always

@@ -9,4 +9,9 @@ for each row execute function pgdetour.record_change('D');
 
 create or replace trigger "!pgdetour_capture_update"
 after update on :table
-for each row execute function pgdetour.record_change('M')
+for each row execute function pgdetour.record_change('M');
+
+alter table :table
+enable always trigger "!pgdetour_capture_insert",
+enable always trigger "!pgdetour_capture_delete",
+enable always trigger "!pgdetour_capture_update"

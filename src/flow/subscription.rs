@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 
 use crate::error::{Doing as _, Error, Result};
-use crate::pg::catalog::facts;
+use crate::pg::catalog::facts::{self, StatementLogging};
 use crate::pg::{PgLsn, Session};
 use crate::phase::Place;
 use crate::sql::{self, quote_identifier, quote_literal};
@@ -65,22 +65,27 @@ pub fn create_subscription(subscriber: &mut Session, new: &NewSubscription) -> R
         )
     };
     // The server's log and statistics shall not hold the password either, as far as our role may say so.
-    let quiet = if facts::read_own_role(subscriber)?.superuser {
-        "set local log_statement = 'none'; set local log_min_error_statement = 'panic'; \
-         set local log_min_duration_statement = -1; set local log_min_duration_sample = -1; \
-         set local log_transaction_sample_rate = 0; set local pg_stat_statements.track = 'none'"
-    } else {
-        ""
+    let mut quiet = facts::list_statement_logging(subscriber)?;
+    quiet.retain(|setting| setting.may_set);
+    let each = |change: &dyn Fn(&StatementLogging) -> String| {
+        quiet.iter().map(change).collect::<Vec<_>>().join("; ")
     };
+    let (hush, speak) = (
+        each(&|setting| format!("set {} = '{}'", setting.name, setting.quiet)),
+        each(&|setting| format!("reset {}", setting.name)),
+    );
     let (script, shown) = (statement(&quote_literal(new.conninfo)), statement("'…'"));
-    subscriber
-        .atomically(|subscriber| {
-            // In a message of its own: a message is logged before any of it is run.
-            if !quiet.is_empty() {
-                subscriber.change_script(quiet)?;
-            }
-            subscriber.change_secret(&script, &shown)
-        })
+    // In a transaction of its own: a message is logged before any of it is run, and whether a transaction is logged is drawn when it
+    // begins.
+    if !hush.is_empty() {
+        subscriber.change_script(&hush)?;
+    }
+    let created = subscriber.change_secret(&script, &shown);
+    if !speak.is_empty() {
+        // A lost session has forgotten it by itself.
+        let _ = subscriber.change_script(&speak);
+    }
+    created
         .doing(|| format!("create subscription \"{}\"", new.name))
         .map_err(|error| hide(error, new.conninfo))?;
     Ok(true)
@@ -380,9 +385,12 @@ mod tests {
         }
     }
 
+    const LOGS_ALL: &str =
+        "log_statement = 'all'\nlog_min_duration_statement = 0\nlog_transaction_sample_rate = 1";
+
     #[test]
     fn a_subscription_is_made_stopped_quickly_and_dropped_with_its_slot_left() {
-        let (one, two) = (TestServer::start(""), TestServer::start("log_statement = 'all'"));
+        let (one, two) = (TestServer::start(""), TestServer::start(LOGS_ALL));
         let source = server(Side::Source, &one, Plan::real());
         let target = server(Side::Target, &two, Plan::real());
         let (mut publisher, mut subscriber) = (source.connect().unwrap(), target.connect().unwrap());
@@ -441,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_publisher_that_cannot_be_reached_is_reported_without_its_password() {
-        let two = TestServer::start("");
+        let two = TestServer::start(LOGS_ALL);
         let target = server(Side::Target, &two, Plan::real());
         let mut subscriber = target.connect().unwrap();
         let conninfo = "host=127.0.0.1 port=1 dbname=x user=y password=topsecret";
@@ -449,6 +457,9 @@ mod tests {
         let error = create_subscription(&mut subscriber, &new).unwrap_err();
         assert_eq!(error.to_string(), "could not create subscription \"mirror\" on target");
         assert!(!format!("{error:?}").contains("topsecret"));
+        assert!(!two.log().contains("topsecret"));
+        let log = "select pg_catalog.current_setting('log_statement')";
+        assert_eq!(subscriber.query_text(log, &[]).unwrap()[0].get::<_, &str>(0), "all", "logged as before");
         assert_eq!(find_subscription(&mut subscriber, "mirror").unwrap(), None);
     }
 }

@@ -17,6 +17,10 @@ use crate::sql::{self, Sql};
 /// How long a statement of ours waits for a lock before it gives up, so that live traffic never queues behind us for long.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Begins a session that carries over what the other side has: triggers and foreign keys do not act on it, and what records the
+/// changes of this side passes over it.
+pub const AS_REPLICA: &str = "set session_replication_role = replica; set pgdetour.carries = on";
+
 /// One of the servers, as configured, and how to open sessions on it.
 #[derive(Clone)]
 pub struct Server {

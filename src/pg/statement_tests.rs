@@ -8,7 +8,7 @@ use crate::pg::test_server::TestServer;
 use crate::sql;
 
 /// Files of several statements, in the order in which they build on each other.
-const SCRIPTS: [&str; 19] = [
+const SCRIPTS: [&str; 21] = [
     "record/create_common",
     "record/create_copies",
     "record/create_source",
@@ -18,8 +18,10 @@ const SCRIPTS: [&str; 19] = [
     "restrict/create_guard",
     "restrict/create_observation",
     "capture/create_change",
+    "capture/create_marker_trigger",
     "capture/create_triggers",
     "capture/create_whole_row_triggers",
+    "capture/create_truncate_trigger",
     "capture/create_event_trigger",
     "capture/order_changes",
     "capture/drop_change",
@@ -31,13 +33,14 @@ const SCRIPTS: [&str; 19] = [
 ];
 
 /// How many of them make objects, which the single statements then read and write.
-const CREATING: usize = 13;
+const CREATING: usize = 15;
 
 /// A value for every psql variable, of the type that its column has.
-const VARIABLES: [(&str, &str); 22] = [
+const VARIABLES: [(&str, &str); 23] = [
     ("slot", "pgdetour_capture"),
     ("copy", "pgdetour_export"),
     ("bytes", "0"),
+    ("allowed", "true"),
     ("changes", "0"),
     ("class", "1"),
     ("count", "1"),

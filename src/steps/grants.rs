@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::pg::catalog::facts::{list_roles, read_own_role};
+use crate::pg::catalog::facts::{STATEMENT_LOGGING, list_roles, read_own_role};
 use crate::pg::{Conninfo, Session};
 use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier, quote_qualified};
@@ -268,6 +268,12 @@ fn copy_only(facts: &Facts, role: &str, lines: &mut Vec<String>) {
     if facts.major >= 16 {
         lines.push("-- The mirror's subscription. Its connection string has to hold a password.".into());
         lines.push(format!("grant pg_create_subscription to {role};"));
+        let settings = STATEMENT_LOGGING.map(|(name, _)| name).join(", ");
+        lines.push(
+            "-- Optional: to keep that password out of the server's log and statistics, whatever statements get there."
+                .into(),
+        );
+        lines.push(format!("grant set on parameter {settings} to {role};"));
     } else {
         lines.push(format!(
             "-- PostgreSQL {} lets only superusers create a subscription. Either connect to the target as one for \

@@ -111,10 +111,10 @@ impl Run {
     }
 
     /// How the subscriber's server of a stage reaches its publisher.
-    pub fn conninfo_of(&self, stage: Stage) -> Result<String> {
+    pub fn conninfo_of(&self, stage: Stage) -> Result<Conninfo> {
         match &self.config.target.source_conninfo {
-            Some(text) if stage.publisher() == Side::Source => Ok(Conninfo::parse(text)?.libpq_text()),
-            _ => Ok(self.server(stage.publisher()).conninfo.libpq_text()),
+            Some(text) if stage.publisher() == Side::Source => Conninfo::parse(text),
+            _ => Ok(self.server(stage.publisher()).conninfo.clone()),
         }
     }
 

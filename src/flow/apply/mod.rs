@@ -53,6 +53,7 @@ use self::stage::Stages;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::FlowName;
 use crate::flow::mapping::{Mapping, TableName, TableRule};
+use crate::pg::server::AS_REPLICA;
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -63,7 +64,6 @@ const ATTEMPTS: u32 = 8;
 /// planner would rather read all of a table for each batch than some of it by its index.
 const SETTINGS: &str = "set plan_cache_mode = force_generic_plan; set jit = off; set work_mem = '32MB'; \
                         set random_page_cost = 1.1";
-const AS_REPLICA: &str = "set session_replication_role = replica";
 /// Rows in one statement where commit order is kept.
 pub(super) const LONGEST_RUN: usize = 1000;
 

@@ -10,7 +10,7 @@ use postgres::error::SqlState;
 use super::record;
 use crate::error::{Doing as _, Error, Result, ServerError};
 use crate::pg::catalog::{self, Table, objects};
-use crate::pg::server::LOCK_TIMEOUT;
+use crate::pg::server::{AS_REPLICA, LOCK_TIMEOUT};
 use crate::pg::wire::{Client, Copied, CopyError, Purpose};
 use crate::pg::{Server, Session};
 use crate::sql;
@@ -177,7 +177,7 @@ impl<'a> Pipe<'a> {
         // What is lost in a crash of the server is lost together with the note that it was done.
         pipe.run("set synchronous_commit = off").doing(|| "prepare a session".into())?;
         // Where it is not allowed, triggers of tables that existed before fire.
-        match pipe.into.simple_query("set session_replication_role = replica") {
+        match pipe.into.simple_query(AS_REPLICA) {
             Err(error) if !error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Err(failed(subscriber, "prepare a session".into(), error))
             }

@@ -36,9 +36,9 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
     describe(session, marker[0].get(0))?;
     let present = list_captured(session)?;
     let mut changed = false;
-    for (name, names) in present.iter().filter(|(name, _)| name.schema != "pgdetour") {
-        if tables.iter().all(|table| TableName::of(table) != *name) {
-            drop_triggers(session, name, names)?;
+    for captured in present.iter().filter(|captured| captured.table.schema != "pgdetour") {
+        if tables.iter().all(|table| TableName::of(table) != captured.table) {
+            drop_triggers(session, captured)?;
             changed = true;
         }
     }
@@ -56,7 +56,9 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
             (None, true) => WHOLE_ROW_TRIGGERS,
             (None, false) => TRIGGERS,
         };
-        let is_known = present.iter().any(|(other, names)| *other == name && names.len() == wanted);
+        let is_known = present
+            .iter()
+            .any(|captured| captured.table == name && captured.triggers.len() == wanted && captured.always);
         let quoted = table.quoted();
         let mut script = String::new();
         if table.root.is_none() {
@@ -118,8 +120,8 @@ pub fn describe(session: &mut Session, oid: u32) -> Result<bool> {
 
 /// Removes triggers and table. Nothing of it need be there.
 pub fn drop_capture(session: &mut Session) -> Result<()> {
-    for (table, names) in list_captured(session)? {
-        drop_triggers(session, &table, &names)?;
+    for captured in list_captured(session)? {
+        drop_triggers(session, &captured)?;
     }
     if is_present(session)? {
         session.change_script(sql::capture::DROP_CHANGE.text).doing(|| "drop the change table".into())?;
@@ -127,21 +129,30 @@ pub fn drop_capture(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-fn drop_triggers(session: &mut Session, table: &TableName, names: &[String]) -> Result<()> {
+fn drop_triggers(session: &mut Session, Captured { table, triggers, .. }: &Captured) -> Result<()> {
     let quoted = sql::quote_qualified(&table.schema, &table.name);
     let drop = |name: &String| format!("drop trigger if exists {} on {quoted}", sql::quote_identifier(name));
-    let script = names.iter().map(drop).collect::<Vec<_>>().join(";\n");
+    let script = triggers.iter().map(drop).collect::<Vec<_>>().join(";\n");
     when_unlocked(|| session.change_script(&script)).doing(|| format!("drop our triggers on table {quoted}"))
 }
 
-/// Tables that have triggers of ours, and their names; those that partitions have from their parent left out.
-fn list_captured(session: &mut Session) -> Result<Vec<(TableName, Vec<String>)>> {
+/// A table that has triggers of ours.
+struct Captured {
+    table: TableName,
+    /// Their names; those that a partition has from its parent left out.
+    triggers: Vec<String>,
+    /// They fire in sessions that act as a replica, too.
+    always: bool,
+}
+
+fn list_captured(session: &mut Session) -> Result<Vec<Captured>> {
     let rows = session.query(&sql::capture::LIST_CAPTURED, &[])?;
-    let table = |row: &postgres::Row| {
-        let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
-        (name, row.get("triggers"))
+    let captured = |row: &postgres::Row| Captured {
+        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+        triggers: row.get("triggers"),
+        always: row.get("always"),
     };
-    Ok(rows.iter().map(table).collect())
+    Ok(rows.iter().map(captured).collect())
 }
 
 /// Tables that have triggers of ours, markers left out; none without a change table.
@@ -149,7 +160,7 @@ pub fn list_recorded(session: &mut Session) -> Result<Option<Vec<TableName>>> {
     if !is_present(session)? {
         return Ok(None);
     }
-    let tables = list_captured(session)?.into_iter().map(|(table, _)| table);
+    let tables = list_captured(session)?.into_iter().map(|captured| captured.table);
     Ok(Some(tables.filter(|table| table.schema != "pgdetour").collect()))
 }
 
@@ -196,12 +207,10 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
         return Err(Error::Conflict {
             kind: "capture_incomplete",
             message: format!(
-                "changes of table \"{table}\" are not recorded: a trigger of ours is missing or disabled"
+                "changes of table \"{table}\" were not all recorded: a trigger of ours is missing, or is or was disabled"
             ),
             detail: (lacking.len() > 1).then(|| format!("The same holds for {}.", lacking[1..].join(", "))),
-            hint: format!(
-                "ALTER TABLE {table} ENABLE TRIGGER ALL; enables them again. What was written meanwhile is not recorded: {MISSED}"
-            ),
+            hint: MISSED.to_owned(),
         });
     }
     Ok(())

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
+use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use super::change_table;
@@ -14,8 +15,10 @@ use crate::flow::apply::follow_tests::{
     CHAINED, TABLES, break_again_and_again, change_in_every_way, change_keys_in_chains,
 };
 use crate::flow::apply::test_pair::{BUDGET, Pair, drain};
+use crate::flow::subscription::{self, NewSubscription};
 use crate::flow::{ChangeSource, Flow, FlowName, Until, apply_until};
 use crate::pg::catalog;
+use crate::pg::server::AS_REPLICA;
 use crate::phase::Side;
 
 const DETOUR: &str = "11111111-2222-3333-4444-555555555555";
@@ -47,9 +50,9 @@ fn recorded(tables: &str) -> (Pair, Flow) {
 fn wait_for_waiter(pair: &Pair) {
     let mut client = pair.client(Side::Source);
     let query = "select count(*) from pg_locks where not granted";
-    let deadline = std::time::Instant::now() + BUDGET;
+    let deadline = Instant::now() + BUDGET;
     while client.query_one(query, &[]).unwrap().get::<_, i64>(0) == 0 {
-        assert!(std::time::Instant::now() < deadline, "nobody waits");
+        assert!(Instant::now() < deadline, "nobody waits");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -181,25 +184,101 @@ fn an_altered_table_stops_the_flow_where_it_was_altered() {
 }
 
 #[test]
-fn what_is_applied_is_not_recorded_and_a_disabled_trigger_is_found() {
+fn what_is_carried_over_is_not_recorded_and_what_others_write_as_replicas_is() {
     let (pair, flow) = recorded("create table t (id int primary key)");
     let mut session = pair.session(Side::Source);
-    session
-        .client()
-        .batch_execute("set session_replication_role = replica; insert into public.t values (1); reset session_replication_role")
-        .unwrap();
+    let write = |begin: &str, row: i32| {
+        let script =
+            format!("{begin}; insert into t values ({row}); truncate t; insert into t values ({row})");
+        pair.client(Side::Source).batch_execute(&script).unwrap();
+    };
+    write(AS_REPLICA, 1);
     let position = ChangeSource::Triggers.end(&mut session).unwrap();
     assert_eq!(position, PgLsn::from(0), "nothing was recorded");
-    pair.source("insert into t values (2)");
-    assert_eq!(change_table::count_later(&mut session, position).unwrap(), 1);
+    write("set session_replication_role = replica", 2);
+    // It takes the right to act as a replica to be left out.
+    pair.source("set pgdetour.carries = on; insert into t values (3)");
+    assert_eq!(change_table::count_later(&mut session, position).unwrap(), 4);
     assert!(change_table::bytes_behind(&mut session, position).unwrap() > 0);
     drain(&flow).unwrap();
-    assert_eq!(pair.rows(Side::Target, "table t"), ["(2)"]);
-    pair.source("alter table t disable trigger \"!pgdetour_capture_delete\"");
-    let Err(Error::Conflict { kind, .. }) = ChangeSource::Triggers.require_intact(&mut session) else {
-        panic!("a disabled trigger is not found")
+    assert_eq!(pair.rows(Side::Target, "table t"), ["(2)", "(3)"]);
+}
+
+#[test]
+fn what_the_mirrors_subscription_writes_is_not_recorded_and_what_another_writes_is() {
+    let pair = Pair::new("create table t (id int primary key)", "create table t (id int primary key)");
+    let mut session = pair.session(Side::Target);
+    let tables = catalog::list_tables(&mut session).unwrap();
+    change_table::create_capture(&mut session, &tables).unwrap();
+    let conninfo = pair.on(Side::Source).conninfo.libpq_text();
+    for (row, name) in ["pgdetour_mirror", "somebodys"].into_iter().enumerate() {
+        pair.source(&format!("create publication {name} for table t"));
+        pair.source(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')"));
+        let new = NewSubscription { name, conninfo: &conninfo, publication: name, slot: name };
+        subscription::create_subscription(&mut session, &new).unwrap();
+        subscription::enable_subscription(&mut session, name).unwrap();
+        pair.source(&format!("insert into t values ({row})"));
+        let deadline = Instant::now() + BUDGET;
+        while pair.rows(Side::Target, "table t").len() <= row {
+            assert!(Instant::now() < deadline, "nothing arrives by {name}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let recorded = change_table::count_later(&mut session, PgLsn::from(0)).unwrap();
+        assert_eq!(recorded, i64::from(name == "somebodys"), "{name}");
+        subscription::drop_subscription(&mut session, name).unwrap();
+    }
+}
+
+/// Tables that are captured, one of them with partitions.
+const PARTED: &str = "create table t (id int primary key);
+                      create table p (id int primary key) partition by list (id);
+                      create table p_1 partition of p for values in (1);";
+
+#[test]
+fn triggers_that_record_cannot_be_disabled_not_even_for_a_transaction() {
+    let (pair, flow) = recorded(PARTED);
+    let mut client = pair.client(Side::Source);
+    for role in ["origin", "replica"] {
+        client.batch_execute(&format!("set session_replication_role = {role}")).unwrap();
+        for table in ["t", "p", "p_1"] {
+            let replica = "enable replica trigger \"!pgdetour_capture_delete\"";
+            for what in ["disable trigger user", "disable trigger all", replica] {
+                let error = client.batch_execute(&format!("alter table {table} {what}")).unwrap_err();
+                assert_eq!(error.code(), Some(&SqlState::OBJECT_IN_USE), "{table} {what}: {error:?}");
+            }
+            // To be sure that all fire harms nothing, nor does it leave them out where a session acts as a replica.
+            client.batch_execute(&format!("alter table {table} enable trigger all")).unwrap();
+        }
+    }
+    let mut session = pair.session(Side::Source);
+    ChangeSource::Triggers.require_intact(&mut session).unwrap();
+    client.batch_execute("create table p_2 partition of p for values in (2)").unwrap();
+    client.batch_execute("insert into p values (1), (2); truncate p_2; insert into t values (1)").unwrap();
+    let others = "select tgname from pg_trigger where tgname like '!pgdetour%' and tgenabled <> 'A'";
+    assert_eq!(pair.rows(Side::Source, others), [""; 0]);
+    pair.client(Side::Target).batch_execute("create table p_2 partition of p for values in (2)").unwrap();
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "select * from p union all select * from t"), ["(1)", "(1)"]);
+}
+
+/// Where our role may not make event triggers.
+#[test]
+fn a_trigger_that_was_disabled_is_found_though_it_was_enabled_again() {
+    let (pair, flow) = recorded("create table t (id int primary key)");
+    let mut session = pair.session(Side::Source);
+    pair.source("drop event trigger pgdetour_capture");
+    pair.source(
+        "alter table t disable trigger \"!pgdetour_capture_truncate\"; truncate t; alter table t enable trigger user",
+    );
+    let Err(Error::Conflict { kind, message, .. }) = ChangeSource::Triggers.require_intact(&mut session)
+    else {
+        panic!("it is not found")
     };
     assert_eq!(kind, "capture_incomplete");
+    assert!(message.contains("\"public.t\""), "{message}");
     let stopped = apply_until(&flow, &Until::Stopped, &AtomicBool::new(true), Some(BUDGET), &mut |_| ());
     assert!(stopped.is_err());
+    let tables = catalog::list_tables(&mut session).unwrap();
+    assert!(change_table::create_capture(&mut session, &tables).unwrap(), "made anew");
+    ChangeSource::Triggers.require_intact(&mut session).unwrap();
 }

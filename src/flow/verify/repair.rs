@@ -14,6 +14,7 @@ use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
 use crate::pg::catalog::facts::may_set_replica_role;
 use crate::pg::parameter::Parameter;
+use crate::pg::server::AS_REPLICA;
 use crate::phase::Side;
 use crate::sql::quote_identifier;
 
@@ -68,7 +69,7 @@ pub fn repair_table(
     // Where it is not allowed, triggers fire, and rows go one by one.
     let replica = may_set_replica_role(written_to)?;
     if replica {
-        written_to.change_script("set session_replication_role = replica")?;
+        written_to.change_script(AS_REPLICA)?;
     }
     let mut repaired = Repaired::default();
     for suspects in suspects.chunks(BUCKETS_AT_ONCE) {

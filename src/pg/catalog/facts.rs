@@ -144,6 +144,45 @@ pub fn may_set_replica_role(session: &mut Session) -> Result<bool> {
     Ok(session.query_text(may, &[])?[0].get(0))
 }
 
+/// Settings by which a server writes statements to its log, or keeps their text in its statistics, and values by which it does not.
+pub const STATEMENT_LOGGING: [(&str, &str); 6] = [
+    ("log_statement", "none"),
+    ("log_min_error_statement", "panic"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_duration_sample", "-1"),
+    ("log_transaction_sample_rate", "0"),
+    ("pg_stat_statements.track", "none"),
+];
+
+/// One of [`STATEMENT_LOGGING`] as it is for our session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementLogging {
+    /// Its name.
+    pub name: String,
+    /// The value by which no statement is written.
+    pub quiet: String,
+    /// Our role may set it: as superuser, or by a grant (15 and later).
+    pub may_set: bool,
+    /// It has another value now.
+    pub tells: bool,
+}
+
+/// What tells of the statements that our session sends.
+pub fn list_statement_logging(session: &mut Session) -> Result<Vec<StatementLogging>> {
+    let (names, quiet): (Vec<String>, Vec<String>) =
+        STATEMENT_LOGGING.iter().map(|(name, quiet)| ((*name).to_owned(), (*quiet).to_owned())).unzip();
+    let by_grant = session.version >= 150_000;
+    let allowed = if by_grant { "pg_catalog.has_parameter_privilege(s.name, 'SET')" } else { "r.rolsuper" };
+    let text = sql::catalog::LIST_STATEMENT_LOGGING.with(&[("allowed", allowed)]);
+    let setting = |row: &postgres::Row| StatementLogging {
+        name: row.get("name"),
+        quiet: row.get("quiet"),
+        may_set: row.get("allowed"),
+        tells: row.get("tells"),
+    };
+    Ok(session.query_text(&text, &[&names, &quiet])?.iter().map(setting).collect())
+}
+
 /// One role by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // Attributes of a role are independent switches.
@@ -215,6 +254,30 @@ mod tests {
         assert_eq!(roles.len(), 1);
         assert_eq!((roles[0].connection_limit, roles[0].may_connect), (3, true));
         assert_eq!(roles[0].member_of, ["grouped"]);
+    }
+
+    #[test]
+    fn what_logs_statements_is_told_with_who_may_turn_it_off() {
+        let one = TestServer::start("log_statement = 'ddl'");
+        one.client().batch_execute("create role plain login").unwrap();
+        let mut superuser = one.server(Place::Target).connect().unwrap();
+        let all = list_statement_logging(&mut superuser).unwrap();
+        assert_eq!(all.len(), STATEMENT_LOGGING.len());
+        assert!(all.iter().all(|setting| setting.may_set), "{all:?}");
+        let telling = |session: &mut Session| {
+            let settings = list_statement_logging(session).unwrap().into_iter();
+            settings.filter(|one| one.tells && !one.may_set).map(|one| one.name).collect::<Vec<_>>()
+        };
+        assert_eq!(telling(&mut superuser), [""; 0]);
+        let mut server = one.server(Place::Target);
+        let text = format!("host=127.0.0.1 port={} dbname=postgres user=plain", one.port);
+        server.conninfo = crate::pg::Conninfo::parse(&text).unwrap();
+        let mut plain = server.connect().unwrap();
+        assert_eq!(telling(&mut plain), ["log_statement", "log_min_error_statement"]);
+        if plain.version >= 150_000 {
+            one.client().batch_execute("grant set on parameter log_statement to plain").unwrap();
+            assert_eq!(telling(&mut plain), ["log_min_error_statement"]);
+        }
     }
 
     #[test]

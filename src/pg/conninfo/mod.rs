@@ -244,6 +244,11 @@ impl Conninfo {
         join(self.public_pairs().into_iter().chain(secrets))
     }
 
+    /// Whether [`Conninfo::libpq_text`] holds one.
+    pub fn has_secret(&self) -> bool {
+        self.libpq_text() != self.libpq_text_without_password()
+    }
+
     /// The same without a secret.
     pub fn libpq_text_without_password(&self) -> String {
         join(self.public_pairs())

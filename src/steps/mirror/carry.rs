@@ -196,7 +196,7 @@ pub fn hand_over(run: &mut Run, stage: Stage) -> Result<Carrier> {
 }
 
 fn subscribe(run: &mut Run, stage: Stage) -> Result<()> {
-    let conninfo = run.conninfo_of(stage)?;
+    let conninfo = run.conninfo_of(stage)?.libpq_text();
     let new = NewSubscription {
         name: names::MIRROR_SUBSCRIPTION,
         conninfo: &conninfo,

@@ -3,7 +3,7 @@
 use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
 use crate::flow::subscription;
-use crate::pg::catalog::facts::{OwnRole, may_set_replica_role, read_own_role};
+use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica_role, read_own_role};
 use crate::phase::{Place, Side};
 use crate::sql::quote_identifier;
 use crate::steps::Run;
@@ -75,7 +75,44 @@ fn subscribe(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole)
             Choice::Auto => checked.warn("privilege", place.name(), message, hint),
             Choice::Only(_) => checked.fail("privilege", place.name(), message, hint),
         }
+        return Ok(());
     }
+    if run.choice != Choice::Only(Carrier::Pgdetour) {
+        hidden_password(run, checked, place, role)?;
+    }
+    Ok(())
+}
+
+/// The statement that makes a subscription holds its connection string, and the server may log statements.
+fn hidden_password(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
+    let Some(stage) = run.stages().iter().find(|stage| stage.subscriber() == place) else { return Ok(()) };
+    // One that cannot be read is another check's.
+    if !run.conninfo_of(*stage).is_ok_and(|conninfo| conninfo.has_secret()) {
+        return Ok(());
+    }
+    let settings = list_statement_logging(run.session(place))?;
+    let telling: Vec<&str> = settings
+        .iter()
+        .filter(|setting| setting.tells && !setting.may_set)
+        .map(|setting| setting.name.as_str())
+        .collect();
+    if telling.is_empty() {
+        return Ok(());
+    }
+    let names = telling.join(", ");
+    checked.warn(
+        "password_logged",
+        place.name(),
+        format!(
+            "the password in the subscription's connection string can get into the {place}'s log or statistics: role \"{}\" may not \
+             turn off {names} for the statement that holds it",
+            role.name
+        ),
+        format!(
+            "Run GRANT SET ON PARAMETER {names} TO {}; on the {place}, or mirror as a superuser.",
+            quote_identifier(&role.name)
+        ),
+    );
     Ok(())
 }
 
@@ -122,7 +159,7 @@ fn triggers(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) ->
         "event_trigger",
         side.name(),
         format!("role \"{name}\" is no superuser, so cannot create the event trigger that follows ALTER TABLE"),
-        "Do not alter captured tables, nor TRUNCATE partitions made later by their own name, while changes are recorded there.",
+        "Do not alter captured tables, disable their triggers, nor TRUNCATE partitions made later by their own name, while changes are recorded there.",
     );
     Ok(())
 }
