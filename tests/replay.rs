@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::answer::Answer;
 use crate::support::detour::Detour;
 use crate::support::extent;
+use crate::support::postgres::Shutdown;
 use crate::support::wait::until;
 
 /// Generous: the machine may have much else to do.
@@ -76,6 +77,30 @@ fn following_ends_well_with_a_signal_and_tells_all() {
             .no_client_error()
             .no_row_lost();
     }
+}
+
+/// What the run opened itself before it began to follow has not outlived the servers.
+#[test]
+fn following_ends_well_after_each_server_was_restarted() {
+    let mut detour = Detour::new().table("orders").detoured();
+    let child = start(&detour, &["--follow"]);
+    let arrives = |detour: &Detour, note: &str| {
+        detour.target.exec(&format!("insert into public.orders (note) values ('{note}')"));
+        until("the change has arrived", LIMIT, || {
+            let query = format!("select count(*) from public.orders where note = '{note}'");
+            (detour.source.value::<i64>(&query) == 1).then_some(())
+        });
+    };
+    arrives(&detour, "before");
+    detour.source.restart(Shutdown::Immediate);
+    arrives(&detour, "the source was restarted");
+    detour.target.restart(Shutdown::Fast);
+    arrives(&detour, "the target was restarted");
+    signal(&child, "TERM");
+    let answer = end(child);
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    assert_eq!(answer.at("/report/quarantined").as_i64(), Some(0), "{}", answer.describe());
+    detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
 }
 
 #[test]

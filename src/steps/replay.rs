@@ -147,6 +147,9 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     let applied = apply_until(flow, until, &stop, budget, &mut tell);
     gauge.end();
     let applied = applied?;
+    if !run.plan.is_dry() {
+        run.renew_sessions()?;
+    }
     if !applied.replica_role {
         run.warn(
             "our role may not set session_replication_role on the source: tables are written in the order of their foreign \
