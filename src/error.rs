@@ -209,6 +209,8 @@ pub enum Error {
     Conflict {
         /// Machine-readable kind, such as `update_missing` or `differs`.
         kind: &'static str,
+        /// What the server refused it with, where it did.
+        sqlstate: Option<String>,
         /// What does not fit.
         message: String,
         /// Table, key, SQLSTATE, constraint: never a row's other values.

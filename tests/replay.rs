@@ -103,6 +103,35 @@ fn following_ends_well_after_each_server_was_restarted() {
     detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
 }
 
+/// Transactions before the one that does not fit are committed: neither a script nor a person is told that nothing happened.
+#[test]
+fn a_replay_that_stops_at_a_conflict_says_what_it_has_applied_before() {
+    let detour = Detour::new()
+        .on_source("create table public.t (id int primary key, v text); grant all on public.t to shop_app")
+        .detoured()
+        .application("insert into public.t values (1, 'fits')")
+        .on_source("insert into public.t values (2, 'mine')")
+        .application("insert into public.t values (2, 'theirs')")
+        .run("replay")
+        .exits(8)
+        .kind("insert_exists")
+        .changed(true)
+        .reports("/changes", 1)
+        .reports("/caught_up", false);
+    assert_eq!(detour.last().text_at("/error/sqlstate"), "23505", "{}", detour.last().describe());
+    assert_eq!(detour.source.value::<i64>("select count(*) from public.t where v = 'fits'"), 1);
+    let detour = detour
+        .run("replay")
+        .exits(8)
+        .changed(false)
+        .application("insert into public.t values (3, 'does not fit')")
+        .on_source("delete from public.t where id = 2; insert into public.t values (3, 'mine')");
+    let text = detour.as_text("replay", &[]);
+    let said = String::from_utf8_lossy(&text.stderr);
+    assert!(said.contains("next: what was applied stays, "), "{said}");
+    assert!(said.contains("a person has to look at this before \"pgdetour replay\" is run again"), "{said}");
+}
+
 #[test]
 fn until_caught_up_ends_while_others_write() {
     let detour = Detour::new().table("orders").detoured().writing();

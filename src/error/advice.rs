@@ -140,14 +140,18 @@ impl Error {
 
     /// SQLSTATE, when a server gave one.
     pub fn sqlstate(&self) -> Option<&str> {
-        self.server_error()?.sqlstate.as_deref()
+        match self {
+            Error::Conflict { sqlstate, .. } => sqlstate.as_deref(),
+            _ => self.server_error()?.sqlstate.as_deref(),
+        }
     }
 
-    /// What was done and what to run next, for people: a sentence without its first capital.
+    /// What was done and what to run next, for people: a sentence without its first capital. `stays` is what of it there is
+    /// still, when something was changed.
     pub fn next(
         &self,
         command: Option<Command>,
-        changed: bool,
+        stays: Option<&str>,
         part_way: bool,
         phase: Option<Phase>,
     ) -> String {
@@ -155,7 +159,7 @@ impl Error {
             Some(command) => format!("\"pgdetour {command}\""),
             None => "the same command".into(),
         };
-        let before = if changed { "what was finished stays" } else { "nothing was changed" };
+        let before = stays.unwrap_or("nothing was changed");
         match self.exit_code(part_way) {
             exit::USAGE => format!("{before}; correct this, then run the same command again."),
             exit::REFUSED => match self {
@@ -318,8 +322,13 @@ mod tests {
         ] {
             assert_eq!(error.exit_code(true), 7, "{error}");
         }
-        let conflict =
-            Error::Conflict { kind: "differs", message: String::new(), detail: None, hint: String::new() };
+        let conflict = Error::Conflict {
+            kind: "differs",
+            sqlstate: None,
+            message: String::new(),
+            detail: None,
+            hint: String::new(),
+        };
         assert_eq!(conflict.exit_code(true), 8, "a person is needed, whatever was changed");
     }
 
@@ -343,7 +352,7 @@ mod tests {
             Some("What may be run in this phase: cutover, check, restrict and status.")
         );
         assert_eq!(
-            error.next(Some(Command::Replay), false, false, Some(Phase::CuttingOver)),
+            error.next(Some(Command::Replay), None, false, Some(Phase::CuttingOver)),
             "nothing was changed; what leads on from here is \"pgdetour cutover\"."
         );
     }
@@ -352,11 +361,16 @@ mod tests {
     fn stopped_part_way_names_the_phase_and_the_command() {
         let error = Error::Interrupted { signal: 15 };
         assert_eq!(
-            error.next(Some(Command::Cutover), true, true, Some(Phase::CuttingOver)),
+            error.next(
+                Some(Command::Cutover),
+                Some("what was finished stays"),
+                true,
+                Some(Phase::CuttingOver)
+            ),
             "stopped part way in phase \"cutting_over\"; run \"pgdetour cutover\" again: it goes on or takes back."
         );
         assert_eq!(
-            error.next(Some(Command::Cutover), false, false, Some(Phase::Mirrored)),
+            error.next(Some(Command::Cutover), None, false, Some(Phase::Mirrored)),
             "nothing was changed or left half done; run the same command again whenever you like."
         );
     }

@@ -30,6 +30,7 @@ pub fn run(run: &mut Run, sample: Option<u64>) -> Result<Value> {
     let named: Vec<String> = rehearsal.failures.iter().take(NAMED).map(describe).collect();
     Err(Error::Conflict {
         kind: "rehearsal",
+        sqlstate: None,
         message: format!("{failed} rows would not fit on the source"),
         detail: Some(named.join("; ")),
         hint:

@@ -128,7 +128,8 @@ impl Run {
         })
     }
 
-    fn check_stamps(&mut self) -> Result<()> {
+    /// Refuses databases that are not what the configuration says.
+    pub fn check_stamps(&mut self) -> Result<()> {
         let target = record::read_stamp(self.target())?;
         let source = match &mut self.source {
             Some(session) => record::read_stamp(session)?,

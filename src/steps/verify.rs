@@ -94,6 +94,7 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     run.report = Some(report);
     Err(Error::Conflict {
         kind: "differs",
+        sqlstate: None,
         message: format!("{} {}", unequal.len(), if unequal.len() == 1 { "table differs" } else { "tables differ" }),
         detail: Some(unequal.join("; ")),
         hint: match run.phase() {

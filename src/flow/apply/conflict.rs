@@ -159,7 +159,13 @@ pub struct Misfit {
 impl Misfit {
     /// The flow stops there, with an error that names the change.
     pub fn into_error(self) -> Error {
-        Error::Conflict { kind: self.kind, message: self.message, detail: Some(self.detail), hint: self.hint }
+        Error::Conflict {
+            kind: self.kind,
+            sqlstate: self.sqlstate,
+            message: self.message,
+            detail: Some(self.detail),
+            hint: self.hint,
+        }
     }
 }
 

@@ -56,6 +56,7 @@ pub fn of(seen: &Seen) -> Vec<Attention> {
     let mut list = List::default();
     servers(seen, &mut list);
     unfinished(seen, &mut list);
+    refused(seen, &mut list);
     routers(seen, &mut list);
     flows(seen, &mut list);
     stages(seen, &mut list);
@@ -123,6 +124,30 @@ fn unfinished(seen: &Seen, list: &mut List) {
     };
     let hint = format!("Run pgdetour {command} again: it goes on, or takes back.");
     list.add(level, "unfinished", command, message, hint);
+}
+
+/// A run that is at work has found out for itself that it may go on, or is mending what is wrong.
+fn refused(seen: &Seen, list: &mut List) {
+    if seen.running.is_some() {
+        return;
+    }
+    if let Some(error) = &seen.refusal {
+        let message = with_detail(&error.to_string(), error.detail().as_deref());
+        list.add(Level::Broken, error.kind(), "source", message, error.hint().unwrap_or_default());
+    } else if let Some(stop) = seen.replay.as_ref().and_then(|replay| replay.stopped_at.as_ref()) {
+        let message = format!("replay stands still: {}", with_detail(&stop.message, stop.detail.as_deref()));
+        list.add(
+            Level::Attention,
+            "replay_stopped",
+            "source",
+            message,
+            stop.hint.clone().unwrap_or_default(),
+        );
+    }
+}
+
+fn with_detail(message: &str, detail: Option<&str>) -> String {
+    detail.map_or_else(|| message.to_owned(), |detail| format!("{message}: {detail}"))
 }
 
 fn routers(seen: &Seen, list: &mut List) {
