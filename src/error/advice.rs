@@ -119,7 +119,10 @@ impl Error {
                 format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
             }
             Error::Unreachable { what, cause } => return Some(unreachable_hint(what, cause)),
-            Error::Sql { cause, .. } => return cause.hint.clone().or_else(|| statement_hint(cause)),
+            Error::Sql { cause, .. } => {
+                let by_server = || cause.hint.clone().or_else(|| statement_hint(cause));
+                return cause.search_path_hint().or_else(by_server);
+            }
             Error::ChecksFailed { .. }
             | Error::Io { .. }
             | Error::Unhealthy { .. }
@@ -330,6 +333,33 @@ mod tests {
             hint: String::new(),
         };
         assert_eq!(conflict.exit_code(true), 8, "a person is needed, whatever was changed");
+    }
+
+    #[test]
+    fn a_function_that_finds_nothing_is_told_about_the_search_path() {
+        let hint = |context: Option<&str>| {
+            let cause = ServerError {
+                sqlstate: Some("42P01".into()),
+                message: "relation \"country\" does not exist".into(),
+                context: context.map(str::to_owned),
+                ..Default::default()
+            };
+            Error::Sql { action: "apply changes".into(), on: "source".into(), cause }.hint()
+        };
+        let begins = |context: &str, with: &str| {
+            let said = hint(Some(context)).expect("there is one");
+            assert!(said.starts_with(with) && said.contains("search_path"), "{said}");
+        };
+        begins(
+            "PL/pgSQL function public.known(text) line 1 at RETURN",
+            "Let function public.known(text) name",
+        );
+        begins(
+            "SQL statement \"select\"\nSQL function \"cid_of\" during inlining",
+            "Let function \"cid_of\" name",
+        );
+        begins("SQL-Funktion »cid_of« Anweisung 1", "Let the function name");
+        assert_eq!(hint(None), None, "the statement itself is to blame");
     }
 
     #[test]

@@ -328,7 +328,9 @@ fn of_server(
             (
                 "refused",
                 message,
-                said.hint.clone().unwrap_or_else(|| format!("Mend the cause on {on}, and {again}.")),
+                said.search_path_hint()
+                    .or_else(|| said.hint.clone())
+                    .unwrap_or_else(|| format!("Mend the cause on {on}, and {again}.")),
             )
         }
     }
@@ -395,7 +397,9 @@ fn undecidable(
                 },
                 message: format!("{what} does not fit on {on}"),
                 detail: format!("{said}{named}, transaction ending at {commit}"),
-                hint: format!("Mend the cause on {on}, and run the same command again."),
+                hint: said
+                    .search_path_hint()
+                    .unwrap_or_else(|| format!("Mend the cause on {on}, and run the same command again.")),
                 sqlstate,
                 constraint,
             })
