@@ -42,6 +42,8 @@ pub enum Task {
     ListQuarantine {
         /// Only this change.
         id: Option<i64>,
+        /// Only changes behind this one.
+        after: i64,
     },
     /// Try again what was set aside.
     RetryQuarantine {
@@ -65,7 +67,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             return Ok(json!({ "lint": lint }));
         }
         Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),
-        Task::ListQuarantine { id } => return quarantine::list(run, id),
+        Task::ListQuarantine { id, after } => return quarantine::list(run, id, after),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
     }
@@ -107,7 +109,8 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
         "lag_seconds": applied.lag_time.map(round),
-        "caught_up": applied.reached,
+        // Followed until the end, it may well have nothing left.
+        "caught_up": applied.reached || lag_bytes == 0,
         "seconds": round(applied.time),
         "changes_per_second": per_second(applied.changes),
         "bytes_per_second": applied.rates.map(|rates| rates.applied),

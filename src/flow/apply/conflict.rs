@@ -369,7 +369,9 @@ fn undecidable(
                 "Its rows are in \"{to}\" there, together with those of \"{other}\"; transaction ending at {commit}"
             ),
             hint: format!(
-                "Delete the rows of \"{from}\" from \"{to}\" by hand, or give it a table of its own."
+                "Have it set aside by replay.on_conflict = \"quarantine\" and pgdetour replay; delete the rows of \"{from}\" from \
+                 \"{to}\" by hand; give it up with pgdetour replay --quarantine skip --id N, the number being that in \
+                 pgdetour replay --quarantine list; and apply what came later with pgdetour replay --quarantine retry."
             ),
             sqlstate,
             constraint,

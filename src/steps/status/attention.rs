@@ -193,9 +193,18 @@ fn routers(seen: &Seen, list: &mut List) {
 fn flows(seen: &Seen, list: &mut List) {
     let reachable = |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let Some(alarm) = seen.mirror.as_ref().and_then(|mirror| mirror.alarm.as_ref()) {
-        let hint = "Run pgdetour mirror, so that it catches up, or make room: raise max_slot_wal_keep_size on the source, or \
-                    give it disk.";
-        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, alarm, hint);
+        let has_slot = seen.mirror.as_ref().is_some_and(|mirror| mirror.slot.is_some());
+        let (object, hint) = if has_slot {
+            let hint = "Run pgdetour mirror, so that it catches up, or make room: raise max_slot_wal_keep_size on the source, \
+                        or give it disk.";
+            (names::MIRROR_SLOT, hint)
+        } else {
+            (
+                names::CHANGE_TABLE,
+                "Run pgdetour mirror, so that it catches up, or give the source's disk more room.",
+            )
+        };
+        list.add(Level::Attention, "mirror", object, alarm, hint);
     }
     if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
         let again = "Run pgdetour clean, then mirror again.";
@@ -231,8 +240,13 @@ fn flows(seen: &Seen, list: &mut List) {
             let hint = format!("What was written since is on the target alone: {}", slot::MISSED);
             list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
         } else if let Some(alarm) = &capture.alarm {
-            let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";
-            list.add(Level::Attention, "capture", names::CAPTURE_SLOT, alarm, hint);
+            let (object, hint) = if capture.slot.is_some() {
+                let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";
+                (names::CAPTURE_SLOT, hint)
+            } else {
+                (names::CHANGE_TABLE, "Run pgdetour replay, or give the target's disk more room.")
+            };
+            list.add(Level::Attention, "capture", object, alarm, hint);
         }
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {

@@ -106,7 +106,7 @@ pub struct StageSeen {
 #[derive(Debug, Serialize)]
 pub struct CaptureSeen {
     method: &'static str,
-    slot: Option<&'static str>,
+    pub slot: Option<&'static str>,
     start_lsn: Option<String>,
     retained_bytes: Option<i64>,
     /// What may still be written before the server gives the recording up or its disk is full; none where that cannot be told.
