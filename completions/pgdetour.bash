@@ -343,7 +343,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__replay)
-            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --rehearse --sample --quarantine --id --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --follow --until-caught-up --max-lag --lint --rehearse --sample --quarantine --id --after --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -362,6 +362,10 @@ _pgdetour() {
                     return 0
                     ;;
                 --id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --after)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -126,6 +126,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l quarantine 
 retry\t'Apply those that fit by now, in their order'
 skip\t'Give them up: the source never gets them'"
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l id -d 'Only the change of this number' -r
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l after -d 'With --quarantine list: only the changes behind this number, since a thousand are shown at once' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -s c -l config -d 'Configuration file [default: pgdetour.toml]' -r -F
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l source -d 'How to reach the source, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand replay" -l target -d 'How to reach the target, as for psql; before the configuration file' -r

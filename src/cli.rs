@@ -367,6 +367,9 @@ pub struct ReplayOptions {
     /// Only the change of this number
     #[arg(long, value_name = "N", requires = "quarantine")]
     pub id: Option<u32>,
+    /// With --quarantine list: only the changes behind this number, since a thousand are shown at once
+    #[arg(long, value_name = "N", requires = "quarantine", conflicts_with = "id")]
+    pub after: Option<u32>,
 }
 
 /// What to do with changes that were set aside.

@@ -74,6 +74,8 @@ pub struct ServerError {
     pub detail: Option<String>,
     /// The server's HINT.
     pub hint: Option<String>,
+    /// The server's CONTEXT: the functions in which it happened, the innermost first.
+    pub context: Option<String>,
     /// The connection is gone: whether the last statement took effect is unknown.
     pub connection_lost: bool,
 }
@@ -87,6 +89,42 @@ impl ServerError {
     /// Whether the SQLSTATE is `code`.
     pub fn is(&self, code: &postgres::error::SqlState) -> bool {
         self.sqlstate.as_deref() == Some(code.code())
+    }
+
+    /// Whether values, expressions or functions are to blame: neither rights nor the server, nor a statement of ours.
+    pub fn is_of_evaluation(&self) -> bool {
+        self.sqlstate.as_deref().is_some_and(|code| {
+            let class = code.get(..2).unwrap_or_default();
+            ["09", "0A", "21", "22", "23", "27", "42", "44", "54", "P0"].contains(&class)
+                // insufficient_privilege, syntax_error
+                && !["42501", "42601"].contains(&code)
+        })
+    }
+
+    /// The message, up to a value that it quotes.
+    pub fn without_value(&self) -> &str {
+        let quotes_value = self.sqlstate.as_deref().is_some_and(|code| code.starts_with("22"));
+        let told = if quotes_value { self.message.split(": \"").next() } else { None };
+        told.unwrap_or(&self.message)
+    }
+
+    /// What to do when a function does not find what it finds in the application's sessions.
+    pub fn search_path_hint(&self) -> Option<String> {
+        // undefined_table, undefined_function, undefined_object
+        if !matches!(self.sqlstate.as_deref(), Some("42P01" | "42883" | "42704")) {
+            return None;
+        }
+        let context = self.context.as_deref()?;
+        // In the server's language: `PL/pgSQL function public.f(integer) line 1 at RETURN`, `SQL function "f" statement 1`.
+        let called = context.lines().find_map(|line| line.split_once(" function ")).map(|(_, rest)| rest);
+        let name = called.and_then(|rest| {
+            [" line ", " statement ", " during "].iter().find_map(|end| rest.split_once(end))
+        });
+        let function = name.map_or_else(|| "the function".to_owned(), |(name, _)| format!("function {name}"));
+        Some(format!(
+            "Let {function} name what it uses with its schema, or give it a search_path of its own (ALTER FUNCTION ... SET \
+             search_path): sessions of pgdetour have an empty one, as PostgreSQL's own replication workers do."
+        ))
     }
 }
 
@@ -111,6 +149,7 @@ impl From<&postgres::Error> for ServerError {
                 message: db.message().to_owned(),
                 detail: db.detail().map(str::to_owned),
                 hint: db.hint().map(str::to_owned),
+                context: db.where_().map(str::to_owned),
                 connection_lost: gone,
             };
         }
@@ -209,6 +248,8 @@ pub enum Error {
     Conflict {
         /// Machine-readable kind, such as `update_missing` or `differs`.
         kind: &'static str,
+        /// What the server refused it with, where it did.
+        sqlstate: Option<String>,
         /// What does not fit.
         message: String,
         /// Table, key, SQLSTATE, constraint: never a row's other values.

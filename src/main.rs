@@ -93,7 +93,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Capture(options) if options.anew => steps::capture_anew::run(run),
         Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
-        Commands::Replay(options) => steps::replay::run(run, replay_task(options)),
+        Commands::Replay(options) => steps::replay::run(run, replay_task(options)?),
         Commands::Cutback(options) => {
             steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
         }
@@ -142,10 +142,16 @@ fn destination(options: &CaptureOptions) -> Option<Destination> {
     Some(Destination { file, force: options.force })
 }
 
-fn replay_task(options: &ReplayOptions) -> Task {
-    let id = options.id.map(i64::from);
-    match options.quarantine {
-        Some(QuarantineAction::List) => Task::ListQuarantine { id },
+fn replay_task(options: &ReplayOptions) -> Result<Task> {
+    let (id, after) = (options.id.map(i64::from), options.after.map(i64::from));
+    if after.is_some() && options.quarantine != Some(QuarantineAction::List) {
+        return Err(Error::Usage {
+            message: "--after goes with --quarantine list only".into(),
+            hint: "Name one change with --id, or leave both out for all of them.".into(),
+        });
+    }
+    Ok(match options.quarantine {
+        Some(QuarantineAction::List) => Task::ListQuarantine { id, after: after.unwrap_or(0) },
         Some(QuarantineAction::Retry) => Task::RetryQuarantine { id },
         Some(QuarantineAction::Skip) => Task::SkipQuarantine { id },
         None if options.lint => Task::Lint,
@@ -153,7 +159,7 @@ fn replay_task(options: &ReplayOptions) -> Task {
         None if options.follow => Task::Follow,
         None if options.until_caught_up => Task::CatchUpWithin(options.max_lag),
         None => Task::CatchUp,
-    }
+    })
 }
 
 fn question(options: &CheckOptions) -> Question {

@@ -11,6 +11,20 @@ pub struct Sql {
 }
 
 impl Sql {
+    /// What it does, verb first, for the message when it fails and nobody said better what it is about.
+    pub fn action(&self) -> String {
+        let name = self
+            .name
+            .strip_prefix("has_")
+            .map_or_else(|| self.name.to_owned(), |what| format!("look_for_{what}"));
+        name.replace('_', " ")
+    }
+
+    /// The statement that a file holds as this text.
+    pub fn of_text(text: &str) -> Option<&'static Sql> {
+        ALL.iter().map(|(_, sql)| sql).find(|sql| sql.text == text)
+    }
+
     /// The statement with its psql variables filled in. Every variable in the file must be given.
     pub fn with(&self, variables: &[(&str, &str)]) -> String {
         let forms: Vec<(String, String)> = variables
@@ -82,8 +96,7 @@ macro_rules! statements {
                 };)*
             }
         )*
-        /// All of them, as `folder/file`, for the tests that prepare each on a server.
-        #[cfg(test)]
+        /// All of them, as `folder/file`.
         pub const ALL: &[(&str, Sql)] = &[
             $($((concat!(stringify!($folder), "/", $file), $folder::$name)),*),*
         ];
@@ -165,6 +178,7 @@ statements! {
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
+        ASK_FOR_TEMPORARY_TABLES = "ask_for_temporary_tables",
         ASSIGN_XID = "assign_xid",
         COPY_SLOT = "copy_slot",
         COUNT_LATE_CHANGES = "count_late_changes",
@@ -211,7 +225,6 @@ statements! {
         LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",
-        MAY_MAKE_TEMPORARY_TABLES = "may_make_temporary_tables",
         LOCK_APPLIER = "lock_applier",
         LOCK_SECOND_APPLIER = "lock_second_applier",
         READ_APPLIED_ORIGIN = "read_applied_origin",
@@ -252,6 +265,8 @@ statements! {
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
+        FIND_HELD_LOCK = "find_held_lock",
+        FIND_LOCK_HOLDER = "find_lock_holder",
         FORGET_WAITING = "forget_waiting",
         HAS_TABLE = "has_table",
         INSERT_DETOUR = "insert_detour",
@@ -265,10 +280,8 @@ statements! {
         LIST_STEPS = "list_steps",
         LIST_UNDO = "list_undo",
         LIST_VERIFIED = "list_verified",
-        LOCK_HELD = "lock_held",
-        LOCK_HOLDER = "lock_holder",
+        MAKE_ID = "make_id",
         MERGE_FACTS = "merge_facts",
-        NEW_ID = "new_id",
         NOTE_PARTIAL = "note_partial",
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
@@ -294,7 +307,7 @@ statements! {
         HAS_OBJECTS = "has_objects",
         HAS_OBSERVATION = "has_observation",
         INSERT_RULE = "insert_rule",
-        IS_SCHEMA_IDLE = "is_schema_idle",
+        INSPECT_SCHEMA = "inspect_schema",
         LIST_BLOCKERS = "list_blockers",
         LIST_GUARD_SWITCHES = "list_guard_switches",
         LIST_MARKED_ROLES = "list_marked_roles",

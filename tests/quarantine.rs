@@ -75,6 +75,83 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .no_row_lost();
 }
 
+/// Whoever is to decide about each sees them all.
+#[test]
+fn a_long_quarantine_is_shown_in_parts_and_says_so() {
+    let detour = Detour::new()
+        .on_source("create table public.t (id int primary key, v text); grant all on public.t to shop_app")
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .detoured()
+        .on_source("alter table public.t add check (v <> 'bad')")
+        .application("insert into public.t select n, 'bad' from generate_series(1, 1001) as n")
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 1001)
+        .run("replay")
+        .with(&["--quarantine", "list"])
+        .exits(0)
+        .reports("/quarantined", 1001)
+        .reports("/left", 1);
+    let last = detour.last().at("/report/entries/999/id").to_string();
+    let told = detour.last().text_at("/warnings/0").to_owned();
+    assert!(told.starts_with("1000 of 1001 changes in quarantine are shown; 1 more"), "{told}");
+    assert!(told.ends_with(&format!("--quarantine list --after {last}")), "{told}");
+    let detour = detour
+        .run("replay")
+        .with(&["--quarantine", "list", "--after", &last])
+        .exits(0)
+        .reports("/quarantined", 1001)
+        .reports("/left", 0);
+    assert_eq!(detour.last().at("/report/entries").as_array().map(Vec::len), Some(1));
+    assert_eq!(detour.last().at("/warnings"), &serde_json::json!([]), "{}", detour.last().describe());
+    detour.run("replay").with(&["--quarantine", "skip", "--after", &last]).exits(2).kind("usage");
+}
+
+/// The way that the hint names is a way out.
+#[test]
+fn a_truncate_of_what_is_one_table_on_the_source_is_set_aside_and_given_up() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.p (id int, d int, primary key (id, d)) partition by list (d);
+             create table public.p_1 partition of public.p for values in (1);
+             create table public.p_2 partition of public.p for values in (2);
+             insert into public.p values (1, 1), (2, 2);
+             grant all on all tables in schema public to shop_app",
+        )
+        .detoured()
+        .on_source(
+            "create table public.p_new (id int, d int, primary key (id, d));
+             insert into public.p_new select * from public.p;
+             drop table public.p;
+             alter table public.p_new rename to p",
+        )
+        .application("truncate public.p_2")
+        .application("insert into public.p values (3, 2)")
+        .run("replay")
+        .exits(8)
+        .kind("truncate")
+        .hint("pgdetour replay --quarantine skip --id N")
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .run("replay")
+        .exits(0)
+        .on_source("delete from public.p where d = 2 and id = 2")
+        .run("replay")
+        .with(&["--quarantine", "list"])
+        .exits(0);
+    let id = detour.last().at("/report/entries/0/id").to_string();
+    detour
+        .run("replay")
+        .with(&["--quarantine", "skip", "--id", &id])
+        .exits(0)
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/quarantined", 0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+}
+
 #[test]
 fn a_mapping_that_is_missing_is_proposed_and_not_assumed() {
     let detour = Detour::new()

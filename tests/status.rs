@@ -142,6 +142,27 @@ fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
     detour.run("clean").with(&["--stay"]).exits(0).phase("absent").application_goes_on().no_row_lost();
 }
 
+/// What the next replay would refuse, or has stopped at, is known before somebody runs it.
+#[test]
+fn a_flow_that_stands_still_is_told_and_a_source_that_went_back_in_time_at_once() {
+    let detour = Detour::new()
+        .on_source("create table public.t (id int primary key, v text); grant all on public.t to shop_app")
+        .detoured()
+        .on_source("insert into public.t values (1, 'mine')")
+        .application("insert into public.t values (1, 'theirs')");
+    let detour = check(detour, 0, "").run("replay").exits(8);
+    let detour = check(detour, 3, "replay_stopped");
+    let said = detour.last().at("/error/failures").to_string();
+    assert!(said.contains("meets a row that exists on source") && said.contains("key (id)=(1)"), "{said}");
+    assert!(said.contains("run pgdetour replay again"), "{said}");
+    let detour = check(detour, 3, "replay_stopped").on_source("delete from public.t").run("replay").exits(0);
+    let detour = check(detour, 0, "").on_source("update pgdetour.progress set lsn = '0/1'");
+    let detour = check(detour, 8, "progress_behind").run("replay").exits(8).kind("progress_behind");
+    let detour = check(detour, 8, "progress_behind").on_source("delete from pgdetour.progress");
+    let detour = check(detour, 8, "progress_missing").on_source("drop schema pgdetour cascade");
+    check(detour, 8, "stamp_missing").run("replay").exits(3).kind("stamp_missing");
+}
+
 #[test]
 fn what_the_source_keeps_for_a_mirror_is_told_by_the_limits_of_the_configuration() {
     let mut detour = Detour::new().table("orders").mirrored();

@@ -464,3 +464,88 @@ impl Detour {
         self.at_rest(Detour::holds_the_same)
     }
 }
+
+/// A row that the mapping's expression fails at, and functions that find nothing on an empty path.
+#[test]
+fn a_table_whose_expressions_fail_is_named_and_the_others_are_compared() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.low (id int primary key, f text);
+             create table public.country (cc text primary key, cid int);
+             insert into public.country values ('DE', 49);
+             create table public.cust (id int primary key, cc text);
+             create table public.checked (id int primary key, cc text);
+             grant all on all tables in schema public to shop_app",
+        )
+        .table("orders")
+        .detoured()
+        .on_source(
+            "alter table public.low alter f type int using f::int;
+             create function public.cid_of(text) returns int language plpgsql stable as
+                 $$ begin return (select cid from country where cc = $1); end $$;
+             create function public.known(text) returns boolean language plpgsql stable as
+                 $$ begin return exists (select from country where cc = $1); end $$;
+             alter table public.cust add cid int;
+             alter table public.cust drop cc;
+             alter table public.checked add check (public.known(cc))",
+        )
+        .configured(
+            "[[map]]\nfrom = \"public.low\"\nto = \"public.low\"\ncolumns = { f = \"f::int\" }\n\
+             [[map]]\nfrom = \"public.cust\"\nto = \"public.cust\"\ncolumns = { cid = \"public.cid_of(cc)\" }",
+        )
+        .application("insert into public.cust values (1, 'DE'); insert into public.low values (1, '1')")
+        .run("verify")
+        .exits(8)
+        .kind("not_compared")
+        .message("1 table differs, 1 table could not be compared")
+        .hint("Let function public.cid_of(text) name what it uses with its schema");
+    assert_eq!(table(&detour, "public.cust")["failure"]["on"], "source");
+    assert_eq!(table(&detour, "public.low")["missing_on_source"], json!(1));
+    assert_eq!(table(&detour, "public.orders")["equal"], json!(true));
+
+    let detour = detour
+        .application("insert into public.checked values (1, 'DE')")
+        .run("replay")
+        .with(&["--rehearse"])
+        .exits(8)
+        .kind("rehearsal")
+        .changed(false)
+        .hint("sessions of pgdetour have an empty one");
+    let failed = detour.last().at("/report/failures").as_array().cloned().unwrap_or_default();
+    let mut named: Vec<&str> = failed.iter().filter_map(|failure| failure["table"].as_str()).collect();
+    named.sort_unstable();
+    assert_eq!(named, ["public.checked", "public.cust"], "{}", detour.last().describe());
+
+    let detour = detour.run("replay").exits(8).hint("Let function public.cid_of(text) name");
+    assert_eq!(detour.last().text_at("/error/sqlstate"), "42P01", "{}", detour.last().describe());
+    let detour = detour
+        .on_source(
+            "alter function public.cid_of(text) set search_path = public;
+             alter function public.known(text) set search_path = public",
+        )
+        .run("replay")
+        .with(&["--rehearse"])
+        .exits(0)
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .application("insert into public.low values (2, 'secret'), (3, '3')")
+        .run("verify")
+        .exits(8)
+        .kind("not_compared")
+        .message("1 table could not be compared")
+        .hint("pgdetour replay --rehearse, which names the rows");
+    assert_eq!(detour.last().text_at("/error/sqlstate"), "22P02", "{}", detour.last().describe());
+    assert_eq!(table(&detour, "public.low")["failure"]["sqlstate"], "22P02");
+    assert_eq!(table(&detour, "public.cust")["equal"], json!(true));
+    assert!(!detour.last().describe().contains("secret"), "{}", detour.last().describe());
+}
+
+/// What the latest answer has of a table.
+fn table(detour: &Detour, name: &str) -> Value {
+    let tables = detour.last().at("/report/tables").as_array().cloned().unwrap_or_default();
+    let found = tables.into_iter().find(|table| table["table"] == *name);
+    found.unwrap_or_else(|| panic!("no {name}: {}", detour.last().describe()))
+}

@@ -119,7 +119,10 @@ impl Error {
                 format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
             }
             Error::Unreachable { what, cause } => return Some(unreachable_hint(what, cause)),
-            Error::Sql { cause, .. } => return cause.hint.clone().or_else(|| statement_hint(cause)),
+            Error::Sql { cause, .. } => {
+                let by_server = || cause.hint.clone().or_else(|| statement_hint(cause));
+                return cause.search_path_hint().or_else(by_server);
+            }
             Error::ChecksFailed { .. }
             | Error::Io { .. }
             | Error::Unhealthy { .. }
@@ -140,14 +143,18 @@ impl Error {
 
     /// SQLSTATE, when a server gave one.
     pub fn sqlstate(&self) -> Option<&str> {
-        self.server_error()?.sqlstate.as_deref()
+        match self {
+            Error::Conflict { sqlstate, .. } => sqlstate.as_deref(),
+            _ => self.server_error()?.sqlstate.as_deref(),
+        }
     }
 
-    /// What was done and what to run next, for people: a sentence without its first capital.
+    /// What was done and what to run next, for people: a sentence without its first capital. `stays` is what of it there is
+    /// still, when something was changed.
     pub fn next(
         &self,
         command: Option<Command>,
-        changed: bool,
+        stays: Option<&str>,
         part_way: bool,
         phase: Option<Phase>,
     ) -> String {
@@ -155,7 +162,7 @@ impl Error {
             Some(command) => format!("\"pgdetour {command}\""),
             None => "the same command".into(),
         };
-        let before = if changed { "what was finished stays" } else { "nothing was changed" };
+        let before = stays.unwrap_or("nothing was changed");
         match self.exit_code(part_way) {
             exit::USAGE => format!("{before}; correct this, then run the same command again."),
             exit::REFUSED => match self {
@@ -318,9 +325,41 @@ mod tests {
         ] {
             assert_eq!(error.exit_code(true), 7, "{error}");
         }
-        let conflict =
-            Error::Conflict { kind: "differs", message: String::new(), detail: None, hint: String::new() };
+        let conflict = Error::Conflict {
+            kind: "differs",
+            sqlstate: None,
+            message: String::new(),
+            detail: None,
+            hint: String::new(),
+        };
         assert_eq!(conflict.exit_code(true), 8, "a person is needed, whatever was changed");
+    }
+
+    #[test]
+    fn a_function_that_finds_nothing_is_told_about_the_search_path() {
+        let hint = |context: Option<&str>| {
+            let cause = ServerError {
+                sqlstate: Some("42P01".into()),
+                message: "relation \"country\" does not exist".into(),
+                context: context.map(str::to_owned),
+                ..Default::default()
+            };
+            Error::Sql { action: "apply changes".into(), on: "source".into(), cause }.hint()
+        };
+        let begins = |context: &str, with: &str| {
+            let said = hint(Some(context)).expect("there is one");
+            assert!(said.starts_with(with) && said.contains("search_path"), "{said}");
+        };
+        begins(
+            "PL/pgSQL function public.known(text) line 1 at RETURN",
+            "Let function public.known(text) name",
+        );
+        begins(
+            "SQL statement \"select\"\nSQL function \"cid_of\" during inlining",
+            "Let function \"cid_of\" name",
+        );
+        begins("SQL-Funktion »cid_of« Anweisung 1", "Let the function name");
+        assert_eq!(hint(None), None, "the statement itself is to blame");
     }
 
     #[test]
@@ -343,7 +382,7 @@ mod tests {
             Some("What may be run in this phase: cutover, check, restrict and status.")
         );
         assert_eq!(
-            error.next(Some(Command::Replay), false, false, Some(Phase::CuttingOver)),
+            error.next(Some(Command::Replay), None, false, Some(Phase::CuttingOver)),
             "nothing was changed; what leads on from here is \"pgdetour cutover\"."
         );
     }
@@ -352,11 +391,16 @@ mod tests {
     fn stopped_part_way_names_the_phase_and_the_command() {
         let error = Error::Interrupted { signal: 15 };
         assert_eq!(
-            error.next(Some(Command::Cutover), true, true, Some(Phase::CuttingOver)),
+            error.next(
+                Some(Command::Cutover),
+                Some("what was finished stays"),
+                true,
+                Some(Phase::CuttingOver)
+            ),
             "stopped part way in phase \"cutting_over\"; run \"pgdetour cutover\" again: it goes on or takes back."
         );
         assert_eq!(
-            error.next(Some(Command::Cutover), false, false, Some(Phase::Mirrored)),
+            error.next(Some(Command::Cutover), None, false, Some(Phase::Mirrored)),
             "nothing was changed or left half done; run the same command again whenever you like."
         );
     }

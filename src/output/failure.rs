@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use dialoguer::console::style;
+use serde_json::Value;
 
-use super::Outcome;
+use super::{Outcome, plural};
 use crate::error::Error;
 
 /// `error:`, and below it `detail:`, `hint:`, findings and `next:`, as far as there are any.
@@ -27,7 +28,17 @@ pub fn text(outcome: &Outcome, error: &Error) -> String {
             line("    ", "hint", &finding.hint);
         }
     }
-    line("  ", "next", &error.next(outcome.command, outcome.changed, outcome.part_way, outcome.phase));
+    let stays = stays(outcome);
+    line("  ", "next", &error.next(outcome.command, stays.as_deref(), outcome.part_way, outcome.phase));
     text.push('\n');
     text
+}
+
+/// What there is still of what a command has done before it failed.
+fn stays(outcome: &Outcome) -> Option<String> {
+    let applied = outcome.report.get("transactions").and_then(Value::as_u64);
+    outcome.changed.then(|| match applied {
+        Some(transactions) => format!("what was applied stays, {}", plural(transactions, "transaction")),
+        None => "what was finished stays".to_owned(),
+    })
 }

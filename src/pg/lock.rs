@@ -86,13 +86,13 @@ impl Lock {
 
     /// Fails when the session was lost, and with it the lock.
     pub fn assert_held(&mut self) -> Result<()> {
-        self.session.query_one(&sql::LOCK_HELD, &[&CLASS, &self.key.object()]).map(drop)
+        self.session.query_one(&sql::FIND_HELD_LOCK, &[&CLASS, &self.key.object()]).map(drop)
     }
 }
 
 /// Who holds the lock in the session's database; none when nobody does. Takes nothing.
 pub fn find_holder(session: &mut Session, key: Key) -> Result<Option<String>> {
-    let row = session.query_opt(&sql::LOCK_HOLDER, &[&CLASS, &key.object()])?;
+    let row = session.query_opt(&sql::FIND_LOCK_HOLDER, &[&CLASS, &key.object()])?;
     Ok(row.map(|row| {
         format!(
             "process {} \"{}\" of role \"{}\" from {}, connected since {}",

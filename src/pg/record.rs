@@ -115,7 +115,7 @@ pub fn create(
 ) -> Result<String> {
     let id = match read_stamp(source)? {
         Some(stamp) => stamp.detour,
-        None => source.query_one(&sql::NEW_ID, &[])?.get(0),
+        None => source.query_one(&sql::MAKE_ID, &[])?.get(0),
     };
     source
         .atomically(|source| {
@@ -362,7 +362,7 @@ pub fn count_quarantined(source: &mut Session) -> Result<i64> {
 
 /// A fresh UUID, from a server that we talk to anyway.
 pub fn new_id(session: &mut Session) -> Result<String> {
-    Ok(session.query_one(&sql::NEW_ID, &[])?.get(0))
+    Ok(session.query_one(&sql::MAKE_ID, &[])?.get(0))
 }
 
 /// Drops everything that we keep on a side.

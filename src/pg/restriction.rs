@@ -199,7 +199,7 @@ pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
 
 /// Drops our schema when nothing is in it: without a detour it was made for the restrictions alone.
 fn drop_idle_schema(session: &mut Session) -> Result<()> {
-    if session.query_one(&sql::restrict::IS_SCHEMA_IDLE, &[])?.get("idle") {
+    if session.query_one(&sql::restrict::INSPECT_SCHEMA, &[])?.get("idle") {
         session.change_script("drop schema pgdetour").doing(|| "drop schema pgdetour".into())?;
     }
     Ok(())

@@ -111,32 +111,32 @@ impl Session {
 
     /// All rows of a statement that changes nothing.
     pub fn query(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Vec<Row>> {
-        self.run(sql.text, params).map_err(|error| self.failed(sql.name, &error))
+        self.run(sql.text, params).map_err(|error| self.failed(sql.action(), &error))
     }
 
     /// Its only row.
     pub fn query_one(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Row> {
-        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.action(), &error))?;
         let row = match statement {
             Some(statement) => self.client.query_one(&statement, &values(params)),
             None => self.client.query_typed_one(sql.text, &typed(params)),
         };
-        row.map_err(|error| self.failed(sql.name, &error))
+        row.map_err(|error| self.failed(sql.action(), &error))
     }
 
     /// Its only row, or none.
     pub fn query_opt(&mut self, sql: &Sql, params: &[&dyn Parameter]) -> Result<Option<Row>> {
-        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.name, &error))?;
+        let statement = self.statement(sql.text).map_err(|error| self.failed(sql.action(), &error))?;
         let row = match statement {
             Some(statement) => self.client.query_opt(&statement, &values(params)),
             None => self.client.query_typed_opt(sql.text, &typed(params)),
         };
-        row.map_err(|error| self.failed(sql.name, &error))
+        row.map_err(|error| self.failed(sql.action(), &error))
     }
 
     /// Rows of a statement built at run time (identifiers quoted by the caller) that changes nothing.
     pub fn query_text(&mut self, text: &str, params: &[&dyn Parameter]) -> Result<Vec<Row>> {
-        self.client.query_typed(text, &typed(params)).map_err(|error| self.failed(&summary(text), &error))
+        self.client.query_typed(text, &typed(params)).map_err(|error| self.failed(summary(text), &error))
     }
 
     /// Makes a change; rows affected. A dry run notes the statement and returns 0.
@@ -145,12 +145,12 @@ impl Session {
             self.note(with_parameters(text, params));
             return Ok(0);
         }
-        let statement = self.statement(text).map_err(|error| self.failed(&summary(text), &error))?;
+        let statement = self.statement(text).map_err(|error| self.failed(summary(text), &error))?;
         let affected = match statement {
             Some(statement) => self.client.execute(&statement, &values(params)),
             None => self.client.execute_typed(text, &typed(params)),
         };
-        affected.map_err(|error| self.failed(&summary(text), &error))
+        affected.map_err(|error| self.failed(summary(text), &error))
     }
 
     /// Makes a change that answers with rows. A dry run notes the statement and returns none.
@@ -159,7 +159,7 @@ impl Session {
             self.note(with_parameters(text, params));
             return Ok(Vec::new());
         }
-        self.run(text, params).map_err(|error| self.failed(&summary(text), &error))
+        self.run(text, params).map_err(|error| self.failed(summary(text), &error))
     }
 
     /// Runs several statements without parameters. A dry run notes them.
@@ -173,7 +173,7 @@ impl Session {
             self.note(strip_comments(shown));
             return Ok(());
         }
-        self.client.batch_execute(script).map_err(|error| self.failed(&summary(shown), &error))
+        self.client.batch_execute(script).map_err(|error| self.failed(summary(shown), &error))
     }
 
     /// Runs `work` in one transaction: committed when it succeeds, rolled back when not.
@@ -197,7 +197,7 @@ impl Session {
         for sql in statements {
             if !matches!(self.statements.get(sql.text), Some(Use::Prepared(_))) {
                 let prepared = self.client.prepare(sql.text);
-                let prepared = prepared.map_err(|error| self.failed(sql.name, &error))?;
+                let prepared = prepared.map_err(|error| self.failed(sql.action(), &error))?;
                 self.statements.insert(sql.text.to_owned(), Use::Prepared(prepared));
             }
         }
@@ -207,7 +207,7 @@ impl Session {
     /// Several statements without parameters in one round trip; the rows of all, as text.
     pub fn ask_script(&mut self, script: &str) -> Result<Vec<Vec<Option<String>>>> {
         let answer =
-            self.client.simple_query(script).map_err(|error| self.failed(&summary(script), &error))?;
+            self.client.simple_query(script).map_err(|error| self.failed(summary(script), &error))?;
         let rows = answer.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
                 Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
@@ -251,8 +251,7 @@ impl Session {
         &mut self.client
     }
 
-    fn failed(&self, action: &str, error: &postgres::Error) -> Error {
-        let action = action.replace('_', " ");
+    fn failed(&self, action: String, error: &postgres::Error) -> Error {
         Error::Sql { action, on: self.place.name().to_owned(), cause: ServerError::from(error) }
     }
 }
@@ -265,8 +264,12 @@ fn typed<'a>(params: &[&'a dyn Parameter]) -> Vec<(&'a (dyn ToSql + Sync), Type)
     params.iter().map(|param| (param.value(), param.sql_type())).collect()
 }
 
-/// The first words of a statement, for the message when nobody said better what it is about.
+/// What a statement does, for the message when nobody said better what it is about: as the name of its file has it, else
+/// its first words.
 fn summary(text: &str) -> String {
+    if let Some(sql) = Sql::of_text(text) {
+        return sql.action();
+    }
     let text = strip_comments(text);
     let words: Vec<&str> = text.split_whitespace().take(6).collect();
     format!("run \"{}\"", words.join(" "))

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::pg::test_server::TestServer;
-use crate::sql;
+use crate::sql::{self, Sql};
 
 /// Files of several statements, in the order in which they build on each other.
 const SCRIPTS: [&str; 21] = [
@@ -79,6 +79,22 @@ fn every_file_is_registered() {
     let registered: BTreeSet<String> = sql::ALL.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(files, registered);
     assert_eq!(registered.len(), sql::ALL.len(), "each is registered once");
+}
+
+/// "could not … on source" is read by people.
+#[test]
+fn every_statement_says_what_it_does_with_a_verb() {
+    const VERBS: &str = "advance ask assign bar copy count create decide delete describe drop end find fingerprint finish \
+                         forget hash insert inspect list lock look make merge note notify order pin purge read record \
+                         release remove repeat revoke set settle start store sum try update widen write";
+    for (path, statement) in sql::ALL {
+        let action = statement.action();
+        let verb = action.split(' ').next().unwrap_or_default();
+        assert!(VERBS.split(' ').any(|known| known == verb), "sql/{path}.sql: could not {action}");
+    }
+    assert_eq!(sql::record::HAS_TABLE.action(), "look for table");
+    let known = Sql::of_text(sql::record::UPDATE_STAMP.text).map(Sql::action);
+    assert_eq!(known.as_deref(), Some("update stamp"));
 }
 
 #[test]

@@ -194,6 +194,7 @@ fn note_written(written: &mut Written, pair: &Pair, rows: usize) {
 fn still_differs(pair: &Pair, left: usize) -> Error {
     Error::Conflict {
         kind: "differs",
+        sqlstate: None,
         message: format!(
             "{} of table \"{}\" still differ on the source",
             plural(left as u64, "row"),

@@ -51,6 +51,9 @@ pub struct Facts {
     /// The recording that was begun anew since cutover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_anew: Option<CaptureAnew>,
+    /// The change that replay has stopped at last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay_stop: Option<ReplayStop>,
     /// What the router's files held before the detour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_original: Option<Vec<RouterUndo>>,
@@ -104,6 +107,19 @@ pub struct CaptureAnew {
     pub snapshot: Option<String>,
     /// Replay may go on.
     pub done: bool,
+}
+
+/// Where replay has stopped, and why: for as long as the source is applied up to there and no further.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplayStop {
+    /// Position on the target up to which all was applied.
+    pub applied_lsn: String,
+    /// What did not fit.
+    pub message: String,
+    /// Table, key and what the server said.
+    pub detail: Option<String>,
+    /// What mends it.
+    pub hint: Option<String>,
 }
 
 impl Facts {

@@ -27,14 +27,21 @@ pub fn run(run: &mut Run, sample: Option<u64>) -> Result<Value> {
         return Ok(report);
     }
     run.report = Some(report);
+    let first = rehearsal.failures.first();
+    let advice = rehearsal.failures.iter().find_map(|failure| failure.hint.as_deref());
     let named: Vec<String> = rehearsal.failures.iter().take(NAMED).map(describe).collect();
     Err(Error::Conflict {
         kind: "rehearsal",
+        sqlstate: first.map(|failure| failure.sqlstate.clone()),
         message: format!("{failed} rows would not fit on the source"),
         detail: Some(named.join("; ")),
-        hint:
-            "Correct the [[map]], or the source's tables or rows, and run pgdetour replay --rehearse again."
-                .into(),
+        hint: format!(
+            "{}run pgdetour replay --rehearse again.",
+            advice.map_or_else(
+                || "Correct the [[map]], or the source's tables or rows, and ".to_owned(),
+                |advice| format!("{advice} Then ")
+            )
+        ),
     })
 }
 

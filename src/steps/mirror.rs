@@ -337,6 +337,7 @@ fn copy_tables(
     let Some(first) = found.first() else { return Ok(copied) };
     Err(Error::Conflict {
         kind: "schema_changed",
+        sqlstate: None,
         message: first.message.clone(),
         detail: Some(format!(
             "Changed while it was copied: {}.",

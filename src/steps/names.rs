@@ -18,3 +18,5 @@ pub const BACKUP_PUBLICATION: &str = "pgdetour_backup";
 pub const BACKUP_SLOT: &str = "pgdetour_backup";
 /// Subscription on the backup, which follows the target while that serves.
 pub const BACKUP_SUBSCRIPTION: &str = "pgdetour_backup";
+/// Table on the publisher, in place of a slot where triggers record changes.
+pub const CHANGE_TABLE: &str = "pgdetour.change";

@@ -101,6 +101,14 @@ impl Run {
         answers
     }
 
+    /// Opens what a restart of a server has ended while something else was at work, for what is asked afterwards.
+    pub fn renew_sessions(&mut self) -> Result<()> {
+        let answers = self.connect_what_answers();
+        // Without the backup the rest goes on.
+        let lost = answers.into_iter().find_map(|(place, error)| error.filter(|_| place != Place::Backup));
+        lost.map_or(Ok(()), Err)
+    }
+
     /// The session on a database that answered.
     pub fn answering(&mut self, place: impl Into<Place>) -> Option<&mut Session> {
         self.seat(place).as_mut()
@@ -120,7 +128,8 @@ impl Run {
         })
     }
 
-    fn check_stamps(&mut self) -> Result<()> {
+    /// Refuses databases that are not what the configuration says.
+    pub fn check_stamps(&mut self) -> Result<()> {
         let target = record::read_stamp(self.target())?;
         let source = match &mut self.source {
             Some(session) => record::read_stamp(session)?,

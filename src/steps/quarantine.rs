@@ -7,17 +7,25 @@ use crate::flow::apply::quarantine;
 use crate::pg::record;
 use crate::steps::{Run, preconditions, replay};
 
-/// How many changes are shown at most; the report says when there are more.
+/// How many changes are shown at once; the report says how many are left.
 const SHOWN: i64 = 1000;
 
-/// What is set aside, each with why.
-pub fn list(run: &mut Run, id: Option<i64>) -> Result<Value> {
+/// What is set aside behind number `after`, each with why.
+pub fn list(run: &mut Run, id: Option<i64>, after: i64) -> Result<Value> {
     if !record::has_table(run.source(), "quarantine")? {
-        return Ok(json!({ "quarantined": 0, "entries": [] }));
+        return Ok(json!({ "quarantined": 0, "entries": [], "left": 0 }));
     }
-    let entries = run.step("read the quarantine", |run| quarantine::list(run.source(), 0, id, SHOWN))?;
+    let entries = run.step("read the quarantine", |run| quarantine::list(run.source(), after, id, SHOWN))?;
     let quarantined = record::count_quarantined(run.source())?;
-    Ok(json!({ "quarantined": quarantined, "entries": entries }))
+    let last = entries.last().map_or(after, |entry| entry.id);
+    let left = if id.is_some() { 0 } else { quarantine::count_behind(run.source(), last)? };
+    if left > 0 {
+        run.warn(format!(
+            "{} of {quarantined} changes in quarantine are shown; {left} more with pgdetour replay --quarantine list --after {last}",
+            entries.len()
+        ));
+    }
+    Ok(json!({ "quarantined": quarantined, "entries": entries, "left": left }))
 }
 
 /// Applies what fits by now.

@@ -16,8 +16,9 @@ use crate::flow::apply::pace::Rates;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
-use crate::pg::{Session, record};
-use crate::phase::Side;
+use crate::pg::{PgLsn, Session, record};
+use crate::phase::{Command, Side};
+use crate::steps::facts::{Facts, ReplayStop};
 use crate::steps::{Needs, Run, capture, mapping_rehearsal, preconditions, quarantine};
 use crate::units::Lag;
 
@@ -41,6 +42,8 @@ pub enum Task {
     ListQuarantine {
         /// Only this change.
         id: Option<i64>,
+        /// Only changes behind this one.
+        after: i64,
     },
     /// Try again what was set aside.
     RetryQuarantine {
@@ -64,7 +67,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             return Ok(json!({ "lint": lint }));
         }
         Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),
-        Task::ListQuarantine { id } => return quarantine::list(run, id),
+        Task::ListQuarantine { id, after } => return quarantine::list(run, id, after),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
     }
@@ -106,7 +109,8 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "applied_lsn": applied.applied_lsn.to_string(),
         "lag_bytes": lag_bytes,
         "lag_seconds": applied.lag_time.map(round),
-        "caught_up": applied.reached,
+        // Followed until the end, it may well have nothing left.
+        "caught_up": applied.reached || lag_bytes == 0,
         "seconds": round(applied.time),
         "changes_per_second": per_second(applied.changes),
         "bytes_per_second": applied.rates.map(|rates| rates.applied),
@@ -143,10 +147,24 @@ fn catch_up_with(run: &mut Run, flow: &Flow, budget: Option<Duration>) -> Result
 fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) -> Result<Applied> {
     let stop = run.signals.stop_flag();
     let gauge = run.output.gauge();
-    let mut tell = |progress: &Progress| gauge.show(|| describe(progress));
+    let mut done = Progress::default();
+    let mut tell = |progress: &Progress| {
+        done = *progress;
+        gauge.show(|| describe(progress));
+    };
     let applied = apply_until(flow, until, &stop, budget, &mut tell);
     gauge.end();
-    let applied = applied?;
+    let applied = match applied {
+        Ok(applied) => applied,
+        Err(error) => {
+            note_applied(run, &done);
+            note_stop(run, &error);
+            return Err(error);
+        }
+    };
+    if !run.plan.is_dry() {
+        run.renew_sessions()?;
+    }
     if !applied.replica_role {
         run.warn(
             "our role may not set session_replication_role on the source: tables are written in the order of their foreign \
@@ -154,6 +172,46 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
         );
     }
     Ok(applied)
+}
+
+/// What was applied before a failure is committed, and stays.
+fn note_applied(run: &mut Run, done: &Progress) {
+    if done.changes == 0 {
+        return;
+    }
+    run.changed = true;
+    if run.command == Command::Replay {
+        run.report = Some(json!({
+            "transactions": done.transactions,
+            "changes": done.changes,
+            "applied_lsn": PgLsn::from(done.applied_lsn).to_string(),
+            "caught_up": false,
+        }));
+    }
+}
+
+/// Notes in the record what the flow stands still at, for `status`. A failure to do so is no failure of the command.
+fn note_stop(run: &mut Run, error: &Error) {
+    if matches!(error, Error::Conflict { .. }) && try_to_note_stop(run, error).is_err() {
+        run.output.elaborate("status does not show what replay has stopped at: it could not be recorded");
+    }
+}
+
+fn try_to_note_stop(run: &mut Run, error: &Error) -> Result<()> {
+    run.renew_sessions()?;
+    let detour = run.detour_id()?;
+    // Without a position replay has not begun to apply, and status sees by itself why.
+    let Some(applied) = record::read_progress_of(run.source(), FlowName::Replay.name(), &detour)? else {
+        return Ok(());
+    };
+    let stop = ReplayStop {
+        applied_lsn: applied.to_string(),
+        message: error.to_string(),
+        detail: error.detail(),
+        // Another command is to tell it.
+        hint: error.hint().map(|hint| hint.replace("the same command", "pgdetour replay")),
+    };
+    run.add_facts(&Facts { replay_stop: Some(stop), ..Facts::default() })
 }
 
 /// `1,234,567 changes applied, 12.3 MB/s; 1.2 GB and 35.0 s behind, caught up in 98.0 s`.

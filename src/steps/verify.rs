@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::verify::pair::{Filters, Size};
-use crate::flow::verify::{self, Comparison, Job, Pair, Partial, Sample, pair, repair};
+use crate::flow::verify::{self, Comparison, Failure, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
 use crate::output::plural;
 use crate::pattern::Selection;
@@ -80,31 +80,60 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
             table.changing, table.table
         ));
     }
-    let unequal: Vec<String> = tables.iter().filter(|table| !table.equal).map(describe).collect();
-    let mut report = json!({ "tables": tables, "equal": unequal.is_empty() });
+    let equal = tables.iter().all(|table| table.equal);
+    let mut report = json!({ "tables": tables, "equal": equal });
     if let Some(sample) = extent.sample {
         report["sample_percent"] = json!(f64::from(sample) / 10_000.0);
     }
-    if unequal.is_empty() {
+    if equal {
         return Ok(report);
     }
     if extent.repair && run.plan.is_dry() {
         report["steps"] = run.steps_report();
     }
     run.report = Some(report);
-    Err(Error::Conflict {
-        kind: "differs",
-        message: format!("{} {}", unequal.len(), if unequal.len() == 1 { "table differs" } else { "tables differ" }),
-        detail: Some(unequal.join("; ")),
-        hint: match run.phase() {
-            Phase::Detoured => {
-                "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
-            }
-            Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
-            _ => "Find out who changed rows of the target; pgdetour verify --repair copies them from the source.",
+    Err(unequal_tables(run.phase(), &tables))
+}
+
+/// The failure that tells which tables differ, and which could not be compared.
+fn unequal_tables(phase: Phase, tables: &[Comparison]) -> Error {
+    let (failed, different): (Vec<_>, Vec<_>) =
+        tables.iter().filter(|table| !table.equal).partition(|table| table.failure.is_some());
+    let mut said = Vec::new();
+    if !different.is_empty() {
+        let verb = if different.len() == 1 { "differs" } else { "differ" };
+        said.push(format!("{} {verb}", plural(different.len() as u64, "table")));
+    }
+    if !failed.is_empty() {
+        said.push(format!("{} could not be compared", plural(failed.len() as u64, "table")));
+    }
+    let failure = failed.iter().find_map(|table| table.failure.as_ref());
+    let hint = match (failure, phase) {
+        (Some(Failure { hint: Some(hint), .. }), _) => hint,
+        (Some(_), Phase::Detoured) => {
+            "Run pgdetour replay --rehearse, which names the rows; correct them on the target, or the expression in the [[map]], \
+             and verify again."
         }
-        .into(),
-    })
+        (Some(_), _) => "Correct what fails there, and verify again.",
+        (None, Phase::Detoured) => {
+            "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
+        }
+        (None, Phase::Returned) => {
+            "Since cutback, traffic changes the source alone: the target stays as it was."
+        }
+        (None, _) => {
+            "Find out who changed rows of the target; pgdetour verify --repair copies them from the source."
+        }
+    };
+    Error::Conflict {
+        kind: if failure.is_some() { "not_compared" } else { "differs" },
+        sqlstate: failure.map(|failure| failure.sqlstate.clone()),
+        message: said.join(", "),
+        detail: Some(
+            failed.iter().chain(&different).map(|table| describe(table)).collect::<Vec<_>>().join("; "),
+        ),
+        hint: hint.to_owned(),
+    }
 }
 
 /// One result for each table, by its name, from those of all pairs and whether each is about columns that are filled.
@@ -331,7 +360,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     let parts = run.parts();
     let by_name: HashMap<String, &Pair> =
         pairs.iter().filter(|pair| may_be_repaired(&parts, pair)).map(|pair| (pair.name(), pair)).collect();
-    for table in tables.iter().filter(|table| !table.equal) {
+    for table in tables.iter().filter(|table| !table.equal && table.failure.is_none()) {
         if !by_name.contains_key(&table.table) {
             run.warn(format!(
                 "table \"{}\" cannot be repaired row by row: its rows are joined from several tables, or several without a common key lead there, or the mirror has left out rows",
@@ -434,6 +463,9 @@ fn settle(live: bool, source: &mut Session, target: &mut Session) -> Result<()> 
 }
 
 fn describe(table: &Comparison) -> String {
+    if let Some(Failure { on, sqlstate, message, .. }) = &table.failure {
+        return format!("{}: {message} (SQLSTATE {sqlstate} on {on})", table.table);
+    }
     let mut parts = Vec::new();
     for (count, what) in [
         (table.missing_on_source, "only on the target"),

@@ -159,7 +159,13 @@ pub struct Misfit {
 impl Misfit {
     /// The flow stops there, with an error that names the change.
     pub fn into_error(self) -> Error {
-        Error::Conflict { kind: self.kind, message: self.message, detail: Some(self.detail), hint: self.hint }
+        Error::Conflict {
+            kind: self.kind,
+            sqlstate: self.sqlstate,
+            message: self.message,
+            detail: Some(self.detail),
+            hint: self.hint,
+        }
     }
 }
 
@@ -322,7 +328,9 @@ fn of_server(
             (
                 "refused",
                 message,
-                said.hint.clone().unwrap_or_else(|| format!("Mend the cause on {on}, and {again}.")),
+                said.search_path_hint()
+                    .or_else(|| said.hint.clone())
+                    .unwrap_or_else(|| format!("Mend the cause on {on}, and {again}.")),
             )
         }
     }
@@ -361,7 +369,9 @@ fn undecidable(
                 "Its rows are in \"{to}\" there, together with those of \"{other}\"; transaction ending at {commit}"
             ),
             hint: format!(
-                "Delete the rows of \"{from}\" from \"{to}\" by hand, or give it a table of its own."
+                "Have it set aside by replay.on_conflict = \"quarantine\" and pgdetour replay; delete the rows of \"{from}\" from \
+                 \"{to}\" by hand; give it up with pgdetour replay --quarantine skip --id N, the number being that in \
+                 pgdetour replay --quarantine list; and apply what came later with pgdetour replay --quarantine retry."
             ),
             sqlstate,
             constraint,
@@ -389,7 +399,9 @@ fn undecidable(
                 },
                 message: format!("{what} does not fit on {on}"),
                 detail: format!("{said}{named}, transaction ending at {commit}"),
-                hint: format!("Mend the cause on {on}, and run the same command again."),
+                hint: said
+                    .search_path_hint()
+                    .unwrap_or_else(|| format!("Mend the cause on {on}, and run the same command again.")),
                 sqlstate,
                 constraint,
             })

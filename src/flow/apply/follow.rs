@@ -137,7 +137,7 @@ impl Applied {
 
 /// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
 /// Can be called again after any failure, and goes on where the last commit was: each transaction is applied exactly once.
-/// When it returns well, the slot is at the applied position and free.
+/// When it returns well, the slot is at the applied position and free; when not, `report` has been told how far it has come.
 pub fn apply_until(
     flow: &Flow,
     until: &Until,
@@ -198,6 +198,7 @@ pub(super) fn apply_once(
     // What is being applied when something else fails still counts.
     if reached.is_err() {
         let settled = run.settle();
+        report(&run.progress);
         reached = reached.and_then(|reached| settled.map(|()| reached));
     }
     *done = run.progress;

@@ -131,7 +131,7 @@ impl Applier {
         };
         // Before there is other work: beside it, an answer takes longer than the way to the subscriber does.
         let round_trip = began.elapsed();
-        let stages = Stages::new(session.query_one(&sql::flow::MAY_MAKE_TEMPORARY_TABLES, &[])?.get(0));
+        let stages = Stages::new(session.query_one(&sql::flow::ASK_FOR_TEMPORARY_TABLES, &[])?.get(0));
         let ranks = if replica_role { Ranks::default() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         // The mirror's tables are copied one after the other, and fit each other at its end only.

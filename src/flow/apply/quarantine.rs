@@ -355,6 +355,13 @@ pub fn list(session: &mut Session, after: i64, only: Option<i64>, count: i64) ->
     Ok(rows.iter().map(entry).collect())
 }
 
+/// How many changes are set aside behind `after`.
+pub fn count_behind(session: &mut Session, after: i64) -> Result<i64> {
+    let text = "select count(*) from pgdetour.quarantine where ordinal > $1";
+    let rows = session.query_text(text, &[&after]).doing(|| "count the changes in quarantine".into())?;
+    Ok(rows[0].get(0))
+}
+
 /// Gives up changes that are set aside: all, or one. How many.
 pub fn skip(session: &mut Session, only: Option<i64>) -> Result<u64> {
     let text = "delete from pgdetour.quarantine where $1::pg_catalog.int8 is null or ordinal = $1";

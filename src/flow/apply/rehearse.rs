@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::conditional;
 use super::references::{ForeignKey, list_foreign_keys};
 use super::statement::{self, From, Statement};
-use crate::error::{Error, Result, ServerError};
+use crate::error::{Doing as _, Error, Result, ServerError};
 use crate::flow::mapping::{Mapping, TableName, TableRule};
 use crate::flow::verify::carried::{Sample, Texts, read_old_rows};
 use crate::pg::Session;
@@ -54,6 +54,9 @@ pub struct RowFailure {
     pub sqlstate: String,
     /// What the server said, without the row's other values.
     pub message: String,
+    /// What mends it, where that is more than to correct the mapping or the rows.
+    #[serde(skip)]
+    pub hint: Option<String>,
 }
 
 /// What came of all.
@@ -107,7 +110,9 @@ pub fn rehearse(
     };
     stage.execute("begin; set constraints all immediate")?;
     for (at, rules) in mapping.by_target().iter().enumerate() {
-        let copy = stage.copy_table(rules[0], at)?;
+        let copy = stage
+            .copy_table(rules[0], at)
+            .doing(|| format!("copy the definition of table \"{}\" to rehearse the mapping", rules[0].to))?;
         for rule in rules {
             let sample = sample.map(|rows| Sample { rows, of: estimates(&rule.from) });
             stage.try_rows(publisher, rule, &copy, sample)?;
@@ -250,7 +255,8 @@ impl Stage<'_> {
                 return self.execute("release savepoint pgdetour_rehearsal");
             }
             Ok(_) => None,
-            Err(error) if is_of_rows(&error) => Some(error),
+            // Also what no row of the table would pass, such as a function that fails, is told by its rows.
+            Err(error) if ServerError::from(&error).is_of_evaluation() => Some(error),
             Err(error) => return Err(Error::sql("rehearse the mapping", self.session.place.name(), &error)),
         };
         self.execute("rollback to savepoint pgdetour_rehearsal; release savepoint pgdetour_rehearsal")?;
@@ -270,6 +276,7 @@ impl Stage<'_> {
                 constraint: None,
                 sqlstate: SqlState::NO_DATA.code().to_owned(),
                 message: format!("the row of \"{}\" that it joins would not be there", rule.to),
+                hint: None,
             }),
         }
         Ok(())
@@ -288,7 +295,7 @@ impl Stage<'_> {
         let database = error.as_db_error();
         let named = database.and_then(|error| error.constraint());
         let real = named.map(|name| self.names.get(name).map_or(name, String::as_str));
-        let mut message = without_value(&said).replace(&self.copies[&rule.to].name, &rule.to.name);
+        let mut message = said.without_value().replace(&self.copies[&rule.to].name, &rule.to.name);
         if let (Some(named), Some(real)) = (named, real) {
             message = message.replace(named, real);
         }
@@ -300,6 +307,7 @@ impl Stage<'_> {
             constraint: real.map(str::to_owned),
             sqlstate: said.sqlstate.clone().unwrap_or_default(),
             message,
+            hint: said.search_path_hint(),
         };
         self.note(failure);
     }
@@ -348,18 +356,12 @@ impl Stage<'_> {
                         "the row of \"{}\" that it refers to would not be there",
                         key.referenced
                     ),
+                    hint: None,
                 });
             }
         }
         Ok(())
     }
-}
-
-/// What the server said, up to a value that it quotes.
-fn without_value(said: &ServerError) -> String {
-    let quotes_value = said.sqlstate.as_deref().is_some_and(|code| code.starts_with("22"));
-    let message = if quotes_value { said.message.split(": \"").next() } else { None };
-    message.unwrap_or(&said.message).to_owned()
 }
 
 /// Key and number of the rows of `child` whose parent is missing.
@@ -372,13 +374,6 @@ fn find_orphans(key: &ForeignKey, child: &TableName, parent: &TableName, names: 
         key.concerns("t"),
         key.has_no_parent_in(parent, "t"),
     )
-}
-
-/// Whether the server blames values: data, constraints, an exception that a function raised.
-fn is_of_rows(error: &postgres::Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| ["21", "22", "23", "27", "44", "P0", "09", "54"].contains(&&code.code()[..2]))
 }
 
 /// `(id)=(5)`: what identifies the row on the publisher, never its other values.

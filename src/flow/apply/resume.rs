@@ -51,57 +51,86 @@ pub fn end_waits(session: &mut Session) -> Result<()> {
     session.query(&sql::flow::END_WAITS_OF_APPLIERS, &[&LOCK_CLASS, &keys]).map(drop)
 }
 
-/// The position behind which the flow goes on. Refuses a subscriber that is not where the publisher believes it to be:
-/// what lies between would be missing, or come twice.
-pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
-    let name = flow.name;
-    let (here, there) = (publisher.place, flow.subscriber.place);
-    let told = record::read_progress_of(publisher, name.name(), &flow.detour)?;
-    let refused = |kind, message: String, detail: &str, hint: &str| Error::Conflict {
-        kind,
-        message,
-        detail: Some(detail.to_owned()),
-        hint: hint.to_owned(),
-    };
-    let restored = "Was it restored from a dump or a backup, or \"pgdetour capture --anew\" interrupted? Connect to the server \
-                    that was used before; or run \"pgdetour capture --anew\", which makes it equal to the target, so that \
-                    replay goes on from there.";
-    let Some(start) = applier.applied() else {
-        if told.is_none() && name != FlowName::Replay {
-            return Ok(PgLsn::from(0));
-        }
-        let other = record::read_progress(applier.session(), name.name())?;
-        let detail = match other {
-            Some(_) => "Its table pgdetour.progress speaks of another detour.",
-            None => "Its table pgdetour.progress has no row for it.",
-        };
-        return Err(refused(
-            "progress_missing",
-            format!("the {there} does not know how far the {name} flow was applied"),
-            detail,
-            restored,
-        ));
-    };
-    if let Some(told) = told
-        && start < told
-    {
-        return Err(refused(
-            "progress_behind",
-            format!("the {name} flow was applied up to {told}, but the {there} has it up to {start} only"),
-            "What lies between has been let go by the target, and is not there: the server went back in time.",
-            restored,
-        ));
+/// What both ends of a flow have noted of how far it was applied.
+#[derive(Debug, Clone, Copy)]
+pub struct Noted {
+    /// By the subscriber.
+    pub applied: Option<PgLsn>,
+    /// By the publisher, as it was told.
+    pub told: Option<PgLsn>,
+}
+
+impl Noted {
+    /// Reads it without a lock: what the publisher was told first, since the other is never behind that.
+    pub fn read(
+        flow: FlowName,
+        detour: &str,
+        publisher: &mut Session,
+        subscriber: &mut Session,
+    ) -> Result<Noted> {
+        let told = record::read_progress_of(publisher, flow.name(), detour)?;
+        Ok(Noted { told, applied: record::read_progress_of(subscriber, flow.name(), detour)? })
     }
+
+    /// Refuses a `subscriber` that is not where the publisher believes it to be: what lies between would be missing, or come
+    /// twice. None where the flow has not begun.
+    pub fn start(self, flow: FlowName, subscriber: &mut Session) -> Result<Option<PgLsn>> {
+        let there = subscriber.place;
+        let Some(start) = self.applied else {
+            if self.told.is_none() && flow != FlowName::Replay {
+                return Ok(None);
+            }
+            let detail = match record::read_progress(subscriber, flow.name())? {
+                Some(_) => "Its table pgdetour.progress speaks of another detour.",
+                None => "Its table pgdetour.progress has no row for it.",
+            };
+            return Err(refused(
+                "progress_missing",
+                format!("the {there} does not know how far the {flow} flow was applied"),
+                detail,
+                RESTORED,
+            ));
+        };
+        match self.told {
+            Some(told) if start < told => Err(refused(
+                "progress_behind",
+                format!(
+                    "the {flow} flow was applied up to {told}, but the {there} has it up to {start} only"
+                ),
+                "What lies between has been let go by the target, and is not there: the server went back in time.",
+                RESTORED,
+            )),
+            _ => Ok(Some(start)),
+        }
+    }
+}
+
+const RESTORED: &str = "Was it restored from a dump or a backup, or \"pgdetour capture --anew\" interrupted? Connect to the server \
+                        that was used before; or run \"pgdetour capture --anew\", which makes it equal to the target, so that \
+                        replay goes on from there.";
+
+/// The position behind which the flow goes on. Refuses ends that are not where the other believes them to be.
+pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
+    let told = record::read_progress_of(publisher, flow.name.name(), &flow.detour)?;
+    let noted = Noted { told, applied: applier.applied() };
+    let Some(start) = noted.start(flow.name, applier.session())? else { return Ok(PgLsn::from(0)) };
     let end = flow.source.end(publisher)?;
     if start > end {
         return Err(refused(
             "progress_ahead",
-            format!("the {name} flow was applied up to {start}, but {here} has written up to {end} only"),
+            format!(
+                "the {} flow was applied up to {start}, but {} has written up to {end} only",
+                flow.name, publisher.place
+            ),
             "The server was restored or replaced: positions do not go on from where they were.",
             "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before.",
         ));
     }
     Ok(start)
+}
+
+fn refused(kind: &'static str, message: String, detail: &str, hint: &str) -> Error {
+    Error::Conflict { kind, sqlstate: None, message, detail: Some(detail.to_owned()), hint: hint.to_owned() }
 }
 
 /// Whether the same may well succeed in a moment: a server that restarts, a reader of the slot that is still leaving,

@@ -154,6 +154,7 @@ fn position(relation: &Relation, old: &OldColumn) -> Result<usize> {
 fn columns_changed(relation: &Relation, what: &str) -> Error {
     Error::Conflict {
         kind: "columns_changed",
+        sqlstate: None,
         message: format!("table \"{}\" {what}", relation.display()),
         detail: Some("Its definition was altered after its changes began to be recorded.".to_owned()),
         hint:

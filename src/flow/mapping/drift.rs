@@ -30,6 +30,7 @@ pub fn map_as_recorded(
             let messages: Vec<String> = findings.iter().map(|finding| finding.message.clone()).collect();
             Error::Conflict {
                 kind: "columns_changed",
+                sqlstate: None,
                 message: format!(
                     "table \"{}\" was altered, and a change of it no longer fits",
                     relation.display()

@@ -130,6 +130,7 @@ pub(super) fn text_of(type_oid: u32, sent: &[u8]) -> Option<String> {
 pub fn misfit() -> Error {
     Error::Conflict {
         kind: KIND,
+        sqlstate: None,
         message: "the changes do not go in binary form".to_owned(),
         detail: None,
         hint: "Run the same command again.".to_owned(),

@@ -112,6 +112,7 @@ impl Descriptions {
         let latest = known.iter().rev().find(|description| description.since < ordinal);
         latest.or(known.first()).ok_or_else(|| Error::Conflict {
             kind: "table_unknown",
+            sqlstate: None,
             message: format!("changes of a table are recorded that does not exist any more, oid {table}"),
             detail: Some("It was made and dropped while nobody watched: only a superuser can create the event trigger.".to_owned()),
             hint: format!("Give them up: DELETE FROM pgdetour.change WHERE relation = {table};"),
@@ -263,6 +264,7 @@ fn fields(description: &Description, text: &str) -> Result<Row> {
     if values.len() != description.written.len() {
         return Err(Error::Conflict {
             kind: "columns_changed",
+            sqlstate: None,
             message: format!(
                 "a change of table \"{}\" has {} columns, not {}",
                 relation.display(),

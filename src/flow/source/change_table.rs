@@ -197,6 +197,7 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
     if !is_present(session)? {
         return Err(Error::Conflict {
             kind: "capture_missing",
+            sqlstate: None,
             message: format!("the change table of the {} does not exist any more", session.place),
             detail: Some("Changes that were not replayed are lost with it.".to_owned()),
             hint: MISSED.to_owned(),
@@ -206,6 +207,7 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
     if let Some(table) = lacking.first() {
         return Err(Error::Conflict {
             kind: "capture_incomplete",
+            sqlstate: None,
             message: format!(
                 "changes of table \"{table}\" were not all recorded: a trigger of ours is missing, or is or was disabled"
             ),
@@ -222,6 +224,7 @@ pub fn require_described(session: &mut Session) -> Result<()> {
     let Some(table) = altered.first() else { return Ok(()) };
     Err(Error::Conflict {
         kind: "columns_changed",
+        sqlstate: None,
         message: format!("table \"{table}\" was altered while its changes were recorded"),
         detail: Some(
             "Without the event trigger, which only a superuser can create, it is not known which changes came before."

@@ -86,6 +86,7 @@ impl ChangeSource {
                 let Some(found) = slot::find_slot(publisher, slot)? else {
                     return Err(Error::Conflict {
                         kind: "slot_missing",
+                        sqlstate: None,
                         message: format!("replication slot \"{slot}\" does not exist on {}", publisher.place),
                         detail: Some("Changes since it was removed are not recorded.".to_owned()),
                         hint: slot::MISSED.to_owned(),

@@ -129,6 +129,7 @@ pub const MISSED: &str = "\"pgdetour verify\" tells which rows differ; \"pgdetou
 pub fn lost(name: &str) -> Error {
     Error::Conflict {
         kind: "slot_lost",
+        sqlstate: None,
         message: format!("replication slot \"{name}\" has lost WAL that was not applied yet"),
         detail: Some(
             "The server removed it for max_slot_wal_keep_size or because the slot was idle for too long."
@@ -195,6 +196,7 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         Some(_) if is_there => Ok(()),
         _ => Err(Error::Conflict {
             kind: "capture_missing",
+            sqlstate: None,
             message: format!("the recording of changes on {} is not complete", publisher.place),
             detail: Some(format!(
                 "Slot \"{slot}\" or publication \"{publication}\" does not exist there any more."

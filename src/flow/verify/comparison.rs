@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Differences, LISTED};
+use crate::error::{Error, Result};
 
 /// What was found out about one table.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -26,6 +27,9 @@ pub struct Comparison {
     /// The first differing rows, and where each differs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<DifferentRow>,
+    /// Why its rows could not be compared; it counts as not equal, and none of its rows are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// Rows that kept changing while they were compared: neither equal nor different can be said of them.
     pub changing: usize,
     /// Rows that were made equal.
@@ -36,6 +40,20 @@ pub struct Comparison {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// An expression of the mapping, or a function that it calls, fails at a row.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    /// The side whose server refused: one evaluates what the other cannot.
+    pub on: String,
+    /// What the server said.
+    pub sqlstate: String,
+    /// What the server said, without the row's values.
+    pub message: String,
+    /// What mends it, where the server's words tell.
+    #[serde(skip)]
+    pub hint: Option<String>,
 }
 
 /// A row that is not the same on both sides.
@@ -50,6 +68,21 @@ pub struct DifferentRow {
 }
 
 impl Comparison {
+    /// Of a table whose rows could not be compared because of what its expressions come to; any other error as it is.
+    pub(super) fn failed(table: String, error: Error) -> Result<Comparison> {
+        let (on, cause) = match error {
+            Error::Sql { on, cause, .. } if cause.is_of_evaluation() => (on, cause),
+            other => return Err(other),
+        };
+        let failure = Failure {
+            on,
+            sqlstate: cause.sqlstate.clone().unwrap_or_default(),
+            message: cause.without_value().to_owned(),
+            hint: cause.search_path_hint(),
+        };
+        Ok(Comparison { table, failure: Some(failure), ..Comparison::default() })
+    }
+
     /// Counts further differences.
     pub(super) fn add(&mut self, lasting: &Differences) {
         let missing_on_source = lasting.values().filter(|row| row.source.is_none()).count();
@@ -65,6 +98,7 @@ impl Comparison {
     /// Takes in what was found out about columns that another rule fills in the same rows.
     pub fn merge(&mut self, filled: Comparison) {
         self.equal &= filled.equal;
+        self.failure = self.failure.take().or(filled.failure);
         self.missing_on_source += filled.missing_on_source;
         self.missing_on_target += filled.missing_on_target;
         self.different += filled.different;

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use self::rows::{Keyed, Range};
-pub use comparison::{Comparison, DifferentRow};
+pub use comparison::{Comparison, DifferentRow, Failure};
 pub use pair::Pair;
 pub use progress::Partial;
 pub use rows::Sample;
@@ -101,6 +101,15 @@ enum Task {
     Suspects(usize),
 }
 
+impl Task {
+    /// The pair that it is about.
+    fn pair(&self) -> usize {
+        match self {
+            Task::Hash { pair, .. } | Task::Suspects(pair) => *pair,
+        }
+    }
+}
+
 /// Bucket → rows and sum of their hashes.
 type Buckets = HashMap<i32, (i64, i128)>;
 
@@ -132,7 +141,7 @@ impl Worker {
     }
 }
 
-/// Compares all pairs; what is found about each, in their order.
+/// Compares all pairs; what is found about each, in their order. One that cannot be compared does not keep the others from it.
 pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
     let pool = Pool::new(job.stop);
     let mut states = Vec::new();
@@ -149,29 +158,43 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
         }
     }
     let results: Vec<Mutex<Comparison>> = job.pairs.iter().map(|_| Mutex::default()).collect();
-    pool.run(job.target, job.jobs, Worker::default, |worker, task| match task {
-        Task::Hash { pair: index, part, range } => {
-            let pair = &job.pairs[index];
-            let (source, target) = worker.both(job)?;
-            let found = pair.hash_buckets(part, range, source, target)?;
-            let mut progress = states[index].lock().unwrap_or_else(PoisonError::into_inner);
-            if progress.take(part, range, found) {
-                pool.push(u64::MAX, Task::Suspects(index));
-            } else if let Some(partial) = progress.due(pair.buckets()) {
-                (job.note)(pair, &partial)?;
+    let result_of = |index: usize| results[index].lock().unwrap_or_else(PoisonError::into_inner);
+    pool.run(job.target, job.jobs, Worker::default, |worker, task| {
+        let index = task.pair();
+        if result_of(index).failure.is_some() {
+            return Ok(());
+        }
+        let pair = &job.pairs[index];
+        let (source, target) = worker.both(job)?;
+        match task {
+            Task::Hash { part, range, .. } => {
+                let found = match pair.hash_buckets(part, range, source, target) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        *result_of(index) = Comparison::failed(pair.name(), error)?;
+                        return Ok(());
+                    }
+                };
+                let mut progress = states[index].lock().unwrap_or_else(PoisonError::into_inner);
+                if progress.take(part, range, found) {
+                    pool.push(u64::MAX, Task::Suspects(index));
+                } else if let Some(partial) = progress.due(pair.buckets()) {
+                    (job.note)(pair, &partial)?;
+                }
             }
-            Ok(())
+            Task::Suspects(_) => {
+                let progress =
+                    std::mem::take(&mut *states[index].lock().unwrap_or_else(PoisonError::into_inner));
+                let mut go_on = || pool.go_on();
+                let result = finish(job, pair, &progress, (source, target), &mut go_on)
+                    .or_else(|error| Comparison::failed(pair.name(), error))?;
+                if result.failure.is_none() {
+                    (job.done)(pair, &result)?;
+                }
+                *result_of(index) = result;
+            }
         }
-        Task::Suspects(index) => {
-            let progress = std::mem::take(&mut *states[index].lock().unwrap_or_else(PoisonError::into_inner));
-            let (source, target) = worker.both(job)?;
-            let mut go_on = || pool.go_on();
-            let pair = &job.pairs[index];
-            let result = finish(job, pair, &progress, (source, target), &mut go_on)?;
-            (job.done)(pair, &result)?;
-            *results[index].lock().unwrap_or_else(PoisonError::into_inner) = result;
-            Ok(())
-        }
+        Ok(())
     })?;
     Ok(results
         .into_iter()

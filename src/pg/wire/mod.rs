@@ -320,6 +320,7 @@ impl Client {
                 b'M' => error.message = text,
                 b'D' => error.detail = Some(text),
                 b'H' => error.hint = Some(text),
+                b'W' => error.context = Some(text),
                 _ => {}
             }
         }

@@ -352,6 +352,7 @@ impl SchemaGuard {
         let Some((schema, name)) = &self.changed else { return Ok(()) };
         Err(Error::Conflict {
             kind: "schema_changed",
+            sqlstate: None,
             message: format!("table \"{schema}.{name}\" was changed on the source"),
             detail: Some("Everything committed before was applied; the flow has stopped there.".into()),
             hint: "Make the same change on the target, then run the same command again.".into(),

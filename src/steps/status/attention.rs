@@ -56,6 +56,7 @@ pub fn of(seen: &Seen) -> Vec<Attention> {
     let mut list = List::default();
     servers(seen, &mut list);
     unfinished(seen, &mut list);
+    refused(seen, &mut list);
     routers(seen, &mut list);
     flows(seen, &mut list);
     stages(seen, &mut list);
@@ -125,6 +126,30 @@ fn unfinished(seen: &Seen, list: &mut List) {
     list.add(level, "unfinished", command, message, hint);
 }
 
+/// A run that is at work has found out for itself that it may go on, or is mending what is wrong.
+fn refused(seen: &Seen, list: &mut List) {
+    if seen.running.is_some() {
+        return;
+    }
+    if let Some(error) = &seen.refusal {
+        let message = with_detail(&error.to_string(), error.detail().as_deref());
+        list.add(Level::Broken, error.kind(), "source", message, error.hint().unwrap_or_default());
+    } else if let Some(stop) = seen.replay.as_ref().and_then(|replay| replay.stopped_at.as_ref()) {
+        let message = format!("replay stands still: {}", with_detail(&stop.message, stop.detail.as_deref()));
+        list.add(
+            Level::Attention,
+            "replay_stopped",
+            "source",
+            message,
+            stop.hint.clone().unwrap_or_default(),
+        );
+    }
+}
+
+fn with_detail(message: &str, detail: Option<&str>) -> String {
+    detail.map_or_else(|| message.to_owned(), |detail| format!("{message}: {detail}"))
+}
+
 fn routers(seen: &Seen, list: &mut List) {
     let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
     for router in seen.router.iter().filter(|router| !router.right) {
@@ -169,9 +194,18 @@ fn routers(seen: &Seen, list: &mut List) {
 fn flows(seen: &Seen, list: &mut List) {
     let reachable = |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let Some(alarm) = seen.mirror.as_ref().and_then(|mirror| mirror.alarm.as_ref()) {
-        let hint = "Run pgdetour mirror, so that it catches up, or make room: raise max_slot_wal_keep_size on the source, or \
-                    give it disk.";
-        list.add(Level::Attention, "mirror", names::MIRROR_SLOT, alarm, hint);
+        let has_slot = seen.mirror.as_ref().is_some_and(|mirror| mirror.slot.is_some());
+        let (object, hint) = if has_slot {
+            let hint = "Run pgdetour mirror, so that it catches up, or make room: raise max_slot_wal_keep_size on the source, \
+                        or give it disk.";
+            (names::MIRROR_SLOT, hint)
+        } else {
+            (
+                names::CHANGE_TABLE,
+                "Run pgdetour mirror, so that it catches up, or give the source's disk more room.",
+            )
+        };
+        list.add(Level::Attention, "mirror", object, alarm, hint);
     }
     if let (Some(mirror), Some(Phase::Mirrored)) = (&seen.mirror, seen.phase) {
         let again = "Run pgdetour clean, then mirror again.";
@@ -207,8 +241,13 @@ fn flows(seen: &Seen, list: &mut List) {
             let hint = format!("What was written since is on the target alone: {}", slot::MISSED);
             list.add(Level::Broken, "capture", names::CAPTURE_SLOT, fault, hint);
         } else if let Some(alarm) = &capture.alarm {
-            let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";
-            list.add(Level::Attention, "capture", names::CAPTURE_SLOT, alarm, hint);
+            let (object, hint) = if capture.slot.is_some() {
+                let hint = "Run pgdetour replay, or make room: raise max_slot_wal_keep_size on the target, or give it disk.";
+                (names::CAPTURE_SLOT, hint)
+            } else {
+                (names::CHANGE_TABLE, "Run pgdetour replay, or give the target's disk more room.")
+            };
+            list.add(Level::Attention, "capture", object, alarm, hint);
         }
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {

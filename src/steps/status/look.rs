@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
 use crate::error::{Error, Finding, Result, ServerError};
+use crate::flow::apply::resume;
 use crate::flow::source::{lag, slot, space};
-use crate::flow::{ChangeSource, subscription};
+use crate::flow::{ChangeSource, FlowName, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Key};
 use crate::pg::sessions::list_sessions;
@@ -16,7 +17,7 @@ use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
-use crate::steps::facts::parse_lsn;
+use crate::steps::facts::{ReplayStop, parse_lsn};
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
 use crate::steps::{Run, capture, mirror, names};
@@ -52,6 +53,9 @@ pub struct Seen {
     /// Who serves, as the record has it.
     #[serde(skip)]
     pub(super) recorded: Option<Serving>,
+    /// What the next run refuses to begin with, although both servers answer.
+    #[serde(skip)]
+    pub(super) refusal: Option<Error>,
 }
 
 /// One server.
@@ -102,7 +106,7 @@ pub struct StageSeen {
 #[derive(Debug, Serialize)]
 pub struct CaptureSeen {
     method: &'static str,
-    slot: Option<&'static str>,
+    pub slot: Option<&'static str>,
     start_lsn: Option<String>,
     retained_bytes: Option<i64>,
     /// What may still be written before the server gives the recording up or its disk is full; none where that cannot be told.
@@ -128,6 +132,8 @@ pub struct ReplaySeen {
     changed_at: String,
     lag_bytes: Option<u64>,
     pub quarantined: Option<i64>,
+    /// What it has stopped at, when it has not gone on since.
+    pub stopped_at: Option<ReplayStop>,
 }
 
 /// One router against what it should do.
@@ -201,6 +207,7 @@ pub fn look(run: &mut Run) -> Seen {
         done: steps_of_phase(run, phase),
         history: history(run),
         recorded,
+        refusal: refusal(run, phase),
     };
     seen.attention = attention::of(&seen);
     seen.health = seen.attention.iter().map(|attention| attention.level).max().unwrap_or(Level::Well);
@@ -408,6 +415,7 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
     let progress = record::read_progress(source, "replay").ok().flatten()?;
     let quarantined = record::count_quarantined(source).ok();
     let recording = capture::source(run);
+    let stop = run.facts().ok().and_then(|facts| facts.replay_stop);
     let target = run.answering(Side::Target);
     Some(ReplaySeen {
         applied_lsn: progress.lsn.to_string(),
@@ -416,7 +424,27 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
         changed_at: progress.changed_at,
         lag_bytes: target.and_then(|target| recording.bytes_behind(target, progress.lsn).ok()),
         quarantined,
+        stopped_at: stop.filter(|stop| stop.applied_lsn == progress.lsn.to_string()),
     })
+}
+
+/// Why the databases do not belong together, or replay cannot go on from where it was, as a run of it would find: read without
+/// a lock. What only a server that does not answer could tell is not known.
+fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
+    if run.answering(Side::Source).is_none() || run.answering(Side::Target).is_none() {
+        return None;
+    }
+    let known = |error: &Error| matches!(error, Error::Refused { .. } | Error::Conflict { .. });
+    if let Err(error) = run.check_stamps() {
+        return Some(error).filter(known);
+    }
+    if phase != Some(Phase::Detoured) {
+        return None;
+    }
+    let detour = run.detour_id().ok()?;
+    let (source, target) = run.both();
+    let noted = resume::Noted::read(FlowName::Replay, &detour, target, source).ok()?;
+    noted.start(FlowName::Replay, source).err().filter(known)
 }
 
 /// Connections of general roles to the side that does not serve.

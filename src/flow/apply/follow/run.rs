@@ -482,8 +482,9 @@ impl<'a> Run<'a> {
 
     /// Leaves the slot at the applied position.
     pub(super) fn end(mut self, reached: bool) -> Result<Applied> {
-        self.acknowledge()?;
+        // Before the publisher notes how far it is, which is written there, too.
         self.measure()?;
+        self.acknowledge()?;
         let position = self.position();
         let Run { flow, publisher, mut worker, reader, progress, skipped, began, .. } = self;
         let applier = worker.applier()?;

@@ -141,6 +141,7 @@ fn bind(mapping: &Mapping, name: &TableName) -> Result<Bound> {
     let Some(rule) = rules.first() else {
         return Err(Error::Conflict {
             kind: "table_unknown",
+            sqlstate: None,
             message: format!("table \"{name}\" of a change in quarantine is not part of the flow"),
             detail: None,
             hint: "Say in a [[map]] where its rows go, or skip the change.".into(),
@@ -170,6 +171,7 @@ fn stored_row(table: &Bound, stored: Json, absent: &Value) -> Result<Row> {
     if let Some(name) = stored.keys().find(|name| columns.iter().all(|column| column.name != **name)) {
         return Err(Error::Conflict {
             kind: "columns_changed",
+            sqlstate: None,
             message: format!(
                 "table \"{}\" has no column \"{name}\", which a change in quarantine carries",
                 table.relation.display()

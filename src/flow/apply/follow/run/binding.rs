@@ -46,6 +46,7 @@ impl Run<'_> {
         let Some(bound) = bound else {
             return Err(Error::Conflict {
                 kind: "table_unknown",
+                sqlstate: None,
                 message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
                 detail: Some("What is recorded was altered, or the table is new.".to_owned()),
                 hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
