@@ -46,17 +46,24 @@ comment on table pgdetour.description is
 
 -- Whether this session carries over what the other side has recorded, which is nobody's change here. A session of ours says so;
 -- the mirror's subscription is known by its worker. Whoever else acts as a replica has its changes recorded.
--- Its search_path keeps it from being inlined, so that it costs nothing where it is not called.
+-- The look at it is remembered, since it costs more than recording does.
 create or replace function pgdetour.carries() returns boolean
-language sql stable security definer
+language plpgsql security definer
 set search_path = ''
 as $function$
-select
-    coalesce(pg_catalog.current_setting('pgdetour.carries', true), '') = 'on'
-    or exists (
+begin
+    if pg_catalog.current_setting('pgdetour.carries', true) = 'on' then
+        return true;
+    end if;
+    if exists (
         select from pg_catalog.pg_stat_subscription as s
         where s.pid = pg_catalog.pg_backend_pid() and s.subname = 'pgdetour_mirror'
-    )
+    ) then
+        perform pg_catalog.set_config('pgdetour.carries', 'on', false);
+        return true;
+    end if;
+    return false;
+end
 $function$;
 revoke all on function pgdetour.carries() from public;
 

@@ -30,7 +30,7 @@ begin
         where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and t.captured
     loop
         if altered.disabled then
-            raise exception 'triggers by which pgdetour records changes of table %s cannot be disabled', altered.name using
+            raise exception 'triggers by which pgdetour records changes of table % cannot be disabled', altered.name using
                 errcode = 'object_in_use',
                 detail = 'What is written meanwhile would be missing on the other side.',
                 hint = 'SET session_replication_role = replica keeps all other triggers from firing, and foreign keys from being checked, for one session; or disable triggers by their names.';
