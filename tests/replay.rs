@@ -104,6 +104,30 @@ fn following_ends_well_after_each_server_was_restarted() {
     detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
 }
 
+/// What triggers record is counted exactly, and lies in no slot.
+#[test]
+fn a_follow_that_has_nothing_left_has_caught_up() {
+    let detour = Detour::new()
+        .table("orders")
+        .configured("[capture]\nmethod = \"trigger\"\nwarn_retained = \"1kB\"")
+        .detoured()
+        .application("insert into public.orders (note) select 'note' from generate_series(1, 100)")
+        .run("status")
+        .with(&["--check"])
+        .exits(3)
+        .finding("pgdetour.change", "", "give the target's disk more room");
+    let child = start(&detour, &["--follow"]);
+    until("the changes have arrived", LIMIT, || {
+        let query = "select count(*) from public.orders where note = 'note'";
+        (detour.source.value::<i64>(query) == 100).then_some(())
+    });
+    signal(&child, "TERM");
+    let answer = end(child);
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    assert_eq!(answer.at("/report/caught_up"), &Value::Bool(true), "{}", answer.describe());
+    assert_eq!(answer.at("/report/lag_bytes"), 0, "{}", answer.describe());
+}
+
 /// Transactions before the one that does not fit are committed: neither a script nor a person is told that nothing happened.
 #[test]
 fn a_replay_that_stops_at_a_conflict_says_what_it_has_applied_before() {
