@@ -20,6 +20,8 @@ pub struct Column {
     pub type_name: String,
     /// `pg_type.oid`; below 16384 a built-in, the same on every server.
     pub type_oid: u32,
+    /// Of a domain over a built-in type: that type, as `format_type` writes it.
+    pub base_type: Option<String>,
     /// NOT NULL.
     pub not_null: bool,
     /// GENERATED ALWAYS AS (expression): never written.
@@ -119,11 +121,13 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
         let generated = flags("column_generated");
         let identity = flags("column_identity");
         let toastable = flags("column_toastable");
+        let mut base_types: Vec<Option<String>> = row.get("column_base_types");
         let labels: Vec<Option<String>> = row.get("column_labels");
         let columns = names.into_iter().zip(types).enumerate().map(|(at, (name, type_name))| Column {
             name,
             type_name,
             type_oid: oids[at],
+            base_type: base_types[at].take(),
             not_null: not_null[at],
             generated: generated[at],
             identity: identity[at],

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::lint::is_lossless;
+use super::lint::keeps_values;
 use super::{MapRule, TableName, is_column_name, list_unique_keys};
 use crate::error::Result;
 use crate::flow::apply::references::{ForeignKey, list_foreign_keys};
@@ -110,7 +110,7 @@ impl Way<'_> {
             None => self.from.column(column).filter(|old| !is_dropped(&old.name))?,
         };
         let new = self.to.column(column)?;
-        is_lossless(&old.type_name, &new.type_name).then_some(old.name.as_str())
+        keeps_values(old, new).then_some(old.name.as_str())
     }
 
     /// Whether a new column has one value in all rows.

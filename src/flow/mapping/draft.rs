@@ -73,7 +73,12 @@ fn pair(
             let has_all = |labels: &Vec<String>| column.labels.iter().all(|label| labels.contains(label));
             let known = column.type_oid < FIRST_USER_OID
                 || facts.known_types.get(&column.type_name).is_some_and(has_all);
-            let stage_type = if known { column.type_name.clone() } else { "text".to_owned() };
+            // The values of a domain that is gone here are those of the type that it is over.
+            let stage_type = if known {
+                column.type_name.clone()
+            } else {
+                column.base_type.clone().unwrap_or_else(|| "text".to_owned())
+            };
             OldColumn {
                 name: column.name.clone(),
                 publisher_type: column.type_name.clone(),

@@ -74,6 +74,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
                     .query_text("select pg_catalog.format_type($1, null)", &[&column.type_oid])?[0]
                     .get(0),
                 type_oid: column.type_oid,
+                base_type: None,
                 not_null: false,
                 generated: false,
                 identity: false,

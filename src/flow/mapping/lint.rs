@@ -196,7 +196,7 @@ fn column_fate(
         lint.to = Some(new.name.clone());
         lint.to_type = Some(new.type_name.clone());
         lint.fate = if new.type_name == column.type_name { Fate::Kept } else { Fate::Converted };
-        lint.lossless = Some(is_lossless(&column.type_name, &new.type_name));
+        lint.lossless = Some(keeps_values(column, new));
         return lint;
     }
     let all = || map.columns.iter().chain(&map.key);
@@ -206,7 +206,7 @@ fn column_fate(
         lint.to_type = to_type(name);
         let same = lint.to_type.as_ref() == Some(&column.type_name);
         lint.fate = if same { Fate::Kept } else { Fate::Converted };
-        lint.lossless = lint.to_type.as_ref().map(|new| is_lossless(&column.type_name, new));
+        lint.lossless = to.column(name).map(|new| keeps_values(column, new));
         return lint;
     }
     if let Some((name, _)) = all().find(|(_, expression)| mentions(expression, &column.name)) {
@@ -233,6 +233,12 @@ fn mentions(expression: &str, name: &str) -> bool {
     lower
         .match_indices(name)
         .any(|(at, _)| !lower[..at].ends_with(is_word) && !lower[at + name.len()..].starts_with(is_word))
+}
+
+/// Whether every value of one column has a place of its own in another. A domain holds no other values than the type that it is over.
+pub fn keeps_values(old: &Column, new: &Column) -> bool {
+    let held = old.base_type.as_ref().unwrap_or(&old.type_name);
+    old.type_name == new.type_name || is_lossless(held, &new.type_name)
 }
 
 /// Whether every value of one type has a place of its own in another.
