@@ -227,7 +227,13 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
     let mut findings = Vec::new();
     for table in publisher {
         let mut found = |message: String, hint: String| {
-            findings.push(Finding { check: "existing_schema", object: table.display(), message, hint });
+            findings.push(Finding {
+                check: "existing_schema",
+                object: table.display(),
+                column: None,
+                message,
+                hint,
+            });
         };
         let same = |other: &&Table| other.schema == table.schema && other.name == table.name;
         let Some(there) = subscriber.iter().find(same) else {

@@ -106,7 +106,8 @@ fn refused(rule: &TableRule, column: &MappedColumn, said: &ServerError) -> Findi
         )
     });
     let message = format!("column \"{}\" of \"{}\" cannot be written: {said}", column.name, rule.to);
-    finding(&rule.from.to_string(), message, hint)
+    let place = format!("{}.{}", rule.to, column.name);
+    Finding { column: Some(place), ..finding(&rule.from.to_string(), message, hint) }
 }
 
 fn refused_condition(from: &str, condition: &Condition, said: &ServerError) -> Finding {

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::doubts::{Doubt, Keys, Way, list_doubts};
-use super::{MapRule, is_column_name};
+use super::{CHECK, MapRule, is_column_name};
+use crate::error::Finding;
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
 
@@ -54,8 +55,60 @@ pub struct TableLint {
     pub without_value: Vec<String>,
     /// What only the data can tell: a rehearsal does.
     pub doubts: Vec<Doubt>,
+    /// What replay is refused for as things are.
+    pub refused: Vec<Refusal>,
     /// Text of a `[[map]]` that might be meant.
     pub proposal: Option<String>,
+}
+
+/// Something for which replay is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// What mends it.
+    pub hint: String,
+}
+
+impl TableLint {
+    /// Of which nothing is known but where it is.
+    fn unknown(from: String) -> TableLint {
+        TableLint {
+            from,
+            to: None,
+            columns: Vec::new(),
+            without_value: Vec::new(),
+            doubts: Vec::new(),
+            refused: Vec::new(),
+            proposal: None,
+        }
+    }
+}
+
+/// Adds what a check of the mapping has found, which has had the server read its expressions.
+pub fn add_refusals(lints: &mut Vec<TableLint>, publisher: &[Table], findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.check == CHECK) {
+        let table = publisher.iter().find(|table| table.display() == finding.object);
+        let root = table.and_then(|table| table.root.as_ref());
+        let from = root.map_or_else(|| finding.object.clone(), |(schema, name)| format!("{schema}.{name}"));
+        for lint in lints.iter_mut().filter(|lint| lint.from == from) {
+            let to = lint.to.clone().unwrap_or_default();
+            let is_it = |column: &&mut ColumnLint| {
+                let place = column.to.as_ref().map(|name| format!("{to}.{name}"));
+                place.is_some() && place == finding.column
+            };
+            for column in lint.columns.iter_mut().filter(is_it) {
+                column.fate = Fate::Impossible;
+                column.lossless = None;
+            }
+        }
+        let at = lints.iter().position(|lint| lint.from == from).unwrap_or_else(|| {
+            lints.push(TableLint::unknown(from));
+            lints.len() - 1
+        });
+        let refusal = Refusal { message: finding.message.clone(), hint: finding.hint.clone() };
+        lints[at].refused.push(refusal);
+    }
 }
 
 /// Adds what the keys of both sides leave open.
@@ -105,12 +158,8 @@ pub fn lint(
             None => match renamed(table, publisher, subscriber, rules) {
                 Some(to) => TableLint { to: None, ..pair(table, to, None, &[], &[], has_default) },
                 None => TableLint {
-                    from: name,
-                    to: None,
                     columns: written(table).map(without_place).collect(),
-                    without_value: Vec::new(),
-                    doubts: Vec::new(),
-                    proposal: None,
+                    ..TableLint::unknown(name)
                 },
             },
         });
@@ -159,14 +208,8 @@ fn pair(
         .filter(|column| !has_default(to, column) && !map.joins)
         .map(|column| column.name.clone())
         .collect();
-    let mut lint = TableLint {
-        from: from.display(),
-        to: Some(to.display()),
-        columns,
-        without_value,
-        doubts: Vec::new(),
-        proposal: None,
-    };
+    let mut lint =
+        TableLint { to: Some(to.display()), columns, without_value, ..TableLint::unknown(from.display()) };
     if rule.is_none() {
         lint.proposal = propose(from, to, &lint);
     }

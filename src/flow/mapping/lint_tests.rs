@@ -1,7 +1,8 @@
 //! The lint against catalogs of a real server.
 
 use super::MapRule;
-use super::lint::{Fate, TableLint, is_lossless, lint};
+use super::lint::{Fate, TableLint, add_refusals, is_lossless, lint};
+use crate::error::Error;
 use crate::flow::apply::test_pair::{Pair, rule};
 use crate::pg::catalog;
 use crate::phase::Side;
@@ -15,6 +16,9 @@ fn lint_of(pair: &Pair, rules: &[MapRule]) -> Vec<TableLint> {
         defaulted.contains(&(crate::flow::TableName::of(table), column.name.clone()))
     };
     let mut found = lint(&publisher, &subscriber, rules, &has_default);
+    if let Err(Error::ChecksFailed { findings }) = pair.mapping(rules) {
+        add_refusals(&mut found, &publisher, &findings);
+    }
     found.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
     found
 }
@@ -113,4 +117,70 @@ fn types_lose_values_or_do_not() {
     ] {
         assert_eq!(is_lossless(from, to), lossless, "{from} to {to}");
     }
+}
+
+/// The fates of a table's columns, its proposal and what it is refused for.
+fn told<'a>(lints: &'a [TableLint], table: &str) -> (Vec<(&'a str, Fate)>, Option<&'a str>, Vec<&'a str>) {
+    let lint = lints.iter().find(|lint| lint.from == table).unwrap();
+    (
+        lint.columns.iter().map(|column| (column.column.as_str(), column.fate)).collect(),
+        lint.proposal.as_deref(),
+        lint.refused.iter().map(|refusal| refusal.message.as_str()).collect(),
+    )
+}
+
+#[test]
+fn the_lint_finds_what_replay_is_refused_for() {
+    let pair = Pair::new(
+        "create type mood as enum ('good'); create domain positive as int check (value > 0);
+         create domain tiny as positive check (value < 100);
+         create table t (id int primary key, c text, d tiny, l positive[], m mood);
+         create table parts (id int primary key, v text) partition by range (id);
+         create table part partition of parts for values from (0) to (10)",
+        "create type colour as enum ('red');
+         create table t (id int primary key, c colour, d bigint, l bigint[], m text);
+         create table parts (id int primary key, v int) partition by range (id);
+         create table part partition of parts for values from (0) to (10)",
+    );
+    let map = |c: &str| [rule("public.t", "public.t", &[], &[("c", c)], &[])];
+    let unqualified = lint_of(&pair, &map("c::colour"));
+    let (fates, _, messages) = told(&unqualified, "public.t");
+    assert_eq!(
+        fates[1..],
+        [("c", Fate::Impossible), ("d", Fate::Converted), ("l", Fate::Impossible), ("m", Fate::Converted)]
+    );
+    assert_eq!(
+        messages[..2],
+        [
+            "column \"c\" of \"public.t\" cannot be written: type \"colour\" does not exist (SQLSTATE 42704)",
+            "column \"l\" of \"public.t\" cannot be written: column \"l\" is of type bigint[] but expression is of type text \
+             (SQLSTATE 42804)",
+        ]
+    );
+    let column = |name: &str| {
+        unqualified
+            .iter()
+            .find(|lint| lint.from == "public.t")
+            .unwrap()
+            .columns
+            .iter()
+            .find(|column| column.column == name)
+            .unwrap()
+    };
+    assert_eq!(
+        column("d").lossless,
+        Some(true),
+        "a domain that is gone holds what the type does that it is over"
+    );
+    assert_eq!(
+        told(&lint_of(&pair, &map("c::public.colour")), "public.t").2.len(),
+        1,
+        "qualified it is found"
+    );
+    let (fates, _, messages) = told(&unqualified, "public.parts");
+    assert_eq!(fates[1], ("v", Fate::Impossible));
+    assert!(
+        messages.iter().any(|message| message.starts_with("column \"v\" of \"public.part\" cannot")),
+        "{messages:#?}"
+    );
 }
