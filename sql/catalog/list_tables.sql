@@ -54,7 +54,7 @@ select
     cols.type_oids as column_type_oids,
     cols.base_types as column_base_types,
     cols.not_null as column_not_null,
-    cols.generated as column_generated,
+    cols.generations as column_generations,
     cols.identity as column_identity,
     cols.toastable as column_toastable,
     cols.labels as column_labels
@@ -87,7 +87,14 @@ cross join lateral (
             '{}'
         ) as base_types,
         coalesce(array_agg(a.attnotnull order by a.attnum), '{}') as not_null,
-        coalesce(array_agg(a.attgenerated <> '' order by a.attnum), '{}') as generated,
+        -- Their expressions; none of a table that is gone by now.
+        coalesce(
+            array_agg(
+                case when a.attgenerated <> '' then coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') end
+                order by a.attnum
+            ),
+            '{}'
+        ) as generations,
         coalesce(array_agg(a.attidentity <> '' order by a.attnum), '{}') as identity,
         coalesce(array_agg(a.attstorage <> 'p' order by a.attnum), '{}') as toastable,
         coalesce(
@@ -103,6 +110,7 @@ cross join lateral (
         ) as labels
     from pg_catalog.pg_attribute as a
     join pg_catalog.pg_type as t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 ) as cols
 where c.relkind in ('r', 'p')

@@ -35,7 +35,8 @@ impl Run {
                 table.part.filter.clone_from(&part.filter);
                 table.part.columns.clone_from(&part.columns);
                 if let Some(columns) = &part.columns {
-                    table.columns.retain(|column| columns.contains(&column.name));
+                    // What the target computes goes with them: it is in no list, and is there.
+                    table.columns.retain(|column| column.is_generated() || columns.contains(&column.name));
                 }
             }
         }

@@ -243,13 +243,18 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
             );
             continue;
         };
-        for column in table.columns.iter().filter(|column| !column.generated) {
+        for column in &table.columns {
             match there.column(&column.name) {
+                Some(other) if column.is_generated() && !other.is_generated() => found(
+                    format!("column \"{}\" is generated, and an ordinary one on the other side", column.name),
+                    "The values of a generated column are not copied: make it a generated one there.".into(),
+                ),
+                _ if column.is_generated() => {}
                 None => found(
                     format!("column \"{}\" does not exist on the other side", column.name),
                     format!("Run \"ALTER TABLE {} ADD COLUMN …\" there.", there.quoted()),
                 ),
-                Some(other) if other.generated => found(
+                Some(other) if other.is_generated() => found(
                     format!("column \"{}\" is generated on the other side", column.name),
                     "A generated column cannot be written: make it an ordinary one there.".into(),
                 ),

@@ -135,7 +135,7 @@ impl Way<'_> {
 fn doubts_about_nulls(way: Way<'_>) -> Vec<Doubt> {
     let may_be_null = |column: &&crate::pg::catalog::Column| {
         let old = way.traced(&column.name).and_then(|name| way.from.column(name));
-        column.not_null && !column.generated && old.is_some_and(|old| !old.not_null)
+        column.not_null && !column.is_generated() && old.is_some_and(|old| !old.not_null)
     };
     let doubt = |column: &crate::pg::catalog::Column| Doubt {
         kind: "not_null",

@@ -76,7 +76,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
                 type_oid: column.type_oid,
                 base_type: None,
                 not_null: false,
-                generated: false,
+                generation: None,
                 identity: false,
                 toastable: true,
                 labels: Vec::new(),

@@ -168,7 +168,7 @@ pub fn lint(
 }
 
 fn written(table: &Table) -> impl Iterator<Item = &Column> {
-    table.columns.iter().filter(|column| !column.generated)
+    table.columns.iter().filter(|column| !column.is_generated())
 }
 
 fn without_place(column: &Column) -> ColumnLint {
@@ -193,13 +193,17 @@ fn pair(
     let empty = MapRule::default();
     let map = rule.unwrap_or(&empty);
     let explicit = |column: &Column| map.columns.iter().chain(&map.key).any(|(name, _)| *name == column.name);
-    let mut columns: Vec<ColumnLint> =
-        written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
+    let is_plain_there = |column: &Column| to.column(&column.name).is_some_and(|new| !new.is_generated());
     // Where a table is split, a column that has no place here may have one in another part, and is told there.
-    columns.retain(|column| {
-        column.fate != Fate::Impossible
-            || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+    let is_elsewhere = |column: &Column| others.iter().any(|(rule, to)| has_place(&column.name, rule, to));
+    let columns = from.columns.iter().filter_map(|column| {
+        if column.is_generated() {
+            return is_plain_there(column).then(|| generated_fate(column, to, map, &explicit));
+        }
+        let lint = column_fate(column, to, map, siblings, &explicit);
+        (lint.fate != Fate::Impossible || !is_elsewhere(column)).then_some(lint)
     });
+    let columns: Vec<ColumnLint> = columns.collect();
     let by_name = |column: &Column| {
         !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)
     };
@@ -218,8 +222,29 @@ fn pair(
 
 /// Whether a rule writes a column of the old table somewhere.
 fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
-    let by_name = to.column(name).is_some_and(|new| !new.generated) && !rule.drop.iter().any(|it| it == name);
+    let by_name =
+        to.column(name).is_some_and(|new| !new.is_generated()) && !rule.drop.iter().any(|it| it == name);
     by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))
+}
+
+/// Of a column that no change carries: its values are computed anew, or left out.
+fn generated_fate(
+    column: &Column,
+    to: &Table,
+    map: &MapRule,
+    explicit: &dyn Fn(&Column) -> bool,
+) -> ColumnLint {
+    let lint = without_place(column);
+    match to.column(&column.name).filter(|new| explicit(new)) {
+        Some(new) => ColumnLint {
+            fate: Fate::Converted,
+            to: Some(new.name.clone()),
+            to_type: Some(new.type_name.clone()),
+            ..lint
+        },
+        None if map.drop.contains(&column.name) => ColumnLint { fate: Fate::Dropped, ..lint },
+        None => lint,
+    }
 }
 
 fn column_fate(
@@ -232,7 +257,7 @@ fn column_fate(
     let to_type = |name: &str| to.column(name).map(|new| new.type_name.clone());
     let mut lint = without_place(column);
     if let Some(new) = to.column(&column.name)
-        && !new.generated
+        && !new.is_generated()
         && !explicit(new)
         && !map.drop.contains(&column.name)
     {
@@ -266,7 +291,7 @@ fn column_fate(
 }
 
 /// Whether the column's name stands in an expression as a word of its own.
-fn mentions(expression: &str, name: &str) -> bool {
+pub(super) fn mentions(expression: &str, name: &str) -> bool {
     let quoted = sql::quote_identifier(name);
     if expression.contains(&quoted) {
         return true;
@@ -389,25 +414,26 @@ fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
     for column in &homeless {
         let at = from.columns.iter().position(|old| old.name == column.column);
         let new = at.and_then(|at| to.columns.get(at)).filter(|new| {
-            new.type_name == column.from_type && from.column(&new.name).is_none() && !new.generated
+            new.type_name == column.from_type && from.column(&new.name).is_none() && !new.is_generated()
         });
-        match new {
-            Some(new) => {
-                let key = toml_key(&new.name);
-                pairs.push(format!("{key} = {}", toml_text(&expression(&column.column))));
-            }
-            None => drop.push(toml_text(&column.column)),
+        let generation = at.and_then(|at| from.columns[at].generation.clone());
+        match (generation, new) {
+            (Some(generation), _) => pairs.push((column.column.as_str(), generation)),
+            (None, Some(new)) => pairs.push((new.name.as_str(), expression(&column.column))),
+            (None, None) => drop.push(toml_text(&column.column)),
         }
     }
     let mut text =
         format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
     if !pairs.is_empty() {
-        let _ = writeln!(text, "columns = {{ {} }}", pairs.join(", "));
+        let texts: Vec<String> =
+            pairs.iter().map(|(name, sql)| format!("{} = {}", toml_key(name), toml_text(sql))).collect();
+        let _ = writeln!(text, "columns = {{ {} }}", texts.join(", "));
     }
     if !drop.is_empty() {
         let _ = writeln!(text, "drop = [{}]", drop.join(", "));
     }
-    for column in &lint.without_value {
+    for column in lint.without_value.iter().filter(|column| pairs.iter().all(|(name, _)| name != column)) {
         let _ = writeln!(text, "# {column} is NOT NULL and needs an expression in columns");
     }
     Some(text)
@@ -422,11 +448,12 @@ fn expression(name: &str) -> String {
     if plain { name.to_owned() } else { sql::quote_identifier(name) }
 }
 
-fn toml_text(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+pub(super) fn toml_text(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
 }
 
-fn toml_key(name: &str) -> String {
+pub(super) fn toml_key(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if bare { name.to_owned() } else { toml_text(name) }
 }
