@@ -324,6 +324,7 @@ fn in_file(file: &str, mut mistakes: Vec<Mistake>) -> Error {
     let finding = |mistake: Mistake| Finding {
         check: "configuration",
         object: format!("{file}:{}", mistake.line),
+        column: None,
         message: mistake.message,
         hint: mistake.hint,
     };

@@ -16,6 +16,9 @@ pub struct Finding {
     pub check: &'static str,
     /// The object it is about, such as `public.log`, or the side.
     pub object: String,
+    /// The column that cannot be written, as `schema.table.column`, for those that tell what becomes of each.
+    #[serde(skip)]
+    pub column: Option<String>,
     /// What is wrong: lower case, no full stop.
     pub message: String,
     /// What mends it: whole sentences, the exact statement where there is one.
@@ -41,7 +44,13 @@ impl Checked {
         hint: impl Into<String>,
     ) {
         let object = object.to_owned();
-        self.failures.push(Finding { check, object, message: message.into(), hint: hint.into() });
+        self.failures.push(Finding {
+            check,
+            object,
+            column: None,
+            message: message.into(),
+            hint: hint.into(),
+        });
     }
 
     /// Adds what somebody should know.
@@ -53,7 +62,13 @@ impl Checked {
         hint: impl Into<String>,
     ) {
         let object = object.to_owned();
-        self.warnings.push(Finding { check, object, message: message.into(), hint: hint.into() });
+        self.warnings.push(Finding {
+            check,
+            object,
+            column: None,
+            message: message.into(),
+            hint: hint.into(),
+        });
     }
 
     /// Adds the findings of another check.

@@ -181,6 +181,49 @@ fn a_mapping_that_is_missing_is_proposed_and_not_assumed() {
     );
 }
 
+#[test]
+fn a_column_that_the_target_alone_generates_is_refused_until_the_mapping_says_what_becomes_of_it() {
+    let detour = Detour::new()
+        .on_source(COMPUTED)
+        .detoured()
+        .on_source("alter table public.computed alter twice drop expression")
+        .application("update public.computed set a = 50 where id = 1; insert into public.computed (id, a) values (2, 7)")
+        .run("check")
+        .exits(3)
+        .finding("public.computed", "column \"twice\" of \"public.computed\" is generated", "twice = \"(a * 2)\"")
+        .run("replay")
+        .with(&["--lint"])
+        .exits(0)
+        .changed(false)
+        .reports("/lint/0/columns/2/fate", "impossible")
+        .proposes("public.computed", COMPUTED_ANEW);
+    let detour = ["replay", "verify", "cutback"].into_iter().fold(detour, |detour, command| {
+        let refused = detour.run(command).exits(3).kind("checks_failed");
+        refused.finding("public.computed", "is generated", "drop = [\"twice\"]")
+    });
+    let detour = detour
+        .configured(COMPUTED_ANEW)
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .on_source("update public.computed set twice = 0 where id = 2")
+        .run("verify")
+        .exits(8)
+        .on_source("update public.computed set twice = a * 2");
+    assert_eq!(detour.source.value::<i64>("select sum(twice) from public.computed"), 114);
+    detour.run("cutback").exits(0);
+}
+
+const COMPUTED: &str = "
+    create table public.computed (id int primary key, a int, twice int generated always as (a * 2) stored);
+    insert into public.computed (id, a) values (1, 1);
+    grant select, insert, update, delete on public.computed to shop_app";
+
+const COMPUTED_ANEW: &str =
+    "[[map]]\nfrom = \"public.computed\"\nto = \"public.computed\"\ncolumns = { twice = \"(a * 2)\" }\n";
+
 const PROPOSED: &str =
     "[[map]]\nfrom = \"public.orders\"\nto = \"public.purchases\"\ncolumns = { remark = \"note\" }\n";
 

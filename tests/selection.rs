@@ -310,6 +310,26 @@ fn tables_that_are_there_may_be_partitioned_in_another_way() {
 }
 
 #[test]
+fn what_the_source_generates_has_to_be_generated_by_a_target_that_is_there() {
+    let table = |twice| format!("create table public.computed (id int primary key, a int, twice int{twice})");
+    Detour::new()
+        .on_source(&table(" generated always as (a * 2) stored"))
+        .on_target(&table(""))
+        .configured("[mirror]\nschema = \"existing\"\ntables = [\"public.computed\"]")
+        .run("mirror")
+        .exits(3)
+        .finding("public.computed", "\"twice\" of \"public.computed\" is generated", "generated there too")
+        .on_target("drop table public.computed")
+        .on_target(&table(" generated always as (a * 2) stored"))
+        .on_source("insert into public.computed (id, a) values (1, 1)")
+        .run("mirror")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+}
+
+#[test]
 fn a_part_stays_what_it_was_when_mirroring_began() {
     let detour = Detour::new().on_source(EVENTS).configured(PARTS);
     if !knows_parts(&detour) {

@@ -52,8 +52,9 @@ select
     cols.names as column_names,
     cols.types as column_types,
     cols.type_oids as column_type_oids,
+    cols.base_types as column_base_types,
     cols.not_null as column_not_null,
-    cols.generated as column_generated,
+    cols.generations as column_generations,
     cols.identity as column_identity,
     cols.toastable as column_toastable,
     cols.labels as column_labels
@@ -64,8 +65,36 @@ cross join lateral (
         coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
         coalesce(array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) order by a.attnum), '{}') as types,
         coalesce(array_agg(a.atttypid order by a.attnum), '{}') as type_oids,
+        -- Of domains, through domains over domains: the built-in types that they are over.
+        coalesce(
+            array_agg(
+                case when t.typtype = 'd' then (
+                    with recursive base as (
+                        select t.typbasetype as oid, t.typtypmod as typmod
+                        union all
+                        select b.typbasetype, b.typtypmod
+                        from base
+                        join pg_catalog.pg_type as b on b.oid = base.oid
+                        where b.typtype = 'd'
+                    )
+                    select pg_catalog.format_type(base.oid, base.typmod)
+                    from base
+                    join pg_catalog.pg_type as b on b.oid = base.oid
+                    where b.typtype <> 'd' and b.oid < 16384
+                ) end
+                order by a.attnum
+            ),
+            '{}'
+        ) as base_types,
         coalesce(array_agg(a.attnotnull order by a.attnum), '{}') as not_null,
-        coalesce(array_agg(a.attgenerated <> '' order by a.attnum), '{}') as generated,
+        -- Their expressions; none of a table that is gone by now.
+        coalesce(
+            array_agg(
+                case when a.attgenerated <> '' then coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') end
+                order by a.attnum
+            ),
+            '{}'
+        ) as generations,
         coalesce(array_agg(a.attidentity <> '' order by a.attnum), '{}') as identity,
         coalesce(array_agg(a.attstorage <> 'p' order by a.attnum), '{}') as toastable,
         coalesce(
@@ -80,6 +109,8 @@ cross join lateral (
             '{}'
         ) as labels
     from pg_catalog.pg_attribute as a
+    join pg_catalog.pg_type as t on t.oid = a.atttypid
+    left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 ) as cols
 where c.relkind in ('r', 'p')

@@ -44,6 +44,7 @@ fn a_failed_check_lists_every_finding_with_its_hint() {
     let finding = |object: &str| Finding {
         check: "replica_identity",
         object: object.into(),
+        column: None,
         message: "no usable replica identity".into(),
         hint: "alter table public.log replica identity full;\nor add a primary key.".into(),
     };
@@ -87,7 +88,8 @@ fn a_failure_document_carries_code_and_sqlstate() {
 fn every_document_fits_the_schema() {
     let schema: Value = serde_json::from_str(include_str!("../../tests/schema.json")).expect("it is JSON");
     let validator = jsonschema::validator_for(&schema).expect("it is a schema");
-    let finding = Finding { check: "a", object: "b".into(), message: "c".into(), hint: "d".into() };
+    let finding =
+        Finding { check: "a", object: "b".into(), column: None, message: "c".into(), hint: "d".into() };
     let failures = [
         privilege(),
         Error::Usage { message: "a".into(), hint: "B.".into() },

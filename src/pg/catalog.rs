@@ -20,16 +20,25 @@ pub struct Column {
     pub type_name: String,
     /// `pg_type.oid`; below 16384 a built-in, the same on every server.
     pub type_oid: u32,
+    /// Of a domain over a built-in type: that type, as `format_type` writes it.
+    pub base_type: Option<String>,
     /// NOT NULL.
     pub not_null: bool,
-    /// GENERATED ALWAYS AS (expression): never written.
-    pub generated: bool,
+    /// GENERATED ALWAYS AS: its expression, over the table's other columns. Such a column is never written, and no change carries it.
+    pub generation: Option<String>,
     /// GENERATED … AS IDENTITY.
     pub identity: bool,
     /// May be stored out of line, and so be absent from a change that did not touch it.
     pub toastable: bool,
     /// Of an enum: its values, in their order.
     pub labels: Vec<String>,
+}
+
+impl Column {
+    /// Whether its values are computed from the row's others.
+    pub fn is_generated(&self) -> bool {
+        self.generation.is_some()
+    }
 }
 
 /// What an UPDATE or DELETE carries of the old row (`pg_class.relreplident`).
@@ -116,16 +125,18 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
         let oids: Vec<u32> = row.get("column_type_oids");
         let flags = |name: &str| -> Vec<bool> { row.get(name) };
         let not_null = flags("column_not_null");
-        let generated = flags("column_generated");
         let identity = flags("column_identity");
         let toastable = flags("column_toastable");
+        let mut base_types: Vec<Option<String>> = row.get("column_base_types");
+        let mut generations: Vec<Option<String>> = row.get("column_generations");
         let labels: Vec<Option<String>> = row.get("column_labels");
         let columns = names.into_iter().zip(types).enumerate().map(|(at, (name, type_name))| Column {
             name,
             type_name,
             type_oid: oids[at],
+            base_type: base_types[at].take(),
             not_null: not_null[at],
-            generated: generated[at],
+            generation: generations[at].take(),
             identity: identity[at],
             toastable: toastable[at],
             labels: labels[at].as_deref().map_or_else(Vec::new, read_labels),

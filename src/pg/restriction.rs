@@ -257,6 +257,7 @@ fn resolve_condition(
             findings: vec![Finding {
                 check: "restrict_where",
                 object: format!("{}: {}", session.place, member.display()),
+                column: None,
                 message: format!("its condition cannot be used: {said}"),
                 hint: "Correct where = \"...\" under [[restrict]].".into(),
             }],

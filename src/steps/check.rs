@@ -61,7 +61,7 @@ pub fn run(run: &mut Run, question: &Question) -> Result<Value> {
     let phase = run.phase();
     let (lines, failures) = check_ahead(run, phase)?;
     let lint = match phase {
-        Phase::Mirrored | Phase::Detoured => run.lint()?,
+        Phase::Mirrored | Phase::Detoured => run.lint(&failures)?,
         _ => Vec::new(),
     };
     let report = json!({ "phase": phase, "next": phase.next(), "checks": lines, "lint": lint });

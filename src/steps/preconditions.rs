@@ -89,6 +89,9 @@ pub const CUTOVER: &[Precondition] = group![
 pub const REPLAY: &[Precondition] =
     group![servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
 
+/// What makes of the old rows new ones.
+pub const MAPPING: &[Precondition] = group![tables::mapping];
+
 /// What a recording that is begun anew needs, beside what `capture` does.
 pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::mapping];
 
@@ -152,7 +155,7 @@ pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {
             (Restrict, RESTRICT),
             (Capture, CAPTURE),
             (Cutover, CUTOVER),
-            (Replay, group![tables::mapping]),
+            (Replay, MAPPING),
             (Cutback, CUTBACK_AHEAD),
         ],
         Phase::Detoured | Phase::CuttingBack => &[(Restrict, RESTRICT), (Replay, REPLAY), (Cutback, CUTBACK)],

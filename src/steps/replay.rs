@@ -63,7 +63,13 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     match task {
         Task::CatchUp | Task::Follow | Task::CatchUpWithin(_) => {}
         Task::Lint => {
-            let lint = run.step("compare the schemas", Run::lint)?;
+            let lint = run.step("compare the schemas", |run| {
+                let refused = run.check_all(&[preconditions::MAPPING])?.failures;
+                run.lint(&refused)
+            })?;
+            if lint.iter().any(|table| !table.refused.is_empty()) {
+                run.warn("replay would be refused: \"refused\" says of each table what for");
+            }
             return Ok(json!({ "lint": lint }));
         }
         Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::{MirrorPart, Restrict, SchemaMode};
-use crate::error::Result;
+use crate::error::{Finding, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::lint::{self, TableLint};
@@ -35,7 +35,8 @@ impl Run {
                 table.part.filter.clone_from(&part.filter);
                 table.part.columns.clone_from(&part.columns);
                 if let Some(columns) = &part.columns {
-                    table.columns.retain(|column| columns.contains(&column.name));
+                    // What the target computes goes with them: it is in no list, and is there.
+                    table.columns.retain(|column| column.is_generated() || columns.contains(&column.name));
                 }
             }
         }
@@ -115,8 +116,8 @@ impl Run {
             .collect()
     }
 
-    /// What becomes of each captured column on the source as it is now.
-    pub fn lint(&mut self) -> Result<Vec<TableLint>> {
+    /// What becomes of each captured column on the source as it is now; `findings` are those of the check of the mapping.
+    pub fn lint(&mut self, findings: &[Finding]) -> Result<Vec<TableLint>> {
         let publisher = self.selected_tables(Side::Target)?;
         let rules = self.map_rules();
         let subscriber = catalog::list_tables(self.source())?;
@@ -126,6 +127,7 @@ impl Run {
         let mut found = lint::lint(&publisher, &subscriber, &rules, &has_default);
         let (old, new) = (Keys::read(self.target())?, Keys::read(self.source())?);
         lint::add_doubts(&mut found, (&publisher, &subscriber), &rules, (&old, &new));
+        lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)
     }
 

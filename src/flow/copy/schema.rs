@@ -227,7 +227,13 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
     let mut findings = Vec::new();
     for table in publisher {
         let mut found = |message: String, hint: String| {
-            findings.push(Finding { check: "existing_schema", object: table.display(), message, hint });
+            findings.push(Finding {
+                check: "existing_schema",
+                object: table.display(),
+                column: None,
+                message,
+                hint,
+            });
         };
         let same = |other: &&Table| other.schema == table.schema && other.name == table.name;
         let Some(there) = subscriber.iter().find(same) else {
@@ -237,13 +243,18 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
             );
             continue;
         };
-        for column in table.columns.iter().filter(|column| !column.generated) {
+        for column in &table.columns {
             match there.column(&column.name) {
+                Some(other) if column.is_generated() && !other.is_generated() => found(
+                    format!("column \"{}\" is generated, and an ordinary one on the other side", column.name),
+                    "The values of a generated column are not copied: make it a generated one there.".into(),
+                ),
+                _ if column.is_generated() => {}
                 None => found(
                     format!("column \"{}\" does not exist on the other side", column.name),
                     format!("Run \"ALTER TABLE {} ADD COLUMN …\" there.", there.quoted()),
                 ),
-                Some(other) if other.generated => found(
+                Some(other) if other.is_generated() => found(
                     format!("column \"{}\" is generated on the other side", column.name),
                     "A generated column cannot be written: make it an ordinary one there.".into(),
                 ),

@@ -59,7 +59,7 @@ pub struct Range {
 
 impl Transfer<'_> {
     fn columns(&self) -> String {
-        let names = self.table.columns.iter().filter(|column| !column.generated);
+        let names = self.table.columns.iter().filter(|column| !column.is_generated());
         let names: Vec<String> = names.map(|column| sql::quote_identifier(&column.name)).collect();
         names.join(", ")
     }
@@ -407,7 +407,7 @@ pub fn is_binary(
     portable: &std::collections::HashSet<u32>,
     portable_there: &std::collections::HashSet<u32>,
 ) -> bool {
-    let mut columns = table.columns.iter().filter(|column| !column.generated);
+    let mut columns = table.columns.iter().filter(|column| !column.is_generated());
     columns.all(|column: &catalog::Column| {
         let other = there.and_then(|there| there.column(&column.name));
         portable.contains(&column.type_oid)

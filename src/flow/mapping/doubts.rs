@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::lint::is_lossless;
+use super::lint::keeps_values;
 use super::{MapRule, TableName, is_column_name, list_unique_keys};
 use crate::error::Result;
 use crate::flow::apply::references::{ForeignKey, list_foreign_keys};
@@ -110,7 +110,7 @@ impl Way<'_> {
             None => self.from.column(column).filter(|old| !is_dropped(&old.name))?,
         };
         let new = self.to.column(column)?;
-        is_lossless(&old.type_name, &new.type_name).then_some(old.name.as_str())
+        keeps_values(old, new).then_some(old.name.as_str())
     }
 
     /// Whether a new column has one value in all rows.
@@ -135,7 +135,7 @@ impl Way<'_> {
 fn doubts_about_nulls(way: Way<'_>) -> Vec<Doubt> {
     let may_be_null = |column: &&crate::pg::catalog::Column| {
         let old = way.traced(&column.name).and_then(|name| way.from.column(name));
-        column.not_null && !column.generated && old.is_some_and(|old| !old.not_null)
+        column.not_null && !column.is_generated() && old.is_some_and(|old| !old.not_null)
     };
     let doubt = |column: &crate::pg::catalog::Column| Doubt {
         kind: "not_null",

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
+use super::lint::{toml_key, toml_text};
 use super::{
     Condition, MapRule, MappedColumn, OldColumn, Order, TableName, TableRule, finding, is_column_name,
 };
 use crate::error::Finding;
-use crate::pg::catalog::{Identity, Table};
+use crate::pg::catalog::{Column, Identity, Table};
 use crate::sql;
 
 /// The rules of all tables, with what explicit expressions read still to be found out, and what does not fit.
@@ -52,6 +53,37 @@ fn rules_from(rules: &[MapRule], table: &str) -> Vec<usize> {
     (0..rules.len()).filter(|at| rules[*at].from == table).collect()
 }
 
+/// Columns that the publisher generates and the subscriber does not, of which `map` says nothing: no change carries their values,
+/// and nothing there makes them.
+fn computed_apart<'a>(from: &'a Table, to: &'a Table, map: &'a MapRule) -> impl Iterator<Item = &'a Column> {
+    let is_given = |name: &String| map.columns.iter().chain(&map.key).any(|(given, _)| given == name);
+    from.columns.iter().filter(move |column| {
+        let is_plain_there = to.column(&column.name).is_some_and(|new| !new.is_generated());
+        column.is_generated() && is_plain_there && !is_given(&column.name) && !map.drop.contains(&column.name)
+    })
+}
+
+fn not_recorded(object: &str, column: &Column, from: &Table, to: &Table) -> Finding {
+    let name = &column.name;
+    let expression = column.generation.as_deref().unwrap_or_default();
+    finding(
+        object,
+        format!(
+            "column \"{name}\" of \"{}\" is generated, so that its values are not recorded, and \"{}\" on the other side \
+             does not generate it",
+            from.display(),
+            to.display()
+        ),
+        format!(
+            "Have it generated there too, or say in a [[map]] from \"{object}\" how to compute it: \
+             columns = {{ {} = {} }}; drop = [{}] leaves it as it is there.",
+            toml_key(name),
+            toml_text(expression),
+            toml_text(name)
+        ),
+    )
+}
+
 /// The rule for one pair of tables.
 fn pair(
     from: &Table,
@@ -67,13 +99,18 @@ fn pair(
     let old_columns: Vec<OldColumn> = from
         .columns
         .iter()
-        .filter(|column| !column.generated)
+        .filter(|column| !column.is_generated())
         .map(|column| {
             // An enum that lacks a value here cannot hold the old row; its text can.
             let has_all = |labels: &Vec<String>| column.labels.iter().all(|label| labels.contains(label));
             let known = column.type_oid < FIRST_USER_OID
                 || facts.known_types.get(&column.type_name).is_some_and(has_all);
-            let stage_type = if known { column.type_name.clone() } else { "text".to_owned() };
+            // The values of a domain that is gone here are those of the type that it is over.
+            let stage_type = if known {
+                column.type_name.clone()
+            } else {
+                column.base_type.clone().unwrap_or_else(|| "text".to_owned())
+            };
             OldColumn {
                 name: column.name.clone(),
                 publisher_type: column.type_name.clone(),
@@ -91,7 +128,7 @@ fn pair(
                 format!("column \"{name}\" does not exist in \"{to_name}\""),
                 format!("Correct the name in the [[map]] from \"{}\".", map.from),
             )),
-            Some(column) if column.generated => findings.push(finding(
+            Some(column) if column.is_generated() => findings.push(finding(
                 &object,
                 format!("column \"{name}\" of \"{to_name}\" is generated and cannot be written"),
                 format!("Take it out of the [[map]] from \"{}\".", map.from),
@@ -109,9 +146,11 @@ fn pair(
         }
     }
 
+    findings.extend(computed_apart(from, to, map).map(|column| not_recorded(&object, column, from, to)));
+
     let mut columns = Vec::new();
     let mut complete = true;
-    for column in to.columns.iter().filter(|column| !column.generated) {
+    for column in to.columns.iter().filter(|column| !column.is_generated()) {
         let explicit = map.columns.iter().chain(&map.key).find(|(name, _)| *name == column.name);
         let by_name = position(&column.name).filter(|_| !map.drop.contains(&column.name));
         let place = (to_name.clone(), column.name.clone());

@@ -75,8 +75,9 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
                     .query_text("select pg_catalog.format_type($1, null)", &[&column.type_oid])?[0]
                     .get(0),
                 type_oid: column.type_oid,
+                base_type: None,
                 not_null: false,
-                generated: false,
+                generation: None,
                 identity: false,
                 toastable: true,
                 labels: Vec::new(),

@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::{Condition, MappedColumn, OldColumn, TableRule, finding};
+use postgres::error::SqlState;
+
+use super::lint::mentions;
+use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, finding};
 use crate::error::{Error, Finding, Result, ServerError};
 use crate::pg::Session;
+use crate::pg::catalog::{Column, Table};
 use crate::sql;
 
 /// One question to the server; tables with the same columns (partitions) ask it once.
@@ -32,7 +36,11 @@ type Answer = std::result::Result<Needs, ServerError>;
 
 /// Fills in which old columns the expressions of `rules` read; what the server refuses is a finding.
 /// Works in temporary objects of a transaction that is rolled back.
-pub(super) fn resolve(session: &mut Session, rules: &mut [TableRule]) -> Result<Vec<Finding>> {
+pub(super) fn resolve(
+    session: &mut Session,
+    publisher: &[Table],
+    rules: &mut [TableRule],
+) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut known: HashMap<Question, Answer> = HashMap::new();
     for rule in rules {
@@ -68,7 +76,7 @@ pub(super) fn resolve(session: &mut Session, rules: &mut [TableRule]) -> Result<
                     let found = (reads(&needs), !needs.others);
                     answers.insert((column.name, column.expression), found);
                 }
-                Err(said) => findings.push(refused(rule, &column, &said)),
+                Err(said) => findings.push(refused(rule, publisher, &column, &said)),
             }
         }
         if let Some(condition) = &mut rule.condition {
@@ -77,7 +85,7 @@ pub(super) fn resolve(session: &mut Session, rules: &mut [TableRule]) -> Result<
                     condition.reads = reads(&needs);
                     condition.portable = !needs.others;
                 }
-                Err(said) => findings.push(refused_condition(&rule.from.to_string(), condition, &said)),
+                Err(said) => findings.push(refused_condition(&rule.from, publisher, condition, &said)),
             }
         }
         for column in rule.columns.iter_mut().chain(&mut rule.key) {
@@ -98,24 +106,59 @@ fn is_open(column: &MappedColumn, rule: &TableRule) -> bool {
     }
 }
 
-fn refused(rule: &TableRule, column: &MappedColumn, said: &ServerError) -> Finding {
-    let hint = said.hint.clone().unwrap_or_else(|| {
+fn refused(rule: &TableRule, publisher: &[Table], column: &MappedColumn, said: &ServerError) -> Finding {
+    let (why, hint) = reason(&rule.from, publisher, &column.expression, said, || {
         format!(
             "Give an expression of type {} in the [[map]] from \"{}\": {} = \"…\".",
             column.type_name, rule.from, column.name
         )
     });
-    let message = format!("column \"{}\" of \"{}\" cannot be written: {said}", column.name, rule.to);
-    finding(&rule.from.to_string(), message, hint)
+    let message = format!("column \"{}\" of \"{}\" cannot be written: {why}", column.name, rule.to);
+    let place = format!("{}.{}", rule.to, column.name);
+    Finding { column: Some(place), ..finding(&rule.from.to_string(), message, hint) }
 }
 
-fn refused_condition(from: &str, condition: &Condition, said: &ServerError) -> Finding {
-    let hint = said.hint.clone().unwrap_or_else(|| {
+fn refused_condition(
+    from: &TableName,
+    publisher: &[Table],
+    condition: &Condition,
+    said: &ServerError,
+) -> Finding {
+    let (why, hint) = reason(from, publisher, &condition.expression, said, || {
         "Write SQL over the old row's columns that is true or false, such as where = \"kind = 'person'\"."
             .into()
     });
-    let message = format!("where = \"{}\" cannot be evaluated: {said}", condition.expression);
-    finding(from, message, hint)
+    let message = format!("where = \"{}\" cannot be evaluated: {why}", condition.expression);
+    finding(&from.to_string(), message, hint)
+}
+
+/// What is wrong with an expression and what mends it; `advice` is what does where nobody knows better.
+fn reason(
+    from: &TableName,
+    publisher: &[Table],
+    expression: &str,
+    said: &ServerError,
+    advice: impl FnOnce() -> String,
+) -> (String, String) {
+    if said.is(&SqlState::UNDEFINED_COLUMN)
+        && let Some(column) = generated_in(from, publisher, expression)
+    {
+        let generation = column.generation.as_deref().unwrap_or_default();
+        return (
+            format!(
+                "column \"{}\" of \"{from}\" is generated, so that its values are not recorded",
+                column.name
+            ),
+            format!("Write in its place what it is generated from: {generation}."),
+        );
+    }
+    (said.to_string(), said.hint.clone().unwrap_or_else(advice))
+}
+
+/// A column that an expression names although no change carries it.
+fn generated_in<'a>(from: &TableName, publisher: &'a [Table], expression: &str) -> Option<&'a Column> {
+    let table = publisher.iter().find(|table| TableName::of(table) == *from)?;
+    table.columns.iter().find(|column| column.is_generated() && mentions(expression, &column.name))
 }
 
 fn stage_columns(columns: &[OldColumn]) -> String {

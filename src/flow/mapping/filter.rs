@@ -48,7 +48,7 @@ fn new_column<'a>(rule: &TableRule, old: &Column, new: &'a Table) -> Option<&'a 
         &old.name
     };
     let column = new.column(name)?;
-    (column.generated != is_streamed && holds(&column.type_name, &old.type_name)).then_some(column)
+    (column.is_generated() != is_streamed && holds(&column.type_name, &old.type_name)).then_some(column)
 }
 
 /// Whether values of a type `old` are the same values in the type `new`.

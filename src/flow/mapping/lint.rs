@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::doubts::{Doubt, Keys, Way, list_doubts};
-use super::{MapRule, is_column_name};
+use super::{CHECK, MapRule, is_column_name};
+use crate::error::Finding;
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
 
@@ -54,8 +55,60 @@ pub struct TableLint {
     pub without_value: Vec<String>,
     /// What only the data can tell: a rehearsal does.
     pub doubts: Vec<Doubt>,
+    /// What replay is refused for as things are.
+    pub refused: Vec<Refusal>,
     /// Text of a `[[map]]` that might be meant.
     pub proposal: Option<String>,
+}
+
+/// Something for which replay is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// What mends it.
+    pub hint: String,
+}
+
+impl TableLint {
+    /// Of which nothing is known but where it is.
+    fn unknown(from: String) -> TableLint {
+        TableLint {
+            from,
+            to: None,
+            columns: Vec::new(),
+            without_value: Vec::new(),
+            doubts: Vec::new(),
+            refused: Vec::new(),
+            proposal: None,
+        }
+    }
+}
+
+/// Adds what a check of the mapping has found, which has had the server read its expressions.
+pub fn add_refusals(lints: &mut Vec<TableLint>, publisher: &[Table], findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.check == CHECK) {
+        let table = publisher.iter().find(|table| table.display() == finding.object);
+        let root = table.and_then(|table| table.root.as_ref());
+        let from = root.map_or_else(|| finding.object.clone(), |(schema, name)| format!("{schema}.{name}"));
+        for lint in lints.iter_mut().filter(|lint| lint.from == from) {
+            let to = lint.to.clone().unwrap_or_default();
+            let is_it = |column: &&mut ColumnLint| {
+                let place = column.to.as_ref().map(|name| format!("{to}.{name}"));
+                place.is_some() && place == finding.column
+            };
+            for column in lint.columns.iter_mut().filter(is_it) {
+                column.fate = Fate::Impossible;
+                column.lossless = None;
+            }
+        }
+        let at = lints.iter().position(|lint| lint.from == from).unwrap_or_else(|| {
+            lints.push(TableLint::unknown(from));
+            lints.len() - 1
+        });
+        let refusal = Refusal { message: finding.message.clone(), hint: finding.hint.clone() };
+        lints[at].refused.push(refusal);
+    }
 }
 
 /// Adds what the keys of both sides leave open.
@@ -105,12 +158,8 @@ pub fn lint(
             None => match renamed(table, publisher, subscriber, rules) {
                 Some(to) => TableLint { to: None, ..pair(table, to, None, &[], &[], has_default) },
                 None => TableLint {
-                    from: name,
-                    to: None,
                     columns: written(table).map(without_place).collect(),
-                    without_value: Vec::new(),
-                    doubts: Vec::new(),
-                    proposal: None,
+                    ..TableLint::unknown(name)
                 },
             },
         });
@@ -119,7 +168,7 @@ pub fn lint(
 }
 
 fn written(table: &Table) -> impl Iterator<Item = &Column> {
-    table.columns.iter().filter(|column| !column.generated)
+    table.columns.iter().filter(|column| !column.is_generated())
 }
 
 fn without_place(column: &Column) -> ColumnLint {
@@ -144,13 +193,17 @@ fn pair(
     let empty = MapRule::default();
     let map = rule.unwrap_or(&empty);
     let explicit = |column: &Column| map.columns.iter().chain(&map.key).any(|(name, _)| *name == column.name);
-    let mut columns: Vec<ColumnLint> =
-        written(from).map(|column| column_fate(column, to, map, siblings, &explicit)).collect();
+    let is_plain_there = |column: &Column| to.column(&column.name).is_some_and(|new| !new.is_generated());
     // Where a table is split, a column that has no place here may have one in another part, and is told there.
-    columns.retain(|column| {
-        column.fate != Fate::Impossible
-            || !others.iter().any(|(rule, to)| has_place(&column.column, rule, to))
+    let is_elsewhere = |column: &Column| others.iter().any(|(rule, to)| has_place(&column.name, rule, to));
+    let columns = from.columns.iter().filter_map(|column| {
+        if column.is_generated() {
+            return is_plain_there(column).then(|| generated_fate(column, to, map, &explicit));
+        }
+        let lint = column_fate(column, to, map, siblings, &explicit);
+        (lint.fate != Fate::Impossible || !is_elsewhere(column)).then_some(lint)
     });
+    let columns: Vec<ColumnLint> = columns.collect();
     let by_name = |column: &Column| {
         !map.drop.contains(&column.name) && written(from).any(|old| old.name == column.name)
     };
@@ -159,14 +212,8 @@ fn pair(
         .filter(|column| !has_default(to, column) && !map.joins)
         .map(|column| column.name.clone())
         .collect();
-    let mut lint = TableLint {
-        from: from.display(),
-        to: Some(to.display()),
-        columns,
-        without_value,
-        doubts: Vec::new(),
-        proposal: None,
-    };
+    let mut lint =
+        TableLint { to: Some(to.display()), columns, without_value, ..TableLint::unknown(from.display()) };
     if rule.is_none() {
         lint.proposal = propose(from, to, &lint);
     }
@@ -175,8 +222,29 @@ fn pair(
 
 /// Whether a rule writes a column of the old table somewhere.
 fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
-    let by_name = to.column(name).is_some_and(|new| !new.generated) && !rule.drop.iter().any(|it| it == name);
+    let by_name =
+        to.column(name).is_some_and(|new| !new.is_generated()) && !rule.drop.iter().any(|it| it == name);
     by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))
+}
+
+/// Of a column that no change carries: its values are computed anew, or left out.
+fn generated_fate(
+    column: &Column,
+    to: &Table,
+    map: &MapRule,
+    explicit: &dyn Fn(&Column) -> bool,
+) -> ColumnLint {
+    let lint = without_place(column);
+    match to.column(&column.name).filter(|new| explicit(new)) {
+        Some(new) => ColumnLint {
+            fate: Fate::Converted,
+            to: Some(new.name.clone()),
+            to_type: Some(new.type_name.clone()),
+            ..lint
+        },
+        None if map.drop.contains(&column.name) => ColumnLint { fate: Fate::Dropped, ..lint },
+        None => lint,
+    }
 }
 
 fn column_fate(
@@ -189,14 +257,14 @@ fn column_fate(
     let to_type = |name: &str| to.column(name).map(|new| new.type_name.clone());
     let mut lint = without_place(column);
     if let Some(new) = to.column(&column.name)
-        && !new.generated
+        && !new.is_generated()
         && !explicit(new)
         && !map.drop.contains(&column.name)
     {
         lint.to = Some(new.name.clone());
         lint.to_type = Some(new.type_name.clone());
         lint.fate = if new.type_name == column.type_name { Fate::Kept } else { Fate::Converted };
-        lint.lossless = Some(is_lossless(&column.type_name, &new.type_name));
+        lint.lossless = Some(keeps_values(column, new));
         return lint;
     }
     let all = || map.columns.iter().chain(&map.key);
@@ -206,7 +274,7 @@ fn column_fate(
         lint.to_type = to_type(name);
         let same = lint.to_type.as_ref() == Some(&column.type_name);
         lint.fate = if same { Fate::Kept } else { Fate::Converted };
-        lint.lossless = lint.to_type.as_ref().map(|new| is_lossless(&column.type_name, new));
+        lint.lossless = to.column(name).map(|new| keeps_values(column, new));
         return lint;
     }
     if let Some((name, _)) = all().find(|(_, expression)| mentions(expression, &column.name)) {
@@ -223,7 +291,7 @@ fn column_fate(
 }
 
 /// Whether the column's name stands in an expression as a word of its own.
-fn mentions(expression: &str, name: &str) -> bool {
+pub(super) fn mentions(expression: &str, name: &str) -> bool {
     let quoted = sql::quote_identifier(name);
     if expression.contains(&quoted) {
         return true;
@@ -233,6 +301,12 @@ fn mentions(expression: &str, name: &str) -> bool {
     lower
         .match_indices(name)
         .any(|(at, _)| !lower[..at].ends_with(is_word) && !lower[at + name.len()..].starts_with(is_word))
+}
+
+/// Whether every value of one column has a place of its own in another. A domain holds no other values than the type that it is over.
+pub fn keeps_values(old: &Column, new: &Column) -> bool {
+    let held = old.base_type.as_ref().unwrap_or(&old.type_name);
+    old.type_name == new.type_name || is_lossless(held, &new.type_name)
 }
 
 /// Whether every value of one type has a place of its own in another.
@@ -340,25 +414,26 @@ fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
     for column in &homeless {
         let at = from.columns.iter().position(|old| old.name == column.column);
         let new = at.and_then(|at| to.columns.get(at)).filter(|new| {
-            new.type_name == column.from_type && from.column(&new.name).is_none() && !new.generated
+            new.type_name == column.from_type && from.column(&new.name).is_none() && !new.is_generated()
         });
-        match new {
-            Some(new) => {
-                let key = toml_key(&new.name);
-                pairs.push(format!("{key} = {}", toml_text(&expression(&column.column))));
-            }
-            None => drop.push(toml_text(&column.column)),
+        let generation = at.and_then(|at| from.columns[at].generation.clone());
+        match (generation, new) {
+            (Some(generation), _) => pairs.push((column.column.as_str(), generation)),
+            (None, Some(new)) => pairs.push((new.name.as_str(), expression(&column.column))),
+            (None, None) => drop.push(toml_text(&column.column)),
         }
     }
     let mut text =
         format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
     if !pairs.is_empty() {
-        let _ = writeln!(text, "columns = {{ {} }}", pairs.join(", "));
+        let texts: Vec<String> =
+            pairs.iter().map(|(name, sql)| format!("{} = {}", toml_key(name), toml_text(sql))).collect();
+        let _ = writeln!(text, "columns = {{ {} }}", texts.join(", "));
     }
     if !drop.is_empty() {
         let _ = writeln!(text, "drop = [{}]", drop.join(", "));
     }
-    for column in &lint.without_value {
+    for column in lint.without_value.iter().filter(|column| pairs.iter().all(|(name, _)| name != column)) {
         let _ = writeln!(text, "# {column} is NOT NULL and needs an expression in columns");
     }
     Some(text)
@@ -373,11 +448,12 @@ fn expression(name: &str) -> String {
     if plain { name.to_owned() } else { sql::quote_identifier(name) }
 }
 
-fn toml_text(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+pub(super) fn toml_text(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
 }
 
-fn toml_key(name: &str) -> String {
+pub(super) fn toml_key(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if bare { name.to_owned() } else { toml_text(name) }
 }

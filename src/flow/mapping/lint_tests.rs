@@ -1,7 +1,8 @@
 //! The lint against catalogs of a real server.
 
 use super::MapRule;
-use super::lint::{Fate, TableLint, is_lossless, lint};
+use super::lint::{Fate, TableLint, add_refusals, is_lossless, lint};
+use crate::error::Error;
 use crate::flow::apply::test_pair::{Pair, rule};
 use crate::pg::catalog;
 use crate::phase::Side;
@@ -15,6 +16,9 @@ fn lint_of(pair: &Pair, rules: &[MapRule]) -> Vec<TableLint> {
         defaulted.contains(&(crate::flow::TableName::of(table), column.name.clone()))
     };
     let mut found = lint(&publisher, &subscriber, rules, &has_default);
+    if let Err(Error::ChecksFailed { findings }) = pair.mapping(rules) {
+        add_refusals(&mut found, &publisher, &findings);
+    }
     found.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
     found
 }
@@ -113,4 +117,160 @@ fn types_lose_values_or_do_not() {
     ] {
         assert_eq!(is_lossless(from, to), lossless, "{from} to {to}");
     }
+}
+
+/// What replay is refused for, as the message and the hint say it.
+fn refused(pair: &Pair, rules: &[MapRule]) -> Vec<(String, String)> {
+    match pair.mapping(rules) {
+        Ok(_) => Vec::new(),
+        Err(Error::ChecksFailed { findings }) => {
+            findings.into_iter().map(|finding| (finding.message, finding.hint)).collect()
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// The fates of a table's columns, its proposal and what it is refused for.
+fn told<'a>(lints: &'a [TableLint], table: &str) -> (Vec<(&'a str, Fate)>, Option<&'a str>, Vec<&'a str>) {
+    let lint = lints.iter().find(|lint| lint.from == table).unwrap();
+    (
+        lint.columns.iter().map(|column| (column.column.as_str(), column.fate)).collect(),
+        lint.proposal.as_deref(),
+        lint.refused.iter().map(|refusal| refusal.message.as_str()).collect(),
+    )
+}
+
+#[test]
+fn what_one_side_generates_and_the_other_does_not_is_never_left_out_unsaid() {
+    let pair = Pair::new(
+        r#"create table g (id int primary key, a int, "the Name" text, s int generated always as (a * 2) stored,
+               t text generated always as (case when a > 1 then "the Name" || E'\n' else '\' end) stored,
+               same int generated always as (a + 1) stored, gone int generated always as (a + 2) stored)"#,
+        r#"create table g (id int primary key, a int, "the Name" text, s bigint not null, t text,
+               same int generated always as (a + 1) stored, dbl int)"#,
+    );
+    let unsaid = lint_of(&pair, &[]);
+    let (fates, proposal, messages) = told(&unsaid, "public.g");
+    let (kept, impossible) = (Fate::Kept, Fate::Impossible);
+    assert_eq!(
+        fates,
+        [("id", kept), ("a", kept), ("the Name", kept), ("s", impossible), ("t", impossible)],
+        "what is generated on both sides, or dropped, needs no word"
+    );
+    let generated = |column: &str| {
+        format!(
+            "column \"{column}\" of \"public.g\" is generated, so that its values are not recorded, and \"public.g\" on the \
+             other side does not generate it"
+        )
+    };
+    assert!(messages.contains(&generated("s").as_str()) && messages.contains(&generated("t").as_str()));
+    let hints: Vec<String> = refused(&pair, &[]).into_iter().map(|(_, hint)| hint).collect();
+    assert!(
+        hints[0].ends_with(
+            r#"how to compute it: columns = { s = "(a * 2)" }; drop = ["s"] leaves it as it is there."#
+        ),
+        "{hints:#?}"
+    );
+
+    // What is proposed can be copied into the configuration, and then goes.
+    let proposed: toml::Table = proposal.unwrap().parse().unwrap();
+    let columns = proposed["map"][0]["columns"].as_table().unwrap();
+    let columns: Vec<(&str, &str)> =
+        columns.iter().map(|(name, sql)| (name.as_str(), sql.as_str().unwrap())).collect();
+    assert!(!proposal.unwrap().contains('#'), "s is NOT NULL, and gets its values");
+    let with = |columns: &[(&str, &str)], drop: &[&str]| [rule("public.g", "public.g", &[], columns, drop)];
+    let all = with(&columns, &[]);
+    assert_eq!(refused(&pair, &all), []);
+    let converted = Fate::Converted;
+    assert_eq!(told(&lint_of(&pair, &all), "public.g").0[3..], [("s", converted), ("t", converted)]);
+    let one = with(&columns[..1], &["t"]);
+    assert_eq!(refused(&pair, &one), []);
+    assert_eq!(told(&lint_of(&pair, &one), "public.g").0[3..], [("s", converted), ("t", Fate::Dropped)]);
+
+    // A map of the table's own that says nothing of it does not make it silent.
+    let silent = with(&[("dbl", "a * 2")], &[]);
+    let lint = lint_of(&pair, &silent);
+    let (fates, _, messages) = told(&lint, "public.g");
+    assert_eq!(fates[3..], [("s", impossible), ("t", impossible)]);
+    assert!(messages.contains(&generated("s").as_str()), "{messages:#?}");
+
+    let read = MapRule {
+        condition: Some("old.s > 0".into()),
+        ..with(&[("s", "a * 2"), ("dbl", "S / 2")], &["t"])[0].clone()
+    };
+    let why = "column \"s\" of \"public.g\" is generated, so that its values are not recorded";
+    let hint = "Write in its place what it is generated from: (a * 2).".to_owned();
+    assert_eq!(
+        refused(&pair, &[read]),
+        [
+            (format!("column \"dbl\" of \"public.g\" cannot be written: {why}"), hint.clone()),
+            (format!("where = \"old.s > 0\" cannot be evaluated: {why}"), hint)
+        ]
+    );
+}
+
+#[test]
+fn what_only_the_other_side_generates_is_mapped_nowhere() {
+    let pair = Pair::new(
+        "create table g (id int primary key, a int, s int)",
+        "create table g (id int primary key, a int, s int generated always as (a * 2) stored)",
+    );
+    assert_eq!(refused(&pair, &[])[0].0, "column \"s\" of \"public.g\" is mapped nowhere");
+    assert_eq!(told(&lint_of(&pair, &[]), "public.g").0[2], ("s", Fate::Impossible));
+}
+
+#[test]
+fn the_lint_finds_what_replay_is_refused_for() {
+    let pair = Pair::new(
+        "create type mood as enum ('good'); create domain positive as int check (value > 0);
+         create domain tiny as positive check (value < 100);
+         create table t (id int primary key, c text, d tiny, l positive[], m mood);
+         create table parts (id int primary key, v text) partition by range (id);
+         create table part partition of parts for values from (0) to (10)",
+        "create type colour as enum ('red');
+         create table t (id int primary key, c colour, d bigint, l bigint[], m text);
+         create table parts (id int primary key, v int) partition by range (id);
+         create table part partition of parts for values from (0) to (10)",
+    );
+    let map = |c: &str| [rule("public.t", "public.t", &[], &[("c", c)], &[])];
+    let unqualified = lint_of(&pair, &map("c::colour"));
+    let (fates, _, messages) = told(&unqualified, "public.t");
+    assert_eq!(
+        fates[1..],
+        [("c", Fate::Impossible), ("d", Fate::Converted), ("l", Fate::Impossible), ("m", Fate::Converted)]
+    );
+    assert_eq!(
+        messages[..2],
+        [
+            "column \"c\" of \"public.t\" cannot be written: type \"colour\" does not exist (SQLSTATE 42704)",
+            "column \"l\" of \"public.t\" cannot be written: column \"l\" is of type bigint[] but expression is of type text \
+             (SQLSTATE 42804)",
+        ]
+    );
+    let column = |name: &str| {
+        unqualified
+            .iter()
+            .find(|lint| lint.from == "public.t")
+            .unwrap()
+            .columns
+            .iter()
+            .find(|column| column.column == name)
+            .unwrap()
+    };
+    assert_eq!(
+        column("d").lossless,
+        Some(true),
+        "a domain that is gone holds what the type does that it is over"
+    );
+    assert_eq!(
+        told(&lint_of(&pair, &map("c::public.colour")), "public.t").2.len(),
+        1,
+        "qualified it is found"
+    );
+    let (fates, _, messages) = told(&unqualified, "public.parts");
+    assert_eq!(fates[1], ("v", Fate::Impossible));
+    assert!(
+        messages.iter().any(|message| message.starts_with("column \"v\" of \"public.part\" cannot")),
+        "{messages:#?}"
+    );
 }

@@ -194,7 +194,7 @@ impl Mapping {
         let concerns = |rule: &&MapRule| whole || publisher.iter().any(|table| table.display() == rule.from);
         findings
             .extend(rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, subscriber)));
-        findings.extend(expression::resolve(session, &mut drafts)?);
+        findings.extend(expression::resolve(session, publisher, &mut drafts)?);
         for rule in &drafts {
             let siblings: Vec<&TableRule> = drafts.iter().filter(|other| other.from == rule.from).collect();
             check_reads(rule, rule.rule.map(|at| &rules[at]), &siblings, rules, &mut findings);
@@ -316,5 +316,5 @@ pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
 
 /// One finding of the mapping.
 pub(super) fn finding(object: &str, message: String, hint: impl Into<String>) -> Finding {
-    Finding { check: CHECK, object: object.to_owned(), message, hint: hint.into() }
+    Finding { check: CHECK, object: object.to_owned(), column: None, message, hint: hint.into() }
 }

@@ -66,7 +66,7 @@ pub fn parts_fit(run: &mut Run, checked: &mut Checked) -> Result<()> {
             check_columns(columns, whole, checked);
             let is_filled = |column: &catalog::Column| {
                 let place = (TableName::of(whole), column.name.clone());
-                !column.not_null || defaulted.contains(&place) || column.generated
+                !column.not_null || defaulted.contains(&place) || column.is_generated()
             };
             for column in whole.columns.iter().filter(|c| !columns.contains(&c.name) && !is_filled(c)) {
                 let message = format!(
@@ -91,7 +91,7 @@ fn check_columns(columns: &[String], table: &Table, checked: &mut Checked) {
                     format!("[[mirror.table]] names column \"{column}\", which \"{name}\" does not have");
                 checked.fail("mirror_table", &name, message, "Correct the name.");
             }
-            Some(found) if found.generated => {
+            Some(found) if found.is_generated() => {
                 let message = format!("column \"{column}\" of table \"{name}\" is generated");
                 let hint = "Take it out of columns: the target computes it.";
                 checked.fail("mirror_table", &name, message, hint);

@@ -45,8 +45,13 @@ impl List {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let finding =
-            Finding { check, object: object.to_owned(), message: message.into(), hint: hint.into() };
+        let finding = Finding {
+            check,
+            object: object.to_owned(),
+            column: None,
+            message: message.into(),
+            hint: hint.into(),
+        };
         self.0.push(Attention { level, finding });
     }
 }
