@@ -1,6 +1,42 @@
 -- Columns of the temporary table pgdetour_stage that the temporary view pgdetour_expression reads; whether it reads the row
--- as a whole, which leaves no trace in pg_depend; and whether it needs anything else that somebody made in this database
--- (tables, functions, types), so that another server may give another value. No parameters.
+-- as a whole, which leaves no trace in pg_depend; whether it needs anything else that somebody made in this database
+-- (tables, functions, types), so that another server may give another value; and which other tables it reads: through views, in
+-- partitions, and in functions, whose bodies, where they are text, tell by the names in them. No parameters.
+with recursive needed (classid, objid) as (
+    select 'pg_catalog.pg_class'::pg_catalog.regclass::oid, pg_catalog.to_regclass('pg_temp.pgdetour_expression')::oid
+    union
+    select more.classid, more.objid
+    from needed as n
+    cross join lateral (
+        select d.refclassid as classid, d.refobjid as objid
+        from pg_catalog.pg_depend as d
+        where d.classid = n.classid and d.objid = n.objid
+            and d.refobjid >= 16384 and d.refobjid <> pg_catalog.to_regclass('pg_temp.pgdetour_stage')
+        union all
+        -- What a view selects.
+        select 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid
+        from pg_catalog.pg_rewrite as r
+        where n.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and r.ev_class = n.objid and r.ev_type = '1'
+        union all
+        select 'pg_catalog.pg_class'::pg_catalog.regclass, i.inhrelid
+        from pg_catalog.pg_inherits as i
+        where n.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and i.inhparent = n.objid
+        union all
+        select named.classid, named.objid
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_language as l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
+        cross join lateral pg_catalog.regexp_split_to_table(p.prosrc, '\W+') as w (word)
+        join (
+            select 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, c.relname
+            from pg_catalog.pg_class as c
+            where c.relkind in ('r', 'p', 'v', 'm')
+            union all
+            select 'pg_catalog.pg_proc'::pg_catalog.regclass, f.oid, f.proname
+            from pg_catalog.pg_proc as f
+        ) as named (classid, objid, name) on named.name in (w.word, pg_catalog.lower(w.word)) and named.objid >= 16384
+        where n.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and p.oid = n.objid
+    ) as more
+)
 select
     array(
         select distinct a.attname::text
@@ -23,6 +59,16 @@ select
             and d.refobjid <> v.oid
             and d.refobjid <> pg_catalog.to_regclass('pg_temp.pgdetour_stage')
             and d.refobjid >= 16384
-    ) as needs_others
+    ) as needs_others,
+    coalesce(
+        (
+            select pg_catalog.json_agg(pg_catalog.json_build_array(s.nspname, c.relname))
+            from needed as n
+            join pg_catalog.pg_class as c on c.oid = n.objid and c.relkind in ('r', 'p')
+            join pg_catalog.pg_namespace as s on s.oid = c.relnamespace
+            where n.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        ),
+        '[]'
+    ) as tables
 from pg_catalog.pg_class as v
 where v.oid = pg_catalog.to_regclass('pg_temp.pgdetour_expression')

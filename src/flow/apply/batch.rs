@@ -156,7 +156,8 @@ struct Segment<'a> {
     index: HashMap<*const Bound, usize>,
 }
 
-/// The fewest steps with the effect of `work`: the last state of each key, between barriers.
+/// The fewest steps with the effect of `work`: the last state of each key, between barriers. One is between changes of a table and
+/// of what is looked up in it.
 pub fn coalesce<'a>(
     work: impl Iterator<Item = &'a Work>,
     shape: Shape<'_>,
@@ -171,6 +172,9 @@ pub fn coalesce<'a>(
                 plan.push(Planned::Truncate { tables: tables.clone() });
             }
             Work::Row { table, change } => {
+                if segment.excludes(table) {
+                    std::mem::replace(&mut segment, fresh()).finish(&mut plan);
+                }
                 if let Some(alone) = segment.add(table, change)? {
                     std::mem::replace(&mut segment, fresh()).finish(&mut plan);
                     plan.push(Planned::Rows { table: Arc::clone(table), step: alone });
@@ -199,6 +203,14 @@ fn has_unchanged(row: &Row) -> bool {
 }
 
 impl Segment<'_> {
+    /// Whether changes of `table` must not be mixed with those that it holds: one of both looks up what the other writes.
+    fn excludes(&self, table: &Arc<Bound>) -> bool {
+        if self.index.contains_key(&Arc::as_ptr(table)) {
+            return table.looks_up(table);
+        }
+        self.tables.iter().any(|net| table.looks_up(&net.table) || net.table.looks_up(table))
+    }
+
     fn table(&mut self, table: &Arc<Bound>) -> &mut TableNet {
         let at = *self.index.entry(Arc::as_ptr(table)).or_insert_with(|| {
             self.tables.push(TableNet {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{Irregular, Planned, Shape, Step, Work, coalesce, in_order};
+use super::test_pair::{Pair, rule};
 use crate::flow::mapping::Order;
 use crate::flow::mapping::bound::Bound;
 use crate::flow::source::change::{Relation, RelationColumn, Row, RowChange, Value};
@@ -20,22 +21,19 @@ fn row(key: &str, plain: &str, large: &str) -> Row {
     [value(key), value(plain), value(large)].into()
 }
 
-fn table(key: Option<Vec<usize>>, complete: bool) -> Arc<Bound> {
+fn relation(name: &str) -> Arc<Relation> {
     let column = |name: &str, key| RelationColumn { name: name.to_owned(), type_oid: 25, key };
-    let relation = Relation {
+    Arc::new(Relation {
         id: 1,
         schema: "public".to_owned(),
-        name: "t".to_owned(),
+        name: name.to_owned(),
         full: false,
         columns: vec![column("id", true), column("plain", false), column("large", false)],
-    };
-    Arc::new(Bound {
-        relation: Arc::new(relation),
-        rules: Vec::new(),
-        key,
-        complete,
-        order: Order::AsTheyCame,
     })
+}
+
+fn table(key: Option<Vec<usize>>, complete: bool) -> Arc<Bound> {
+    Arc::new(Bound { relation: relation("t"), rules: Vec::new(), key, complete, order: Order::AsTheyCame })
 }
 
 fn insert(key: &str, plain: &str, large: &str) -> RowChange {
@@ -136,8 +134,8 @@ fn rows_go_in_the_order_of_their_keys_where_that_cannot_matter() {
     let changes =
         [update("30", "a", "A"), update("4", "a", "A"), delete("20"), delete("3"), update("4", "b", "~")];
     let of = |order| {
-        let relation = Arc::clone(&table(None, true).relation);
-        let table = Bound { relation, rules: Vec::new(), key: Some(vec![0]), complete: true, order };
+        let table =
+            Bound { relation: relation("t"), rules: Vec::new(), key: Some(vec![0]), complete: true, order };
         steps(coalesce(work(&Arc::new(table), &changes).iter(), Shape::Plain).unwrap())
     };
     let deleted = |keys: [&str; 2]| Step::Delete(keys.map(|key| row(key, "-", "-")).to_vec());
@@ -198,6 +196,80 @@ fn neighbours_in_order_share_a_step() {
     ];
     assert_eq!(steps(in_order(work(&table, &changes).iter(), 100)), expected);
     assert_eq!(in_order(work(&table, &changes).iter(), 1).len(), 6);
+}
+
+#[test]
+fn changes_of_a_table_do_not_pass_by_those_that_look_it_up() {
+    let tables: String = ["country", "customer", "note", "tree"]
+        .map(|name| format!("create table {name} (id text primary key, plain text, large text);"))
+        .concat();
+    let pair = Pair::new(&tables, &tables);
+    let looks_up = |table: &str, other: &str| {
+        let value = format!("(select o.plain from public.{other} as o where o.id = old.plain)");
+        let name = format!("public.{table}");
+        rule(&name, &name, &[], &[("plain", &value)], &[])
+    };
+    let mapping = pair.mapping(&[looks_up("customer", "country"), looks_up("tree", "tree")]).unwrap();
+    let bound = |name| {
+        Arc::new(
+            Bound::new(relation(name), mapping.rules_for("public", name)).expect("its columns are known"),
+        )
+    };
+    let (country, customer, note, tree) = (bound("country"), bound("customer"), bound("note"), bound("tree"));
+    let told = |plan: Vec<Planned>| -> Vec<String> {
+        let tell = |planned| {
+            let Planned::Rows { table, step } = planned else { return "truncate".to_owned() };
+            let (what, rows) = match step {
+                Step::Delete(rows) => ("delete", rows),
+                Step::Update(rows) => ("update", rows),
+                Step::Insert(rows) => ("insert", rows),
+                Step::Move { new, .. } => ("move", vec![new]),
+            };
+            let keys: Vec<String> = rows.iter().map(|row| table.describe_key(row)).collect();
+            format!("{what} {} {}", table.relation.name, keys.join(" "))
+        };
+        plan.into_iter().map(tell).collect()
+    };
+    let planned = |changes: &[(&Arc<Bound>, RowChange)]| -> Vec<String> {
+        let all = changes.iter().flat_map(|(table, change)| work(table, std::slice::from_ref(change)));
+        let all: Vec<Work> = all.collect();
+        told(coalesce(all.iter(), Shape::Plain).unwrap())
+    };
+    assert_eq!(
+        planned(&[
+            (&country, insert("FR", "33", "A")),
+            (&country, insert("IT", "39", "A")),
+            (&customer, update("1", "FR", "A")),
+            (&note, update("1", "a", "A")),
+            (&customer, insert("2", "IT", "A")),
+            (&note, update("1", "b", "A")),
+            (&country, update("FR", "34", "A")),
+            (&note, update("1", "c", "A")),
+            (&customer, update("1", "FR", "B")),
+        ]),
+        [
+            "insert country (id)=(FR) (id)=(IT)",
+            "update customer (id)=(1)",
+            "update note (id)=(1)",
+            "insert customer (id)=(2)",
+            "update country (id)=(FR)",
+            "update note (id)=(1)",
+            "update customer (id)=(1)",
+        ]
+    );
+    assert_eq!(
+        planned(&[
+            (&country, insert("FR", "33", "A")),
+            (&note, update("1", "a", "A")),
+            (&country, update("FR", "34", "A")),
+        ]),
+        ["update note (id)=(1)", "insert country (id)=(FR)"],
+        "nothing in the batch looks it up"
+    );
+    let rows = [insert("1", "-", "A"), insert("2", "1", "A"), update("1", "2", "A")];
+    let one_by_one = ["insert tree (id)=(1)", "insert tree (id)=(2)", "update tree (id)=(1)"];
+    assert_eq!(told(coalesce(work(&tree, &rows).iter(), Shape::Plain).unwrap()), one_by_one);
+    assert_eq!(told(in_order(work(&tree, &rows).iter(), 100)), one_by_one);
 }
 
 /// What a subscriber's table holds: the mapped columns, and one that only it has.

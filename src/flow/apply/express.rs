@@ -3,6 +3,10 @@
 
 mod checks;
 
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
+
 use super::Applier;
 use super::batch::{Planned, Step, Transaction, Work};
 use super::references::References;
@@ -20,6 +24,9 @@ use crate::pg::wire::{Client, Purpose};
 
 /// After so many batches in a row that did not go, no more are tried.
 const ATTEMPTS: u32 = 3;
+/// How often a batch may come back to a table, where changes of another one have to stay between its own. Each time takes a stage,
+/// made or emptied for it, which costs the server more than a few rows do as parameters.
+const MOST_VISITS: u32 = 64;
 
 /// A session on the subscriber that takes whole batches.
 pub(super) struct Express {
@@ -323,8 +330,14 @@ impl Express {
             script.push("begin", None);
             script.push("set constraints all deferred", None);
         }
+        let mut visits: HashMap<*const Bound, u32> = HashMap::new();
         for planned in plan {
             let Planned::Rows { table, step } = planned else { return None };
+            let visits = visits.entry(Arc::as_ptr(table)).or_default();
+            *visits += 1;
+            if *visits > MOST_VISITS {
+                return None;
+            }
             for rule in &table.rules {
                 self.write_step(&mut script, (table, rule), step, references)?;
             }

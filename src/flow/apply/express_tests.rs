@@ -1,7 +1,7 @@
 //! Batches that go in as few round trips as can be.
 
 use super::resume::{lock_applier, second_lock};
-use super::test_pair::{Pair, drain};
+use super::test_pair::{Pair, drain, rule};
 use crate::error::Error;
 use crate::flow::{Flow, FlowName};
 use crate::phase::Side;
@@ -39,6 +39,28 @@ fn a_batch_takes_two_messages_whatever_is_in_it() {
     for table in ["a", "b", "c", "d"] {
         pair.assert_equal(&format!("select * from {table}"));
     }
+}
+
+#[test]
+fn a_batch_takes_two_messages_though_some_of_it_looks_up_what_another_part_writes() {
+    let old = "create table a (id int primary key, v int); create table b (id int primary key, a int)";
+    let new = "create table a (id int primary key, v int); create table b (id int primary key, v int)";
+    let pair = Pair::new(old, new);
+    let looked_up = [("v", "(select a.v from public.a where a.id = old.a)")];
+    let mut flow = pair.flow(&[rule("public.b", "public.b", &[], &looked_up, &[])]);
+    flow.backlog = Some(0);
+    pair.source("insert into b select g, g from generate_series(1, 300) g");
+    drain(&flow).unwrap();
+    pair.target("alter database target set log_statement = 'all'");
+    pair.source(
+        "insert into a select g, g from generate_series(1, 200) g; update b set a = a;
+         update a set v = -v where id > 100; update b set a = a where id > 150",
+    );
+    drain(&flow).unwrap();
+    batch_of_two_messages(&pair);
+    let of_then =
+        "select b.id, case when b.id > 150 then a.v else abs(a.v) end as v from b left join a on a.id = b.a";
+    assert_eq!(pair.rows(Side::Source, of_then), pair.rows(Side::Target, "select id, v from b"));
 }
 
 #[test]

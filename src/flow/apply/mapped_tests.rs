@@ -2,8 +2,8 @@
 
 use super::test_pair::{Pair, drain, rule};
 use crate::error::Error;
-use crate::flow::Flow;
 use crate::flow::mapping::MapRule;
+use crate::flow::{Flow, FlowName};
 use crate::phase::Side;
 use crate::sql;
 
@@ -145,6 +145,96 @@ fn a_row_that_crosses_into_a_table_and_is_gone_by_then_is_no_conflict() {
     pair.target("delete from low where id = 7");
     pair.source("update docs set n = 0 where id = 7");
     assert_eq!(drain(&flow).unwrap_err().kind(), "update_missing", "nothing but such a row may be missing");
+}
+
+/// The publisher's trigger notes what the expression has to find, row by row.
+#[test]
+fn an_expression_looks_up_what_was_there_when_the_row_was_written() {
+    let old = "
+        create table country (cc text primary key, cid int) partition by list (cc);
+        create table country_de partition of country for values in ('DE');
+        create table country_other partition of country default;
+        create table customer (id int primary key, cc text, noted int);
+        create table node (id int primary key, up int, noted int);
+        create function note() returns trigger language plpgsql as $$ begin
+            if tg_table_name = 'customer' then
+                new.noted := (select cid from country where cc = new.cc);
+            else
+                new.noted := coalesce((select noted from node where id = new.up), 0) + 1;
+            end if;
+            return new;
+        end $$;
+        create trigger note before insert or update on customer for each row execute function note();
+        create trigger note before insert or update on node for each row execute function note();";
+    let new = "
+        create table country (cc text primary key, cid int);
+        create view known as select * from country;
+        create table customer (id int primary key, cid int, noted int);
+        create table node (id int primary key, up int, depth int, noted int);";
+    let pair = Pair::new(old, new);
+    let rules = [
+        rule(
+            "public.customer",
+            "public.customer",
+            &[],
+            &[("cid", "(select k.cid from public.known as k where k.cc = old.cc)")],
+            &[],
+        ),
+        rule(
+            "public.node",
+            "public.node",
+            &[],
+            &[("depth", "coalesce((select n.depth from public.node as n where n.id = old.up), 0) + 1")],
+            &[],
+        ),
+    ];
+    let flow = Flow { name: FlowName::Replay, ..pair.flow(&rules) };
+    let variables = [("flow", "replay"), ("detour", &flow.detour), ("lsn", "0/1")];
+    let begun = [variables.as_slice(), &[("transactions", "0"), ("changes", "0")]].concat();
+    pair.target(&sql::flow::RECORD_PROGRESS.with(&begun));
+    pair.target(sql::record::CREATE_SOURCE.text);
+    let ways = [
+        ("statement by statement", flow.clone()),
+        ("in one go", Flow { backlog: Some(0), ..flow.clone() }),
+        ("parts of transactions", Flow { batch_bytes: 50, backlog: Some(0), ..flow.clone() }),
+        ("set aside", Flow { quarantine: true, ..flow.clone() }),
+    ];
+    for (way, flow) in ways {
+        pair.source(
+            "truncate country, customer, node; insert into country values ('DE', 49);
+             insert into customer select g, 'DE' from generate_series(1, 9) g",
+        );
+        drain(&flow).unwrap();
+        pair.source(
+            "insert into country values ('FR', 33); update customer set cc = 'FR' where id = 1;
+             begin; insert into country values ('IT', 39); update customer set cc = 'IT' where id = 2;
+             insert into customer values (10, 'IT'); commit;
+             update customer set cc = 'DE' where id = 3; update country set cid = 490 where cc = 'DE';
+             update customer set cc = 'DE' where id = 4; insert into customer values (11, 'FR');
+             delete from country where cc = 'FR'; update customer set cc = 'FR' where id = 5;
+             update country set cc = 'ES' where cc = 'IT'; update customer set cc = 'ES' where id in (6, 7);
+             insert into node select g, g - 1 from generate_series(1, 12) g;
+             begin; update node set up = 12 where id = 1; update node set up = 1 where id = 3; commit",
+        );
+        drain(&flow).unwrap();
+        // More often than what goes in one go may come back to a table.
+        let again = |id| {
+            format!("update country set cid = {id} where cc = 'DE'; insert into customer values ({id}, 'DE')")
+        };
+        let again: Vec<String> = (100..200).map(again).collect();
+        pair.source(&format!("begin; {}; commit", again.join("; ")));
+        drain(&flow).unwrap();
+        assert_eq!(
+            pair.rows(Side::Source, "select id, noted, noted as stored from customer"),
+            pair.rows(Side::Target, "select id, noted, cid as stored from customer"),
+            "{way}"
+        );
+        assert_eq!(
+            pair.rows(Side::Source, "select id, noted, noted as stored from node"),
+            pair.rows(Side::Target, "select id, noted, depth as stored from node"),
+            "{way}"
+        );
+    }
 }
 
 #[test]

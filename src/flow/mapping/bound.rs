@@ -77,6 +77,12 @@ impl Bound {
         self.relation.full && self.complete && self.rules.iter().all(|rule| rule.rule.key.is_empty())
     }
 
+    /// Whether an expression for its rows reads a table that rows of `other` go to: then it is seen which of two changes comes first.
+    pub fn looks_up(&self, other: &Bound) -> bool {
+        let mut looking = self.rules.iter().filter(|rule| !rule.rule.looks_up.is_empty());
+        looking.any(|rule| other.rules.iter().any(|other| rule.rule.looks_up.contains(&other.rule.to)))
+    }
+
     /// What identifies the row, as one string of bytes; `None` when rows are not told apart or a part is missing.
     pub fn key_of(&self, row: &Row) -> Option<Box<[u8]>> {
         let mut bytes = Vec::with_capacity(24);

@@ -1,6 +1,6 @@
 //! The rule of each pair of tables, as a `[[map]]` or the names say it, before the server has read its expressions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
@@ -237,6 +237,7 @@ fn pair(
             reads: Vec::new(),
             portable: true,
         }),
+        looks_up: HashSet::new(),
         complete,
         identity,
         from_partitioned: from.partitioned,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use postgres::error::SqlState;
+use postgres::types::Json;
 
 use super::lint::mentions;
 use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, finding};
@@ -29,12 +30,14 @@ struct Needs {
     columns: Vec<String>,
     /// Tables, functions or types that somebody made.
     others: bool,
+    /// The tables among them, as far as can be told.
+    tables: Vec<TableName>,
 }
 
 /// What the expression depends on, or what the server says against it.
 type Answer = std::result::Result<Needs, ServerError>;
 
-/// Fills in which old columns the expressions of `rules` read; what the server refuses is a finding.
+/// Fills in which old columns and tables the expressions of `rules` read; what the server refuses is a finding.
 /// Works in temporary objects of a transaction that is rolled back.
 pub(super) fn resolve(
     session: &mut Session,
@@ -74,6 +77,7 @@ pub(super) fn resolve(
             match answer(Some(&column.name), &column.expression)? {
                 Ok(needs) => {
                     let found = (reads(&needs), !needs.others);
+                    rule.looks_up.extend(needs.tables);
                     answers.insert((column.name, column.expression), found);
                 }
                 Err(said) => findings.push(refused(rule, publisher, &column, &said)),
@@ -84,6 +88,7 @@ pub(super) fn resolve(
                 Ok(needs) => {
                     condition.reads = reads(&needs);
                     condition.portable = !needs.others;
+                    rule.looks_up.extend(needs.tables);
                 }
                 Err(said) => findings.push(refused_condition(&rule.from, publisher, condition, &said)),
             }
@@ -207,14 +212,63 @@ fn examine(session: &mut Session, question: &Question) -> std::result::Result<Ne
         ))?;
     }
     let row = client.query_typed_one(sql::flow::LIST_COLUMNS_READ.text, &[])?;
-    let others = row.get("needs_others");
+    let Json(tables): Json<Vec<(String, String)>> = row.get("tables");
+    let table = |(schema, name)| TableName { schema, name };
+    let mut needs = Needs {
+        columns: row.get("columns"),
+        others: row.get("needs_others"),
+        tables: tables.into_iter().map(table).collect(),
+    };
     if row.get("whole_row") {
         let rows = client.query_typed(
             "select attname::text from pg_catalog.pg_attribute \
              where attrelid = pg_catalog.to_regclass('pg_temp.pgdetour_stage') and attnum > 0",
             &[],
         )?;
-        return Ok(Needs { columns: rows.iter().map(|row| row.get(0)).collect(), others });
+        needs.columns = rows.iter().map(|row| row.get(0)).collect();
     }
-    Ok(Needs { columns: row.get("columns"), others })
+    Ok(needs)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::apply::test_pair::{Pair, rule};
+
+    #[test]
+    fn it_is_known_which_tables_an_expression_looks_up() {
+        let pair = Pair::new(
+            "create table t (id int primary key, v int)",
+            "create table t (id int primary key, v int);
+             create table a (id int primary key, v int);
+             create table \"B\" (id int primary key, v int);
+             create table parts (id int primary key, v int) partition by range (id);
+             create table part_1 partition of parts for values from (0) to (10);
+             create table part_2 partition of parts for values from (10) to (20);
+             create view over_a as select * from a where v > 0;
+             create function declared(wanted int) returns int language sql return (select v from over_a where id = wanted);
+             create function in_text(wanted int) returns int language sql as 'select v from public.a where id = wanted';
+             create function in_quotes(wanted int) returns int language plpgsql
+                 as $$ begin return (select v from \"B\" where id = in_text(wanted)); end $$;
+             create function nothing_else(wanted int) returns int language plpgsql as $$ begin return wanted + 1; end $$",
+        );
+        for (expression, expected) in [
+            ("old.v + 1", ""),
+            ("(select a.v from public.a where a.id = old.v)", "a"),
+            ("(select o.v from public.over_a as o where o.id = old.v)", "a"),
+            ("(select p.v from public.parts as p where p.id = old.v)", "part_1 part_2 parts"),
+            ("(select p.v from public.part_1 as p where p.id = old.v)", "part_1 part_2 parts"),
+            ("(select x.v from public.t as x where x.id = old.v)", "t"),
+            ("public.declared(old.v)", "a"),
+            ("public.in_text(old.v)", "a"),
+            ("public.in_quotes(old.v)", "B a"),
+            ("public.nothing_else(old.v)", ""),
+        ] {
+            let mapping =
+                pair.mapping(&[rule("public.t", "public.t", &[], &[("v", expression)], &[])]).unwrap();
+            let rules = mapping.rules_for("public", "t");
+            let mut tables: Vec<&str> = rules[0].looks_up.iter().map(|table| table.name.as_str()).collect();
+            tables.sort_unstable();
+            assert_eq!(tables.join(" "), expected, "{expression}");
+        }
+    }
 }

@@ -141,6 +141,8 @@ pub struct TableRule {
     pub columns: Vec<MappedColumn>,
     /// Which rows go there; `None`: all.
     pub condition: Option<Condition>,
+    /// Tables of the subscriber that its expressions read beside the old row: what they hold at that moment makes the row.
+    pub looks_up: HashSet<TableName>,
     /// Where its rows fill columns of rows that another rule makes: these columns. It makes and removes no row itself.
     pub fills: Option<Vec<Filled>>,
     /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.

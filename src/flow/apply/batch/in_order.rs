@@ -7,7 +7,7 @@ use super::{Planned, Step, Work, alone};
 use crate::flow::source::change::{Row, RowChange, Value};
 
 /// The same effect in commit order: neighbours that do the same to different rows of one table share a step,
-/// at most `longest` of them.
+/// at most `longest` of them. Rows of a table that looks up its own rows stay alone: none would see those that share its step.
 pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     let mut keys_in_step: HashSet<Box<[u8]>> = HashSet::new();
@@ -31,7 +31,9 @@ pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec
         };
         let key = table.key_of(row);
         let joined = match plan.last_mut() {
-            Some(Planned::Rows { table: last, step: into }) if Arc::ptr_eq(last, table) => {
+            Some(Planned::Rows { table: last, step: into })
+                if Arc::ptr_eq(last, table) && !table.looks_up(table) =>
+            {
                 key.as_ref().is_none_or(|key| !keys_in_step.contains(key))
                     && join(into, &step, longest, key.is_some())
             }
