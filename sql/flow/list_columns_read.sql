@@ -25,7 +25,6 @@ with recursive needed (classid, objid) as (
         select named.classid, named.objid
         from pg_catalog.pg_proc as p
         join pg_catalog.pg_language as l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
-        cross join lateral pg_catalog.regexp_split_to_table(p.prosrc, '\W+') as w (word)
         join (
             select 'pg_catalog.pg_class'::pg_catalog.regclass, c.oid, c.relname
             from pg_catalog.pg_class as c
@@ -33,8 +32,15 @@ with recursive needed (classid, objid) as (
             union all
             select 'pg_catalog.pg_proc'::pg_catalog.regclass, f.oid, f.proname
             from pg_catalog.pg_proc as f
-        ) as named (classid, objid, name) on named.name in (w.word, pg_catalog.lower(w.word)) and named.objid >= 16384
-        where n.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and p.oid = n.objid
+        ) as named (classid, objid, name)
+            on named.objid >= 16384
+            -- A word of its own; of other letters than these it is not told everywhere where a word ends.
+            and case
+                when named.name ~ '^[A-Za-z0-9_]+$' then p.prosrc ~* ('\m' || named.name || '\M')
+                else pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower(named.name)) > 0
+            end
+        -- What an immutable one gives depends on its arguments alone: a word in it is no table.
+        where n.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and p.oid = n.objid and p.provolatile <> 'i'
     ) as more
 )
 select

@@ -244,7 +244,13 @@ mod tests {
              create table parts (id int primary key, v int) partition by range (id);
              create table part_1 partition of parts for values from (0) to (10);
              create table part_2 partition of parts for values from (10) to (20);
+             create table \"länder\" (id int primary key, v int);
+             create table \"order-items $1\" (id int primary key, v int);
              create view over_a as select * from a where v > 0;
+             create function immutable_a(a int) returns int language sql immutable as 'select a + 1';
+             create function elsewhere(wanted int) returns int language plpgsql stable as $$ begin
+                 return (select v from public.\"länder\" where id = wanted) + (select v from \"order-items $1\" where id = wanted);
+             end $$;
              create function declared(wanted int) returns int language sql return (select v from over_a where id = wanted);
              create function in_text(wanted int) returns int language sql as 'select v from public.a where id = wanted';
              create function in_quotes(wanted int) returns int language plpgsql
@@ -262,6 +268,8 @@ mod tests {
             ("public.in_text(old.v)", "a"),
             ("public.in_quotes(old.v)", "B a"),
             ("public.nothing_else(old.v)", ""),
+            ("public.immutable_a(old.v)", ""),
+            ("public.elsewhere(old.v)", "länder order-items $1"),
         ] {
             let mapping =
                 pair.mapping(&[rule("public.t", "public.t", &[], &[("v", expression)], &[])]).unwrap();
