@@ -20,6 +20,7 @@ mod test_haproxy;
 #[cfg(test)]
 mod test_pgbouncer;
 
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,9 @@ pub trait Router: Send {
     }
 }
 
+/// For how long clients of a router that leads to the right side wait for the other routers.
+const TOGETHER: Duration = Duration::from_millis(100);
+
 /// Name of the check that a router answers at all.
 pub const REACHABLE: &str = "router_reachable";
 
@@ -206,18 +210,24 @@ impl Routers {
         }
     }
 
-    /// Sends clients to `side`, at all routers at once. That is decided by then, and nothing leads back: where one fails, those that
-    /// lead there let their clients go on, and the first failure tells which does not.
+    /// Sends clients to `side`, at all routers at once. That is decided by then, and nothing leads back: clients of those that
+    /// lead there wait for one that fails or hangs no longer than [`TOGETHER`]. The first failure, in the routers' order.
     pub fn point_to(&mut self, side: Side) -> Result<()> {
-        let pointed = self.outcomes(|router| router.point_to(side));
-        if pointed.iter().any(Result::is_err) {
-            let is_dry = self.plan.is_dry();
-            let arrived =
-                self.list.iter_mut().zip(&pointed).filter(|(_, outcome)| outcome.is_ok() && !is_dry);
-            // What fails here is tried again with the one that did not get so far.
-            arrived.for_each(|(router, _)| drop(router.resume()));
-        }
-        pointed.into_iter().collect()
+        let (all, is_dry) = (self.list.len(), self.plan.is_dry());
+        let (arrived, one_arrives) = (Mutex::new(0), Condvar::new());
+        self.each(|router| {
+            router.point_to(side)?;
+            let mut count = arrived.lock().unwrap_or_else(PoisonError::into_inner);
+            *count += 1;
+            one_arrives.notify_all();
+            let waited = one_arrives.wait_timeout_while(count, TOGETHER, |count| *count < all && !is_dry);
+            if waited.is_ok_and(|(_, waited)| waited.timed_out()) {
+                // What fails here is done again with those that did not get so far.
+                let renewed = if side == Side::Source { router.reconnect() } else { Ok(()) };
+                drop(renewed.and_then(|()| router.resume()));
+            }
+            Ok(())
+        })
     }
 
     /// Lets clients go on at every router, also when one of them fails.
@@ -235,18 +245,14 @@ impl Routers {
         self.each(|router| router.reconnect())
     }
 
-    /// Does `work` with every router at the same time, also when one fails; the first failure in their order.
+    /// Does `work` with every router at the same time, in a dry run one after the other; also when one fails. The first failure,
+    /// in their order.
     fn each(&mut self, work: impl Fn(&mut dyn Router) -> Result<()> + Sync) -> Result<()> {
-        self.outcomes(work).into_iter().collect()
-    }
-
-    /// The same; what came of it, in their order. A dry run does it one after the other.
-    fn outcomes(&mut self, work: impl Fn(&mut dyn Router) -> Result<()> + Sync) -> Vec<Result<()>> {
-        let [first, rest @ ..] = &mut *self.list else { return Vec::new() };
+        let [first, rest @ ..] = &mut *self.list else { return Ok(()) };
         if self.plan.is_dry() {
-            return self.list.iter_mut().map(|router| work(&mut **router)).collect();
+            return self.list.iter_mut().try_for_each(|router| work(&mut **router));
         }
-        thread::scope(|scope| {
+        let outcomes: Vec<Result<()>> = thread::scope(|scope| {
             let work = &work;
             let others: Vec<_> =
                 rest.iter_mut().map(|router| scope.spawn(move || work(&mut **router))).collect();
@@ -254,7 +260,8 @@ impl Routers {
             let died = |_| Err(Error::Internal { message: "a router's thread panicked".into() });
             outcomes.extend(others.into_iter().map(|other| other.join().unwrap_or_else(died)));
             outcomes
-        })
+        });
+        outcomes.into_iter().collect()
     }
 
     /// What every router does with clients now; one that cannot be asked says so in its detail.

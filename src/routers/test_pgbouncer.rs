@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::config::PgBouncerSettings;
 use crate::pg::test_port::Port;
 
@@ -100,6 +102,11 @@ impl TestPgBouncer {
     /// Rewrites a line of its main file, for what a test needs different.
     pub fn main_file(&self) -> PathBuf {
         self.directory.path().join("pgbouncer.ini")
+    }
+
+    /// Stops the process where it is until it is told to go on, or has it go on.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process), signal).expect("it is ours");
     }
 
     /// Where its files are.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use rustix::process::Signal;
+
 use super::*;
 use crate::config::{self, RouterKind};
 use crate::pg::test_server::TestServer;
@@ -263,6 +265,35 @@ fn a_login_that_a_hold_does_cut_off_keeps_nobody_waiting() {
     next.resume().expect("clients go on already");
     next.settle().expect("clients go on");
     assert_eq!(login_retry(&mut console), "7");
+}
+
+#[test]
+fn a_pooler_that_hangs_past_the_decision_keeps_no_client_of_another_one() {
+    let (source, target) = (shop(), shop());
+    let databases = format!("[databases]\nshop = {}\n", entry(&source));
+    let (one, two) = (TestPgBouncer::start(&databases, ""), TestPgBouncer::start(&databases, ""));
+    let settings = [one.settings(&entry(&target)), two.settings(&entry(&target))];
+    let mut both = routers(&settings, &[], &Plan::real());
+    both.prepare().expect("both entries are there");
+    let mut client = one.connect("shop", "shop_app");
+    let mut served_by = || {
+        let row =
+            client.query_one("select pg_catalog.inet_server_port()", &[]).expect("no client sees an error");
+        row.get::<_, i32>(0)
+    };
+    assert_eq!(served_by(), i32::from(source.port));
+    for (side, server) in [(Side::Target, &target), (Side::Source, &source)] {
+        both.hold(soon(2000)).expect("nothing is open");
+        two.signal(Signal::STOP);
+        thread::scope(|scope| {
+            let pointing = scope.spawn(|| both.point_to(side));
+            assert_eq!(served_by(), i32::from(server.port));
+            assert!(!pointing.is_finished(), "the other hangs");
+            two.signal(Signal::CONT);
+            pointing.join().expect("no panic").expect("it answers again");
+        });
+        both.resume().expect("one was held");
+    }
 }
 
 #[test]
