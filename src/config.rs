@@ -321,12 +321,8 @@ fn in_file(file: &str, mut mistakes: Vec<Mistake>) -> Error {
         return Error::Internal { message: format!("{file} was refused without a reason") };
     }
     let first = mistakes.remove(0);
-    let finding = |mistake: Mistake| Finding {
-        check: "configuration",
-        object: format!("{file}:{}", mistake.line),
-        column: None,
-        message: mistake.message,
-        hint: mistake.hint,
+    let finding = |mistake: Mistake| {
+        Finding::new("configuration", format!("{file}:{}", mistake.line), mistake.message, mistake.hint)
     };
     Error::Config {
         file: file.to_owned(),

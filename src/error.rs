@@ -25,6 +25,18 @@ pub struct Finding {
     pub hint: String,
 }
 
+impl Finding {
+    /// One that is about no column in particular.
+    pub fn new(
+        check: &'static str,
+        object: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
+        Finding { check, object: object.into(), column: None, message: message.into(), hint: hint.into() }
+    }
+}
+
 /// All that a check found, in one run.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
@@ -43,14 +55,7 @@ impl Checked {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let object = object.to_owned();
-        self.failures.push(Finding {
-            check,
-            object,
-            column: None,
-            message: message.into(),
-            hint: hint.into(),
-        });
+        self.failures.push(Finding::new(check, object, message, hint));
     }
 
     /// Adds what somebody should know.
@@ -61,14 +66,7 @@ impl Checked {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let object = object.to_owned();
-        self.warnings.push(Finding {
-            check,
-            object,
-            column: None,
-            message: message.into(),
-            hint: hint.into(),
-        });
+        self.warnings.push(Finding::new(check, object, message, hint));
     }
 
     /// Adds the findings of another check.

@@ -163,9 +163,9 @@ fn a_pooler_that_waits_long_after_a_failed_login_keeps_nobody_waiting_and_has_it
 }
 
 /// A detour through two poolers with a file each, the second of them in its own hands.
-fn with_two_poolers(folder: &str) -> (Detour, PgBouncer) {
+fn with_two_poolers() -> (Detour, PgBouncer) {
     let mut detour = Detour::new().table("orders");
-    let folder = detour.directory().join(folder);
+    let folder = detour.directory().join("second");
     std::fs::create_dir(&folder).expect("the scratch directory can be written");
     let second = PgBouncer::start_new(&folder, detour.source.port());
     let target = entry(detour.target.port());
@@ -183,7 +183,7 @@ fn server_behind(pooler: &PgBouncer) -> Option<i32> {
 
 #[test]
 fn a_finished_switch_that_is_run_again_while_a_pooler_is_away_moves_nobody() {
-    let (detour, mut second) = with_two_poolers("second");
+    let (detour, mut second) = with_two_poolers();
     let mut detour = detour.writing().mirrored().run("cutover").exits(0).serving(Serving::Target);
     for (command, phase, side) in
         [("cutover", "detoured", Serving::Target), ("cutback", "returned", Serving::Source)]
@@ -203,7 +203,7 @@ fn a_finished_switch_that_is_run_again_while_a_pooler_is_away_moves_nobody() {
 
 #[test]
 fn a_pooler_that_dies_past_the_decision_keeps_no_client_of_the_other_and_follows_when_it_is_back() {
-    let (detour, mut second) = with_two_poolers("second");
+    let (detour, mut second) = with_two_poolers();
     let mut detour = detour.writing().mirrored();
     for (command, phase, at) in
         [("cutover", "detoured", "after:decide"), ("cutback", "returned", "after:open source")]

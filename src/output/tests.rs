@@ -41,12 +41,9 @@ fn a_failure_reads_as_the_contract_shows_it() {
 
 #[test]
 fn a_failed_check_lists_every_finding_with_its_hint() {
-    let finding = |object: &str| Finding {
-        check: "replica_identity",
-        object: object.into(),
-        column: None,
-        message: "no usable replica identity".into(),
-        hint: "alter table public.log replica identity full;\nor add a primary key.".into(),
+    let finding = |object: &str| {
+        let hint = "alter table public.log replica identity full;\nor add a primary key.";
+        Finding::new("replica_identity", object, "no usable replica identity", hint)
     };
     let error = Error::ChecksFailed { findings: vec![finding("public.log"), finding("public.b")] };
     let text = failure::text(&Outcome::of(Command::Check), &error);
@@ -88,8 +85,7 @@ fn a_failure_document_carries_code_and_sqlstate() {
 fn every_document_fits_the_schema() {
     let schema: Value = serde_json::from_str(include_str!("../../tests/schema.json")).expect("it is JSON");
     let validator = jsonschema::validator_for(&schema).expect("it is a schema");
-    let finding =
-        Finding { check: "a", object: "b".into(), column: None, message: "c".into(), hint: "d".into() };
+    let finding = Finding::new("a", "b", "c", "d");
     let failures = [
         privilege(),
         Error::Usage { message: "a".into(), hint: "B.".into() },

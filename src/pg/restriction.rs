@@ -254,13 +254,12 @@ fn resolve_condition(
     match condition::resolve(session, member, text)? {
         Ok(resolved) => Ok(Some(resolved)),
         Err(said) => Err(Error::ChecksFailed {
-            findings: vec![Finding {
-                check: "restrict_where",
-                object: format!("{}: {}", session.place, member.display()),
-                column: None,
-                message: format!("its condition cannot be used: {said}"),
-                hint: "Correct where = \"...\" under [[restrict]].".into(),
-            }],
+            findings: vec![Finding::new(
+                "restrict_where",
+                format!("{}: {}", session.place, member.display()),
+                format!("its condition cannot be used: {said}"),
+                "Correct where = \"...\" under [[restrict]].",
+            )],
         }),
     }
 }

@@ -227,13 +227,7 @@ pub fn check_existing(publisher: &[Table], subscriber: &[Table]) -> Vec<Finding>
     let mut findings = Vec::new();
     for table in publisher {
         let mut found = |message: String, hint: String| {
-            findings.push(Finding {
-                check: "existing_schema",
-                object: table.display(),
-                column: None,
-                message,
-                hint,
-            });
+            findings.push(Finding::new("existing_schema", table.display(), message, hint));
         };
         let same = |other: &&Table| other.schema == table.schema && other.name == table.name;
         let Some(there) = subscriber.iter().find(same) else {

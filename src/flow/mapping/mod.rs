@@ -318,5 +318,5 @@ pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
 
 /// One finding of the mapping.
 pub(super) fn finding(object: &str, message: String, hint: impl Into<String>) -> Finding {
-    Finding { check: CHECK, object: object.to_owned(), column: None, message, hint: hint.into() }
+    Finding::new(CHECK, object, message, hint)
 }

@@ -45,14 +45,7 @@ impl List {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let finding = Finding {
-            check,
-            object: object.to_owned(),
-            column: None,
-            message: message.into(),
-            hint: hint.into(),
-        };
-        self.0.push(Attention { level, finding });
+        self.0.push(Attention { level, finding: Finding::new(check, object, message, hint) });
     }
 }
 
