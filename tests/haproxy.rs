@@ -228,6 +228,28 @@ fn in_front_of_application_servers_no_request_fails_and_a_reload_that_forgets_is
 }
 
 #[test]
+fn a_part_of_the_requests_moves_by_weight_and_comes_home() {
+    let mut detour = Detour::new().table("orders").behind_haproxy();
+    let weights = "weights = { \"shared/app1\" = \"64\", \"shared/app2\" = \"192\" }";
+    let both = format!("{}\n{}\n{weights}", detour.balancer().section(), detour.balancer().web_section());
+    detour = detour.routed(&both);
+    let shares = |detour: &Detour| ["app1", "app2"].map(|server| detour.balancer().weight(server));
+    let before = shares(&detour);
+    assert_eq!(before, ["30 (initial 30)", "0 (initial 0)"]);
+    detour = detour.mirrored().run("cutover").exits(0).phase("detoured");
+    assert_eq!(shares(&detour), ["64 (initial 30)", "192 (initial 0)"]);
+    detour = detour.run("status").with(&["--check"]).exits(0);
+    // A restart forgets them.
+    detour.balancer_to_break().restart();
+    detour = detour.run("status").with(&["--check"]).exits(3).reports("/router/1/right", false);
+    detour = detour.run("cutover").exits(0).changed(true);
+    assert_eq!(shares(&detour), ["64 (initial 30)", "192 (initial 0)"]);
+    detour = detour.run("replay").exits(0).run("cutback").exits(0).phase("returned");
+    assert_eq!((shares(&detour), map(&detour).as_str()), (before, MAP));
+    detour.run("clean").exits(0);
+}
+
+#[test]
 fn two_processes_move_their_clients_together_or_not_at_all() {
     let mut detour = Detour::new().table("orders").behind_haproxy().writing();
     let folder = detour.directory().join("second");

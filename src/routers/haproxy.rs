@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HaProxyUndo {
     /// Whose: its address and key.
-    pub router: String,
+    pub name: String,
     /// Weights by `backend/server`.
     pub weights: Vec<(String, u16)>,
 }
@@ -65,7 +65,7 @@ impl HaProxy {
     ) -> Self {
         let name = format!("haproxy {} {}", settings.socket, settings.key);
         let undo = stored.iter().find_map(|undo| match undo {
-            RouterUndo::HaProxy(undo) if undo.router == name => Some(undo.clone()),
+            RouterUndo::HaProxy(undo) if undo.name == name => Some(undo.clone()),
             _ => None,
         });
         HaProxy {
@@ -262,7 +262,7 @@ impl Router for HaProxy {
             let servers = self.settings.weights.iter();
             let weights = servers.map(|(server, _)| Ok((server.clone(), self.weight(server, &look)?)));
             self.undo =
-                Some(HaProxyUndo { router: self.name.clone(), weights: weights.collect::<Result<_>>()? });
+                Some(HaProxyUndo { name: self.name.clone(), weights: weights.collect::<Result<_>>()? });
         }
         Ok(self.undo.clone().map(RouterUndo::HaProxy))
     }

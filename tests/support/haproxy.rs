@@ -47,13 +47,17 @@ impl HaProxy {
             .replace("db2:5432", &format!("127.0.0.1:{target}"))
             .replace("app1:8000", &format!("127.0.0.1:{}", applications[0]))
             .replace("app2:8000", &format!("127.0.0.1:{}", applications[1]));
+        let shared = format!(
+            "\nbackend shared\n    mode http\n    server app1 127.0.0.1:{} weight 30\n    server app2 127.0.0.1:{} weight 0\n",
+            applications[0], applications[1]
+        );
         let relayed = format!(
             "\nlisten admin_clients\n    bind 127.0.0.1:{}\n    server frontend 127.0.0.1:{} source 127.0.0.2\n",
             relay.number(),
             frontend.number()
         );
         let socket = format!("global\n    stats socket ipv4@127.0.0.1:{} level admin\n", runtime.number());
-        write("haproxy.cfg", &(example.replacen("global\n", &socket, 1) + &relayed));
+        write("haproxy.cfg", &(example.replacen("global\n", &socket, 1) + &shared + &relayed));
         let mut haproxy = HaProxy { directory, frontend, relay, http, runtime, process: None };
         haproxy.start();
         haproxy
@@ -131,6 +135,15 @@ impl HaProxy {
             "[[router.haproxy]]\nsocket = \"{at}/admin.sock\"\nmap = \"{at}/pgdetour.map\"\nkey = \"web\"\n\
              source = \"web_source\"\ntarget = \"web_target\"\nadmin_acl = \"{at}/admin_networks.acl\""
         )
+    }
+
+    /// The weight of a server of the backend that both groups of application servers share, as HAProxy says it.
+    pub fn weight(&self, server: &str) -> String {
+        let mut said = String::new();
+        let mut stream = UnixStream::connect(self.directory.join("admin.sock")).expect("it runs");
+        writeln!(stream, "get weight shared/{server}").expect("it listens");
+        stream.read_to_string(&mut said).expect("it answers");
+        said.trim().to_owned()
     }
 
     /// Looks whether clients of the database wait in the frontend; false while it cannot be asked.
