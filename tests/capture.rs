@@ -486,6 +486,44 @@ fn what_is_loaded_without_other_triggers_comes_home_from_triggers_or_is_refused(
     detour.run("cutback").exits(0).phase("returned");
 }
 
+/// A partition that comes with its rows, or goes with them, is no row change.
+#[test]
+fn partitions_that_come_and_go_with_their_rows_are_told_until_recording_begins_anew() {
+    let detour = Detour::new()
+        .on_source(TABLES)
+        .on_source("insert into public.parted values (50, 1, 'a'), (51, 2, 'b')")
+        .detoured()
+        .on_source("create table public.parted_rest partition of public.parted default")
+        // These take nothing along.
+        .on_target("create table public.parted_3 partition of public.parted for values in (3) partition by list (id)")
+        .on_target("create table public.parted_3a partition of public.parted_3 default")
+        .on_target("create table public.parted_4 (like public.parted); alter table public.parted attach partition public.parted_4 for values in (4)")
+        .on_target("insert into public.parted values (53, 3, 'c')")
+        .run("status")
+        .with(&["--check"])
+        .exits(0);
+    let mut detour = detour
+        .on_target("create table public.parted_6 (like public.parted); insert into public.parted_6 values (56, 6, 'e');
+                    alter table public.parted attach partition public.parted_6 for values in (6)")
+        .on_target("drop table public.parted_2");
+    for command in ["status", "replay"] {
+        detour = detour.run(command).exits(0);
+        let said =
+            detour.last().at(if command == "status" { "/report/attention" } else { "/warnings" }).to_string();
+        for part in [
+            "1 partition attached on the target since recording began (public.parted_6)",
+            "1 partition detached or dropped on the target since recording began (public.parted_2)",
+            "capture --anew",
+        ] {
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+    }
+    detour = detour.run("verify").exits(8).run("capture").with(&["--anew"]).exits(0);
+    let rows: String = detour.source.value("select string_agg(id::text, ' ' order by id) from public.parted");
+    assert_eq!(rows, "50 53 56", "as on the target");
+    detour.run("status").with(&["--check"]).exits(0).run("cutback").exits(0).phase("returned");
+}
+
 /// The source is down, is dumped into another cluster at another place, and goes back in time.
 #[test]
 fn capture_goes_on_while_the_source_is_maintained() {

@@ -13,7 +13,7 @@ use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::export::{self, Destination};
 use crate::steps::facts::parse_lsn;
-use crate::steps::{Needs, Run, names, preconditions, replay, selection};
+use crate::steps::{Needs, Run, moved_partitions, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
 pub(super) const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
@@ -79,6 +79,7 @@ pub fn source(run: &Run) -> ChangeSource {
 /// Makes what records changes, so that none on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
+    moved_partitions::note(run, &tables)?;
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
     if source(run) == ChangeSource::Triggers {

@@ -22,6 +22,7 @@ mod lookout;
 mod mapping_rehearsal;
 pub mod mirror;
 mod mirror_lag;
+mod moved_partitions;
 mod names;
 mod open;
 mod opening;

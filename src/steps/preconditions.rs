@@ -86,8 +86,13 @@ pub const CUTOVER: &[Precondition] = group![
 ];
 
 /// What `replay` needs.
-pub const REPLAY: &[Precondition] =
-    group![servers::not_in_recovery, servers::capture_is_intact, privileges::replay, tables::mapping];
+pub const REPLAY: &[Precondition] = group![
+    servers::not_in_recovery,
+    servers::capture_is_intact,
+    privileges::replay,
+    tables::mapping,
+    tables::partitions_stay
+];
 
 /// What makes of the old rows new ones.
 pub const MAPPING: &[Precondition] = group![tables::mapping];

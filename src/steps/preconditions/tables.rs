@@ -10,7 +10,7 @@ use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
-use crate::steps::{Run, quarantine};
+use crate::steps::{Run, moved_partitions, quarantine};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -204,6 +204,14 @@ fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
 pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let built = run.replay_mapping().map(|mapping| run.checked_mapping = Some(mapping));
     collect(built, checked)
+}
+
+/// No partition took its rows to, or away from, a table that is recorded.
+pub fn partitions_stay(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.phase() == Phase::Detoured {
+        checked.warnings.extend(moved_partitions::find(run)?);
+    }
+    Ok(())
 }
 
 /// Findings become findings of the check; what else fails, fails.

@@ -247,6 +247,8 @@ fn flows(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Attention, "capture", object, alarm, hint);
         }
+        let unseen = capture.unseen.iter().cloned();
+        list.0.extend(unseen.map(|finding| Attention { level: Level::Attention, finding }));
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {
         let message = format!("{quarantined} changes do not fit the source and were set aside");

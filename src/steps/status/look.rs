@@ -20,7 +20,7 @@ use crate::steps::carrier::Carrier;
 use crate::steps::facts::{ReplayStop, parse_lsn};
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, mirror, names};
+use crate::steps::{Run, capture, mirror, moved_partitions, names};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -121,6 +121,9 @@ pub struct CaptureSeen {
     pub fault: Option<String>,
     /// What of it somebody has to look at, by the limits of the configuration.
     pub alarm: Option<String>,
+    /// What it could not see.
+    #[serde(skip)]
+    pub unseen: Vec<Finding>,
 }
 
 /// The flow from the target to the source.
@@ -393,6 +396,7 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     // Before cutover nothing depends on it yet.
     let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
     let alarm = run.config.capture.watch.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
+    let unseen = if is_due { moved_partitions::find(run).unwrap_or_default() } else { Vec::new() };
     Some(CaptureSeen {
         method,
         slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),
@@ -404,6 +408,7 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
         lost: fault.is_some(),
         fault,
         alarm,
+        unseen,
     })
 }
 
