@@ -81,7 +81,7 @@ fn delete_unfit(rule: &TableRule) -> Statement {
 
 /// Updates rows that belong there, by their key.
 fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
-    let values = statement::updated(rule, &present, false);
+    let values = statement::updated(rule, &present);
     let columns = reads_with_condition(rule, values.iter().copied().chain(&rule.key));
     let text = format!(
         "update {} as t set {} from ({}) as s where {}",
@@ -93,21 +93,14 @@ fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     statement(text, columns, Vec::new())
 }
 
-/// Updates a row that belongs there and whose key changes.
+/// Changes a row that belongs there and whose key changes.
 fn change_key(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
-    let values = statement::updated(rule, &present, true);
+    let values = statement::moved(rule, &present);
     let columns = reads_with_condition(rule, values.iter().copied());
     let old_columns = statement::columns_read(rule.key.iter());
-    let fit = filtered(rule, &columns, 1, true);
-    let new = if values.is_empty() { fit } else { statement::evaluated(&values, &[], &fit) };
+    let new = statement::evaluated_or_one(&values, &filtered(rule, &columns, 1, true));
     let old = statement::stage(rule, &old_columns, columns.len().max(1) + 1);
-    let text = format!(
-        "update {} as t set {} from ({new}) as s, ({}) as o where {}",
-        rule.target(),
-        statement::assignments(rule, &values),
-        statement::evaluated(&[], &rule.key, &old),
-        statement::key_condition(rule, "o")
-    );
+    let text = statement::moving(rule, &values, &new, &old);
     statement(text, columns, old_columns)
 }
 
@@ -153,6 +146,12 @@ impl Applier {
                 }
                 let (old, new) = (std::slice::from_ref(old), std::slice::from_ref(&new));
                 let is_present = |column: usize| new[0][rule.positions[column]] != Value::Unchanged;
+                if !knows_condition(rule, is_present) {
+                    // The publisher has the row under another key by now, or no more: the change that did that is still to come,
+                    // and puts it where it belongs.
+                    let moving = statement::change_key(&rule.rule, is_present);
+                    return self.affect(rule, &moving, new, Some(&old[0])).map(drop);
+                }
                 let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, Some(&old[0]))?;
                 let deleted =
                     self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?;
@@ -192,8 +191,7 @@ impl Applier {
     fn put(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
         let Some(first) = rows.first() else { return Ok(()) };
         let is_present = |column: usize| first[rule.positions[column]] != Value::Unchanged;
-        let condition = rule.rule.condition.as_ref();
-        if condition.is_some_and(|condition| !condition.reads.iter().all(|at| is_present(*at))) {
+        if !knows_condition(rule, is_present) {
             return Ok(());
         }
         if rule.rule.is_decided_by_identity() {
@@ -226,6 +224,11 @@ impl Applier {
     fn count_fitting(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<u64, Failure> {
         Ok(self.query_number(rule, &count(&rule.rule), rows)? as u64)
     }
+}
+
+/// Whether the stream left out nothing that says where a row belongs.
+fn knows_condition(rule: &BoundRule, is_present: impl Fn(usize) -> bool) -> bool {
+    rule.rule.condition.as_ref().is_none_or(|condition| condition.reads.iter().all(|at| is_present(*at)))
 }
 
 /// Whether the stream left out nothing that is written of it.

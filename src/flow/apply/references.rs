@@ -177,7 +177,7 @@ pub(super) struct Watched {
 /// Whether an update writes one of these columns.
 pub(super) fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> bool {
     let is_known = |at: &usize| row.is_some_and(|row| row[rule.positions[*at]] != Value::Unchanged);
-    let written = statement::updated(&rule.rule, &|at| is_known(&at), true);
+    let written = statement::moved(&rule.rule, &|at| is_known(&at));
     written.iter().any(|column| names.contains(&column.name))
 }
 

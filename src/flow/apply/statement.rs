@@ -197,21 +197,57 @@ pub fn delete_own(rule: &TableRule) -> String {
 }
 
 /// Columns that an update writes, when those of `rule.old_columns` for which `present` is false are not known.
-pub(super) fn updated<'a>(
-    rule: &'a TableRule,
-    present: &impl Fn(usize) -> bool,
-    with_key: bool,
-) -> Vec<&'a MappedColumn> {
+pub(super) fn updated<'a>(rule: &'a TableRule, present: &impl Fn(usize) -> bool) -> Vec<&'a MappedColumn> {
     let is_key = |column: &MappedColumn| rule.key.iter().any(|key| key.name == column.name);
     let wanted = |column: &&MappedColumn| {
-        column.updatable && (with_key || !is_key(column)) && column.reads.iter().all(|at| present(*at))
+        column.updatable && !is_key(column) && column.reads.iter().all(|at| present(*at))
     };
     rule.columns.iter().filter(wanted).collect()
 }
 
+/// The same where the key changes too.
+pub(super) fn moved<'a>(rule: &'a TableRule, present: &impl Fn(usize) -> bool) -> Vec<&'a MappedColumn> {
+    let made_anew = rule.is_moved_by_insert();
+    let wanted = |column: &&MappedColumn| {
+        (column.updatable || made_anew) && column.reads.iter().all(|at| present(*at))
+    };
+    rule.columns.iter().filter(wanted).collect()
+}
+
+/// Gives the row with the key of the staged row `old` the values `new`, which are those of `values`. Where the key takes no UPDATE,
+/// a new row gets what the old one has beside them.
+pub(super) fn moving(rule: &TableRule, values: &[&MappedColumn], new: &str, old: &str) -> String {
+    let key = evaluated(&[], &rule.key, old);
+    let condition = key_condition(rule, "o");
+    if !rule.is_moved_by_insert() {
+        let assignments = assignments(rule, values);
+        return format!(
+            "update {} as t set {assignments} from ({new}) as s, ({key}) as o where {condition}",
+            rule.target()
+        );
+    }
+    let given = |name: &String| values.iter().position(|column| column.name == *name);
+    let (names, taken): (Vec<String>, Vec<String>) = (rule.columns.iter().map(|column| &column.name))
+        .chain(&rule.kept)
+        .map(|name| {
+            let quoted = sql::quote_identifier(name);
+            let taken = given(name).map_or_else(|| format!("g.{quoted}"), |at| format!("s.v{at}"));
+            (quoted, taken)
+        })
+        .unzip();
+    format!(
+        "with \"pgdetour gone\" as (delete from {} as t using ({key}) as o where {condition} returning t.*) \
+         insert into {} ({}) overriding system value select {} from \"pgdetour gone\" as g, ({new}) as s",
+        rule.target(),
+        rule.to.quoted(),
+        names.join(", "),
+        taken.join(", "),
+    )
+}
+
 /// Updates rows by their key, which does not change; only columns whose inputs are all `present` are written.
 pub fn update(rule: &TableRule, from: From<'_>, present: impl Fn(usize) -> bool) -> Statement {
-    let values = updated(rule, &present, false);
+    let values = updated(rule, &present);
     let columns = columns_read(values.iter().copied().chain(&rule.key));
     let text = format!(
         "update {} as t set {} from ({}) as s where {}",
@@ -223,23 +259,17 @@ pub fn update(rule: &TableRule, from: From<'_>, present: impl Fn(usize) -> bool)
     Statement { text, takes_count: columns.is_empty(), columns, old_columns: Vec::new() }
 }
 
-/// Updates one row whose key changes too.
+/// Changes one row whose key changes too.
 pub fn change_key(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
-    let values = updated(rule, &present, true);
+    let values = moved(rule, &present);
     let columns = columns_read(values.iter().copied());
     let old_columns = columns_read(rule.key.iter());
-    let text = format!(
-        "update {} as t set {} from ({}) as s, ({}) as o where {}",
-        rule.target(),
-        assignments(rule, &values),
-        evaluated_or_one(&values, &stage(rule, &columns, 1)),
-        evaluated(&[], &rule.key, &stage(rule, &old_columns, columns.len().max(1) + 1)),
-        key_condition(rule, "o")
-    );
+    let new = evaluated_or_one(&values, &stage(rule, &columns, 1));
+    let text = moving(rule, &values, &new, &stage(rule, &old_columns, columns.len().max(1) + 1));
     Statement { text, takes_count: columns.is_empty(), columns, old_columns }
 }
 
-fn evaluated_or_one(values: &[&MappedColumn], stage: &str) -> String {
+pub(super) fn evaluated_or_one(values: &[&MappedColumn], stage: &str) -> String {
     if values.is_empty() { stage.to_owned() } else { evaluated(values, &[], stage) }
 }
 
@@ -294,7 +324,7 @@ pub fn delete_wholes(rule: &TableRule, from: From<'_>) -> Statement {
 
 /// Updates one row that equals the old one.
 pub fn update_whole(rule: &TableRule) -> Statement {
-    let values = updated(rule, &|_| true, true);
+    let values = moved(rule, &|_| true);
     let columns = columns_read(values.iter().copied());
     let (hit, old_columns) = whole_row(rule, columns.len().max(1) + 1);
     let text = format!(

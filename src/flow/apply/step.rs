@@ -102,11 +102,6 @@ impl Applier {
                 new = row;
             }
         }
-        let takes_no_update = rule.rule.key.iter().any(|column| !column.updatable);
-        if takes_no_update && rule.rule.complete && !new.contains(&Value::Unchanged) {
-            self.execute_set(rule, std::slice::from_ref(old), statement::delete)?;
-            return self.execute_set(rule, std::slice::from_ref(&new), statement::insert);
-        }
         let text = statement::change_key(&rule.rule, |column| present(&new, column));
         self.execute(rule, &text, std::slice::from_ref(&new), Some(old))
     }

@@ -149,7 +149,7 @@ fn pair(
     findings.extend(computed_apart(from, to, map).map(|column| not_recorded(&object, column, from, to)));
 
     let mut columns = Vec::new();
-    let mut complete = true;
+    let mut kept = Vec::new();
     for column in to.columns.iter().filter(|column| !column.is_generated()) {
         let explicit = map.columns.iter().chain(&map.key).find(|(name, _)| *name == column.name);
         let by_name = position(&column.name).filter(|_| !map.drop.contains(&column.name));
@@ -158,7 +158,7 @@ fn pair(
             (Some((_, expression)), _) => (typed_literal(expression, &column.type_name), Vec::new()),
             (None, Some(at)) => (by_name_expression(&old_columns[at], &column.type_name), vec![at]),
             (None, None) => {
-                complete = false;
+                kept.push(column.name.clone());
                 if column.not_null && !map.joins && !facts.defaulted.contains(&place) {
                     findings.push(finding(
                         &object,
@@ -220,8 +220,6 @@ fn pair(
             }
         }
     }
-    // A row that is deleted and inserted again would lose what the other rule wrote.
-    complete &= !map.joins;
     let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
     let order = if facts.with_one_key.contains(&to_name) { Order::Any } else { Order::AsTheyCame };
     TableRule {
@@ -238,7 +236,9 @@ fn pair(
             portable: true,
         }),
         looks_up: HashSet::new(),
-        complete,
+        // A row that is deleted and inserted again would lose what the other rule wrote.
+        complete: kept.is_empty() && !map.joins,
+        kept,
         identity,
         from_partitioned: from.partitioned,
         from_root: from

@@ -145,7 +145,9 @@ pub struct TableRule {
     pub looks_up: HashSet<TableName>,
     /// Where its rows fill columns of rows that another rule makes: these columns. It makes and removes no row itself.
     pub fills: Option<Vec<Filled>>,
-    /// Every column of the subscriber's table is written, so that a row can be deleted and inserted again without loss.
+    /// Columns of the subscriber's table that nothing is written to and that are not generated.
+    pub kept: Vec<String>,
+    /// There are none, nor another rule that writes them, so that a row can be deleted and inserted again without loss.
     pub complete: bool,
     /// In which order its rows may be written.
     pub order: Order,
@@ -263,6 +265,11 @@ impl TableRule {
     pub fn target(&self) -> String {
         let only = if self.to_partitioned { "" } else { "only " };
         format!("{only}{}", self.to.quoted())
+    }
+
+    /// Whether a row whose key changes has to be made anew, since GENERATED ALWAYS AS IDENTITY takes no other value in an UPDATE.
+    pub fn is_moved_by_insert(&self) -> bool {
+        self.key.iter().any(|column| !column.updatable)
     }
 
     /// Whether it is by name alone: no expression in it is a user's.
