@@ -379,6 +379,10 @@ fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
             .on_target("insert into public.by_index values (501, 'the last', 1)")
             .on_target("drop table public.by_index")
             .run("replay")
+            .exits(3)
+            .finding("public.by_index", "was dropped on the target", "mirror.exclude")
+            .configured("[mirror]\nexclude = [\"public.by_index\"]")
+            .run("replay")
             .exits(0)
             .reports("/caught_up", true);
         assert_eq!(detour.source.value::<i64>("select count(*) from public.by_index where id = 501"), 1);
@@ -522,6 +526,64 @@ fn partitions_that_come_and_go_with_their_rows_are_told_until_recording_begins_a
     let rows: String = detour.source.value("select string_agg(id::text, ' ' order by id) from public.parted");
     assert_eq!(rows, "50 53 56", "as on the target");
     detour.run("status").with(&["--check"]).exits(0).run("cutback").exits(0).phase("returned");
+}
+
+/// What is written to a table that was made since is in no slot and passes no trigger.
+#[test]
+fn tables_that_come_and_go_on_the_target_stop_replay_until_recording_begins_anew() {
+    for method in ["wal", "trigger"] {
+        let mut detour = Detour::new()
+            .on_source(TABLES)
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .detoured()
+            .on_target("create table public.fresh (id int primary key); insert into public.fresh values (1)")
+            .on_target("create table public.heir (primary key (id)) inherits (public.plain); insert into public.heir values (901, 'h')")
+            .on_target("drop table public.by_index; create table public.by_index (id int primary key, code text not null, v int);
+                        insert into public.by_index values (901, 'new', 1)")
+            .on_target("drop table public.bulk");
+        if method == "wal" {
+            detour = detour
+                .on_target("alter publication pgdetour_capture drop table public.wide; delete from public.wide where id = 3");
+        }
+        // They are named as long as the source has no such tables, and when it has.
+        detour = detour.run("replay").exits(3).on_source(
+            "create table public.fresh (id int primary key); create table public.heir (primary key (id)) inherits (public.plain)",
+        );
+        for command in ["replay", "cutback", "capture"] {
+            detour = detour
+                .run(command)
+                .exits(3)
+                .finding("public.fresh", "was made on the target", "capture --anew")
+                .finding("public.heir", "was made on the target", "capture --anew")
+                .finding("public.by_index", "another one made in its place", "capture --anew");
+            if command != "capture" {
+                detour =
+                    detour.finding("public.bulk", "was dropped on the target", "Drop it on the source, too");
+            }
+            if method == "wal" {
+                detour = detour.finding("public.wide", "taken out of what is recorded", "capture --anew");
+            }
+        }
+        detour
+            .run("status")
+            .with(&["--check"])
+            .exits(8)
+            .on_source("drop table public.bulk")
+            .run("capture")
+            .with(&["--anew"])
+            .exits(0)
+            .run("status")
+            .with(&["--check"])
+            .exits(0)
+            .on_target("insert into public.fresh values (2); update public.by_index set v = 2; delete from public.wide where id = 4")
+            .run("replay")
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .run("cutback")
+            .exits(0)
+            .phase("returned");
+    }
 }
 
 /// The source is down, is dumped into another cluster at another place, and goes back in time.

@@ -56,6 +56,15 @@ comment on function pgdetour.scratch() is
 grant usage on schema pgdetour to public;
 grant execute on function pgdetour.scratch() to public;
 
+create table if not exists pgdetour.recorded (
+    relation oid primary key,
+    root oid not null,
+    schema_name text not null,
+    table_name text not null
+);
+comment on table pgdetour.recorded is
+'Tables whose changes are recorded since cutover, with the topmost table of partitions: what is made, dropped, attached or detached later is not.';
+
 -- What the present comparison has found out, for one that goes on after it was interrupted.
 create table if not exists pgdetour.verified (
     table_name text primary key,

@@ -5,7 +5,6 @@ pub mod emptiness;
 pub mod facts;
 pub mod inventory;
 pub mod objects;
-pub mod partitions;
 
 use crate::error::Result;
 use crate::pg::Session;

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use crate::config::CaptureMethod;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
-use crate::flow::source::{change_table, publication, slot};
+use crate::flow::source::{change_table, publication, recorded, slot};
 use crate::flow::{ChangeSource, FlowName, Until, marker};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::export::{self, Destination};
 use crate::steps::facts::parse_lsn;
-use crate::steps::{Needs, Run, moved_partitions, names, preconditions, replay, selection};
+use crate::steps::{Needs, Run, names, preconditions, replay, selection};
 
 /// How long creating the slot may wait for transactions that are older.
 pub(super) const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
@@ -34,7 +34,10 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
     run.open(Needs::Target)?;
     let source = source(run);
     if run.phase() == Phase::Detoured {
-        run.step("prove that capture is intact", |run| source.require_intact(run.target()))?;
+        run.step("prove that capture is intact", |run| {
+            source.require_intact(run.target())?;
+            run.require(&[preconditions::RECORDED])
+        })?;
     } else {
         run.open_source()?;
         run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE]))?;
@@ -79,7 +82,7 @@ pub fn source(run: &Run) -> ChangeSource {
 /// Makes what records changes, so that none on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
-    moved_partitions::note(run, &tables)?;
+    recorded::note(run.target(), &tables)?;
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
     if source(run) == ChangeSource::Triggers {

@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::pg::catalog::Part;
 use crate::pg::catalog::emptiness::Emptiness;
 use crate::pg::catalog::inventory::DatabaseSetting;
-use crate::pg::catalog::partitions::Partition;
 use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};
@@ -49,9 +48,6 @@ pub struct Facts {
     /// Position on the target from which replay has to apply: nothing that general traffic wrote is before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_start: Option<String>,
-    /// The partitioned tables on the target that are recorded, and their partitions, as they were when that began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partitions: Option<Vec<Partition>>,
     /// The recording that was begun anew since cutover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_anew: Option<CaptureAnew>,

@@ -89,10 +89,13 @@ pub const CUTOVER: &[Precondition] = group![
 pub const REPLAY: &[Precondition] = group![
     servers::not_in_recovery,
     servers::capture_is_intact,
+    tables::all_recorded,
     privileges::replay,
     tables::mapping,
-    tables::partitions_stay
 ];
+
+/// What `capture` needs while the target serves.
+pub const RECORDED: &[Precondition] = group![tables::all_recorded];
 
 /// What makes of the old rows new ones.
 pub const MAPPING: &[Precondition] = group![tables::mapping];

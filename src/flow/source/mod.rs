@@ -14,6 +14,7 @@ pub mod pgoutput;
 pub mod publication;
 pub mod reader;
 mod record_text;
+pub mod recorded;
 pub mod slot;
 #[cfg(test)]
 mod slot_tests;

@@ -10,7 +10,7 @@ use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
-use crate::steps::{Run, moved_partitions, quarantine};
+use crate::steps::{Run, quarantine, recorded};
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -206,10 +206,10 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     collect(built, checked)
 }
 
-/// No partition took its rows to, or away from, a table that is recorded.
-pub fn partitions_stay(run: &mut Run, checked: &mut Checked) -> Result<()> {
+/// No table or partition came or went since recording began.
+pub fn all_recorded(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.phase() == Phase::Detoured {
-        checked.warnings.extend(moved_partitions::find(run)?);
+        checked.append(recorded::find(run)?);
     }
     Ok(())
 }

@@ -247,8 +247,11 @@ fn flows(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Attention, "capture", object, alarm, hint);
         }
-        let unseen = capture.unseen.iter().cloned();
-        list.0.extend(unseen.map(|finding| Attention { level: Level::Attention, finding }));
+        for (level, findings) in
+            [(Level::Broken, &capture.unseen.failures), (Level::Attention, &capture.unseen.warnings)]
+        {
+            list.0.extend(findings.iter().cloned().map(|finding| Attention { level, finding }));
+        }
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {
         let message = format!("{quarantined} changes do not fit the source and were set aside");

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
-use crate::error::{Error, Finding, Result, ServerError};
+use crate::error::{Checked, Error, Finding, Result, ServerError};
 use crate::flow::apply::resume;
 use crate::flow::source::{lag, slot, space};
 use crate::flow::{ChangeSource, FlowName, subscription};
@@ -20,7 +20,7 @@ use crate::steps::carrier::Carrier;
 use crate::steps::facts::{ReplayStop, parse_lsn};
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, mirror, moved_partitions, names};
+use crate::steps::{Run, capture, mirror, names, recorded};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -123,7 +123,7 @@ pub struct CaptureSeen {
     pub alarm: Option<String>,
     /// What it could not see.
     #[serde(skip)]
-    pub unseen: Vec<Finding>,
+    pub unseen: Checked,
 }
 
 /// The flow from the target to the source.
@@ -396,7 +396,7 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     // Before cutover nothing depends on it yet.
     let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
     let alarm = run.config.capture.watch.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
-    let unseen = if is_due { moved_partitions::find(run).unwrap_or_default() } else { Vec::new() };
+    let unseen = if is_due { recorded::find(run).unwrap_or_default() } else { Checked::default() };
     Some(CaptureSeen {
         method,
         slot: slot.as_ref().map(|_| names::CAPTURE_SLOT),

@@ -1,0 +1,74 @@
+//! Which tables are recorded, noted as recording begins: rows that come or go with a table, or into one that is made later, are in
+//! no slot and pass no trigger.
+
+use crate::error::Result;
+use crate::flow::mapping::TableName;
+use crate::pg::Session;
+use crate::pg::catalog::Table;
+use crate::sql;
+
+/// Partitions of one table that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The topmost table's `schema.name`.
+    pub table: String,
+    /// They came with what they held; else they were detached or dropped.
+    pub attached: bool,
+    /// Their `schema.name`.
+    pub partitions: Vec<String>,
+}
+
+/// Why a table is not recorded as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It was made since.
+    New,
+    /// It was made since, and one of its name was recorded.
+    Replaced,
+    /// It was recorded, and there is none of its name any more.
+    Dropped,
+    /// The publication leaves it out, or some of what happens to it.
+    Unpublished,
+}
+
+/// Notes that these tables, partitions among them, are recorded, and no others.
+pub fn note(session: &mut Session, tables: &[Table]) -> Result<()> {
+    let root = |table: &Table| {
+        let is_root = |(schema, name): &(String, String)| {
+            tables.iter().find(|other| other.schema == *schema && other.name == *name).map(|other| other.oid)
+        };
+        table.root.as_ref().and_then(is_root).unwrap_or(table.oid)
+    };
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let roots: Vec<u32> = tables.iter().map(root).collect();
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    session.change(sql::capture::NOTE_RECORDED.text, &[&oids, &roots, &schemas, &names]).map(drop)
+}
+
+/// Partitions that moved since. One that was made where it is, or holds nothing, is not counted.
+pub fn list_moved(session: &mut Session) -> Result<Vec<Moved>> {
+    let rows = session.query(&sql::capture::LIST_MOVED_PARTITIONS, &[])?;
+    let moved = |row: &postgres::Row| Moved {
+        table: row.get("table_name"),
+        attached: row.get("attached"),
+        partitions: row.get("partitions"),
+    };
+    Ok(rows.iter().map(moved).collect())
+}
+
+/// Tables of the whole database that are not recorded, or no longer, whether they are to be or not. `publication` is what records
+/// them, where triggers do not.
+pub fn list_unrecorded(session: &mut Session, publication: Option<&str>) -> Result<Vec<(TableName, Why)>> {
+    let rows = session.query(&sql::capture::LIST_UNRECORDED, &[&publication])?;
+    let unrecorded = |row: &postgres::Row| {
+        let why = match row.get("what") {
+            "replaced" => Why::Replaced,
+            "dropped" => Why::Dropped,
+            "unpublished" => Why::Unpublished,
+            _ => Why::New,
+        };
+        (TableName { schema: row.get("schema_name"), name: row.get("table_name") }, why)
+    };
+    Ok(rows.iter().map(unrecorded).collect())
+}

@@ -1,0 +1,86 @@
+//! What of the target's tables recording does not see: tables and partitions that came or went since it began. Changes are
+//! recorded by rows, and none was written for that.
+
+use crate::error::{Checked, Finding, Result};
+use crate::flow::ChangeSource;
+use crate::flow::mapping::TableName;
+use crate::flow::source::recorded::{Moved, Why, list_moved, list_unrecorded};
+use crate::output::plural;
+use crate::phase::Side;
+use crate::steps::{Run, capture};
+
+/// How many partitions are named.
+const NAMED: usize = 5;
+
+/// All of it: what is lost for the source if nobody acts, and what may be.
+pub fn find(run: &mut Run) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let publication = match capture::source(run) {
+        ChangeSource::Slot { publication, .. } => Some(publication),
+        ChangeSource::Triggers => None,
+    };
+    let Some(target) = run.answering(Side::Target) else { return Ok(checked) };
+    checked.warnings.extend(list_moved(target)?.into_iter().map(moved));
+    let unrecorded = list_unrecorded(target, publication.as_deref())?;
+    let selection = run.config.mirror.selection()?;
+    let scratch = run.scratch_selections()?;
+    for (table, why) in unrecorded {
+        let is_meant = selection.matches(&table.schema, &table.name)
+            && !scratch.iter().any(|selection| selection.matches(&table.schema, &table.name));
+        if is_meant && (why != Why::Dropped || has_image(run, &table)?) {
+            checked.failures.push(missed(&table, why));
+        }
+    }
+    Ok(checked)
+}
+
+/// Whether the source has a table for its rows, as far as it answers.
+fn has_image(run: &mut Run, table: &TableName) -> Result<bool> {
+    if run.answering(Side::Source).is_none() {
+        return Ok(false);
+    }
+    let maps = run.config.map.iter().filter(|map| map.from.to_string() == table.to_string());
+    let mut images: Vec<String> = maps.map(|map| map.to.to_string()).collect();
+    if images.is_empty() {
+        images.push(table.to_string());
+    }
+    Ok(run.list_tables(Side::Source)?.iter().any(|table| images.contains(&table.display())))
+}
+
+fn missed(table: &TableName, why: Why) -> Finding {
+    const ANEW: &str = "Run pgdetour capture --anew, which records it from then on and makes the source equal; or add it to \
+                        mirror.exclude.";
+    let (message, hint) = match why {
+        Why::New => ("was made on the target since recording began: its rows are not recorded", ANEW),
+        Why::Replaced => (
+            "was dropped or renamed on the target since recording began, and another one made in its place: its rows are not recorded",
+            ANEW,
+        ),
+        Why::Unpublished => ("was taken out of what is recorded: changes of it were missed since", ANEW),
+        Why::Dropped => (
+            "was dropped on the target since recording began, which is not recorded: its rows are still on the source",
+            "Drop it on the source, too, or add it to mirror.exclude to keep its rows there; then run the same command again.",
+        ),
+    };
+    Finding::new("unrecorded", table.to_string(), format!("table \"{table}\" {message}"), hint)
+}
+
+fn moved(moved: Moved) -> Finding {
+    let mut names = moved.partitions[..moved.partitions.len().min(NAMED)].join(", ");
+    if moved.partitions.len() > NAMED {
+        names = format!("{names} and {} more", moved.partitions.len() - NAMED);
+    }
+    let count = plural(moved.partitions.len() as u64, "partition");
+    let message = if moved.attached {
+        format!(
+            "{count} attached on the target since recording began ({names}): rows that were in there by then are not recorded"
+        )
+    } else {
+        format!(
+            "{count} detached or dropped on the target since recording began ({names}), which is not recorded: the rows stay on the source"
+        )
+    };
+    let hint = "See with pgdetour verify whether the source differs. Do the same there by hand, or run pgdetour capture --anew, \
+                which makes it equal.";
+    Finding::new("moved_partitions", moved.table, message, hint)
+}
