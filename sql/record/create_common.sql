@@ -39,7 +39,13 @@ create table if not exists pgdetour.progress (
     lsn pg_catalog.pg_lsn not null,
     transactions bigint not null default 0,
     changes bigint not null default 0,
+    released pg_catalog.pg_lsn,
+    told pg_catalog.pg_lsn,
     changed_at timestamptz not null default pg_catalog.clock_timestamp()
 );
 comment on table pgdetour.progress is
-'End position, on the publisher, of the last transaction applied here; written in the same transaction as its data.';
+'End position, on the publisher, of the last transaction applied here; written in the same transaction as its data. The publisher keeps what it was told of it.';
+comment on column pgdetour.progress.released is
+'On the publisher: where the flow has left its slot, absent while one reads it. A slot that is ahead of it was moved by somebody else.';
+comment on column pgdetour.progress.told is
+'On the subscriber: what the publisher has noted as applied. One that knows of less went back in time.';

@@ -2,4 +2,4 @@
 insert into pgdetour.progress (flow, detour, lsn)
 values ($1, $2::text::uuid, $3)
 on conflict (flow) do update
-set detour = excluded.detour, lsn = excluded.lsn, transactions = 0, changes = 0, changed_at = pg_catalog.clock_timestamp()
+set detour = excluded.detour, lsn = excluded.lsn, transactions = 0, changes = 0, released = null, told = null, changed_at = pg_catalog.clock_timestamp()

@@ -311,6 +311,41 @@ pub fn write_progress(subscriber: &mut Session, flow: &str, detour: &str, lsn: P
     Ok(())
 }
 
+/// Notes on the publisher that a flow begins to read its slot, and so moves it.
+pub fn forget_released(publisher: &mut Session, flow: &str, detour: &str) -> Result<()> {
+    publisher
+        .change(sql::FORGET_RELEASED.text, &[&flow, &detour])
+        .doing(|| format!("record that the {flow} flow is read"))?;
+    Ok(())
+}
+
+/// Notes on the publisher where a flow leaves its slot.
+pub fn note_released(publisher: &mut Session, flow: &str, detour: &str, slot: &str) -> Result<()> {
+    publisher
+        .change(sql::NOTE_RELEASED.text, &[&flow, &detour, &slot])
+        .doing(|| format!("record where the {flow} flow leaves its slot"))?;
+    Ok(())
+}
+
+/// Notes on the subscriber what the publisher has noted as applied.
+pub fn note_told(subscriber: &mut Session, flow: &str, detour: &str, told: PgLsn) -> Result<()> {
+    subscriber
+        .change(sql::NOTE_TOLD.text, &[&flow, &detour, &told])
+        .doing(|| format!("record how far the {flow} flow is applied"))?;
+    Ok(())
+}
+
+/// What one side has noted of a flow of this detour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    /// End of the last transaction applied; on the publisher, as it was told.
+    pub lsn: PgLsn,
+    /// On the publisher: where the flow has left its slot; none while one reads it.
+    pub released: Option<PgLsn>,
+    /// On the subscriber: what the publisher has noted as applied.
+    pub told: Option<PgLsn>,
+}
+
 /// How far a flow has come, as its subscriber has it.
 #[derive(Debug, Clone)]
 pub struct FlowProgress {
@@ -339,9 +374,9 @@ pub fn read_progress(subscriber: &mut Session, flow: &str) -> Result<Option<Flow
 }
 
 /// How far a flow of this detour has come, as this side has it; on the publisher, as it was told.
-pub fn read_progress_of(session: &mut Session, flow: &str, detour: &str) -> Result<Option<PgLsn>> {
+pub fn read_progress_of(session: &mut Session, flow: &str, detour: &str) -> Result<Option<Noted>> {
     let row = session.query_opt(&crate::sql::flow::READ_PROGRESS, &[&flow, &detour])?;
-    Ok(row.map(|row| row.get("lsn")))
+    Ok(row.map(|row| Noted { lsn: row.get("lsn"), released: row.get("released"), told: row.get("told") }))
 }
 
 /// Forgets how far a flow has come: what recorded its changes begins anew.

@@ -211,7 +211,7 @@ fn try_to_note_stop(run: &mut Run, error: &Error) -> Result<()> {
         return Ok(());
     };
     let stop = ReplayStop {
-        applied_lsn: applied.to_string(),
+        applied_lsn: applied.lsn.to_string(),
         message: error.to_string(),
         detail: error.detail(),
         // Another command is to tell it.

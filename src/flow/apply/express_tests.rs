@@ -11,8 +11,11 @@ use crate::sql;
 fn batch_of_two_messages(pair: &Pair) -> String {
     let log = pair.server.log();
     let (_, batch) = log.split_once("statement: begin;").expect("a batch begins");
-    let messages =
-        batch.lines().filter(|line| line.contains("LOG:  statement:") || line.contains("LOG:  execute"));
+    // The end of the run is noted.
+    let messages = batch.lines().filter(|line| {
+        (line.contains("LOG:  statement:") || line.contains("LOG:  execute"))
+            && !line.contains("what the publisher has noted as applied")
+    });
     assert_eq!(messages.count(), 1, "one message more, which commits:\n{batch}");
     batch.to_owned()
 }
@@ -107,9 +110,7 @@ fn homeward(pair: &Pair) -> Flow {
     let mut flow = pair.flow(&[]);
     flow.name = FlowName::Replay;
     flow.backlog = Some(0);
-    let variables = [("flow", "replay"), ("detour", &flow.detour), ("lsn", "0/1")];
-    let begun = [variables.as_slice(), &[("transactions", "0"), ("changes", "0")]].concat();
-    pair.target(&sql::flow::RECORD_PROGRESS.with(&begun));
+    pair.begins(&flow);
     flow
 }
 

@@ -189,9 +189,7 @@ fn an_expression_looks_up_what_was_there_when_the_row_was_written() {
         ),
     ];
     let flow = Flow { name: FlowName::Replay, ..pair.flow(&rules) };
-    let variables = [("flow", "replay"), ("detour", &flow.detour), ("lsn", "0/1")];
-    let begun = [variables.as_slice(), &[("transactions", "0"), ("changes", "0")]].concat();
-    pair.target(&sql::flow::RECORD_PROGRESS.with(&begun));
+    pair.begins(&flow);
     pair.target(sql::record::CREATE_SOURCE.text);
     let ways = [
         ("statement by statement", flow.clone()),

@@ -9,7 +9,9 @@ use postgres::types::PgLsn;
 use super::Applier;
 use super::follow::Flow;
 use crate::error::{Error, Result};
-use crate::flow::FlowName;
+use crate::flow::source::slot;
+use crate::flow::{ChangeSource, FlowName};
+use crate::pg::record::Noted;
 use crate::pg::{Session, record};
 use crate::sql;
 
@@ -53,31 +55,36 @@ pub fn end_waits(session: &mut Session) -> Result<()> {
 
 /// What both ends of a flow have noted of how far it was applied.
 #[derive(Debug, Clone, Copy)]
-pub struct Noted {
-    /// By the subscriber.
-    pub applied: Option<PgLsn>,
-    /// By the publisher, as it was told.
-    pub told: Option<PgLsn>,
+pub struct Ends {
+    /// What records the changes has been let go up to here.
+    let_go: PgLsn,
+    publisher: Option<Noted>,
+    subscriber: Option<Noted>,
 }
 
-impl Noted {
-    /// Reads it without a lock: what the publisher was told first, since the other is never behind that.
+impl Ends {
+    /// Reads it without a lock, in the order in which none may be behind the one before.
     pub fn read(
         flow: FlowName,
         detour: &str,
+        source: &ChangeSource,
         publisher: &mut Session,
         subscriber: &mut Session,
-    ) -> Result<Noted> {
-        let told = record::read_progress_of(publisher, flow.name(), detour)?;
-        Ok(Noted { told, applied: record::read_progress_of(subscriber, flow.name(), detour)? })
+    ) -> Result<Ends> {
+        Ok(Ends {
+            let_go: source.released(publisher)?,
+            publisher: record::read_progress_of(publisher, flow.name(), detour)?,
+            subscriber: record::read_progress_of(subscriber, flow.name(), detour)?,
+        })
     }
 
-    /// Refuses a `subscriber` that is not where the publisher believes it to be: what lies between would be missing, or come
+    /// Refuses ends that are not where the other believes them to be: what lies between would be missing, or come
     /// twice. None where the flow has not begun.
     pub fn start(self, flow: FlowName, subscriber: &mut Session) -> Result<Option<PgLsn>> {
         let there = subscriber.place;
-        let Some(start) = self.applied else {
-            if self.told.is_none() && flow != FlowName::Replay {
+        let told = self.publisher.map(|noted| noted.lsn);
+        let Some(applied) = self.subscriber else {
+            if told.is_none() && flow != FlowName::Replay {
                 return Ok(None);
             }
             let detail = match record::read_progress(subscriber, flow.name())? {
@@ -91,14 +98,34 @@ impl Noted {
                 RESTORED,
             ));
         };
-        match self.told {
-            Some(told) if start < told => Err(refused(
+        let start = applied.lsn;
+        if let Some(told) = told.filter(|told| start < *told) {
+            return Err(refused(
                 "progress_behind",
                 format!(
                     "the {flow} flow was applied up to {told}, but the {there} has it up to {start} only"
                 ),
-                "What lies between has been let go by the target, and is not there: the server went back in time.",
+                "What lies between has been let go by the other side, and is not there: the server went back in time.",
                 RESTORED,
+            ));
+        }
+        if let Some(once) = applied.told.filter(|once| told < Some(*once)) {
+            return Err(refused(
+                "publisher_behind",
+                format!(
+                    "the {flow} flow was applied up to {start}, and the other side had noted {once}, but does not know of it any more"
+                ),
+                "The server that records the changes went back in time: some of what was applied is not there any more.",
+                replaced(flow),
+            ));
+        }
+        match self.publisher.and_then(|noted| noted.released) {
+            // A mirror's slot is moved by its subscription, too.
+            Some(left) if flow == FlowName::Replay && self.let_go > left => Err(refused(
+                "slot_moved",
+                format!("the slot of the {flow} flow was left at {left}, and is at {} now", self.let_go),
+                "Somebody has moved it or made it anew: changes between are not recorded any more.",
+                slot::MISSED,
             )),
             _ => Ok(Some(start)),
         }
@@ -109,11 +136,26 @@ const RESTORED: &str = "Was it restored from a dump or a backup, or \"pgdetour c
                         that was used before; or run \"pgdetour capture --anew\", which makes it equal to the target, so that \
                         replay goes on from there.";
 
-/// The position behind which the flow goes on. Refuses ends that are not where the other believes them to be.
-pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<PgLsn> {
-    let told = record::read_progress_of(publisher, flow.name.name(), &flow.detour)?;
-    let noted = Noted { told, applied: applier.applied() };
-    let Some(start) = noted.start(flow.name, applier.session())? else { return Ok(PgLsn::from(0)) };
+/// What to do about a publisher that is not the one it was.
+fn replaced(flow: FlowName) -> &'static str {
+    match flow {
+        FlowName::Replay => {
+            "Connect to the server that was used before; or run \"pgdetour capture --anew\", which makes the source equal to the \
+             target as it is now, so that replay goes on from there."
+        }
+        FlowName::Mirror | FlowName::Backup => {
+            "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before."
+        }
+    }
+}
+
+/// The position behind which the flow goes on, and up to where what records the changes was let go. Refuses ends that are not
+/// where the other believes them to be.
+pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -> Result<(PgLsn, PgLsn)> {
+    let ends = Ends::read(flow.name, &flow.detour, &flow.source, publisher, applier.session())?;
+    let Some(start) = ends.start(flow.name, applier.session())? else {
+        return Ok((PgLsn::from(0), ends.let_go));
+    };
     let end = flow.source.end(publisher)?;
     if start > end {
         return Err(refused(
@@ -123,10 +165,10 @@ pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -
                 flow.name, publisher.place
             ),
             "The server was restored or replaced: positions do not go on from where they were.",
-            "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before.",
+            replaced(flow.name),
         ));
     }
-    Ok(start)
+    Ok((start, ends.let_go))
 }
 
 fn refused(kind: &'static str, message: String, detail: &str, hint: &str) -> Error {

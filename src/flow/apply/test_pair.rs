@@ -104,6 +104,13 @@ impl Pair {
         }
     }
 
+    /// Notes on the subscriber that the flow begins here, as the way home does.
+    pub(in crate::flow) fn begins(&self, flow: &Flow) {
+        let start = flow.source.end(&mut self.session(Side::Source)).unwrap();
+        record::write_progress(&mut self.session(Side::Target), flow.name.name(), &flow.detour, start)
+            .unwrap();
+    }
+
     /// Runs statements one by one, so that each is a transaction unless it says otherwise.
     pub(in crate::flow) fn source(&self, script: &str) {
         let mut client = self.client(Side::Source);

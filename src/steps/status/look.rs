@@ -447,9 +447,10 @@ fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
         return None;
     }
     let detour = run.detour_id().ok()?;
+    let recording = capture::source(run);
     let (source, target) = run.both();
-    let noted = resume::Noted::read(FlowName::Replay, &detour, target, source).ok()?;
-    noted.start(FlowName::Replay, source).err().filter(known)
+    let ends = resume::Ends::read(FlowName::Replay, &detour, &recording, target, source).ok()?;
+    ends.start(FlowName::Replay, source).err().filter(known)
 }
 
 /// Connections of general roles to the side that does not serve.

@@ -18,9 +18,9 @@ use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
 use crate::flow::apply::{Applier, resume};
 use crate::flow::mapping::Mapping;
-use crate::flow::marker;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
+use crate::flow::{ChangeSource, marker};
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -125,8 +125,7 @@ impl<'a> Run<'a> {
         if flow.backlog.is_some() {
             applier.hasten(&flow.subscriber, flow.name);
         }
-        let released = flow.source.released(publisher)?;
-        let start = resume::find_start(flow, &mut applier, publisher)?;
+        let (start, released) = resume::find_start(flow, &mut applier, publisher)?;
         let clock: i64 = publisher.query_one(&sql::flow::READ_CLOCK, &[])?.get("now");
         let is_gathered = match flow.backlog {
             Some(least) => flow.source.bytes_behind(publisher, start.max(released))? >= least,
@@ -134,6 +133,8 @@ impl<'a> Run<'a> {
         };
         let is_hasty = applier.is_hasty();
         let binary = (binary && is_hasty).then(|| flow.mapping.enums());
+        // A server that shuts down waits until all is confirmed, and a crash leaves nobody to note how far that was.
+        record::forget_released(publisher, flow.name.name(), &flow.detour)?;
         let reader = flow.source.open(&flow.publisher, start, is_gathered, binary)?;
         Ok(Run {
             flow,
@@ -486,12 +487,18 @@ impl<'a> Run<'a> {
         self.measure()?;
         self.acknowledge()?;
         let position = self.position();
-        let Run { flow, publisher, mut worker, reader, progress, skipped, began, .. } = self;
+        let Run { flow, publisher, mut worker, reader, progress, skipped, began, told, .. } = self;
         let applier = worker.applier()?;
+        if let Some(told) = told {
+            record::note_told(applier.session(), flow.name.name(), &flow.detour, told)?;
+        }
         let (conflicts, replica_role) = (applier.conflicts(), applier.replica_role());
         reader.finish();
         if position > PgLsn::from(0) {
             flow.source.release(publisher, position)?;
+        }
+        if let ChangeSource::Slot { slot, .. } = &flow.source {
+            record::note_released(publisher, flow.name.name(), &flow.detour, slot)?;
         }
         Ok(Applied {
             transactions: progress.transactions,
