@@ -127,6 +127,7 @@ fn clients_go_to_the_target_and_home_without_an_error() {
         RouterState {
             name: first.states()[0].name.clone(),
             held: true,
+            disabled: false,
             side: Some(Side::Target),
             live: Some(Side::Target),
             detail: None

@@ -156,6 +156,10 @@ fn routers(seen: &Seen, list: &mut List) {
             let hint = "Resume it by hand, unless somebody holds it on purpose.";
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
         }
+        if state.disabled && !moves {
+            let hint = "Enable it by hand (ENABLE on PgBouncer's console), unless somebody has disabled it on purpose.";
+            list.add(Level::Broken, "router_disabled", &state.name, "it refuses new clients", hint);
+        }
         // Where its file says otherwise, clients are where it sends them now.
         if let Some(side) = state.side.or(state.live)
             && let Some(should) = router.should

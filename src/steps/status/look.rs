@@ -254,6 +254,7 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
         Err(error) => vec![RouterState {
             name: "router".into(),
             held: false,
+            disabled: false,
             side: None,
             live: None,
             detail: Some(error.with_cause()),
@@ -291,8 +292,8 @@ fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Op
         _ => None,
     };
     // What it says of itself in detail, such as a file that a reload would follow elsewhere, is never as it should be.
-    let right =
-        state.detail.is_none() && (moves || (!state.held && (should.is_none() || state.side == should)));
+    let right = state.detail.is_none()
+        && (moves || (!state.held && !state.disabled && (should.is_none() || state.side == should)));
     RouterSeen { state, should, right }
 }
 
