@@ -1,5 +1,6 @@
 //! The trip without PgBouncer and HAProxy: a program of the operator's, a person, clients that know both servers.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
@@ -62,7 +63,7 @@ fn a_program_that_fails_past_the_decision_is_asked_again_until_clients_are_where
     // Clients of this one are nobody: what matters is what it is asked.
     let script = format!(
         "case $PGDETOUR_ACTION in\n\
-         point) test ! -e {broken} || {{ echo 'no quorum' >&2; exit 1; }}; echo $PGDETOUR_SIDE > {state} ;;\n\
+         point) test ! -e {broken} || {{ sleep 1; echo 'no quorum' >&2; exit 1; }}; echo $PGDETOUR_SIDE > {state} ;;\n\
          show) cat {state} ;;\nesac\n",
         broken = broken.display(),
         state = state.display()
@@ -75,7 +76,26 @@ fn a_program_that_fails_past_the_decision_is_asked_again_until_clients_are_where
         .mirrored();
 
     std::fs::write(&broken, "").expect("it can be written");
-    detour = detour.run("cutover").exits(7).phase("cutting_over").message("no quorum");
+    let run = detour.start_until("cutover", &["--yes"], "after:decide");
+    assert!(run.is_there());
+    // One that is at work ends by itself.
+    detour = detour.run("status").with(&["--check"]).exits(0).phase("cutting_over");
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+    detour.keep(answer);
+    detour = detour.phase("cutting_over").message("no quorum");
+    // Whether a try is under way or not: nobody is served.
+    let mut tries = HashSet::new();
+    until("one look has met a try, and another none", Duration::from_secs(60), || {
+        let answer = detour.ask("status", &["--check"]);
+        assert_eq!(answer.code(), Some(8), "{}", answer.describe());
+        assert_eq!(answer.text_at("/report/serving"), "nobody", "{}", answer.describe());
+        assert_eq!(answer.text_at("/report/attention/0/check"), "unfinished", "{}", answer.describe());
+        let running = answer.at("/report/running").as_str();
+        assert!(running.is_none_or(|running| running.contains("pgdetour cutover (guardian)")), "{running:?}");
+        tries.insert(running.is_some());
+        (tries.len() == 2).then_some(())
+    });
     std::fs::remove_file(&broken).expect("it was written");
     until("what was left is finished", Duration::from_secs(60), || {
         (detour.ask("status", &[]).text_at("/phase") == "detoured").then_some(())

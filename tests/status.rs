@@ -46,6 +46,13 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     detour.pooler().console("resume shop");
     detour = check(detour, 0, "");
 
+    // Clients that are connected stay; others get none of the server.
+    detour.pooler().console("disable shop");
+    detour = check(detour, 8, "router_disabled").reports("/router/0/disabled", true);
+    detour = detour.reports("/router/0/right", false);
+    detour.pooler().console("enable shop");
+    detour = check(detour, 0, "");
+
     // An entry that a reload would follow elsewhere.
     let file = detour.pooler().databases_file();
     let entry = std::fs::read_to_string(&file).expect("the file can be read");

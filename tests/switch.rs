@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::detour::{Detour, Serving};
 use crate::support::hold::Watch;
 use crate::support::postgres::{Postgres, Shutdown};
+use crate::support::wait::until;
 
 /// Grants on the database, as the catalog has them.
 fn grants(server: &Postgres) -> String {
@@ -315,4 +318,44 @@ fn a_mirror_that_fails_again_and_again_is_named_while_it_is_waited_for() {
     assert_eq!(detour.status_tells_the_truth(), Serving::Source);
     detour.target.exec("delete from public.orders where id = 900000");
     detour.run("cutover").exits(0).serving(Serving::Target).run("cutback").exits(0).no_row_lost();
+}
+
+#[test]
+fn a_cutback_that_is_stopped_while_it_replays_has_begun_nothing() {
+    let mut detour = Detour::new().table("orders").writing().detoured();
+    let stopped = |detour: &mut Detour, signal: Signal, at: &str| {
+        let run = detour.start_until("cutback", &["--yes"], at);
+        assert!(run.is_there());
+        run.signal(signal);
+        let answer = run.go_on();
+        assert_eq!(answer.code(), Some(128 + signal.as_raw()), "{}", answer.describe());
+        assert_eq!(answer.text_at("/phase"), "detoured", "{}", answer.describe());
+        detour.keep(answer);
+    };
+    for signal in [Signal::INT, Signal::TERM] {
+        stopped(&mut detour, signal, "before:replay what is captured");
+    }
+    detour = detour.changed(false).serving(Serving::Target);
+    // What it has applied by then stays.
+    stopped(&mut detour, Signal::TERM, "after:replay what is captured");
+    detour = detour.changed(true).serving(Serving::Target);
+    // The same of one that waits for a lock with the changes in hand.
+    detour = detour.application_goes_on();
+    let mut admin = detour.source.client("dba");
+    admin.batch_execute("begin; lock table public.orders in share mode").expect("it may");
+    detour = detour.application("insert into public.orders (note) values ('waits')");
+    let running = detour.start("cutback", &["--yes"]);
+    until("it waits for the lock", Duration::from_secs(30), || {
+        let waits =
+            "select exists (select from pg_locks where not granted and relation = 'public.orders'::regclass)";
+        detour.source.value::<bool>(waits).then_some(())
+    });
+    running.signal(Signal::INT);
+    admin.batch_execute("commit").expect("it is open");
+    detour = detour.ended(running, 130).phase("detoured").changed(true).serving(Serving::Target);
+    // An attempt of before that is taken back leaves nothing of it either.
+    detour = detour.run("cutback").fault("after:hold clients").dies();
+    stopped(&mut detour, Signal::TERM, "before:replay what is captured");
+    detour = detour.changed(true).serving(Serving::Target).application_goes_on().no_client_error();
+    detour.run("cutback").exits(0).serving(Serving::Source).no_row_lost();
 }

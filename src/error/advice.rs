@@ -187,7 +187,13 @@ impl Error {
             exit::UNEXPECTED => {
                 format!("{before}; if this is not of this machine's making, please report it.")
             }
-            _ => format!("{before} or left half done; run the same command again whenever you like."),
+            _ => {
+                let before = match stays {
+                    Some(stays) => format!("{stays}, and nothing is left half done"),
+                    None => "nothing was changed or left half done".to_owned(),
+                };
+                format!("{before}; run the same command again whenever you like.")
+            }
         }
     }
 }
@@ -402,6 +408,10 @@ mod tests {
         assert_eq!(
             error.next(Some(Command::Cutover), None, false, Some(Phase::Mirrored)),
             "nothing was changed or left half done; run the same command again whenever you like."
+        );
+        assert_eq!(
+            error.next(Some(Command::Cutback), Some("what was finished stays"), false, Some(Phase::Detoured)),
+            "what was finished stays, and nothing is left half done; run the same command again whenever you like."
         );
     }
 }

@@ -160,6 +160,11 @@ fn metrics(report: &Value) -> Vec<Metric> {
             each("router", "router", "name", &|row| flag(&row["held"])),
         ),
         gauge(
+            "pgdetour_router_disabled",
+            "Whether the router refuses new clients.",
+            each("router", "router", "name", &|row| flag(&row["disabled"])),
+        ),
+        gauge(
             "pgdetour_wrong_side_sessions",
             "Sessions of general roles on the side that does not serve.",
             count("wrong_side"),

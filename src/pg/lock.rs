@@ -1,5 +1,6 @@
 //! The lock that every changing run holds on both sides, in a session of its own.
 
+use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,18 +91,36 @@ impl Lock {
     }
 }
 
-/// Who holds the lock in the session's database; none when nobody does. Takes nothing.
-pub fn find_holder(session: &mut Session, key: Key) -> Result<Option<String>> {
-    let row = session.query_opt(&sql::FIND_LOCK_HOLDER, &[&CLASS, &key.object()])?;
-    Ok(row.map(|row| {
-        format!(
-            "process {} \"{}\" of role \"{}\" from {}, connected since {}",
-            row.get::<_, i32>("pid"),
-            row.get::<_, &str>("application_name"),
-            row.get::<_, &str>("role"),
-            row.get::<_, &str>("address"),
-            row.get::<_, &str>("since"),
+/// The session that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its `application_name`.
+    pub application_name: String,
+    pid: i32,
+    role: String,
+    address: String,
+    since: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Holder { pid, application_name, role, address, since } = self;
+        write!(
+            f,
+            "process {pid} \"{application_name}\" of role \"{role}\" from {address}, connected since {since}"
         )
+    }
+}
+
+/// Who holds the lock in the session's database; none when nobody does. Takes nothing.
+pub fn find_holder(session: &mut Session, key: Key) -> Result<Option<Holder>> {
+    let row = session.query_opt(&sql::FIND_LOCK_HOLDER, &[&CLASS, &key.object()])?;
+    Ok(row.map(|row| Holder {
+        pid: row.get("pid"),
+        application_name: row.get("application_name"),
+        role: row.get("role"),
+        address: row.get("address"),
+        since: row.get("since"),
     }))
 }
 
@@ -111,6 +130,8 @@ pub fn is_held(session: &mut Session, key: Key) -> Result<bool> {
 }
 
 fn busy(session: &mut Session, key: Key) -> Result<Error> {
-    let holder = find_holder(session, key)?.unwrap_or_else(|| "a session that has just ended".to_owned());
+    let holder = find_holder(session, key)?;
+    let holder =
+        holder.map_or_else(|| "a session that has just ended".to_owned(), |holder| holder.to_string());
     Ok(Error::Busy { on: session.place.name().to_owned(), holder })
 }

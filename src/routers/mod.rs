@@ -39,6 +39,8 @@ pub struct RouterState {
     pub name: String,
     /// Clients wait.
     pub held: bool,
+    /// New clients are refused.
+    pub disabled: bool,
     /// Where clients are sent; None when that is neither side, not the same everywhere, or unknown.
     pub side: Option<Side>,
     /// Where it sends them at this moment, whatever it may do after a reload.
@@ -270,6 +272,7 @@ impl Routers {
             router.state().unwrap_or_else(|error| RouterState {
                 name: router.name().to_owned(),
                 held: false,
+                disabled: false,
                 side: None,
                 live: None,
                 detail: Some(error.with_cause()),

@@ -65,6 +65,7 @@ impl Router for NoRouter {
         Ok(RouterState {
             name: self.name().to_owned(),
             held: false,
+            disabled: false,
             side: None,
             live: None,
             detail: Some(detail),

@@ -361,7 +361,7 @@ impl Router for PgBouncer {
 
     fn state(&mut self) -> Result<RouterState> {
         let live = self.live()?;
-        let held = live.is_set("paused");
+        let (held, disabled) = (live.is_set("paused"), live.is_set("disabled"));
         let place = live_place(&live);
         let target = self.target_place()?;
         let live_side = self.side_of(&place, &target);
@@ -376,7 +376,7 @@ impl Router for PgBouncer {
             }
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
-        Ok(RouterState { name: self.name.clone(), held, side, live: live_side, detail })
+        Ok(RouterState { name: self.name.clone(), held, disabled, side, live: live_side, detail })
     }
 
     fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {

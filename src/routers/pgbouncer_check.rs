@@ -81,14 +81,16 @@ fn check_file(router: &PgBouncer, checked: &mut Checked) -> Option<Place> {
             return None;
         }
     };
-    // While detoured the entry is the target's; nothing is to be compared then.
+    let place = place_of(&router.settings.database, &value);
+    // An entry that leads to the target already is not rewritten.
+    let is_rewritten = place.as_ref().ok() != router.target_place().as_ref().ok();
     let lost = missing_keys(&value, &router.settings.target);
-    if !lost.is_empty() && router.undo.is_none() {
+    if !lost.is_empty() && is_rewritten {
         let message = format!("the present entry has {}, and \"target\" has not", lost.join(", "));
         let hint = "Add them to \"target\", unless clients are to be pooled and let in otherwise there.";
         checked.warn("router_target", &object, message, hint);
     }
-    match place_of(&router.settings.database, &value) {
+    match place {
         Ok(place) => Some(place),
         Err(why) => {
             let object = format!("{object}:{}", entry.line);

@@ -30,7 +30,9 @@ impl Run {
         if self.phase() != switch.moving || self.is_decided() {
             return Ok(());
         }
-        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))
+        self.step("take back the earlier attempt", |run| run.take_back(switch.settled, switch.from))?;
+        (self.part_way, self.changed) = (false, true);
+        Ok(())
     }
 
     /// Runs everything before the point of no return. A failure there is taken back and returned, or tried again when a

@@ -72,7 +72,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("replay what is captured", |run| {
         // One that waits for a lock does not look at the time.
         run.wait_for_locks_until(Some(Instant::now() + bounds.drain_timeout));
-        replay::catch_up(run, Some(bounds.drain_timeout))?;
+        let applied = replay::catch_up(run, Some(bounds.drain_timeout))?;
+        run.replayed |= applied.changes > 0;
         run.wait_for_locks_until(None);
         run.refuse_quarantined()
     })?;

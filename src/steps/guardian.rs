@@ -28,8 +28,16 @@ pub use watch::watch;
 /// The only argument of the program that makes it a guardian; no command of its own, since nobody is to type it.
 pub const ARGUMENT: &str = "guardian-of-a-hold";
 
+/// Behind the `application_name` of the command whose work a guardian does.
+const NAME: &str = " (guardian)";
+
 /// Between two signs of life.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
+
+/// Whether a session of this `application_name` is a guardian's.
+pub fn is_guardian(application_name: &str) -> bool {
+    application_name.ends_with(NAME)
+}
 
 /// What a guardian is for.
 #[derive(Debug, Serialize, Deserialize)]

@@ -107,6 +107,8 @@ pub struct Run {
     steps: Vec<StepTime>,
     unwritten_steps: usize,
     changed: bool,
+    /// Changes were applied that stay, whatever becomes of the switch that they were for.
+    replayed: bool,
     part_way: bool,
     held_since: Option<Instant>,
     /// How long those take to answer whom clients wait for.
@@ -213,6 +215,7 @@ impl Run {
             steps: Vec::new(),
             unwritten_steps: 0,
             changed: false,
+            replayed: false,
             part_way: false,
             held_since: None,
             answers: answers::Answers::default(),

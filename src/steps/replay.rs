@@ -86,10 +86,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {
             let flow = checked_flow(run)?;
             let applied = apply(run, &flow, &Until::CaughtUp(lag), None)?;
-            if !applied.reached {
-                run.part_way = true;
-                run.heed_signals()?;
-            }
+            heed_an_early_end(run, &applied)?;
             Ok(applied)
         })?,
         _ => run.step("apply captured changes", |run| {
@@ -140,11 +137,7 @@ fn catch_up_with(run: &mut Run, flow: &Flow, budget: Option<Duration>) -> Result
     let id = record::new_id(run.target())?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
     let applied = apply(run, flow, &Until::Marker(id.clone()), budget)?;
-    // Following ends with a signal in good order; a run that was to reach a marker has not done what it was for.
-    if !applied.reached {
-        run.part_way = true;
-        run.heed_signals()?;
-    }
+    heed_an_early_end(run, &applied)?;
     let (source, target) = run.both();
     marker::remove_marker(target, source, &id)?;
     Ok(applied)
@@ -163,7 +156,7 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     let applied = match applied {
         Ok(applied) => applied,
         Err(error) => {
-            note_applied(run, &done);
+            note_applied(run, done.transactions, done.changes, done.applied_lsn.into());
             note_stop(run, &error);
             return Err(error);
         }
@@ -180,17 +173,28 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     Ok(applied)
 }
 
+/// Fails where a signal has ended what was to go on until a marker or a lag was reached; following ends so in good order.
+/// Replay has not done what it was for then, and of a switch nothing has begun.
+fn heed_an_early_end(run: &mut Run, applied: &Applied) -> Result<()> {
+    if applied.reached {
+        return Ok(());
+    }
+    note_applied(run, applied.transactions, applied.changes, applied.applied_lsn);
+    run.part_way |= run.command == Command::Replay;
+    run.heed_signals()
+}
+
 /// What was applied before a failure is committed, and stays.
-fn note_applied(run: &mut Run, done: &Progress) {
-    if done.changes == 0 {
+fn note_applied(run: &mut Run, transactions: u64, changes: u64, applied_lsn: PgLsn) {
+    if changes == 0 {
         return;
     }
     run.changed = true;
     if run.command == Command::Replay {
         run.report = Some(json!({
-            "transactions": done.transactions,
-            "changes": done.changes,
-            "applied_lsn": PgLsn::from(done.applied_lsn).to_string(),
+            "transactions": transactions,
+            "changes": changes,
+            "applied_lsn": applied_lsn.to_string(),
             "caught_up": false,
         }));
     }

@@ -127,6 +127,7 @@ fn clients_go_to_the_target_and_home_without_an_error() {
         RouterState {
             name: first.states()[0].name.clone(),
             held: true,
+            disabled: false,
             side: Some(Side::Target),
             live: Some(Side::Target),
             detail: None
@@ -449,6 +450,30 @@ fn check_names_everything_that_would_fail_later() {
     assert_eq!(findings(&gone).0, ["router_reachable"]);
     fs::write(pooler.databases_file(), "[databases]\nshop = host=elsewhere\n").expect("it is writable");
     assert!(with("host=db2").contains(&"router_drift"));
+}
+
+/// That the way home is stored tells nothing of where clients are: a rehearsal stores it, too.
+#[test]
+fn settings_that_only_the_present_entry_has_are_named_until_clients_are_on_the_target() {
+    let (source, target) = (shop(), shop());
+    let databases = format!("[databases]\nshop = {} pool_size=7 timezone=UTC\n", entry(&source));
+    let pooler = TestPgBouncer::start(&databases, "");
+    let settings = [pooler.settings(&format!("{} pool_size=5", entry(&target)))];
+    let said = |routers: &mut Routers| {
+        let checked = routers.check(Duration::from_secs(5));
+        checked.warnings.into_iter().map(|it| it.message).collect::<Vec<_>>()
+    };
+    let lost = "the present entry has timezone, and \"target\" has not";
+    let mut first = routers(&settings, &[], &Plan::real());
+    assert_eq!(said(&mut first), [lost]);
+    let undo = first.prepare().expect("the entry is there");
+    assert_eq!(said(&mut first), [lost]);
+    let mut second = routers(&settings, &undo, &Plan::real());
+    assert_eq!(said(&mut second), [lost]);
+    second.point_to(Side::Target).expect("it is writable");
+    assert!(said(&mut second).is_empty());
+    second.point_to(Side::Source).expect("the original is known");
+    assert_eq!(said(&mut second), [lost]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, getppid, pidfd_open, pidfd_send_signal};
 
-use super::{Charge, Word};
+use super::{Charge, NAME, Word};
 use crate::config::Config;
 use crate::error::{Error, Result, exit};
 use crate::output::{Mode, Output};
@@ -171,6 +171,10 @@ fn begin(charge: &Charge, output: &Output) -> Result<Run> {
     let given = &charge.given;
     let config = Config::resolve(given.path.as_deref(), given.source.as_deref(), given.target.as_deref())?;
     let mut run = Run::new(charge.command, config, output.clone(), Plan::real(), Signals::default())?;
+    // What it does is told from a run of somebody's by its sessions.
+    for server in [&mut run.source_server, &mut run.target_server].into_iter().chain(&mut run.backup_server) {
+        server.application_name.push_str(NAME);
+    }
     run.pause_at_most(charge.max_pause);
     Ok(run)
 }

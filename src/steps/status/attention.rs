@@ -103,7 +103,7 @@ fn servers(seen: &Seen, list: &mut List) {
     }
 }
 
-/// A run that died part way; one that is at work still holds the lock.
+/// A run that died part way, or could not end what it had decided; one that is at work still holds the lock.
 fn unfinished(seen: &Seen, list: &mut List) {
     let command = match seen.phase {
         Some(Phase::Mirroring) => "mirror",
@@ -111,7 +111,7 @@ fn unfinished(seen: &Seen, list: &mut List) {
         Some(Phase::CuttingBack) => "cutback",
         _ => return,
     };
-    if seen.running.is_some() {
+    if seen.is_at_work {
         return;
     }
     let held = seen.serving == Some(Serving::Nobody) && command != "mirror";
@@ -126,7 +126,7 @@ fn unfinished(seen: &Seen, list: &mut List) {
 
 /// A run that is at work has found out for itself that it may go on, or is mending what is wrong.
 fn refused(seen: &Seen, list: &mut List) {
-    if seen.running.is_some() {
+    if seen.is_at_work {
         return;
     }
     if let Some(error) = &seen.refusal {
@@ -155,6 +155,10 @@ fn routers(seen: &Seen, list: &mut List) {
         if state.held && !moves {
             let hint = "Resume it by hand, unless somebody holds it on purpose.";
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
+        }
+        if state.disabled && !moves {
+            let hint = "Enable it by hand (ENABLE on PgBouncer's console), unless somebody has disabled it on purpose.";
+            list.add(Level::Broken, "router_disabled", &state.name, "it refuses new clients", hint);
         }
         // Where its file says otherwise, clients are where it sends them now.
         if let Some(side) = state.side.or(state.live)

@@ -11,13 +11,14 @@ use crate::flow::apply::resume;
 use crate::flow::source::{lag, slot, space};
 use crate::flow::{ChangeSource, FlowName, subscription};
 use crate::pg::catalog::facts::read_server;
-use crate::pg::lock::{self, Key};
+use crate::pg::lock::{self, Holder, Key};
 use crate::pg::sessions::list_sessions;
 use crate::pg::{Session, fence, record, restriction};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{ReplayStop, parse_lsn};
+use crate::steps::guardian::is_guardian;
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
 use crate::steps::{Run, capture, mirror, names, recorded};
@@ -37,7 +38,7 @@ pub struct Seen {
     pub(super) attention: Vec<Attention>,
     pub(super) servers: Vec<ServerSeen>,
     /// The run that holds the lock, if there is one.
-    pub(super) running: Option<String>,
+    running: Option<String>,
     pub(super) mirror: Option<MirrorSeen>,
     /// The flows through the backup, or to it; none without one.
     pub(super) stages: Vec<StageSeen>,
@@ -56,6 +57,9 @@ pub struct Seen {
     /// What the next run refuses to begin with, although both servers answer.
     #[serde(skip)]
     pub(super) refusal: Option<Error>,
+    /// A run of somebody's is at work. A guardian's is none: it does what a run has left, again and again.
+    #[serde(skip)]
+    pub(super) is_at_work: bool,
 }
 
 /// One server.
@@ -185,6 +189,8 @@ impl Seen {
 pub fn look(run: &mut Run) -> Seen {
     let answers = run.connect_what_answers();
     let servers = answers.into_iter().map(|(place, error)| server_seen(run, place, error)).collect();
+    // Before the phase: what a run that ends in between leaves is finished.
+    let holder = running(run);
     let (phase, recorded) = read_phase(run).unzip();
     let states = router_states(run);
     let fenced = fenced(run);
@@ -197,7 +203,8 @@ pub fn look(run: &mut Run) -> Seen {
         next: phase.map(Phase::next).unwrap_or_default(),
         attention: Vec::new(),
         servers,
-        running: running(run),
+        is_at_work: holder.as_ref().is_some_and(|holder| !is_guardian(&holder.application_name)),
+        running: holder.map(|holder| holder.to_string()),
         mirror: mirror_seen(run, phase),
         stages: stages_seen(run, phase),
         capture: capture_seen(run, phase),
@@ -247,6 +254,7 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
         Err(error) => vec![RouterState {
             name: "router".into(),
             held: false,
+            disabled: false,
             side: None,
             live: None,
             detail: Some(error.with_cause()),
@@ -284,12 +292,12 @@ fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Op
         _ => None,
     };
     // What it says of itself in detail, such as a file that a reload would follow elsewhere, is never as it should be.
-    let right =
-        state.detail.is_none() && (moves || (!state.held && (should.is_none() || state.side == should)));
+    let right = state.detail.is_none()
+        && (moves || (!state.held && !state.disabled && (should.is_none() || state.side == should)));
     RouterSeen { state, should, right }
 }
 
-fn running(run: &mut Run) -> Option<String> {
+fn running(run: &mut Run) -> Option<Holder> {
     lock::find_holder(run.answering(Side::Target)?, Key::Run).ok().flatten()
 }
 
