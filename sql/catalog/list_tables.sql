@@ -102,7 +102,7 @@ cross join lateral (
                 (
                     select pg_catalog.jsonb_agg(e.enumlabel::text order by e.enumsortorder)::text
                     from pg_catalog.pg_enum as e
-                    where e.enumtypid = a.atttypid
+                    where e.enumtypid = case t.typcategory when 'A' then t.typelem else t.oid end
                 )
                 order by a.attnum
             ),

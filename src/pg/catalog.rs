@@ -30,11 +30,16 @@ pub struct Column {
     pub identity: bool,
     /// May be stored out of line, and so be absent from a change that did not touch it.
     pub toastable: bool,
-    /// Of an enum: its values, in their order.
+    /// Of an enum, or an array of one: its values, in their order.
     pub labels: Vec<String>,
 }
 
 impl Column {
+    /// Whether it holds any number of values of a type.
+    pub fn is_array(&self) -> bool {
+        self.type_name.ends_with("[]")
+    }
+
     /// Whether its values are computed from the row's others.
     pub fn is_generated(&self) -> bool {
         self.generation.is_some()

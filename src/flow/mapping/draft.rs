@@ -109,13 +109,14 @@ fn pair(
             let stage_type = if known {
                 column.type_name.clone()
             } else {
-                column.base_type.clone().unwrap_or_else(|| "text".to_owned())
+                let text = if column.is_array() { "text[]" } else { "text" };
+                column.base_type.clone().unwrap_or_else(|| text.to_owned())
             };
             OldColumn {
                 name: column.name.clone(),
                 publisher_type: column.type_name.clone(),
                 stage_type,
-                enum_oid: (!column.labels.is_empty()).then_some(column.type_oid),
+                enum_oid: (!column.labels.is_empty() && !column.is_array()).then_some(column.type_oid),
             }
         })
         .collect();
