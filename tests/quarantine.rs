@@ -65,7 +65,7 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .run("cutback")
         .with(&["--accept-quarantined", "2"])
         .exits(3)
-        .finding("source", "1 changes are in quarantine, and 2 were accepted", "exact number")
+        .finding("source", "1 change is in quarantine, and 2 accepted", "exact number")
         .run("cutback")
         .with(&["--accept-quarantined", "1"])
         .exits(0)

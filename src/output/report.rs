@@ -377,7 +377,8 @@ pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-fn plural_is(number: u64, noun: &str) -> String {
+/// `1 change is`, `2 changes are`.
+pub fn plural_is(number: u64, noun: &str) -> String {
     format!("{} {}", plural(number, noun), if number == 1 { "is" } else { "are" })
 }
 

@@ -5,6 +5,8 @@
 //! recorded transactions that it shows. Until then the source has no progress row, without which replay and cutback refuse;
 //! a run that was interrupted is begun again.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -71,14 +73,14 @@ pub fn run(run: &mut Run) -> Result<Value> {
 
 fn refuse_what_cannot_be_written(run: &Run, pairs: &[Pair]) -> Result<()> {
     let parts = run.parts();
-    let refused: Vec<String> =
+    let refused: BTreeSet<String> =
         pairs.iter().filter(|pair| !verify::may_be_repaired(&parts, pair)).map(Pair::name).collect();
     if refused.is_empty() {
         return Ok(());
     }
     Err(Error::Refused {
         kind: "cannot_repair",
-        message: format!("{} cannot be made equal to the target row by row", refused.join(", ")),
+        message: format!("{} cannot be made equal to the target row by row", Vec::from_iter(refused).join(", ")),
         detail: Some(
             "Rows are joined from several tables there, or several without a common key lead there, or the mirror has left out \
              rows."

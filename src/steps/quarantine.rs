@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::apply::quarantine;
+use crate::output::plural_is;
 use crate::pg::record;
 use crate::steps::{Run, preconditions, replay};
 
@@ -78,7 +79,7 @@ impl Run {
         }
         Err(Error::Refused {
             kind: "quarantine",
-            message: format!("{count} changes are in quarantine"),
+            message: format!("{} in quarantine", plural_is(count as u64, "change")),
             detail: (self.accept_quarantined > 0)
                 .then(|| format!("{} were accepted", self.accept_quarantined)),
             hint: HINT.into(),

@@ -99,8 +99,8 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     let quarantined = record::count_quarantined(run.source())?;
     if applied.conflicts > 0 {
         run.warn(format!(
-            "{} changes did not fit and were set aside; see pgdetour replay --quarantine list",
-            applied.conflicts
+            "{} set aside, not fitting the source; see pgdetour replay --quarantine list",
+            plural(applied.conflicts, "change")
         ));
     }
     let seconds = applied.time.as_secs_f64();

@@ -4,6 +4,7 @@ use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
 use crate::flow::copy;
 use crate::flow::mapping::Mapping;
+use crate::output::plural_is;
 use crate::pg::Session;
 use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
 use crate::pg::catalog::{Identity, Table};
@@ -231,9 +232,13 @@ pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let count = record::count_quarantined(run.source())?;
     if count != run.accept_quarantined {
         let message = if run.accept_quarantined == 0 {
-            format!("{count} changes are in quarantine")
+            format!("{} in quarantine", plural_is(count as u64, "change"))
         } else {
-            format!("{count} changes are in quarantine, and {} were accepted", run.accept_quarantined)
+            format!(
+                "{} in quarantine, and {} accepted",
+                plural_is(count as u64, "change"),
+                run.accept_quarantined
+            )
         };
         checked.fail("quarantine", "source", message, quarantine::HINT);
     }

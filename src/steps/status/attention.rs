@@ -6,6 +6,7 @@ use super::look::Seen;
 use crate::error::Finding;
 use crate::flow::source::slot;
 use crate::flow::subscription;
+use crate::output::plural;
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
@@ -258,7 +259,7 @@ fn flows(seen: &Seen, list: &mut List) {
         }
     }
     if let Some(quarantined @ 1..) = seen.replay.as_ref().and_then(|replay| replay.quarantined) {
-        let message = format!("{quarantined} changes do not fit the source and were set aside");
+        let message = format!("{} set aside, not fitting the source", plural(quarantined as u64, "change"));
         let hint = "See them with pgdetour replay --quarantine list.";
         list.add(Level::Attention, "quarantine", "source", message, hint);
     }
