@@ -330,6 +330,9 @@ fn an_altered_schema_stops_replay_with_its_name_and_loses_nothing() {
             .ends();
         assert!(matches!(detour.last().code(), Some(3 | 8)), "{}", detour.last().describe());
         assert!(detour.last().describe().contains("more"), "{}", detour.last().describe());
+        let detour = detour.run("status").with(&["--check"]).exits(3);
+        let told = detour.last().at("/report/attention").to_string();
+        assert!(told.contains("column \\\"more\\\""), "{told}");
         let detour = detour
             .configured("[[map]]\nfrom = \"public.plain\"\nto = \"public.plain\"\ndrop = [\"more\"]")
             .run("replay")

@@ -158,17 +158,19 @@ pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -
     };
     let end = flow.source.end(publisher)?;
     if start > end {
-        return Err(refused(
-            "progress_ahead",
-            format!(
-                "the {} flow was applied up to {start}, but {} has written up to {end} only",
-                flow.name, publisher.place
-            ),
-            "The server was restored or replaced: positions do not go on from where they were.",
-            replaced(flow.name),
-        ));
+        return Err(ahead(flow.name, start, end));
     }
     Ok((start, ends.let_go))
+}
+
+/// The refusal of a publisher that has not written as much as was applied of it.
+pub fn ahead(flow: FlowName, start: PgLsn, end: PgLsn) -> Error {
+    refused(
+        "progress_ahead",
+        format!("the {flow} flow was applied up to {start}, but the other side has written up to {end} only"),
+        "The server was restored or replaced: positions do not go on from where they were.",
+        replaced(flow),
+    )
 }
 
 fn refused(kind: &'static str, message: String, detail: &str, hint: &str) -> Error {

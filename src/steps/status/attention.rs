@@ -143,6 +143,8 @@ fn refused(seen: &Seen, list: &mut List) {
             stop.hint.clone().unwrap_or_default(),
         );
     }
+    let unmapped = seen.unmapped.iter().cloned();
+    list.0.extend(unmapped.map(|finding| Attention { level: Level::Attention, finding }));
 }
 
 fn with_detail(message: &str, detail: Option<&str>) -> String {

@@ -21,7 +21,7 @@ use crate::steps::facts::{ReplayStop, parse_lsn};
 use crate::steps::guardian::is_guardian;
 use crate::steps::orphans::Orphan;
 use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, mirror, names, recorded};
+use crate::steps::{Run, capture, mirror, names, preconditions, recorded};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -57,6 +57,9 @@ pub struct Seen {
     /// What the next run refuses to begin with, although both servers answer.
     #[serde(skip)]
     pub(super) refusal: Option<Error>,
+    /// What has no place on the source as it is now, so that replay would be refused.
+    #[serde(skip)]
+    pub(super) unmapped: Vec<Finding>,
     /// A run of somebody's is at work. A guardian's is none: it does what a run has left, again and again.
     #[serde(skip)]
     pub(super) is_at_work: bool,
@@ -218,7 +221,11 @@ pub fn look(run: &mut Run) -> Seen {
         history: history(run),
         recorded,
         refusal: refusal(run, phase),
+        unmapped: Vec::new(),
     };
+    if seen.refusal.is_none() && !seen.is_at_work {
+        seen.unmapped = unmapped(run, phase);
+    }
     seen.attention = attention::of(&seen);
     seen.health = seen.attention.iter().map(|attention| attention.level).max().unwrap_or(Level::Well);
     seen
@@ -458,7 +465,24 @@ fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
     let recording = capture::source(run);
     let (source, target) = run.both();
     let ends = resume::Ends::read(FlowName::Replay, &detour, &recording, target, source).ok()?;
-    ends.start(FlowName::Replay, source).err().filter(known)
+    match ends.start(FlowName::Replay, source) {
+        Ok(Some(start)) if matches!(recording, ChangeSource::Slot { .. }) => {
+            let end = lag::wal_position(target).ok()?;
+            (start > end).then(|| resume::ahead(FlowName::Replay, start, end))
+        }
+        started => started.err().filter(known),
+    }
+}
+
+/// What the mapping lacks, as a run of replay would find: maintenance may be part way through the source's schema.
+fn unmapped(run: &mut Run, phase: Option<Phase>) -> Vec<Finding> {
+    if phase != Some(Phase::Detoured)
+        || run.answering(Side::Source).is_none()
+        || run.answering(Side::Target).is_none()
+    {
+        return Vec::new();
+    }
+    run.check_all(&[preconditions::MAPPING]).map_or_else(|_| Vec::new(), |checked| checked.failures)
 }
 
 /// Connections of general roles to the side that does not serve.
