@@ -60,14 +60,17 @@ select
     ) as indexed_keys,
     not exists (
         select
-        from pg_catalog.pg_index as i
-        where (i.indisunique or i.indisexclusion)
-            and (
-                i.indrelid = c.oid
-                or c.relkind = 'p' and i.indrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) as p)
-            )
-        group by i.indrelid
-        having pg_catalog.count(*) > 1
+        from (
+            select c.oid
+            union all
+            select p.relid from pg_catalog.pg_partition_tree(c.oid) as p where c.relkind = 'p' and p.relid <> c.oid
+        ) as r (oid)
+        -- Not joined, or all indexes would be looked at for each table.
+        where (
+            select pg_catalog.count(*)
+            from pg_catalog.pg_index as i
+            where i.indrelid = r.oid and (i.indisunique or i.indisexclusion)
+        ) > 1
     ) as has_one_key
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace

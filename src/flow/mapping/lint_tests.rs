@@ -243,7 +243,7 @@ fn the_lint_finds_what_replay_is_refused_for() {
         messages[..2],
         [
             "column \"c\" of \"public.t\" cannot be written: type \"colour\" does not exist (SQLSTATE 42704)",
-            "column \"l\" of \"public.t\" cannot be written: column \"l\" is of type bigint[] but expression is of type text \
+            "column \"l\" of \"public.t\" cannot be written: column \"l\" is of type bigint[] but expression is of type text[] \
              (SQLSTATE 42804)",
         ]
     );
