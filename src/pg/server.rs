@@ -204,6 +204,12 @@ impl Session {
         Ok(())
     }
 
+    /// From now on, statements of this session wait for a lock for so long.
+    pub fn set_lock_timeout(&mut self, timeout: Duration) -> Result<()> {
+        let text = format!("set lock_timeout = {}", timeout.as_millis());
+        self.client.batch_execute(&text).map_err(|error| self.failed(summary(&text), &error))
+    }
+
     /// Several statements without parameters in one round trip; the rows of all, as text.
     pub fn ask_script(&mut self, script: &str) -> Result<Vec<Vec<Option<String>>>> {
         let answer =

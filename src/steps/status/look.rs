@@ -13,7 +13,7 @@ use crate::flow::{ChangeSource, FlowName, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Holder, Key};
 use crate::pg::sessions::list_sessions;
-use crate::pg::{Session, fence, record, restriction};
+use crate::pg::{Session, fence, record, restriction, server};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
@@ -25,6 +25,8 @@ use crate::steps::{Run, capture, mirror, names, preconditions, recorded};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
+/// How long a look at a table of the source may wait for those who hold it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// All that one look has found. The keys are those of the report.
 #[derive(Debug, Serialize)]
@@ -482,7 +484,18 @@ fn unmapped(run: &mut Run, phase: Option<Phase>) -> Vec<Finding> {
     {
         return Vec::new();
     }
-    run.check_all(&[preconditions::MAPPING]).map_or_else(|_| Vec::new(), |checked| checked.failures)
+    // Nothing can be said of a table that maintenance holds.
+    without_waiting(run, |run| run.check_all(&[preconditions::MAPPING]))
+        .map_or_else(|_| Vec::new(), |checked| checked.failures)
+}
+
+/// Looks at the source without queueing for a table that somebody holds: others would queue behind us.
+fn without_waiting<T>(run: &mut Run, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+    run.source().set_lock_timeout(LOCK_TIMEOUT)?;
+    let result = work(run);
+    // A session that is lost has none.
+    let _ = run.source().set_lock_timeout(server::LOCK_TIMEOUT);
+    result
 }
 
 /// Connections of general roles to the side that does not serve.
