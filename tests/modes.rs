@@ -243,6 +243,19 @@ fn a_run_that_follows_survives_the_loss_of_either_server() {
     detour.ended(follower, 0).phase("mirrored").run("mirror").exits(0);
 }
 
+#[test]
+fn a_run_that_follows_ends_well_while_the_source_is_away() {
+    let mut detour = Detour::new().table("orders");
+    let follower = detour.start("mirror", &["--follow"]);
+    until_mirrored(&detour);
+    until_a_change_arrives(&detour, "before");
+    detour.source.stop(crate::support::postgres::Shutdown::Immediate);
+    follower.signal(Signal::TERM);
+    let mut detour = detour.ended(follower, 0);
+    detour.source.start();
+    is_equal(detour.run("mirror").exits(0));
+}
+
 fn is_equal(detour: Detour) -> Detour {
     detour.run("verify").exits(0).reports("/equal", true)
 }

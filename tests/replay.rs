@@ -104,6 +104,30 @@ fn following_ends_well_after_each_server_was_restarted() {
     detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
 }
 
+/// As a service manager ends it: nothing is left to do for a server that is away, and there is nobody to count what was set aside.
+#[test]
+fn following_ends_well_while_a_server_is_away() {
+    for side in ["source", "target"] {
+        let mut detour = Detour::new().table("orders").detoured();
+        let child = start(&detour, &["--follow"]);
+        detour.target.exec("insert into public.orders (note) values ('before')");
+        until("the change has arrived", LIMIT, || {
+            let query = "select count(*) from public.orders where note = 'before'";
+            (detour.source.value::<i64>(query) == 1).then_some(())
+        });
+        let server = if side == "source" { &mut detour.source } else { &mut detour.target };
+        server.stop(Shutdown::Immediate);
+        signal(&child, "TERM");
+        let answer = end(child);
+        assert_eq!(answer.code(), Some(0), "{side} away: {}", answer.describe());
+        assert!(answer.at("/report/changes").as_u64() >= Some(1), "{}", answer.describe());
+        assert_eq!(answer.at("/report/quarantined").is_null(), side == "source", "{}", answer.describe());
+        let server = if side == "source" { &mut detour.source } else { &mut detour.target };
+        server.start();
+        detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
+    }
+}
+
 /// What triggers record is counted exactly, and lies in no slot.
 #[test]
 fn a_follow_that_has_nothing_left_has_caught_up() {

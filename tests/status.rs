@@ -170,6 +170,52 @@ fn a_flow_that_stands_still_is_told_and_a_source_that_went_back_in_time_at_once(
     check(detour, 8, "stamp_missing").run("replay").exits(3).kind("stamp_missing");
 }
 
+/// A statement that fails for another reason than the change's data would fail again.
+#[test]
+fn a_flow_that_a_statement_stops_is_told_and_what_the_mapping_lacks_is_counted() {
+    let columns: Vec<String> = (1..=12).map(|at| format!("c{at} int")).collect();
+    let dropped: Vec<String> = (1..=12).map(|at| format!("drop c{at}")).collect();
+    let detour = Detour::new()
+        .on_source(&format!(
+            "create table public.t (id int primary key, {}); grant all on public.t to shop_app;
+             create function public.refuse() returns trigger language plpgsql as
+                 $$ begin raise 'not now' using errcode = 'object_not_in_prerequisite_state'; end $$",
+            columns.join(", ")
+        ))
+        .detoured()
+        .on_source(
+            "create trigger refuse before insert on public.t for each row execute function public.refuse();
+             alter table public.t enable always trigger refuse",
+        )
+        .application("insert into public.t values (1)")
+        .run("replay")
+        .exits(3)
+        .kind("statement_failed");
+    let detour = check(detour, 3, "replay_stopped");
+    let said = detour.last().at("/error/failures").to_string();
+    assert!(said.contains("not now"), "{said}");
+    let detour = detour.on_source("drop trigger refuse on public.t").run("replay").exits(0);
+    let detour = check(detour, 0, "").on_source(&format!("alter table public.t {}", dropped.join(", ")));
+    let detour = check(detour, 3, "mapping");
+    let told = detour.last().at("/report/attention").as_array().expect("a list").clone();
+    assert_eq!(told.len(), 11, "{told:?}");
+    assert!(told[10]["message"].as_str().expect("a text").starts_with("2 more like these"), "{told:?}");
+}
+
+#[test]
+fn a_recording_by_triggers_that_went_back_in_time_is_told() {
+    let detour = Detour::new()
+        .table("orders")
+        .configured("[capture]\nmethod = \"trigger\"")
+        .detoured()
+        .application("insert into public.orders (note) values ('one')")
+        .application("insert into public.orders (note) values ('two')")
+        .run("replay")
+        .exits(0)
+        .on_target("select setval(pg_get_serial_sequence('pgdetour.change_order', 'position'), 1)");
+    check(detour, 8, "progress_ahead").run("replay").exits(8).kind("progress_ahead");
+}
+
 #[test]
 fn what_the_source_keeps_for_a_mirror_is_told_by_the_limits_of_the_configuration() {
     let mut detour = Detour::new().table("orders").mirrored();

@@ -549,3 +549,26 @@ fn table(detour: &Detour, name: &str) -> Value {
     let found = tables.into_iter().find(|table| table["table"] == *name);
     found.unwrap_or_else(|| panic!("no {name}: {}", detour.last().describe()))
 }
+
+/// Two keys that a collation takes for the same are two keys all the same.
+#[test]
+fn a_key_that_differs_only_within_its_collation_is_repaired() {
+    let detour = Detour::new()
+        .on_source(
+            "create collation public.loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+             create table public.codes (code text collate public.loose primary key, v text);
+             insert into public.codes values ('abc', 'first'), ('x', 'second')",
+        )
+        .mirrored()
+        .on_target("update public.codes set code = 'ABC' where code = 'abc'")
+        .run("verify")
+        .exits(8)
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/equal", true);
+    let there = |detour: &Detour| {
+        detour.target.value::<String>("select string_agg(code, ',' order by v) from public.codes")
+    };
+    assert_eq!(there(&detour), "abc,x");
+}

@@ -29,10 +29,9 @@ impl Run {
         };
         // A refusal says that nothing was changed: behind a change, the run has stopped part way.
         let is_refusal = error.as_ref().is_some_and(|error| error.exit_code(false) == exit::REFUSED);
-        let is_stopped = matches!(error, Some(Error::Interrupted { .. }));
         let outcome = Outcome {
             command: Some(self.command),
-            changed: (self.changed || self.replayed && is_stopped) && !self.plan.is_dry(),
+            changed: (self.changed || self.replayed && !is_refusal) && !self.plan.is_dry(),
             part_way: (self.part_way || self.changed && is_refusal) && !self.plan.is_dry(),
             phase: knows_phase.then_some(phase),
             serving: knows_phase.then_some(serving),

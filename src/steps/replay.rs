@@ -13,6 +13,7 @@ use crate::config::OnConflict;
 use crate::error::{Error, Result};
 use crate::flow::apply::follow::{BACKLOG_BYTES, BATCH_BYTES};
 use crate::flow::apply::pace::Rates;
+use crate::flow::apply::resume;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural};
@@ -96,7 +97,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     };
     run.changed = applied.changes > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
-    let quarantined = record::count_quarantined(run.source())?;
+    let quarantined = run.answering(Side::Source).map(record::count_quarantined).transpose()?;
     if applied.conflicts > 0 {
         run.warn(format!(
             "{} set aside, not fitting the source; see pgdetour replay --quarantine list",
@@ -146,6 +147,7 @@ fn catch_up_with(run: &mut Run, flow: &Flow, budget: Option<Duration>) -> Result
 fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) -> Result<Applied> {
     let stop = run.signals.stop_flag();
     let gauge = run.output.gauge();
+    let has_followed = *until == Until::Stopped;
     let mut done = Progress::default();
     let mut tell = |progress: &Progress| {
         done = *progress;
@@ -155,6 +157,11 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     gauge.end();
     let applied = match applied {
         Ok(applied) => applied,
+        // Told to end while it waits for a server: all that it has applied is committed.
+        Err(error) if has_followed && error.is_connection_lost() && stop.load(Ordering::SeqCst) => {
+            run.output.say(&format!("ends while a server is away: {}", error.with_cause()));
+            Applied::until_failure(&done)
+        }
         Err(error) => {
             note_applied(run, done.transactions, done.changes, done.applied_lsn.into());
             note_stop(run, &error);
@@ -162,7 +169,9 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
         }
     };
     if !run.plan.is_dry() {
-        run.renew_sessions()?;
+        let renewed = run.renew_sessions();
+        // What follows is told as far as there is somebody to ask.
+        renewed.or_else(|error| if has_followed { Ok(()) } else { Err(error) })?;
     }
     if !applied.replica_role {
         run.warn(
@@ -202,7 +211,12 @@ fn note_applied(run: &mut Run, transactions: u64, changes: u64, applied_lsn: PgL
 
 /// Notes in the record what the flow stands still at, for `status`. A failure to do so is no failure of the command.
 fn note_stop(run: &mut Run, error: &Error) {
-    if matches!(error, Error::Conflict { .. }) && try_to_note_stop(run, error).is_err() {
+    let stays = match error {
+        Error::Conflict { .. } => true,
+        Error::Sql { .. } => !resume::may_succeed_later(error),
+        _ => false,
+    };
+    if stays && try_to_note_stop(run, error).is_err() {
         run.output.elaborate("status does not show what replay has stopped at: it could not be recorded");
     }
 }

@@ -1,5 +1,6 @@
 //! The one place where it is decided what becomes of a change that does not fit.
 
+use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use super::batch::{Planned, Step};
@@ -237,7 +238,9 @@ pub fn describe(
         }
         Failure::Server(error) => {
             let is_insert = matches!(step, Step::Insert(_));
-            of_server(error, table, is_insert, violated, verb, on, &mut detail)
+            let told = of_server(error, table, is_insert, violated, verb, on, &mut detail);
+            detail.extend(row_written(step).and_then(|row| missing_label(error, table, row)));
+            told
         }
         Failure::PartialTruncate { .. } | Failure::Other(_) => return Err(failure.into_error(on)),
     };
@@ -263,6 +266,28 @@ fn subject(step: &Step) -> (&'static str, Option<&Row>) {
         Step::Delete(rows) => ("DELETE from", rows.first()),
         Step::Move { old, .. } => ("UPDATE of", Some(old)),
     }
+}
+
+/// The row as the change leaves it.
+fn row_written(step: &Step) -> Option<&Row> {
+    match step {
+        Step::Insert(rows) | Step::Update(rows) => rows.first(),
+        Step::Move { new, .. } => Some(new),
+        Step::Delete(_) => None,
+    }
+}
+
+/// Which columns hold an enum's value that the subscriber lacks: a name of the schema, which may be told as a row's other values
+/// may not.
+fn missing_label(error: &postgres::Error, table: &Bound, row: &Row) -> Option<String> {
+    // In the server's language: `invalid input value for enum state: "old"`.
+    let said = error.as_db_error().filter(|error| *error.code() == SqlState::INVALID_TEXT_REPRESENTATION)?;
+    let (_, label) = said.message().strip_suffix('"')?.split_once(": \"")?;
+    let columns = table.enums_with(row, label);
+    if columns.is_empty() {
+        return None;
+    }
+    Some(format!("value \"{label}\" of column \"{}\"", columns.join("\", \"")))
 }
 
 fn of_server(

@@ -133,6 +133,21 @@ impl Applied {
             rates: None,
         }
     }
+
+    /// What a run has come to that failed after `progress`.
+    pub fn until_failure(progress: &Progress) -> Applied {
+        Applied {
+            transactions: progress.transactions,
+            changes: progress.changes,
+            bytes: progress.bytes,
+            applied_lsn: progress.applied_lsn.into(),
+            lag_bytes: progress.lag_bytes,
+            lag_time: progress.lag_time,
+            rates: progress.rates,
+            reached: false,
+            ..Applied::nothing()
+        }
+    }
 }
 
 /// Applies changes until `until`, or until `stop` is set, which ends at a transaction's end. `budget` bounds the whole run.
@@ -202,5 +217,5 @@ pub(super) fn apply_once(
         reached = reached.and_then(|reached| settled.map(|()| reached));
     }
     *done = run.progress;
-    run.end(reached?)
+    run.end(reached?).inspect_err(|_| report(done))
 }

@@ -120,8 +120,7 @@ impl Ends {
             ));
         }
         match self.publisher.and_then(|noted| noted.released) {
-            // A mirror's slot is moved by its subscription, too.
-            Some(left) if flow == FlowName::Replay && self.let_go > left => Err(refused(
+            Some(left) if self.let_go > left => Err(refused(
                 "slot_moved",
                 format!("the slot of the {flow} flow was left at {left}, and is at {} now", self.let_go),
                 "Somebody has moved it or made it anew: changes between are not recorded any more.",
@@ -146,6 +145,14 @@ fn replaced(flow: FlowName) -> &'static str {
         FlowName::Mirror | FlowName::Backup => {
             "Run \"pgdetour clean\" and mirror again, or connect to the server that was used before."
         }
+    }
+}
+
+/// The slot of which it is noted, while no run reads it, where it was left; a mirror's is moved by its subscription, too.
+pub fn watched_slot(flow: &Flow) -> Option<&str> {
+    match &flow.source {
+        ChangeSource::Slot { slot, .. } if flow.name == FlowName::Replay => Some(slot),
+        _ => None,
     }
 }
 

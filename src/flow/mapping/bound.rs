@@ -127,6 +127,21 @@ impl Bound {
         });
         format!("({})=({})", names.join(", "), values.collect::<Vec<_>>().join(", "))
     }
+
+    /// Columns of an enum that hold `label` in the row.
+    pub fn enums_with(&self, row: &Row, label: &str) -> Vec<&str> {
+        let is_enum = |name: &str| {
+            let mut old = self.rules.iter().flat_map(|rule| &rule.rule.old_columns);
+            old.any(|old| old.name == name && old.enum_oid.is_some())
+        };
+        let holds = |value: &Value| match value {
+            Value::Text(bytes) | Value::Binary(bytes) => bytes == label.as_bytes(),
+            Value::Null | Value::Unchanged => false,
+        };
+        let columns = self.relation.columns.iter().zip(row.iter());
+        let with = columns.filter(|(column, value)| holds(value) && is_enum(&column.name));
+        with.map(|(column, _)| column.name.as_str()).collect()
+    }
 }
 
 /// Values as one string of bytes that no other values give.

@@ -162,6 +162,14 @@ impl ChangeSource {
         }
     }
 
+    /// A position that nothing applied can be behind; changes nothing.
+    pub fn written(&self, publisher: &mut Session) -> Result<PgLsn> {
+        match self {
+            ChangeSource::Slot { .. } => lag::wal_position(publisher),
+            ChangeSource::Triggers => change_table::last_position(publisher),
+        }
+    }
+
     /// Bytes behind `position`: of WAL, other databases' included; of recorded changes about as many.
     pub fn bytes_behind(&self, publisher: &mut Session, position: PgLsn) -> Result<u64> {
         match self {

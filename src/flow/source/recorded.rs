@@ -1,7 +1,7 @@
 //! Which tables are recorded, noted as recording begins: rows that come or go with a table, or into one that is made later, are in
 //! no slot and pass no trigger.
 
-use crate::error::Result;
+use crate::error::{Doing as _, Result};
 use crate::flow::mapping::TableName;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
@@ -33,17 +33,11 @@ pub enum Why {
 
 /// Notes that these tables, partitions among them, are recorded, and no others.
 pub fn note(session: &mut Session, tables: &[Table]) -> Result<()> {
-    let root = |table: &Table| {
-        let is_root = |(schema, name): &(String, String)| {
-            tables.iter().find(|other| other.schema == *schema && other.name == *name).map(|other| other.oid)
-        };
-        table.root.as_ref().and_then(is_root).unwrap_or(table.oid)
-    };
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let roots: Vec<u32> = tables.iter().map(root).collect();
-    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
-    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-    session.change(sql::capture::NOTE_RECORDED.text, &[&oids, &roots, &schemas, &names]).map(drop)
+    session
+        .change(sql::capture::NOTE_RECORDED.text, &[&oids])
+        .doing(|| "note which tables are recorded".to_owned())
+        .map(drop)
 }
 
 /// Partitions that moved since. One that was made where it is, or holds nothing, is not counted.

@@ -272,7 +272,8 @@ impl Rows {
     pub fn key_condition(&self, first: usize) -> String {
         let part = |(at, cell): (usize, &Cell)| {
             let parameter = format!("${}::text", first + at);
-            let exact = format!("{} is not distinct from {parameter}", cell.text);
+            // A key may differ only within a collation that takes both for equal.
+            let exact = format!("({}) collate \"C\" is not distinct from {parameter}", cell.text);
             match &cell.value {
                 Some((value, type_name)) => {
                     format!("{value} = {} and {exact}", read_text(&parameter, type_name))

@@ -235,10 +235,11 @@ pub fn follow(run: &mut Run, report: Value) -> Result<Value> {
 fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
     let stop = run.signals.stop_flag();
     let mut followed = None;
+    let mut progress = Progress::default();
     let mut pause = RETRY.0;
     loop {
         let begun = Instant::now();
-        let error = match follow_while_connected(run, &mut followed) {
+        let error = match follow_while_connected(run, &mut followed, &mut progress) {
             Ok(applied) => return Ok(applied),
             Err(error) => error,
         };
@@ -255,7 +256,8 @@ fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
             thread::sleep(Duration::from_millis(20));
         }
         if stop.load(Ordering::SeqCst) {
-            return Err(error);
+            // Nothing is left to do for a server that is away: all that was applied is committed.
+            return Ok(Applied::until_failure(&progress));
         }
         pause = (pause * 2).min(RETRY.1);
         match regain_source(run).and_then(|()| regain(run)) {
@@ -266,7 +268,11 @@ fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
 }
 
 /// Follows until a signal, or until a server is lost for long. What is read once stays in `followed` for the next attempt.
-fn follow_while_connected(run: &mut Run, followed: &mut Option<(Flow, SchemaGuard)>) -> Result<Applied> {
+fn follow_while_connected(
+    run: &mut Run,
+    followed: &mut Option<(Flow, SchemaGuard)>,
+    last: &mut Progress,
+) -> Result<Applied> {
     let (flow, guard) = if let Some(followed) = followed {
         followed
     } else {
@@ -275,7 +281,7 @@ fn follow_while_connected(run: &mut Run, followed: &mut Option<(Flow, SchemaGuar
         run.require(&[preconditions::UNCHANGED])?;
         followed.insert((run.mirror_flow()?, guard))
     };
-    let applied = apply_and_tell(run, flow, guard)?;
+    let applied = apply_and_tell(run, flow, guard, last)?;
     guard.verdict()?;
     // The flow rides through a short outage by itself; the session that the rest of the command uses does not.
     regain(run)?;
@@ -360,13 +366,14 @@ impl SchemaGuard {
     }
 }
 
-fn apply_and_tell(run: &Run, flow: &Flow, guard: &mut SchemaGuard) -> Result<Applied> {
+fn apply_and_tell(run: &Run, flow: &Flow, guard: &mut SchemaGuard, last: &mut Progress) -> Result<Applied> {
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
     let signals = run.signals.clone();
     let mut told_at = Instant::now();
     let mut guarded_at = Instant::now();
     apply_until(flow, &Until::Stopped, &stop, None, &mut |progress| {
+        *last = *progress;
         output.elaborate(&told(progress));
         if guarded_at.elapsed() >= GUARD_INTERVAL {
             guarded_at = Instant::now();

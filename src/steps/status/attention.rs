@@ -11,6 +11,9 @@ use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
 
+/// How much of what the mapping lacks is told one by one.
+const UNMAPPED_SHOWN: usize = 10;
+
 /// How bad it is; the order is that of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -140,11 +143,23 @@ fn refused(seen: &Seen, list: &mut List) {
             "replay_stopped",
             "source",
             message,
-            stop.hint.clone().unwrap_or_default(),
+            stop.hint
+                .clone()
+                .unwrap_or_else(|| "Mend what the server says, and run pgdetour replay again.".into()),
         );
     }
-    let unmapped = seen.unmapped.iter().cloned();
+    let unmapped = seen.unmapped.iter().take(UNMAPPED_SHOWN).cloned();
     list.0.extend(unmapped.map(|finding| Attention { level: Level::Attention, finding }));
+    if let Some(more @ 1..) = seen.unmapped.len().checked_sub(UNMAPPED_SHOWN) {
+        let message = format!("{more} more like these, for which replay is refused");
+        list.add(
+            Level::Attention,
+            "mapping",
+            "source",
+            message,
+            "Run pgdetour replay --lint, which lists all of them.",
+        );
+    }
 }
 
 fn with_detail(message: &str, detail: Option<&str>) -> String {

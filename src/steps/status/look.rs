@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use postgres::error::SqlState;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -468,8 +469,8 @@ fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
     let (source, target) = run.both();
     let ends = resume::Ends::read(FlowName::Replay, &detour, &recording, target, source).ok()?;
     match ends.start(FlowName::Replay, source) {
-        Ok(Some(start)) if matches!(recording, ChangeSource::Slot { .. }) => {
-            let end = lag::wal_position(target).ok()?;
+        Ok(Some(start)) => {
+            let end = recording.written(target).ok()?;
             (start > end).then(|| resume::ahead(FlowName::Replay, start, end))
         }
         started => started.err().filter(known),
@@ -484,9 +485,19 @@ fn unmapped(run: &mut Run, phase: Option<Phase>) -> Vec<Finding> {
     {
         return Vec::new();
     }
-    // Nothing can be said of a table that maintenance holds.
-    without_waiting(run, |run| run.check_all(&[preconditions::MAPPING]))
-        .map_or_else(|_| Vec::new(), |checked| checked.failures)
+    match without_waiting(run, |run| run.check_all(&[preconditions::MAPPING])) {
+        Ok(checked) => checked.failures,
+        // Nothing can be said of a table that maintenance holds, nor of a server that has gone meanwhile.
+        Err(error) if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) || error.is_connection_lost() => {
+            Vec::new()
+        }
+        Err(error) => vec![Finding::new(
+            "mapping",
+            "source",
+            format!("the mapping could not be looked at: {}", error.with_cause()),
+            error.hint().unwrap_or_default(),
+        )],
+    }
 }
 
 /// Looks at the source without queueing for a table that somebody holds: others would queue behind us.

@@ -20,7 +20,7 @@ use crate::flow::apply::{Applier, resume};
 use crate::flow::mapping::Mapping;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
-use crate::flow::{ChangeSource, marker};
+use crate::flow::marker;
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -133,8 +133,10 @@ impl<'a> Run<'a> {
         };
         let is_hasty = applier.is_hasty();
         let binary = (binary && is_hasty).then(|| flow.mapping.enums());
-        // A server that shuts down waits until all is confirmed, and a crash leaves nobody to note how far that was.
-        record::forget_released(publisher, flow.name.name(), &flow.detour)?;
+        if resume::watched_slot(flow).is_some() {
+            // A server that shuts down waits until all is confirmed, and a crash leaves nobody to note how far that was.
+            record::forget_released(publisher, flow.name.name(), &flow.detour)?;
+        }
         let reader = flow.source.open(&flow.publisher, start, is_gathered, binary)?;
         Ok(Run {
             flow,
@@ -497,7 +499,7 @@ impl<'a> Run<'a> {
         if position > PgLsn::from(0) {
             flow.source.release(publisher, position)?;
         }
-        if let ChangeSource::Slot { slot, .. } = &flow.source {
+        if let Some(slot) = resume::watched_slot(flow) {
             record::note_released(publisher, flow.name.name(), &flow.detour, slot)?;
         }
         Ok(Applied {
