@@ -236,7 +236,12 @@ fn a_part_of_the_requests_moves_by_weight_and_comes_home() {
     let shares = |detour: &Detour| ["app1", "app2"].map(|server| detour.balancer().weight(server));
     let before = shares(&detour);
     assert_eq!(before, ["30 (initial 30)", "0 (initial 0)"]);
-    detour = detour.mirrored().run("cutover").exits(0).phase("detoured");
+    detour = detour.mirrored().run("cutover").with(&["--rehearse", "--no-hold"]).exits(0);
+    // What comes back is what they were when clients were moved.
+    detour.balancer().ask("set weight shared/app1 40");
+    let before = shares(&detour);
+    assert_eq!(before, ["40 (initial 30)", "0 (initial 0)"]);
+    detour = detour.run("cutover").exits(0).phase("detoured");
     assert_eq!(shares(&detour), ["64 (initial 30)", "192 (initial 0)"]);
     detour = detour.run("status").with(&["--check"]).exits(0);
     // A restart forgets them.

@@ -134,6 +134,22 @@ fn a_file_elsewhere_is_replaced_by_a_command_and_a_second_database_is_the_lane_o
     detour.no_client_error().no_row_lost();
 }
 
+/// What comes back is the entry as it was when clients were moved, not as an earlier run has found it.
+#[test]
+fn an_entry_that_was_edited_after_a_rehearsal_comes_back_as_edited() {
+    let detour = Detour::new().table("orders").writing().mirrored();
+    let mut detour = detour.run("cutover").with(&["--rehearse", "--no-hold"]).exits(0);
+    let file = detour.pooler().databases_file();
+    let before = std::fs::read_to_string(&file).expect("the file can be read");
+    let edited = before.replacen("port=", "pool_size=7 port=", 1);
+    assert_ne!(before, edited);
+    std::fs::write(&file, &edited).expect("the file can be written");
+    detour.pooler().console("reload");
+    let detour = detour.run("cutover").exits(0).run("replay").exits(0).run("cutback").exits(0);
+    assert_eq!(std::fs::read_to_string(&file).expect("the file can be read"), edited, "byte for byte");
+    detour.application_goes_on().no_client_error().no_row_lost();
+}
+
 #[test]
 fn a_source_that_has_moved_is_not_come_home_to_by_the_entry_of_before() {
     let mut detour = Detour::new().table("orders").writing().detoured().run("replay").exits(0);

@@ -182,6 +182,8 @@ fn a_rehearsal_tells_the_pause_and_all_that_moves_with_traffic_moves() {
         .run("cutback")
         .with(&["--rehearse"])
         .exits(0)
+        // What it has replayed stays.
+        .changed(true)
         .phase("detoured")
         .serving(Serving::Target)
         .run("cutback")

@@ -257,7 +257,9 @@ impl Router for HaProxy {
 
     /// The weights; where the map leads home is in the configuration.
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
-        if self.undo.is_none() && !self.settings.weights.is_empty() {
+        // Somebody may have changed them since an earlier run has stored them.
+        let is_moved = self.undo.is_some() && self.file_side()? == Side::Target;
+        if !is_moved && !self.settings.weights.is_empty() {
             let look = self.look()?;
             let servers = self.settings.weights.iter();
             let weights = servers.map(|(server, _)| Ok((server.clone(), self.weight(server, &look)?)));

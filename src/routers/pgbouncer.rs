@@ -253,18 +253,20 @@ impl Router for PgBouncer {
     }
 
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
-        if self.undo.is_none() {
-            let file = self.read_file()?;
-            let (_, value) = file.entry(&self.settings.database)?;
-            let place = place_of(&self.settings.database, &value)
-                .map_err(|why| self.wrong("read the entry of", why, "Correct the entry, then run RELOAD."))?;
-            if place == self.target_place()? {
-                return Err(self.wrong(
-                    "keep the entry of",
-                    "it leads to the target already, and the original is not known",
-                    "Put the entry back that leads to the source, then run RELOAD.",
-                ));
-            }
+        let file = self.read_file()?;
+        let (_, value) = file.entry(&self.settings.database)?;
+        let place = place_of(&self.settings.database, &value)
+            .map_err(|why| self.wrong("read the entry of", why, "Correct the entry, then run RELOAD."))?;
+        let is_moved = place == self.target_place()?;
+        if self.undo.is_none() && is_moved {
+            return Err(self.wrong(
+                "keep the entry of",
+                "it leads to the target already, and the original is not known",
+                "Put the entry back that leads to the source, then run RELOAD.",
+            ));
+        }
+        // Somebody may have edited it since an earlier run has stored it; one that leads elsewhere is not for us to take on.
+        if self.source_place().is_none_or(|source| source == place) && !is_moved {
             self.undo = Some(PgBouncerUndo {
                 console: self.name.clone(),
                 config: file.path().to_owned(),

@@ -26,13 +26,14 @@ impl Run {
         self.routers = None;
     }
 
-    /// Stores what brings clients home, before the routers are touched. An earlier run's stays: it is the original.
+    /// Stores what brings clients home, before the routers are touched: as it is now, where an earlier run has moved nobody.
     pub fn prepare_router(&mut self) -> Result<()> {
-        if self.facts()?.router_original.is_some() {
+        let known = self.facts()?;
+        let original = self.routers()?.prepare()?;
+        if known.router_original.as_ref() == Some(&original) {
             return Ok(());
         }
-        let original = self.routers()?.prepare()?;
-        let source_place = Some(self.source_server.conninfo.places());
+        let source_place = known.source_place.or_else(|| Some(self.source_server.conninfo.places()));
         self.add_facts(&Facts { router_original: Some(original), source_place, ..Facts::default() })
     }
 

@@ -139,9 +139,14 @@ impl HaProxy {
 
     /// The weight of a server of the backend that both groups of application servers share, as HAProxy says it.
     pub fn weight(&self, server: &str) -> String {
+        self.ask(&format!("get weight shared/{server}"))
+    }
+
+    /// What it answers to a command of its runtime API.
+    pub fn ask(&self, command: &str) -> String {
         let mut said = String::new();
         let mut stream = UnixStream::connect(self.directory.join("admin.sock")).expect("it runs");
-        writeln!(stream, "get weight shared/{server}").expect("it listens");
+        writeln!(stream, "{command}").expect("it listens");
         stream.read_to_string(&mut said).expect("it answers");
         said.trim().to_owned()
     }
