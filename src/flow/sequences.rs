@@ -1,5 +1,6 @@
 //! Sequences, which no flow carries: prepared before clients are held, carried over while they are.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use postgres::Statement;
@@ -11,6 +12,9 @@ use crate::sql;
 
 /// Sequences that one statement reads by name.
 const CHUNK: usize = 200;
+
+/// Schema, table and column that own a sequence.
+pub type Owner = (String, String, String);
 
 /// A sequence and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub struct Sequence {
     pub maximum: i64,
     /// CYCLE: it has no direction that it could be set back in.
     pub cycles: bool,
-    /// Schema, table and column that own it.
-    pub owner: Option<(String, String, String)>,
+    /// What owns it.
+    pub owner: Option<Owner>,
     /// Of an identity column.
     pub identity: bool,
 }
@@ -55,6 +59,16 @@ pub struct Position {
     pub called: bool,
 }
 
+impl Position {
+    /// Whether it is further in the direction of `sequence`.
+    fn is_beyond(self, other: Position, sequence: &Sequence) -> bool {
+        match self.value.cmp(&other.value) {
+            Ordering::Equal => self.called && !other.called,
+            unequal => (unequal == Ordering::Greater) == (sequence.increment > 0),
+        }
+    }
+}
+
 /// What became of a sequence on the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,7 +77,7 @@ pub enum Outcome {
     Set,
     /// It stands there or further already, and stays.
     Kept,
-    /// There is none of that name.
+    /// There is none of that name, nor one of a column that takes the same values.
     Missing,
     /// The value lies outside its limits there: nothing was set.
     OutOfRange,
@@ -115,7 +129,7 @@ pub struct SequencePlan {
 /// A sequence of the publisher.
 struct Planned {
     here: Sequence,
-    /// Its namesake on the subscriber, and where that stood when it had not been called.
+    /// What it is on the subscriber, and where that stood when it had not been called.
     there: Option<(Sequence, Position)>,
     /// Where it stood when it was last looked at.
     position: Position,
@@ -123,21 +137,16 @@ struct Planned {
 }
 
 /// Lists the sequences of both sides and carries their values ahead: what is left for later are those that move on.
-/// The side that takes over gets nothing that it could not have from the users' own work.
-pub fn plan(publisher: &Server, subscriber: &Server) -> Result<SequencePlan> {
+/// The side that takes over gets nothing that it could not have from the users' own work. `images` are the columns there that
+/// get a column's values as they are.
+pub fn plan(
+    publisher: &Server,
+    subscriber: &Server,
+    images: &dyn Fn(&Owner) -> Vec<Owner>,
+) -> Result<SequencePlan> {
     let (mut publisher, mut subscriber) = (publisher.connect()?, subscriber.connect()?);
     let here = list_sequences(&mut publisher)?;
-    let mut there: HashMap<(String, String), Sequence> = list_sequences(&mut subscriber)?
-        .into_iter()
-        .map(|sequence| ((sequence.schema.clone(), sequence.name.clone()), sequence))
-        .collect();
-    let pairs: Vec<(Sequence, Option<Sequence>)> = here
-        .into_iter()
-        .map(|sequence| {
-            let namesake = there.remove(&(sequence.schema.clone(), sequence.name.clone()));
-            (sequence, namesake)
-        })
-        .collect();
+    let pairs = pair(here, &list_sequences(&mut subscriber)?, images);
     let positions = read_exactly(&mut publisher, &pairs.iter().map(|(here, _)| here).collect::<Vec<_>>())?;
     let namesakes: Vec<&Sequence> = pairs.iter().filter_map(|(_, there)| there.as_ref()).collect();
     let mut standing = read_exactly(&mut subscriber, &namesakes)?.into_iter();
@@ -156,6 +165,54 @@ pub fn plan(publisher: &Server, subscriber: &Server) -> Result<SequencePlan> {
     plan.prepare()?;
     plan.carry()?;
     Ok(plan)
+}
+
+/// The images of a column where the schema is the same.
+pub fn same(owner: &Owner) -> Vec<Owner> {
+    vec![owner.clone()]
+}
+
+/// Each sequence with its namesake there, or with those that number the same values: maintenance may have made a table anew, in
+/// another schema or as two. One for which there is nothing stands alone.
+fn pair(
+    here: Vec<Sequence>,
+    there: &[Sequence],
+    images: &dyn Fn(&Owner) -> Vec<Owner>,
+) -> Vec<(Sequence, Option<Sequence>)> {
+    let mut pairs = Vec::with_capacity(here.len());
+    let by_name: HashMap<(&str, &str), &Sequence> =
+        there.iter().map(|there| ((there.schema.as_str(), there.name.as_str()), there)).collect();
+    let mut by_owner: HashMap<&Owner, Vec<&Sequence>> = HashMap::new();
+    for there in there {
+        if let Some(owner) = &there.owner {
+            by_owner.entry(owner).or_default().push(there);
+        }
+    }
+    for sequence in here {
+        let owners = sequence.owner.as_ref().map(images).unwrap_or_default();
+        let mut found: Vec<&Sequence> =
+            owners.iter().filter_map(|owner| by_owner.get(owner)).flatten().copied().collect();
+        let namesake = by_name.get(&(sequence.schema.as_str(), sequence.name.as_str()));
+        // The namesake may number another table by now.
+        found.extend(namesake.filter(|namesake| found.is_empty() || namesake.owner.is_none()));
+        found.sort_by_key(|there| there.oid);
+        found.dedup_by_key(|there| there.oid);
+        match found.as_slice() {
+            [] => pairs.push((sequence, None)),
+            _ => pairs.extend(found.into_iter().map(|there| (sequence.clone(), Some(there.clone())))),
+        }
+    }
+    pairs
+}
+
+/// Sequences that carrying would leave where they stand on the subscriber, since there is nothing to take their values.
+pub fn list_missing(
+    publisher: &mut Session,
+    subscriber: &mut Session,
+    images: &dyn Fn(&Owner) -> Vec<Owner>,
+) -> Result<Vec<Sequence>> {
+    let pairs = pair(list_sequences(publisher)?, &list_sequences(subscriber)?, images);
+    Ok(pairs.into_iter().filter_map(|(sequence, there)| there.is_none().then_some(sequence)).collect())
 }
 
 impl SequencePlan {
@@ -236,15 +293,28 @@ impl SequencePlan {
     /// Sets the namesakes of these.
     fn set(&mut self, moved: &HashSet<usize>) -> Result<()> {
         let mut due: Vec<(&mut Outcome, &Sequence, Position, i64)> = Vec::new();
+        let mut places: HashMap<u32, usize> = HashMap::new();
         for (at, planned) in self.sequences.iter_mut().enumerate() {
             let Some((there, standing)) = &planned.there else { continue };
             if !moved.contains(&at) {
                 continue;
             }
-            if (there.minimum..=there.maximum).contains(&planned.position.value) {
-                due.push((&mut planned.outcome, there, planned.position, standing.value));
-            } else {
+            if !(there.minimum..=there.maximum).contains(&planned.position.value) {
                 planned.outcome = Outcome::OutOfRange;
+                continue;
+            }
+            let one = (&mut planned.outcome, there, planned.position, standing.value);
+            match places.get(&there.oid) {
+                None => {
+                    places.insert(there.oid, due.len());
+                    due.push(one);
+                }
+                // Two tables became one: what comes next is new to both.
+                Some(at) if planned.position.is_beyond(due[*at].2, there) => {
+                    *due[*at].0 = Outcome::Kept;
+                    due[*at] = one;
+                }
+                Some(_) => *one.0 = Outcome::Kept,
             }
         }
         if self.subscriber.is_dry() {
@@ -374,7 +444,7 @@ mod tests {
         set(&mut here, "public.called", 3, true);
         set(&mut there, "public.called", 3, false);
         set(&mut here, "public.wide", 500, true);
-        let mut plan = plan(&source, &target).unwrap();
+        let mut plan = plan(&source, &target, &|_| Vec::new()).unwrap();
         set(&mut here, "public.t_s_seq", 41, true);
         plan.look().unwrap();
         let carried = plan.carry().unwrap();
@@ -407,7 +477,7 @@ mod tests {
         assert_eq!(next("public.round"), 3);
         assert_eq!(next("public.wide"), 1);
         assert!(
-            super::plan(&source, &target)
+            super::plan(&source, &target, &|_| Vec::new())
                 .and_then(|mut plan| plan.look().and_then(|()| plan.carry()))
                 .unwrap()
                 .iter()
@@ -425,7 +495,7 @@ mod tests {
         let make = "do $$ begin for i in 1..1200 loop execute pg_catalog.format('create sequence public.s%s', i); end loop; end $$";
         source.connect().unwrap().change_script(make).unwrap();
         target.connect().unwrap().change_script(make).unwrap();
-        let mut plan = plan(&source, &target).unwrap();
+        let mut plan = plan(&source, &target, &|_| Vec::new()).unwrap();
         source.connect().unwrap().change_script("select pg_catalog.setval(('public.s' || i)::pg_catalog.regclass, 10) from pg_catalog.generate_series(1, 1200) as i").unwrap();
         let began = std::time::Instant::now();
         plan.look().unwrap();

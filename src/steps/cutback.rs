@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::config::OnConflict;
 use crate::error::Result;
-use crate::flow::sequences;
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::answers::Moment;
@@ -82,8 +81,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.step("warm caches", |run| run.warm_caches(Side::Source))?;
     }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Target))?;
-    let mut plan = run
-        .step("plan sequences", |run| sequences::plan(run.server(Side::Target), run.server(Side::Source)))?;
+    let mut plan = run.step("plan sequences", |run| run.plan_sequences(HOME))?;
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
     run.step("start replay", |run| {

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::flow::sequences;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
 use crate::steps::answers::Moment;
@@ -94,8 +93,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     }
     let fence = run.step("plan the fence", |run| run.plan_fence(Side::Source))?;
     let to_close = run.step("plan to close the target", Run::plan_to_close_the_target)?;
-    let mut plan = run
-        .step("plan sequences", |run| sequences::plan(run.server(Side::Source), run.server(Side::Target)))?;
+    let mut plan = run.step("plan sequences", |run| run.plan_sequences(OUT))?;
     let id = record::new_id(run.source())?;
     run.step("wait until the lag is small", |run| {
         if carrier == Carrier::Pgdetour {

@@ -106,6 +106,7 @@ pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::map
 /// What `cutback` needs, beside what `replay` does.
 pub const CUTBACK: &[Precondition] = group![
     tables::quarantine_is_empty,
+    tables::sequences,
     traffic::roles_named,
     traffic::target_fence,
     traffic::router,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::flow::sequences::{self, Carried, SequencePlan};
-use crate::flow::{ChangeSource, FlowName, marker, subscription};
+use crate::flow::mapping::Mapping;
+use crate::flow::sequences::{self, Carried, Owner, Sequence, SequencePlan};
+use crate::flow::{ChangeSource, FlowName, TableName, marker, subscription};
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
@@ -16,7 +17,7 @@ use crate::steps::answers::{Moment, timed};
 use crate::steps::carrier::Carrier;
 use crate::steps::facts::{Facts, parse_lsn};
 use crate::steps::pause::{Bounds, longest_silence};
-use crate::steps::replay::Running;
+use crate::steps::replay::{self, Running};
 use crate::steps::undo::Undo;
 use crate::steps::{Run, capture};
 
@@ -154,6 +155,25 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Carries sequences ahead: to their namesakes, on the way home to those of the columns that the mapping gives their values to.
+    pub fn plan_sequences(&mut self, switch: Switch) -> Result<SequencePlan> {
+        let (from, to) = (switch.from, switch.to());
+        if from == Side::Source {
+            return sequences::plan(self.server(from), self.server(to), &sequences::same);
+        }
+        let mapping = replay::checked_mapping(self)?;
+        sequences::plan(self.server(from), self.server(to), &|owner| images(&mapping, owner))
+    }
+
+    /// Sequences of the target whose values nothing on the source would take.
+    pub fn missing_sequences(&mut self) -> Result<Vec<Sequence>> {
+        let Some(mapping) = self.checked_mapping.take() else { return Ok(Vec::new()) };
+        let (source, target) = self.both();
+        let missing = sequences::list_missing(target, source, &|owner| images(&mapping, owner));
+        self.checked_mapping = Some(mapping);
+        missing
     }
 
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
@@ -425,4 +445,15 @@ pub fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
+}
+
+/// The source's columns that get a column's values as they are.
+fn images(mapping: &Mapping, owner: &Owner) -> Vec<Owner> {
+    let (schema, table, column) = owner;
+    if mapping.rules_for(schema, table).is_empty() {
+        return sequences::same(owner);
+    }
+    let table = TableName { schema: schema.clone(), name: table.clone() };
+    let found = mapping.images_of(&table, column).into_iter();
+    found.map(|(table, column)| (table.schema, table.name, column)).collect()
 }

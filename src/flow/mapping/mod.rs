@@ -225,6 +225,16 @@ impl Mapping {
         self.tables.get(&name).map_or(&[], Vec::as_slice)
     }
 
+    /// Columns of the subscriber that get a column's values as they are, with their tables.
+    pub fn images_of(&self, table: &TableName, column: &str) -> Vec<(TableName, String)> {
+        let rules = self.rules_for(&table.schema, &table.name).iter();
+        let images = rules.flat_map(|rule| {
+            let same = rule.columns.iter().filter(|mapped| is_column(&mapped.expression, column));
+            same.map(|mapped| (rule.to.clone(), mapped.name.clone()))
+        });
+        images.collect()
+    }
+
     /// All pairs of tables, in no order.
     pub fn pairs(&self) -> impl Iterator<Item = &Arc<TableRule>> {
         self.tables.values().flatten()
@@ -321,6 +331,11 @@ impl TableRule {
 pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
     let expression = expression.trim();
     expression == name || expression == sql::quote_identifier(name)
+}
+
+/// The same, or this column as another type.
+fn is_column(expression: &str, name: &str) -> bool {
+    is_column_name(expression.split_once("::").map_or(expression, |(column, _)| column), name)
 }
 
 /// One finding of the mapping.

@@ -207,6 +207,22 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     collect(built, checked)
 }
 
+/// Every sequence has one on the source that takes its value.
+pub fn sequences(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    for sequence in run.missing_sequences()? {
+        let message = match &sequence.owner {
+            Some((schema, table, column)) => format!(
+                "nothing on the source takes its value, which numbers column \"{column}\" of \"{schema}.{table}\""
+            ),
+            None => "nothing on the source takes its value: there is none of its name".to_owned(),
+        };
+        let hint = "Give the source a sequence of that name, or let the one that numbers the new column be owned by it (ALTER SEQUENCE \
+                    ... OWNED BY); else set it by hand before clients insert there.";
+        checked.warn("sequence", &sequence.display(), message, hint);
+    }
+    Ok(())
+}
+
 /// No table or partition came or went since recording began.
 pub fn all_recorded(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if run.phase() == Phase::Detoured {
