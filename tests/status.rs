@@ -138,6 +138,17 @@ fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
         detour.target.value::<bool>(lost).then_some(())
     });
     detour = check(detour, 8, "capture").reports("/capture/lost", true);
+    assert!(
+        capture(&detour, "safe_bytes").is_null() && capture(&detour, "alarm").is_null(),
+        "{}",
+        detour.last().describe()
+    );
+    detour = detour.run("capture").with(&["--anew", "--dry-run"]).exits(0).changed(false);
+    assert!(
+        detour.last().describe().contains("pg_create_logical_replication_slot"),
+        "{}",
+        detour.last().describe()
+    );
     for command in ["replay", "cutback"] {
         detour = detour.run(command).exits(3).kind("checks_failed").finding(
             "pgdetour_capture",
@@ -146,6 +157,7 @@ fn recorded_changes_that_take_too_much_are_told_and_lost_ones_at_once() {
         );
     }
     let detour = detour.run("verify").exits(8).kind("differs");
+    assert!(detour.last().text_at("/error/hint").contains("capture --anew"), "{}", detour.last().describe());
     detour.run("clean").with(&["--stay"]).exits(0).phase("absent").application_goes_on().no_row_lost();
 }
 

@@ -100,6 +100,10 @@ fn hold_replay(run: &mut Run) -> Result<()> {
 /// Ends what recorded so far, and records from here on; the position behind which all is recorded.
 fn begin(run: &mut Run) -> Result<PgLsn> {
     capture::drop_flow(run)?;
+    if run.plan.is_dry() {
+        // What is dropped first is still there.
+        return plan_to_begin(run);
+    }
     capture::arm(run)?;
     slot::wait_for_horizon(run.target(), capture::OLDER_TRANSACTIONS_BUDGET)?;
     let start = match capture::source(run) {
@@ -112,6 +116,21 @@ fn begin(run: &mut Run) -> Result<PgLsn> {
     .unwrap_or(PgLsn::from(0));
     note(run, CaptureAnew { start: Some(start.to_string()), ..CaptureAnew::default() })?;
     Ok(start)
+}
+
+fn plan_to_begin(run: &mut Run) -> Result<PgLsn> {
+    let source = capture::source(run);
+    let target = run.target();
+    target.note(match &source {
+        ChangeSource::Slot { publication, .. } => {
+            format!("create publication \"{publication}\" for what is replayed")
+        }
+        ChangeSource::Triggers => "create the triggers that record what is replayed".to_owned(),
+    });
+    if let ChangeSource::Slot { slot, .. } = &source {
+        slot::plan_slot(target, slot)?;
+    }
+    Ok(PgLsn::from(0))
 }
 
 fn note(run: &mut Run, anew: CaptureAnew) -> Result<()> {

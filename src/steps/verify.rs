@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
+use crate::flow::source::slot;
 use crate::flow::verify::pair::{Filters, Size};
 use crate::flow::verify::{self, Comparison, Failure, Job, Pair, Partial, Sample, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
@@ -20,7 +21,7 @@ use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::carrier::Carrier;
-use crate::steps::{Needs, Run, fault, names, preconditions, replay};
+use crate::steps::{Needs, Run, capture, fault, names, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -92,11 +93,14 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         report["steps"] = run.steps_report();
     }
     run.report = Some(report);
-    Err(unequal_tables(run.phase(), &tables))
+    // What is lost no replay brings.
+    let is_recorded =
+        run.phase() != Phase::Detoured || capture::source(run).require_intact(run.target()).is_ok();
+    Err(unequal_tables(run.phase(), is_recorded, &tables))
 }
 
 /// The failure that tells which tables differ, and which could not be compared.
-fn unequal_tables(phase: Phase, tables: &[Comparison]) -> Error {
+fn unequal_tables(phase: Phase, is_recorded: bool, tables: &[Comparison]) -> Error {
     let (failed, different): (Vec<_>, Vec<_>) =
         tables.iter().filter(|table| !table.equal).partition(|table| table.failure.is_some());
     let mut said = Vec::new();
@@ -115,6 +119,7 @@ fn unequal_tables(phase: Phase, tables: &[Comparison]) -> Error {
              and verify again."
         }
         (Some(_), _) => "Correct what fails there, and verify again.",
+        (None, Phase::Detoured) if !is_recorded => slot::MISSED,
         (None, Phase::Detoured) => {
             "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
         }

@@ -60,6 +60,11 @@ pub fn find_slot(session: &mut Session, name: &str) -> Result<Option<Slot>> {
     }))
 }
 
+/// Notes that a slot will be created in place of one that goes before.
+pub fn plan_slot(session: &mut Session, name: &str) -> Result<()> {
+    session.change_returning(sql::flow::CREATE_SLOT.text, &[&name]).map(drop)
+}
+
 /// Creates a slot, or finds it made already; its position, and whether it is new.
 /// Waits up to `budget` for the open transactions of the whole cluster, and names them when they do not end.
 /// The publication must exist before.
@@ -69,7 +74,7 @@ pub fn create_slot(session: &mut Session, name: &str, budget: Duration) -> Resul
         return existing(&slot, name).map(|position| (position, false));
     }
     if session.is_dry() {
-        session.change_returning(sql::flow::CREATE_SLOT.text, &[&name])?;
+        plan_slot(session, name)?;
         return Ok((PgLsn::from(0), true));
     }
     limit(session, budget)?;

@@ -44,7 +44,9 @@ pub fn measure(
         ChangeSource::Slot { slot, .. } => {
             let found = slot::find_slot(publisher, slot)?;
             let safe = found.as_ref().and_then(|slot| slot.safe_wal_bytes);
-            let room = [safe, free].into_iter().flatten().min();
+            // Of what is lost there is no more to lose.
+            let is_lost = found.as_ref().is_some_and(slot::Slot::is_lost);
+            let room = [safe, free].into_iter().flatten().min().filter(|_| !is_lost);
             (found.and_then(|slot| slot.retained_bytes), room)
         }
         ChangeSource::Triggers => (change_table::retained_bytes(publisher)?, free),
