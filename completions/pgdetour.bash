@@ -83,7 +83,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__capture)
-            opts="-c -y -q -v -h -V --export --force --anew --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-c -y -q -v -h -V --export --force --anew --adopt-source --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

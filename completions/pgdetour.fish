@@ -95,6 +95,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l source -d 
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l force -d 'Overwrite the file if it exists'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l anew -d 'While the target serves, begin recording anew, and make the source equal to the target'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l adopt-source -d 'Take on a source that does not know of the detour, such as one that was restored without schema "pgdetour"'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand capture" -s y -l yes -d 'Answer the confirmation with yes'

@@ -139,7 +139,7 @@ pub enum Commands {
         long_about = "Before cutover, arms the recording of changes made on the target; cutover does it by itself \
             when this has not been run. After cutover, proves that the recording is intact. Where it is not, or the source \
             has lost changes, --anew makes the way home again: it begins a new recording, and overwrites what differs on the \
-            source by the target's rows.",
+            source by the target's rows. With --adopt-source that may be a database which was restored without what pgdetour kept in it.",
         after_long_help = examples(
             "  pgdetour capture\n  pgdetour capture --json | jq .report.retained_bytes\n  pgdetour capture --export changes.ndjson\n  \
              pgdetour capture --anew"
@@ -294,6 +294,9 @@ pub struct CaptureOptions {
     /// While the target serves, begin recording anew, and make the source equal to the target
     #[arg(long, conflicts_with = "export")]
     pub anew: bool,
+    /// Take on a source that does not know of the detour, such as one that was restored without schema "pgdetour"
+    #[arg(long, requires = "anew")]
+    pub adopt_source: bool,
 }
 
 /// Options of `cutover` and `cutback`.

@@ -90,7 +90,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, restrict_act(options)),
-        Commands::Capture(options) if options.anew => steps::capture_anew::run(run),
+        Commands::Capture(options) if options.anew => steps::capture_anew::run(run, options.adopt_source),
         Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
         Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)?),

@@ -637,3 +637,46 @@ fn capture_goes_on_while_the_source_is_maintained() {
     detour = detour.run("replay").exits(8).kind("progress_missing");
     detour.no_client_error().no_row_lost();
 }
+
+/// A dump of the tables alone, restored: what pgdetour kept in the source is gone, and some rows are those of another time.
+#[test]
+fn a_source_that_was_restored_without_our_schema_is_taken_on_when_somebody_says_so() {
+    let mut detour = Detour::new().table("orders").writing().detoured().application_goes_on();
+    detour.source.exec("drop schema pgdetour cascade; delete from public.orders where id % 3 = 0");
+    detour.source.exec("update public.orders set note = 'older' where id % 3 = 1");
+    for command in ["replay", "cutback"] {
+        detour = detour.run(command).exits(3).kind("stamp_missing").changed(false);
+        assert!(
+            detour.last().text_at("/error/hint").contains("--adopt-source"),
+            "{}",
+            detour.last().describe()
+        );
+    }
+    let detour = detour
+        .run("capture")
+        .with(&["--anew"])
+        .exits(3)
+        .kind("stamp_missing")
+        .run("capture")
+        .with(&["--anew", "--adopt-source"])
+        .unconfirmed()
+        .exits(2)
+        .run("capture")
+        .with(&["--anew", "--adopt-source"])
+        .fault("after:adopt the source")
+        .dies()
+        .run("replay")
+        .exits(8)
+        .kind("progress_missing")
+        .run("capture")
+        .with(&["--anew", "--adopt-source"])
+        .exits(0)
+        .changed(true)
+        .application_goes_on()
+        .run("replay")
+        .exits(0);
+    let detour =
+        detour.at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true));
+    let detour = detour.run("cutback").exits(0).serving(Serving::Source).application_goes_on();
+    detour.no_client_error().no_row_lost().run("clean").exits(0).phase("absent");
+}

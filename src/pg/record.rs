@@ -117,13 +117,7 @@ pub fn create(
         Some(stamp) => stamp.detour,
         None => source.query_one(&sql::MAKE_ID, &[])?.get(0),
     };
-    source
-        .atomically(|source| {
-            source.change_script(sql::CREATE_COMMON.text)?;
-            source.change_script(sql::CREATE_SOURCE.text)?;
-            stamp(source, &id)
-        })
-        .doing(|| "create schema \"pgdetour\"".into())?;
+    stamp_source(source, &id)?;
     if let Some(backup) = backup {
         backup
             .atomically(|backup| {
@@ -143,6 +137,17 @@ pub fn create(
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
     Ok(id)
+}
+
+/// Makes our schema and the stamp of the source alone.
+pub fn stamp_source(source: &mut Session, id: &str) -> Result<()> {
+    source
+        .atomically(|source| {
+            source.change_script(sql::CREATE_COMMON.text)?;
+            source.change_script(sql::CREATE_SOURCE.text)?;
+            stamp(source, id)
+        })
+        .doing(|| "create schema \"pgdetour\"".into())
 }
 
 fn stamp(session: &mut Session, id: &str) -> Result<()> {

@@ -21,8 +21,9 @@ use crate::sql;
 use crate::steps::facts::{CaptureAnew, Facts, parse_lsn};
 use crate::steps::{Needs, Run, capture, names, preconditions, replay, verify};
 
-/// Runs `capture --anew`; its report.
-pub fn run(run: &mut Run) -> Result<Value> {
+/// Runs `capture --anew`; its report. With `adopt`, the source may be a database that does not know of the detour.
+pub fn run(run: &mut Run, adopt: bool) -> Result<Value> {
+    run.adopts_source = adopt;
     run.open(Needs::Both)?;
     if run.phase() != Phase::Detoured {
         return Err(Error::Refused {
@@ -38,9 +39,18 @@ pub fn run(run: &mut Run) -> Result<Value> {
     let mapping = replay::checked_mapping(run)?;
     let pairs = verify::list_pairs(run, &mapping, &verify::Extent::default())?;
     refuse_what_cannot_be_written(run, &pairs)?;
-    run.confirm(
-        "begin the recording of changes on the target anew, and overwrite what differs on the source by the target's rows",
-    )?;
+    let is_strange = record::read_stamp(run.source())?.is_none();
+    let source = if is_strange {
+        format!("the source ({}), which does not know of this detour,", run.source_server.conninfo.places())
+    } else {
+        "the source".to_owned()
+    };
+    run.confirm(&format!(
+        "begin the recording of changes on the target anew, and overwrite what differs on {source} by the target's rows"
+    ))?;
+    if is_strange {
+        run.step("adopt the source", adopt_source)?;
+    }
     let start = match run.facts()?.capture_anew {
         // A run that was interrupted has begun it: what is recorded since is as good as what would be from now on.
         Some(CaptureAnew { start: Some(start), done: false, .. })
@@ -88,6 +98,16 @@ fn refuse_what_cannot_be_written(run: &Run, pairs: &[Pair]) -> Result<()> {
         ),
         hint: "Nothing was changed. \"pgdetour clean --stay\" makes the target, which has all changes, the new home.".into(),
     })
+}
+
+/// Stamps a database as the source of this detour. Without a position there, replay and cutback refuse until all of this is done.
+fn adopt_source(run: &mut Run) -> Result<()> {
+    let detour = run.detour_id()?;
+    let (phase, serving) = (run.phase(), run.serving());
+    record::stamp_source(run.source(), &detour)?;
+    record::set_stamp_phase(run.source(), phase, serving)?;
+    run.changed = true;
+    Ok(())
 }
 
 /// From here on, neither replay nor cutback goes on before this has come to its end.

@@ -131,6 +131,8 @@ pub struct Run {
     checked_mapping: Option<Mapping>,
     /// How many changes in quarantine do not stand in the way home.
     accept_quarantined: i64,
+    /// A source without a stamp is taken on.
+    adopts_source: bool,
     pause_ms: Option<f64>,
     late_writes: i64,
     /// Attempts of a switch, this one included.
@@ -228,6 +230,7 @@ impl Run {
             max_pause: None,
             checked_mapping: None,
             accept_quarantined: 0,
+            adopts_source: false,
             pause_ms: None,
             late_writes: 0,
             attempts: 0,

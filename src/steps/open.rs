@@ -151,20 +151,30 @@ impl Run {
             (None, Some(target))
                 if self.source.is_some()
                     && self.command != Command::Clean
+                    && !self.adopts_source
                     && !matches!(target.phase, Phase::Mirroring) =>
             {
-                Err(Error::Refused {
-                    kind: "stamp_missing",
-                    message: "the source does not know of the detour that the target belongs to".into(),
-                    detail: Some("schema \"pgdetour\" of the source is missing or has no stamp".into()),
-                    hint:
-                        "Is this the database that was mirrored? If it was restored from a dump, restore its \
-                           schema \"pgdetour\" too: replay needs the position that is kept there."
-                            .into(),
-                })
+                Err(stamp_missing(target.phase))
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn stamp_missing(phase: Phase) -> Error {
+    let restored = "Is this the database that was mirrored? If it was restored from a dump, restore schema \"pgdetour\" of the \
+                    same dump too: replay needs the position that is kept there.";
+    let hint = if phase == Phase::Detoured {
+        let adopted = "Without one, \"pgdetour capture --anew --adopt-source\" takes the database on, and makes it equal to the target.";
+        format!("{restored} {adopted}")
+    } else {
+        restored.to_owned()
+    };
+    Error::Refused {
+        kind: "stamp_missing",
+        message: "the source does not know of the detour that the target belongs to".into(),
+        detail: Some("schema \"pgdetour\" of the source is missing or has no stamp".into()),
+        hint,
     }
 }
 
