@@ -71,6 +71,14 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .exits(0)
         .phase("returned")
         .serving(Serving::Source)
+        // What was given up is still shown.
+        .run("replay")
+        .with(&["--quarantine", "list"])
+        .exits(0)
+        .reports("/quarantined", 1)
+        .run("replay")
+        .exits(3)
+        .kind("wrong_phase")
         .no_client_error()
         .no_row_lost();
 }

@@ -16,7 +16,7 @@ pub fn list(run: &mut Run, id: Option<i64>, after: i64) -> Result<Value> {
     if !record::has_table(run.source(), "quarantine")? {
         return Ok(json!({ "quarantined": 0, "entries": [], "left": 0 }));
     }
-    let entries = run.step("read the quarantine", |run| quarantine::list(run.source(), after, id, SHOWN))?;
+    let entries = quarantine::list(run.source(), after, id, SHOWN)?;
     let quarantined = record::count_quarantined(run.source())?;
     let last = entries.last().map_or(after, |entry| entry.id);
     let left = if id.is_some() { 0 } else { quarantine::count_behind(run.source(), last)? };
