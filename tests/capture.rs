@@ -273,6 +273,18 @@ fn recorded_changes_are_exported_and_stay_recorded() {
         let mut detour = Detour::new()
             .on_source(TABLES)
             .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .run("capture")
+            .with(&["--export", "-"])
+            .exits(2)
+            .run("capture")
+            .with(&["--export", "none.ndjson"])
+            .exits(3)
+            .kind("wrong_phase")
+            .mirrored()
+            .run("capture")
+            .with(&["--export", "none.ndjson"])
+            .exits(3)
+            .kind("not_armed")
             .detoured()
             .on_target(
                 "update public.plain set v = 'x' where id = 1; insert into public.by_index values (99, 'c', 1);
@@ -312,6 +324,23 @@ fn recorded_changes_are_exported_and_stay_recorded() {
             .exits(0)
             .reports("/changes", 4);
         assert_same_rows(&detour);
+        // What is applied waits no more, removed or not; and an export that fails leaves what was there.
+        let detour = detour
+            .run("capture")
+            .with(&["--export", &file, "--force"])
+            .exits(0)
+            .reports("/exported/changes", 0);
+        std::fs::write(&file, "mine").expect("ours");
+        let folder = std::path::Path::new(&file).parent().expect("it is in one");
+        let before = std::fs::read_dir(folder).expect("it is there").count();
+        let _running =
+            lose_changes(detour, method).run("capture").with(&["--export", &file, "--force"]).exits(8);
+        assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "mine");
+        assert_eq!(
+            std::fs::read_dir(folder).expect("it is there").count(),
+            before,
+            "nothing is left beside it"
+        );
     }
 }
 

@@ -26,6 +26,7 @@ const PROOF_BUDGET: Duration = Duration::from_secs(60);
 pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
     if let Some(to) = export {
         run.connect(Needs::Target)?;
+        run.refuse_wrong_phase()?;
         let exported = run.step("export recorded changes", |run| export::export(run, to))?;
         let retained = retained_bytes(run)?;
         let method = run.config.capture.method.name();

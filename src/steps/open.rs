@@ -37,12 +37,18 @@ impl Run {
             // Another run may have ended between our first look and our lock.
             self.detour = record::read_detour(self.target())?;
         }
-        let phase = self.phase();
-        if !self.command.allowed_in(phase) {
-            return Err(Error::WrongPhase { command: self.command.name(), phase });
-        }
-        self.part_way = matches!(phase, Phase::Mirroring | Phase::CuttingOver | Phase::CuttingBack);
+        self.refuse_wrong_phase()?;
+        self.part_way = matches!(self.phase(), Phase::Mirroring | Phase::CuttingOver | Phase::CuttingBack);
         Ok(())
+    }
+
+    /// Refuses a command that does not go with the phase.
+    pub fn refuse_wrong_phase(&self) -> Result<()> {
+        let (command, phase) = (self.command, self.phase());
+        if command.allowed_in(phase) {
+            return Ok(());
+        }
+        Err(Error::WrongPhase { command: command.name(), phase })
     }
 
     /// The first half of [`Run::open`]: sessions, proof of which database is which, the record as it is. No lock.

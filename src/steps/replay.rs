@@ -63,8 +63,8 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     if let Task::ListQuarantine { id, after } = task {
         // Changes nothing: it needs no lock, and goes on to show what a cutback has been allowed to give up.
         run.connect(Needs::Both)?;
-        if run.phase() != Phase::Returned && !run.command.allowed_in(run.phase()) {
-            return Err(Error::WrongPhase { command: run.command.name(), phase: run.phase() });
+        if run.phase() != Phase::Returned {
+            run.refuse_wrong_phase()?;
         }
         return quarantine::list(run, id, after);
     }

@@ -36,10 +36,11 @@ struct Open {
 }
 
 /// Writes what `source` has recorded by now, each change a line, and a line for each commit.
-/// Without `origins`, transactions that were replicated to the publisher are left out.
+/// Of what triggers record, only what comes behind `applied` is waiting still. Without `origins`, transactions that were replicated to the publisher are left out.
 pub fn export_changes(
     source: &ChangeSource,
     publisher: &Server,
+    applied: PgLsn,
     origins: bool,
     out: &mut dyn Write,
     stop: &AtomicBool,
@@ -48,7 +49,7 @@ pub fn export_changes(
     let mut session = publisher.connect()?;
     source.require_intact(&mut session)?;
     let end = source.end(&mut session)?;
-    let reader = source.open_copy(publisher)?;
+    let reader = source.open_copy(publisher, applied)?;
     let mut lines = Lines { out, done: Exported::default() };
     let mut open: Option<Open> = None;
     let mut position = PgLsn::from(0);

@@ -127,8 +127,9 @@ impl ChangeSource {
         }
     }
 
-    /// Begins to read all that is recorded, and lets go of nothing.
-    pub fn open_copy(&self, publisher: &Server) -> Result<Reader> {
+    /// Begins to read all that is recorded, and lets go of nothing. Changes that are `applied` may not be removed yet from a table of
+    /// them.
+    pub fn open_copy(&self, publisher: &Server, applied: PgLsn) -> Result<Reader> {
         let on = publisher.place.name();
         match self {
             ChangeSource::Slot { slot, publication } => {
@@ -147,7 +148,7 @@ impl ChangeSource {
                 let stream = client.start_replication(&copy, PgLsn::from(0), publication).map_err(failed)?;
                 stream::start(stream, &copy, on)
             }
-            ChangeSource::Triggers => change_reader::start(publisher, PgLsn::from(0)),
+            ChangeSource::Triggers => change_reader::start(publisher, applied),
         }
     }
 
