@@ -163,6 +163,7 @@ statements! {
         READ_DATABASE = "read_database",
         READ_DATABASE_OWNER = "read_database_owner",
         READ_EMPTINESS = "read_emptiness",
+        READ_TIME_ZONE = "read_time_zone",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
     }

@@ -2,6 +2,7 @@
 
 use crate::support::detour::{Detour, Serving};
 use crate::support::extent;
+use crate::support::postgres::Shutdown;
 
 const RESTRICTED: &str =
     "[[restrict]]\ntables = [\"public.users\"]\nroles = [\"shop_limited\"]\nmessage = \"Read-only for now.\"";
@@ -150,4 +151,34 @@ fn clean_after_a_mirror_that_died_takes_everything_away() {
         .reports("/equal", true)
         .no_client_error()
         .no_row_lost();
+}
+
+/// The servers answer a COMMIT before it is on disk: what pgdetour lets go of on one side is on the disk of the other by then.
+#[test]
+fn nothing_is_let_go_that_a_server_could_still_forget() {
+    let mut detour = Detour::new().table("orders");
+    for server in [&detour.source, &detour.target] {
+        server.exec("alter system set synchronous_commit = off");
+        server.exec("alter system set wal_writer_delay = '10s'");
+        server.exec("select pg_reload_conf()");
+    }
+    detour = detour.detoured().reports("/late_writes", 0);
+    assert!(
+        !detour
+            .answer_of("cutover")
+            .at("/warnings")
+            .to_string()
+            .contains("were committed on the source after")
+    );
+    for note in ["first", "second", "third"] {
+        detour = detour
+            .application(&format!("insert into public.orders (note) values ('{note}')"))
+            .run("replay")
+            .exits(0);
+        detour.source.restart(Shutdown::Immediate);
+        let arrived = format!("select count(*) from public.orders where note = '{note}'");
+        assert_eq!(detour.source.value::<i64>(&arrived), 1, "{note}");
+    }
+    detour = detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
+    detour.run("cutback").exits(0).reports("/late_writes", 0).serving(Serving::Source);
 }

@@ -374,6 +374,7 @@ mod tests {
             conninfo: server.conninfo(),
             application_name: "pgdetour test".into(),
             plan,
+            time_zone: None,
         }
     }
 

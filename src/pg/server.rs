@@ -17,6 +17,9 @@ use crate::sql::{self, Sql};
 /// How long a statement of ours waits for a lock before it gives up, so that live traffic never queues behind us for long.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The time zone of a session that evaluates nothing of the users'.
+const UTC: &str = "UTC";
+
 /// Begins a session that carries over what the other side has: triggers and foreign keys do not act on it, and what records the
 /// changes of this side passes over it.
 pub const AS_REPLICA: &str = "set session_replication_role = replica; set pgdetour.carries = on";
@@ -32,6 +35,8 @@ pub struct Server {
     pub application_name: String,
     /// Where a dry run notes changes.
     pub plan: Plan,
+    /// The `TimeZone` in which expressions of a mapping are evaluated; UTC unless told.
+    pub time_zone: Option<String>,
 }
 
 impl Server {
@@ -43,7 +48,7 @@ impl Server {
         // In one round trip: a server that is far away is asked for several sessions before anything is done there.
         let script = format!(
             "{};\nselect pg_catalog.current_setting('server_version_num'), pg_catalog.current_database()",
-            pin_session()
+            pin_session(self.time_zone.as_deref())
         );
         let answer = client.simple_query(&script).map_err(|error| unreachable((&error).into()))?;
         let row = answer.iter().rev().find_map(|message| match message {
@@ -64,10 +69,11 @@ impl Server {
     }
 }
 
-/// `pin_session.sql` with its parameter filled in.
-pub fn pin_session() -> String {
+/// `pin_session.sql` with its parameters filled in.
+pub fn pin_session(time_zone: Option<&str>) -> String {
     let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
-    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout)
+    let time_zone = sql::quote_literal(time_zone.unwrap_or(UTC));
+    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout).replace("$2", &time_zone)
 }
 
 /// One ordinary SQL session. Reads always happen; what changes anything goes through `change*`,
@@ -207,6 +213,17 @@ impl Session {
     /// From now on, statements of this session wait for a lock for so long.
     pub fn set_lock_timeout(&mut self, timeout: Duration) -> Result<()> {
         let text = format!("set lock_timeout = {}", timeout.as_millis());
+        self.client.batch_execute(&text).map_err(|error| self.failed(summary(&text), &error))
+    }
+
+    /// The time zone of sessions that were told no other one: the database's, its roles' or the server's.
+    pub fn default_time_zone(&mut self) -> Result<String> {
+        Ok(self.query_one(&sql::catalog::READ_TIME_ZONE, &[])?.get("time_zone"))
+    }
+
+    /// From now on, this session has another time zone.
+    pub fn set_time_zone(&mut self, time_zone: &str) -> Result<()> {
+        let text = format!("set time zone {}", sql::quote_literal(time_zone));
         self.client.batch_execute(&text).map_err(|error| self.failed(summary(&text), &error))
     }
 

@@ -191,6 +191,7 @@ impl Run {
                 conninfo,
                 application_name: format!("pgdetour {command}"),
                 plan: plan.clone(),
+                time_zone: None,
             })
         };
         let backup = config.target.backup_conninfo.as_deref();

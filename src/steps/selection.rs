@@ -97,7 +97,23 @@ impl Run {
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
         let rules = self.map_rules();
-        self.target_mapping(&rules)
+        let mapping = self.target_mapping(&rules)?;
+        if mapping.depends_on_time_zone() {
+            self.keep_the_time_of_the_source()?;
+        }
+        Ok(mapping)
+    }
+
+    /// From now on, sessions on both servers have the source's own time zone: a value gets or loses its zone as it did when
+    /// somebody altered the column there.
+    fn keep_the_time_of_the_source(&mut self) -> Result<()> {
+        let time_zone = self.source().default_time_zone()?;
+        for session in [&mut self.source, &mut self.target].into_iter().flatten() {
+            session.set_time_zone(&time_zone)?;
+        }
+        self.source_server.time_zone = Some(time_zone.clone());
+        self.target_server.time_zone = Some(time_zone);
+        Ok(())
     }
 
     fn map_rules(&self) -> Vec<MapRule> {

@@ -42,6 +42,7 @@ wal_retrieve_retry_interval = '100ms'
 shared_buffers = '32MB'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 log_checkpoints = off
+timezone = 'America/New_York'
 password_encryption = 'scram-sha-256'
 ";
 

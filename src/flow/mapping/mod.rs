@@ -225,6 +225,11 @@ impl Mapping {
         self.tables.get(&name).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether what it makes of a row may depend on the session's time zone, as far as can be told without reading expressions.
+    pub fn depends_on_time_zone(&self) -> bool {
+        self.pairs().any(|rule| rule.depends_on_time_zone())
+    }
+
     /// Columns of the subscriber that get a column's values as they are, with their tables.
     pub fn images_of(&self, table: &TableName, column: &str) -> Vec<(TableName, String)> {
         let rules = self.rules_for(&table.schema, &table.name).iter();
@@ -319,6 +324,23 @@ impl TableRule {
         self.constants().any(|column| {
             other.constants().any(|its| its.name == column.name && its.expression != column.expression)
         })
+    }
+
+    /// As [`Mapping::depends_on_time_zone`].
+    fn depends_on_time_zone(&self) -> bool {
+        let has_time = |type_name: &str| type_name == "date" || type_name.starts_with("time");
+        let depends = |column: &MappedColumn| {
+            let mut old = self.old_columns.iter();
+            match old.find(|old| is_column(&column.expression, &old.name)) {
+                Some(old) => {
+                    old.publisher_type != column.type_name
+                        && (has_time(&old.publisher_type) || has_time(&column.type_name))
+                }
+                // A constant does not.
+                None => !column.reads.is_empty() || !column.portable,
+            }
+        };
+        self.condition.is_some() || self.columns.iter().chain(&self.key).any(depends)
     }
 
     /// Old columns that its key expressions read.

@@ -288,9 +288,15 @@ mod tests {
             let text = format!("host=127.0.0.1 port={} dbname={dbname} user=postgres", server.port);
             let conninfo = crate::pg::Conninfo::parse(&text).unwrap();
             let plan = Plan::real();
-            Server { place: Place::Target, conninfo, application_name: "pgdetour test".into(), plan }
-                .connect()
-                .unwrap()
+            Server {
+                place: Place::Target,
+                conninfo,
+                application_name: "pgdetour test".into(),
+                plan,
+                time_zone: None,
+            }
+            .connect()
+            .unwrap()
         };
         let mut first = connect(&one, "postgres");
         first.change_script("create database other").unwrap();

@@ -10,7 +10,13 @@ use crate::plan::Plan;
 fn server(test: &TestServer, user: &str, database: &str, plan: &Plan) -> Server {
     let address = format!("host=127.0.0.1 port={} dbname={database} user={user}", test.port);
     let conninfo = Conninfo::parse(&address).expect("our own text");
-    Server { place: Place::Source, conninfo, application_name: "pgdetour test".into(), plan: plan.clone() }
+    Server {
+        place: Place::Source,
+        conninfo,
+        application_name: "pgdetour test".into(),
+        plan: plan.clone(),
+        time_zone: None,
+    }
 }
 
 fn session(test: &TestServer, user: &str, database: &str) -> Session {

@@ -8,7 +8,8 @@ fn session(test: &TestServer, user: &str, plan: &Plan) -> Session {
     let address = format!("host=127.0.0.1 port={} dbname=postgres user={user}", test.port);
     let conninfo = Conninfo::parse(&address).expect("our own text");
     let application_name = "pgdetour test".into();
-    let server = Server { place: Place::Target, conninfo, application_name, plan: plan.clone() };
+    let server =
+        Server { place: Place::Target, conninfo, application_name, plan: plan.clone(), time_zone: None };
     server.connect().expect("the test server lets us in")
 }
 

@@ -125,7 +125,7 @@ impl Client {
     }
 
     fn pin(&mut self, purpose: Purpose) -> Result<(), ServerError> {
-        self.simple_query(&pin_session())?;
+        self.simple_query(&pin_session(None))?;
         if purpose == Purpose::Replication {
             // A slow consumer is no dead one; a dead one is found by keep-alive packets, not by silence. The longest timeout and
             // not none at all: without one the walsender looks for an answer of ours after each change that it sends.
