@@ -150,6 +150,7 @@ statements! {
         LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PORTABLE_TYPES = "list_portable_types",
         LIST_ROLES = "list_roles",
+        LIST_ROLE_RIGHTS = "list_role_rights",
         LIST_SORTING_COLLATIONS = "list_sorting_collations",
         LIST_STANDING_PRIVILEGES = "list_standing_privileges",
         LIST_STALE_TABLES = "list_stale_tables",

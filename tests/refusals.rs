@@ -218,3 +218,29 @@ fn a_transaction_that_does_not_end_takes_the_cutover_back() {
         .serving(Serving::Source);
     detour.run("cutover").exits(0).serving(Serving::Target).no_client_error().no_row_lost();
 }
+
+/// Who is a member of what is the business of the whole server: no mirror brings it over.
+#[test]
+fn what_a_general_role_may_do_on_the_source_alone_is_named_before_it_moves() {
+    let make = "create role readers; create role nothing";
+    let detour = Detour::new()
+        .on_source(make)
+        .on_target(make)
+        .on_source(
+            "create table public.notes (id int primary key); grant select, insert on public.notes to readers;
+             grant readers, nothing to shop_app",
+        )
+        .run("check")
+        .exits(0);
+    let told = |detour: &Detour| detour.last().describe();
+    assert!(told(&detour).contains("it is a member of nothing, readers on the source"), "{}", told(&detour));
+    let detour = detour.mirrored();
+    let grant = "GRANT \"nothing\", \"readers\" TO \"shop_app\"";
+    let detour = detour.run("cutover").exits(3).changed(false).finding(
+        "shop_app",
+        "on the target it may not: INSERT, SELECT on \"public.notes\"",
+        grant,
+    );
+    let detour = detour.on_target("grant readers to shop_app").run("cutover").exits(0);
+    assert!(told(&detour).contains("it is a member of nothing on the source"), "{}", told(&detour));
+}

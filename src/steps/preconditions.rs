@@ -6,6 +6,7 @@ mod collations;
 mod parts;
 mod privileges;
 mod retention;
+mod rights;
 mod servers;
 mod tables;
 mod traffic;
@@ -78,6 +79,7 @@ pub const CUTOVER: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
+    rights::rights_on_target,
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,
@@ -180,6 +182,7 @@ const CUTOVER_AHEAD: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
+    rights::rights_on_target,
     traffic::source_fence,
     traffic::router,
     traffic::source_sessions,

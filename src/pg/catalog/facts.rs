@@ -1,5 +1,7 @@
 //! What a server, a database and our role are: for checks, before anything is done.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::error::Result;
 use crate::pg::Session;
 use crate::sql;
@@ -222,6 +224,34 @@ pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> 
         settings: row.get("settings"),
     };
     Ok(rows.iter().map(role).collect())
+}
+
+/// A role, and a schema or what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RightOn {
+    /// Whose.
+    pub role: String,
+    /// The schema, unquoted.
+    pub schema: String,
+    /// The table, view or sequence, unquoted; none for the schema itself.
+    pub object: Option<String>,
+}
+
+/// What roles may do with the users' schemas, tables, views and sequences, such as `SELECT`, whoever granted it to whom.
+pub fn list_role_rights(
+    session: &mut Session,
+    roles: &[String],
+) -> Result<BTreeMap<RightOn, BTreeSet<String>>> {
+    let rows = session.query(&sql::catalog::LIST_ROLE_RIGHTS, &[&roles])?;
+    let right = |row: &postgres::Row| {
+        let on = RightOn {
+            role: row.get("role_name"),
+            schema: row.get("schema_name"),
+            object: row.get("object_name"),
+        };
+        (on, row.get::<_, Vec<String>>("may").into_iter().collect())
+    };
+    Ok(rows.iter().map(right).collect())
 }
 
 #[cfg(test)]
