@@ -61,7 +61,7 @@ fn all_that_a_database_holds_goes_there_and_comes_home() {
     assert!(!warnings.contains("lock_timeout=7s, "), "what is on the target too is no warning: {warnings}");
     for named in [
         "unlogged table public.cache: its rows are in no WAL",
-        "large object 424242: large objects are in no replication stream and are not copied",
+        "large object 424242, 4711: large objects are in no replication stream and are not copied",
         "foreign table public.remote: its definition is mirrored",
         "publication theirs: publications are not mirrored",
         "subscription theirs: subscriptions are not mirrored",

@@ -92,7 +92,8 @@ with object as (
 owned as (
     select o.class, o.oid, o.relation, o.referenced
     from object as o
-    where o.oid >= 16384
+    -- The number of a large object is the users' to choose.
+    where (o.oid >= 16384 or o.class = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
         and not exists (
             select from pg_catalog.pg_depend as d
             where d.classid = o.class and d.objid = o.oid

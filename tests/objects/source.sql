@@ -433,7 +433,7 @@ create user mapping for shop_app server elsewhere options (user 'u', password 'p
 create foreign table public.remote (id int, note text) server elsewhere options (table_name 'remote');
 create publication theirs for table public.numbered;
 create subscription theirs connection 'host=127.0.0.1 port=1 dbname=nowhere' publication nothing with (connect = false, slot_name = none);
-select lo_from_bytea(424242, '\xdeadbeef');
+select lo_from_bytea(424242, '\xdeadbeef'), lo_from_bytea(4711, '\xdeadbeef');
 alter database shop set lock_timeout = '12345ms';
 alter database shop set search_path = public, twin, "Odd ""Schema"" ü";
 alter role shop_app in database shop set work_mem = '9MB';
