@@ -93,6 +93,19 @@ pub struct ServerError {
     pub connection_lost: bool,
 }
 
+/// The classes of SQLSTATEs that the server itself uses (PostgreSQL's manual, appendix A). Others are a function's own.
+const SERVER_CLASSES: [&str; 42] = [
+    "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24",
+    "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53",
+    "54", "55", "57", "58", "72", "F0", "HV", "XX",
+];
+
+/// Whether a function of the users' has raised it, as what PL/pgSQL gives an exception without a code, or with one that is
+/// nobody else's.
+pub fn is_raised(sqlstate: &str) -> bool {
+    sqlstate.get(..2).is_some_and(|class| !SERVER_CLASSES.contains(&class))
+}
+
 impl ServerError {
     /// A failure of the connection itself, not an answer of the server.
     pub fn lost(message: impl Into<String>) -> Self {
@@ -108,7 +121,7 @@ impl ServerError {
     pub fn is_of_evaluation(&self) -> bool {
         self.sqlstate.as_deref().is_some_and(|code| {
             let class = code.get(..2).unwrap_or_default();
-            ["09", "0A", "21", "22", "23", "27", "42", "44", "54", "P0"].contains(&class)
+            (is_raised(code) || ["09", "0A", "21", "22", "23", "27", "38", "39", "42", "44", "54"].contains(&class))
                 // insufficient_privilege, syntax_error
                 && !["42501", "42601"].contains(&code)
         })

@@ -1,6 +1,6 @@
 //! What follows from a failure: the exit code, more about it, what mends it, and what to run next.
 
-use super::{Error, Finding, ServerError};
+use super::{Error, Finding, ServerError, is_raised};
 use crate::phase::{Command, Phase};
 
 /// Exit codes, by what a script should do next. Part of the interface.
@@ -48,6 +48,8 @@ impl StatementFailure {
         match cause.sqlstate.as_deref() {
             // lock_not_available, query_canceled, deadlock_detected, serialization_failure
             Some("55P03" | "57014" | "40P01" | "40001") => StatementFailure::Waited,
+            // An event trigger or another function of the users' is against it.
+            Some(code) if is_raised(code) => StatementFailure::Refused,
             // insufficient_privilege, read_only_sql_transaction
             Some("42501" | "25006") => StatementFailure::Refused,
             // insufficient_resources and object_not_in_prerequisite_state, with all that their classes hold
@@ -260,6 +262,10 @@ fn statement_hint(cause: &ServerError) -> Option<String> {
         "53400" => "Raise the server's limit, such as max_replication_slots, and restart it.",
         "53300" => "Free a connection, or raise max_connections.",
         "53100" => "Free space on the server's disk.",
+        code if is_raised(code) => {
+            "A trigger, an event trigger or a function of the database refused it: disable it while pgdetour works, or let our role \
+             pass there."
+        }
         _ => return None,
     };
     Some(hint.into())
@@ -303,6 +309,8 @@ mod tests {
         assert_eq!(statement(Some("53400"), false).exit_code(false), 3);
         assert_eq!(statement(Some("55P03"), false).exit_code(false), 6);
         assert_eq!(statement(Some("42P01"), false).exit_code(false), 1);
+        assert_eq!(statement(Some("P0001"), false).exit_code(false), 3);
+        assert_eq!(statement(Some("SHP01"), false).exit_code(false), 3);
         assert_eq!(Error::Interrupted { signal: 2 }.exit_code(false), 130);
         assert_eq!(Error::Interrupted { signal: 15 }.exit_code(false), 143);
         assert_eq!(Error::Internal { message: String::new() }.exit_code(false), 1);

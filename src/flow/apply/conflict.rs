@@ -4,7 +4,7 @@ use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use super::batch::{Planned, Step};
-use crate::error::{Error, ServerError};
+use crate::error::{self, Error, ServerError};
 use crate::flow::mapping::bound::Bound;
 use crate::flow::source::change::Row;
 
@@ -66,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// A function or trigger of the users' has refused it.
+    fn is_raised(&self) -> bool {
+        self.sqlstate().is_some_and(error::is_raised)
+    }
+
     /// Two rows may not have the same values: perhaps only on the way.
     pub fn is_of_uniqueness(&self) -> bool {
         matches!(self.sqlstate(), Some("23505" | "23P01"))
@@ -79,10 +84,13 @@ impl Failure {
     /// Not about the data of a change: doing it again in another way would not help.
     pub fn is_fatal(&self) -> bool {
         match self {
-            Failure::Server(_) => !matches!(
-                self.class(),
-                Some("21" | "22" | "23" | "27" | "42" | "44" | "P0" | "0A" | "09" | "25" | "54")
-            ),
+            Failure::Server(_) => {
+                let is_of_change = matches!(
+                    self.class(),
+                    Some("21" | "22" | "23" | "27" | "38" | "39" | "42" | "44" | "0A" | "09" | "25" | "54")
+                );
+                !is_of_change && !self.is_raised()
+            }
             Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => false,
             Failure::Other(_) => true,
         }
@@ -93,7 +101,8 @@ impl Failure {
     pub fn is_of_data(&self) -> bool {
         match self {
             Failure::Server(_) => {
-                matches!(self.class(), Some("21" | "22" | "23" | "27" | "44" | "P0" | "09" | "54"))
+                matches!(self.class(), Some("21" | "22" | "23" | "27" | "38" | "39" | "44" | "09" | "54"))
+                    || self.is_raised()
             }
             Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => true,
             Failure::Other(_) => false,
