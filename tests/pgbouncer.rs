@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving, quoted};
+use crate::support::disk::Disk;
 use crate::support::pgbouncer::{PgBouncer, entry};
 use crate::support::postgres::DATABASE;
+use crate::support::scratch::give_to_server_user;
 use crate::support::wait::until;
 
 /// `[[router.pgbouncer]]` of one process.
@@ -132,6 +134,38 @@ fn a_file_elsewhere_is_replaced_by_a_command_and_a_second_database_is_the_lane_o
     assert!(["check ", "read ", "write "].iter().all(|call| calls.contains(call)), "{calls}");
     assert!(!calls.contains("host="), "what is written is in no argument: {calls}");
     detour.no_client_error().no_row_lost();
+}
+
+/// Past the decision it would be too late.
+#[test]
+fn a_file_that_there_is_no_room_for_is_named_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let folder = detour.configuration().with_file_name("etc");
+    let Some(disk) = Disk::mount(&folder, "64k", "a router's disk full") else { return };
+    give_to_server_user(&folder);
+    let file = detour.pooler().databases_file();
+    let elsewhere = disk.path().join("databases.ini");
+    std::fs::copy(&file, &elsewhere).expect("there is room");
+    give_to_server_user(&elsewhere);
+    std::fs::remove_file(&file).expect("ours");
+    std::os::unix::fs::symlink(&elsewhere, &file).expect("ours");
+    let by_program =
+        format!("file_command = [{:?}]", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/replace-file"));
+    let (console, target) = (detour.pooler().console_conninfo(), entry(detour.target.port()));
+    for more in ["", &by_program] {
+        let section = section(&console, &file, &target, more);
+        detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}"));
+        disk.fill();
+        detour = detour.run("check").exits(3).finding("databases.ini", "cannot be replaced", "room for them");
+        detour =
+            detour.run("cutover").exits(3).phase("mirrored").serving(Serving::Source).application_goes_on();
+        disk.clear();
+    }
+    detour = detour.run("cutover").exits(0).run("replay").exits(0);
+    disk.fill();
+    detour = detour.run("cutback").exits(3).phase("detoured").serving(Serving::Target).application_goes_on();
+    disk.clear();
+    detour.run("cutback").exits(0).application_goes_on().no_client_error().no_row_lost();
 }
 
 /// What comes back is the entry as it was when clients were moved, not as an earlier run has found it.

@@ -274,7 +274,10 @@ impl Router for HaProxy {
             return Ok(());
         }
         let file = self.read_file()?;
-        self.ready = self.text_for(side, &file)?.and_then(|text| file.make_ready(&text));
+        self.ready = match self.text_for(side, &file)? {
+            Some(text) => file.make_ready(&text)?,
+            None => None,
+        };
         Ok(())
     }
 

@@ -285,7 +285,10 @@ impl Router for PgBouncer {
         let file = self.read_file()?;
         let (entry, value) = file.entry(&self.settings.database)?;
         let text = self.text_for(side, &file, &entry, &value)?;
-        self.ready = text.and_then(|(text, _)| file.make_ready(&text));
+        self.ready = match text {
+            Some((text, _)) => file.make_ready(&text)?,
+            None => None,
+        };
         Ok(())
     }
 

@@ -83,12 +83,16 @@ impl ReplaceableFile {
                 return None;
             }
         };
-        if let Err(why) = file.try_replace() {
+        if let Err(error) = file.try_replace(&file.text) {
+            let why = match error {
+                Error::Router { message, .. } => message,
+                other => other.with_cause(),
+            };
             checked.fail(
                 "router_file",
                 &object,
                 format!("it cannot be replaced with its owner and mode kept: {why}"),
-                "Run as the file's owner or as root, with the right to create files in its folder.",
+                "Run as the file's owner or as root, with the right to create files in its folder, and room for them there.",
             );
         }
         Some(file)
@@ -135,16 +139,29 @@ impl ReplaceableFile {
     }
 
     /// Writes `text` to the disk as [`Self::replace`] will need it, under no name, so that nothing is left of it when we
-    /// die. None where that cannot be done, or the file is elsewhere.
-    pub fn make_ready(&self, text: &[u8]) -> Option<Ready> {
-        let Place::Here(metadata) = &self.place else { return None };
+    /// die. None where files need a name, or the file is elsewhere. An error where there would be no room for it: past the
+    /// decision of a switch it would be too late.
+    pub fn make_ready(&self, text: &[u8]) -> Result<Option<Ready>> {
+        let Place::Here(metadata) = &self.place else { return self.try_replace(text).map(|()| None) };
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(self.directory(), flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let Ok(file) = rustix::fs::open(self.directory(), flags, Mode::RUSR | Mode::WUSR) else {
+            return self.try_replace(text).map(|()| None);
+        };
         let mut file = File::from(file);
-        take_after(&file, metadata).ok()?;
-        file.write_all(text).ok()?;
-        file.sync_all().ok()?;
-        Some(Ready { path: self.path.clone(), text: text.to_owned(), file })
+        let written = take_after(&file, metadata).and_then(|()| file.write_all(text));
+        written.and_then(|()| file.sync_all()).map_err(|error| self.no_room(&error))?;
+        Ok(Some(Ready { path: self.path.clone(), text: text.to_owned(), file }))
+    }
+
+    fn no_room(&self, error: &io::Error) -> Error {
+        Error::Router {
+            action: format!("write {}", self.path.display()),
+            message: error.to_string(),
+            hint: format!(
+                "See that there is room in {}, and who may write there.",
+                self.directory().display()
+            ),
+        }
     }
 
     /// The folder that a replacement has to be made lasting in; none when the file is elsewhere.
@@ -175,13 +192,14 @@ impl ReplaceableFile {
         }
     }
 
-    /// Whether [`Self::replace`] would succeed: tries all of it but the rename; a command is asked.
-    fn try_replace(&self) -> Result<(), String> {
+    /// Whether [`Self::replace`] would succeed with a text: tries all of it but the rename; a command is given it, and asked.
+    fn try_replace(&self, text: &[u8]) -> Result<()> {
         match &self.place {
-            Place::Here(metadata) => self.temporary(metadata).map(drop).map_err(|error| error.to_string()),
-            Place::Behind(command) => {
-                call(command, "check", &self.path, &[]).map(drop).map_err(|error| error.to_string())
+            Place::Here(metadata) => {
+                let written = self.temporary(metadata).and_then(|mut file| file.write_all(text));
+                written.map_err(|error| self.no_room(&error))
             }
+            Place::Behind(command) => call(command, "check", &self.path, text).map(drop),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod binary;
 pub mod browser;
 pub mod detour;
+pub mod disk;
 pub mod extent;
 pub mod fingerprint;
 pub mod haproxy;

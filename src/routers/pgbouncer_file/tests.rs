@@ -198,7 +198,7 @@ fn what_was_made_ready_has_no_name_until_it_replaces_the_file() {
     let text = || fs::read_to_string(&path).expect("readable");
     let read = || DatabaseFile::read(&path, None).expect("readable");
 
-    let ready = read().make_ready(b"shop = host=db2\n");
+    let ready = read().make_ready(b"shop = host=db2\n").expect("there is room");
     assert!(ready.is_some(), "this file system has files without a name");
     assert_eq!(names(), 1);
     read().replace(b"shop = host=db2\n", ready).expect("it can be replaced");
@@ -206,7 +206,7 @@ fn what_was_made_ready_has_no_name_until_it_replaces_the_file() {
     assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o640);
 
     // What is to be written now counts, not what was expected.
-    let ready = read().make_ready(b"shop = host=db3\n");
+    let ready = read().make_ready(b"shop = host=db3\n").expect("there is room");
     read().replace(b"shop = host=db1\n", ready).expect("it can be replaced");
     assert_eq!((names(), text().as_str()), (1, "shop = host=db1\n"));
 }
