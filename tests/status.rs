@@ -53,6 +53,13 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     detour.pooler().console("enable shop");
     detour = check(detour, 0, "");
 
+    // Clients come to where its console is.
+    detour.pooler().kill();
+    detour =
+        check(detour, 8, "router_down").reports("/router/0/down", true).reports("/router/0/right", false);
+    detour.pooler().start();
+    detour = check(detour, 0, "");
+
     // An entry that a reload would follow elsewhere.
     let file = detour.pooler().databases_file();
     let entry = std::fs::read_to_string(&file).expect("the file can be read");

@@ -165,6 +165,11 @@ fn metrics(report: &Value) -> Vec<Metric> {
             each("router", "router", "name", &|row| flag(&row["disabled"])),
         ),
         gauge(
+            "pgdetour_router_down",
+            "Whether the router does not answer where clients reach it.",
+            each("router", "router", "name", &|row| flag(&row["down"])),
+        ),
+        gauge(
             "pgdetour_wrong_side_sessions",
             "Sessions of general roles on the side that does not serve.",
             count("wrong_side"),

@@ -150,7 +150,7 @@ impl Router for Command {
             }
         }
         let detail = side.is_none().then(|| "it printed neither source nor target".to_owned());
-        Ok(RouterState { name: self.name.clone(), held, disabled: false, side, live: side, detail })
+        Ok(RouterState { name: self.name.clone(), held, side, live: side, detail, ..RouterState::default() })
     }
 
     fn clients(&mut self) -> Result<u64> {

@@ -137,7 +137,14 @@ impl HaProxy {
         };
         let drift = side.filter(|_| detail.is_none()).and_then(|side| self.weight_drift(side, look));
         let (side, detail) = if drift.is_some() { (None, drift) } else { (side, detail) };
-        RouterState { name: self.name.clone(), held, disabled: false, side, live: self.side_of(live), detail }
+        RouterState {
+            name: self.name.clone(),
+            held,
+            side,
+            live: self.side_of(live),
+            detail,
+            ..RouterState::default()
+        }
     }
 }
 

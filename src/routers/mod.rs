@@ -33,7 +33,7 @@ use crate::phase::Side;
 use crate::plan::Plan;
 
 /// What one router does with clients now.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RouterState {
     /// Which router.
     pub name: String,
@@ -41,6 +41,8 @@ pub struct RouterState {
     pub held: bool,
     /// New clients are refused.
     pub disabled: bool,
+    /// It does not answer where clients reach it.
+    pub down: bool,
     /// Where clients are sent; None when that is neither side, not the same everywhere, or unknown.
     pub side: Option<Side>,
     /// Where it sends them at this moment, whatever it may do after a reload.
@@ -108,6 +110,11 @@ pub trait Router: Send {
 
     /// What it does with clients now.
     fn state(&mut self) -> Result<RouterState>;
+
+    /// Whether it is asked where clients reach it, so that they cannot when we cannot.
+    fn listens_for_clients_there(&self) -> bool {
+        false
+    }
 
     /// Asks it something, whatever it does with clients now, for the time that an answer takes; nothing where none comes fast.
     fn answer(&mut self) -> Result<()> {
@@ -271,11 +278,9 @@ impl Routers {
         let states = self.list.iter_mut().map(|router| {
             router.state().unwrap_or_else(|error| RouterState {
                 name: router.name().to_owned(),
-                held: false,
-                disabled: false,
-                side: None,
-                live: None,
+                down: router.listens_for_clients_there() && error.is_connection_lost(),
                 detail: Some(error.with_cause()),
+                ..RouterState::default()
             })
         });
         states.collect()

@@ -62,14 +62,7 @@ impl Router for NoRouter {
 
     fn state(&mut self) -> Result<RouterState> {
         let detail = "clients are moved by somebody else".to_owned();
-        Ok(RouterState {
-            name: self.name().to_owned(),
-            held: false,
-            disabled: false,
-            side: None,
-            live: None,
-            detail: Some(detail),
-        })
+        Ok(RouterState { name: self.name().to_owned(), detail: Some(detail), ..RouterState::default() })
     }
 
     fn clients(&mut self) -> Result<u64> {

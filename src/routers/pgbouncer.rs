@@ -381,7 +381,12 @@ impl Router for PgBouncer {
             }
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
-        Ok(RouterState { name: self.name.clone(), held, disabled, side, live: live_side, detail })
+        let name = self.name.clone();
+        Ok(RouterState { name, held, disabled, side, live: live_side, detail, ..RouterState::default() })
+    }
+
+    fn listens_for_clients_there(&self) -> bool {
+        true
     }
 
     fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {

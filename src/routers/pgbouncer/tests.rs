@@ -128,6 +128,7 @@ fn clients_go_to_the_target_and_home_without_an_error() {
             name: first.states()[0].name.clone(),
             held: true,
             disabled: false,
+            down: false,
             side: Some(Side::Target),
             live: Some(Side::Target),
             detail: None

@@ -196,7 +196,12 @@ fn routers(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Broken, "router_side", &state.name, message, hint);
         }
-        if let Some(detail) = &state.detail {
+        if state.down {
+            let message =
+                format!("clients cannot reach it either: {}", state.detail.clone().unwrap_or_default());
+            let hint = "Start it; status then tells whether it sends clients where it should.";
+            list.add(Level::Broken, "router_down", &state.name, message, hint);
+        } else if let Some(detail) = &state.detail {
             let hint = match seen.phase {
                 Some(Phase::Detoured) => {
                     "Run pgdetour cutover again: it points the router to the target anew."

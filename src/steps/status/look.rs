@@ -263,11 +263,8 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
         Ok(_) => Vec::new(),
         Err(error) => vec![RouterState {
             name: "router".into(),
-            held: false,
-            disabled: false,
-            side: None,
-            live: None,
             detail: Some(error.with_cause()),
+            ..RouterState::default()
         }],
     }
 }
