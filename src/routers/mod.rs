@@ -104,6 +104,12 @@ pub trait Router: Send {
         Ok(())
     }
 
+    /// Clients go on where they cannot be served yet: has it try to connect for them, often enough that none waits for long once they
+    /// can, until [`Router::settle`].
+    fn try_on(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Has every connection to the server renewed once its transaction ends, since plans and types may have changed; at the
     /// latest as clients go on.
     fn reconnect(&mut self) -> Result<()>;
@@ -242,6 +248,11 @@ impl Routers {
     /// Lets clients go on at every router, also when one of them fails.
     pub fn resume(&mut self) -> Result<()> {
         self.each(|router| router.resume())
+    }
+
+    /// Has all of them try to connect for clients that cannot be served yet, as [`Router::try_on`].
+    pub fn try_on(&mut self) -> Result<()> {
+        self.each(|router| router.try_on())
     }
 
     /// Takes back, at every router, what was for the time of the hold alone.

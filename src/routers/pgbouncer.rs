@@ -355,6 +355,10 @@ impl Router for PgBouncer {
         })
     }
 
+    fn try_on(&mut self) -> Result<()> {
+        if self.plan.is_dry() { Ok(()) } else { self.retry_logins_soon() }
+    }
+
     fn reconnect(&mut self) -> Result<()> {
         if self.plan.is_dry() {
             self.plan.note(&self.name, self.command("RECONNECT"));

@@ -16,6 +16,8 @@ const SETTLING_BUDGET: Duration = Duration::from_secs(1);
 const SETTLING_EVERY: Duration = Duration::from_millis(5);
 /// For that long after a failed login there is no other one.
 const LOGIN_RETRY: &str = "server_login_retry";
+/// What it is while clients that go on cannot be served yet, in seconds: nobody else's value.
+const SOON: &str = "0.9";
 
 impl PgBouncer {
     /// Who keeps PAUSE waiting: the clients whose server connections are in use.
@@ -94,7 +96,8 @@ impl PgBouncer {
             let [config, _, resumed, shown] = self.console.ask_each([config, &at_once, &resume, SHOW])?;
             [config, resumed, shown]
         };
-        self.login_retry = self.login_retry.take().or(login_retry_of(&config?).filter(|retry| retry != "0"));
+        self.login_retry =
+            self.login_retry.take().or(login_retry_of(&config?).filter(|retry| !is_ours(retry)));
         match resumed {
             Err(Error::Sql { cause, .. }) if cause.message.contains("not paused") => {}
             other => drop(other?),
@@ -106,13 +109,18 @@ impl PgBouncer {
         Ok(())
     }
 
-    /// Gives `server_login_retry` the value of before, when the clients that went on have connections. A run that died may have
-    /// left 0: then it is what the file says.
+    /// Has a login follow a failed one after a second: for long, at once would be a burden for the server.
+    pub(super) fn retry_logins_soon(&mut self) -> Result<()> {
+        self.console.ask(&format!("SET {LOGIN_RETRY} = {SOON}")).map(drop)
+    }
+
+    /// Gives `server_login_retry` the value of before, when the clients that went on have connections. A run that died or ended part
+    /// way may have left its own: then it is what the file says.
     pub(super) fn restore_login_retry(&mut self) -> Result<()> {
         let begun = Instant::now();
         loop {
             let [config, pools] = self.console.ask_each(["SHOW CONFIG", "SHOW POOLS"])?;
-            if login_retry_of(&config?).is_none_or(|retry| retry != "0") {
+            if login_retry_of(&config?).is_none_or(|retry| !is_ours(&retry)) {
                 self.login_retry = None;
                 return Ok(());
             }
@@ -154,6 +162,11 @@ impl PgBouncer {
             other => other,
         }
     }
+}
+
+/// Whether a value of it, as it is shown, is of our making.
+fn is_ours(retry: &str) -> bool {
+    retry == "0" || retry.parse() == SOON.parse::<f64>()
 }
 
 /// Its value; none where there is no such setting.

@@ -64,7 +64,8 @@ impl Run {
                 self.replaying = None;
             }
             self.lookout = None;
-            if is_late && error.is_connection_lost() && self.held_since.is_none() {
+            let are_back = self.held_since.is_none() && self.serving() == switch.from.into();
+            if is_late && error.is_connection_lost() && are_back {
                 // Clients are where they were; the record may tell later.
                 self.part_way = false;
                 return Err(self.blame(without_an_answer(&error, bounds), &in_the_way));

@@ -73,6 +73,13 @@ impl Run {
         }
     }
 
+    /// Has the routers try again and again to connect for the clients that go on where a fence may still stand.
+    pub fn let_routers_try_on(&mut self) {
+        if let Err(error) = self.routers().and_then(Routers::try_on) {
+            self.warn(error.with_cause());
+        }
+    }
+
     /// Sends clients to `side`; where somebody else moves them, lets them in there and says so.
     pub fn point_clients(&mut self, side: Side) -> Result<()> {
         self.routers()?.point_to(side)?;

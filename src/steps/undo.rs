@@ -69,8 +69,10 @@ impl Run {
             }
         }
         if let Some(error) = failure {
+            self.let_routers_try_on();
             return Err(error);
         }
+        self.settle_routers();
         self.settle_back(settled, serving)
     }
 
@@ -85,7 +87,10 @@ impl Run {
                 self.warn(format!("clients may not be able to use the {}: {error}", switch.from));
             }
         }
-        if !all {
+        if all {
+            self.settle_routers();
+        } else {
+            self.let_routers_try_on();
             self.leave_to_the_guardian(&known);
         }
         if let Some(detour) = self.detour.as_mut().filter(|_| all) {
@@ -101,7 +106,6 @@ impl Run {
                 if let Some(held) = self.held_since.take() {
                     self.rehearsed_pause_ms = Some(held.elapsed().as_secs_f64() * 1000.0);
                 }
-                self.settle_routers();
                 Ok(())
             }
             Undo::LowerFence { side, fence } => {
