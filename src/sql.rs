@@ -161,10 +161,10 @@ statements! {
         LIST_TABLE_OWNERS = "list_table_owners",
         LIST_USER_OBJECTS = "list_user_objects",
         PIN_SESSION = "pin_session",
+        READ_CONVENTIONS = "read_conventions",
         READ_DATABASE = "read_database",
         READ_DATABASE_OWNER = "read_database_owner",
         READ_EMPTINESS = "read_emptiness",
-        READ_TIME_ZONE = "read_time_zone",
         READ_OWN_ROLE = "read_own_role",
         READ_SERVER = "read_server",
     }

@@ -1,14 +1,11 @@
 -- Settings that a role, a database or a configuration may have changed, and on which the meaning of text values
 -- or the life of a long session depends; and no compilation of statements, which takes longer than any of ours that it
 -- would be used for. Those that this server's version does not know are left out.
--- $1 text: lock_timeout; $2 text: TimeZone
+-- $1 text: lock_timeout; $2 rows of text: the conventions of the session, names and values
 select pg_catalog.set_config(s.name, v.value, false)
 from (values
-    ('DateStyle', 'ISO, MDY'),
-    ('IntervalStyle', 'postgres'),
-    ('TimeZone', $2),
+    $2,
     ('extra_float_digits', '3'),
-    ('bytea_output', 'hex'),
     ('client_encoding', 'UTF8'),
     ('search_path', ''),
     ('standard_conforming_strings', 'on'),

@@ -374,7 +374,7 @@ mod tests {
             conninfo: server.conninfo(),
             application_name: "pgdetour test".into(),
             plan,
-            time_zone: None,
+            conventions: crate::pg::Conventions::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod conninfo;
+mod conventions;
 pub mod dump;
 pub mod fence;
 pub mod lock;
@@ -27,5 +28,6 @@ pub mod tls;
 pub mod wire;
 
 pub use conninfo::Conninfo;
+pub use conventions::Conventions;
 pub use postgres::types::PgLsn;
 pub use server::{Server, Session};

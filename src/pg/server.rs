@@ -8,6 +8,7 @@ use postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
+use crate::pg::Conventions;
 use crate::pg::parameter::Parameter;
 use crate::pg::shown::{strip_comments, with_parameters};
 use crate::phase::Place;
@@ -16,9 +17,6 @@ use crate::sql::{self, Sql};
 
 /// How long a statement of ours waits for a lock before it gives up, so that live traffic never queues behind us for long.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The time zone of a session that evaluates nothing of the users'.
-const UTC: &str = "UTC";
 
 /// Begins a session that carries over what the other side has: triggers and foreign keys do not act on it, and what records the
 /// changes of this side passes over it.
@@ -35,8 +33,8 @@ pub struct Server {
     pub application_name: String,
     /// Where a dry run notes changes.
     pub plan: Plan,
-    /// The `TimeZone` in which expressions of a mapping are evaluated; UTC unless told.
-    pub time_zone: Option<String>,
+    /// Under which expressions of a mapping are evaluated.
+    pub conventions: Conventions,
 }
 
 impl Server {
@@ -48,7 +46,7 @@ impl Server {
         // In one round trip: a server that is far away is asked for several sessions before anything is done there.
         let script = format!(
             "{};\nselect pg_catalog.current_setting('server_version_num'), pg_catalog.current_database()",
-            pin_session(self.time_zone.as_deref())
+            pin_session(&self.conventions)
         );
         let answer = client.simple_query(&script).map_err(|error| unreachable((&error).into()))?;
         let row = answer.iter().rev().find_map(|message| match message {
@@ -70,10 +68,9 @@ impl Server {
 }
 
 /// `pin_session.sql` with its parameters filled in.
-pub fn pin_session(time_zone: Option<&str>) -> String {
+pub fn pin_session(conventions: &Conventions) -> String {
     let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
-    let time_zone = sql::quote_literal(time_zone.unwrap_or(UTC));
-    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout).replace("$2", &time_zone)
+    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout).replace("$2", &conventions.values())
 }
 
 /// One ordinary SQL session. Reads always happen; what changes anything goes through `change*`,
@@ -213,17 +210,6 @@ impl Session {
     /// From now on, statements of this session wait for a lock for so long.
     pub fn set_lock_timeout(&mut self, timeout: Duration) -> Result<()> {
         let text = format!("set lock_timeout = {}", timeout.as_millis());
-        self.client.batch_execute(&text).map_err(|error| self.failed(summary(&text), &error))
-    }
-
-    /// The time zone of sessions that were told no other one: the database's, its roles' or the server's.
-    pub fn default_time_zone(&mut self) -> Result<String> {
-        Ok(self.query_one(&sql::catalog::READ_TIME_ZONE, &[])?.get("time_zone"))
-    }
-
-    /// From now on, this session has another time zone.
-    pub fn set_time_zone(&mut self, time_zone: &str) -> Result<()> {
-        let text = format!("set time zone {}", sql::quote_literal(time_zone));
         self.client.batch_execute(&text).map_err(|error| self.failed(summary(&text), &error))
     }
 

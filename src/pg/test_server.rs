@@ -80,7 +80,7 @@ impl TestServer {
             conninfo: self.conninfo(),
             application_name: "pgdetour test".into(),
             plan: Plan::real(),
-            time_zone: None,
+            conventions: crate::pg::Conventions::default(),
         }
     }
 

@@ -191,7 +191,7 @@ impl Run {
                 conninfo,
                 application_name: format!("pgdetour {command}"),
                 plan: plan.clone(),
-                time_zone: None,
+                conventions: crate::pg::Conventions::default(),
             })
         };
         let backup = config.target.backup_conninfo.as_deref();

@@ -10,6 +10,7 @@ use crate::flow::mapping::lint::{self, TableLint};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
+use crate::pg::Conventions;
 use crate::pg::Session;
 use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::{Place, Side};
@@ -98,21 +99,21 @@ impl Run {
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
         let rules = self.map_rules();
         let mapping = self.target_mapping(&rules)?;
-        if mapping.depends_on_time_zone() {
-            self.keep_the_time_of_the_source()?;
+        if mapping.depends_on_conventions() {
+            self.keep_to_the_conventions_of_the_source()?;
         }
         Ok(mapping)
     }
 
-    /// From now on, sessions on both servers have the source's own time zone: a value gets or loses its zone as it did when
-    /// somebody altered the column there.
-    fn keep_the_time_of_the_source(&mut self) -> Result<()> {
-        let time_zone = self.source().default_time_zone()?;
+    /// From now on, sessions on both servers write and read values as others on the source do: a value gets its zone, or another type,
+    /// as it did when somebody altered the column there.
+    fn keep_to_the_conventions_of_the_source(&mut self) -> Result<()> {
+        let conventions = Conventions::of_database(self.source())?;
         for session in [&mut self.source, &mut self.target].into_iter().flatten() {
-            session.set_time_zone(&time_zone)?;
+            conventions.adopt(session)?;
         }
-        self.source_server.time_zone = Some(time_zone.clone());
-        self.target_server.time_zone = Some(time_zone);
+        self.source_server.conventions = conventions.clone();
+        self.target_server.conventions = conventions;
         Ok(())
     }
 

@@ -43,6 +43,9 @@ shared_buffers = '32MB'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 log_checkpoints = off
 timezone = 'America/New_York'
+datestyle = 'ISO, DMY'
+intervalstyle = 'iso_8601'
+bytea_output = 'escape'
 password_encryption = 'scram-sha-256'
 ";
 

@@ -59,7 +59,7 @@ impl Pair {
             conninfo: self.conninfo(side, user),
             application_name: "pgdetour test".to_owned(),
             plan: Plan::real(),
-            time_zone: None,
+            conventions: crate::pg::Conventions::default(),
         }
     }
 

@@ -349,7 +349,7 @@ fn a_target_role_that_is_no_superuser_gets_what_it_may_make() {
         conninfo,
         application_name: "pgdetour test".into(),
         plan: Plan::real(),
-        time_zone: None,
+        conventions: crate::pg::Conventions::default(),
     };
     let plain = format!("host=127.0.0.1 port={} dbname=postgres user=plain", target_server.port);
     let source = server(Side::Source, source_server.conninfo());

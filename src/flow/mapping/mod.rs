@@ -225,9 +225,9 @@ impl Mapping {
         self.tables.get(&name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether what it makes of a row may depend on the session's time zone, as far as can be told without reading expressions.
-    pub fn depends_on_time_zone(&self) -> bool {
-        self.pairs().any(|rule| rule.depends_on_time_zone())
+    /// Whether what it makes of a row may depend on the session's conventions, as far as can be told without reading expressions.
+    pub fn depends_on_conventions(&self) -> bool {
+        self.pairs().any(|rule| rule.depends_on_conventions())
     }
 
     /// Columns of the subscriber that get a column's values as they are, with their tables.
@@ -326,16 +326,12 @@ impl TableRule {
         })
     }
 
-    /// As [`Mapping::depends_on_time_zone`].
-    fn depends_on_time_zone(&self) -> bool {
-        let has_time = |type_name: &str| type_name == "date" || type_name.starts_with("time");
+    /// As [`Mapping::depends_on_conventions`].
+    fn depends_on_conventions(&self) -> bool {
         let depends = |column: &MappedColumn| {
             let mut old = self.old_columns.iter();
             match old.find(|old| is_column(&column.expression, &old.name)) {
-                Some(old) => {
-                    old.publisher_type != column.type_name
-                        && (has_time(&old.publisher_type) || has_time(&column.type_name))
-                }
+                Some(old) => old.publisher_type != column.type_name,
                 // A constant does not.
                 None => !column.reads.is_empty() || !column.portable,
             }

@@ -323,7 +323,7 @@ mod tests {
                 conninfo,
                 application_name: "pgdetour test".into(),
                 plan,
-                time_zone: None,
+                conventions: crate::pg::Conventions::default(),
             }
             .connect()
             .unwrap()

@@ -15,7 +15,7 @@ fn server(test: &TestServer, user: &str, database: &str, plan: &Plan) -> Server 
         conninfo,
         application_name: "pgdetour test".into(),
         plan: plan.clone(),
-        time_zone: None,
+        conventions: crate::pg::Conventions::default(),
     }
 }
 

@@ -8,8 +8,13 @@ fn session(test: &TestServer, user: &str, plan: &Plan) -> Session {
     let address = format!("host=127.0.0.1 port={} dbname=postgres user={user}", test.port);
     let conninfo = Conninfo::parse(&address).expect("our own text");
     let application_name = "pgdetour test".into();
-    let server =
-        Server { place: Place::Target, conninfo, application_name, plan: plan.clone(), time_zone: None };
+    let server = Server {
+        place: Place::Target,
+        conninfo,
+        application_name,
+        plan: plan.clone(),
+        conventions: crate::pg::Conventions::default(),
+    };
     server.connect().expect("the test server lets us in")
 }
 

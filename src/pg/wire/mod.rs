@@ -23,6 +23,7 @@ pub use replication::{Event, Stream};
 
 use crate::error::ServerError;
 use crate::pg::Conninfo;
+use crate::pg::Conventions;
 use crate::pg::conninfo::{Attempt, Place};
 use crate::pg::server::pin_session;
 use transport::{Socket, Transport, remaining};
@@ -125,7 +126,7 @@ impl Client {
     }
 
     fn pin(&mut self, purpose: Purpose) -> Result<(), ServerError> {
-        self.simple_query(&pin_session(None))?;
+        self.simple_query(&pin_session(&Conventions::default()))?;
         if purpose == Purpose::Replication {
             // A slow consumer is no dead one; a dead one is found by keep-alive packets, not by silence. The longest timeout and
             // not none at all: without one the walsender looks for an answer of ours after each change that it sends.
