@@ -178,8 +178,10 @@ statements! {
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PORTS = "list_ports",
         LIST_PRESENT_ROLES = "list_present_roles",
+        LIST_READ_ONLY_SETTINGS = "list_read_only_settings",
         LIST_SESSIONS = "list_sessions",
         LIST_SESSION_STATE = "list_session_state",
+        LIST_WRITING_ROLES = "list_writing_roles",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",
