@@ -193,8 +193,12 @@ fn clients_of_libpq_move_by_themselves_in_either_order_of_the_servers() {
          alter database shop set lock_timeout = '9s'",
     );
     let before = [settings(&detour.source), settings(&detour.target)];
-    // Nobody has a reason to reach the target before there is something.
-    let detour = detour.mirrored().writing();
+    let detour = detour.mirrored();
+    // What the source has set for the role is the target's, too, once the fence is lowered there.
+    let objects = detour.last().at("/report/objects").as_array().expect("a list of kinds").clone();
+    let kept = objects.iter().find(|kind| kind["kind"] == "database setting").expect("it has some");
+    assert_eq!((&kept["mirrored"], &kept["unsupported"]), (&2.into(), &0.into()), "{kept}");
+    let detour = detour.writing();
     let clients = Clients::start(&detour);
     let detour = detour.run("check").exits(0);
     let warnings = detour.last().at("/warnings").to_string();
@@ -208,6 +212,7 @@ fn clients_of_libpq_move_by_themselves_in_either_order_of_the_servers() {
     let mut detour = detour.application_goes_on().serving(Serving::Target);
     detour = detour.run("status").with(&["--check"]).exits(0).reports("/fenced/source", true);
     assert_eq!(settings(&detour.source), before[0].replace("read_only=false", "read_only=on"));
+    assert!(settings(&detour.target).contains("read_only=false"), "{}", settings(&detour.target));
     detour = detour.run("replay").exits(0);
 
     detour = detour.run("cutback").exits(0).phase("returned").reports("/late_writes", 0);

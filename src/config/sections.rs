@@ -29,7 +29,7 @@ pub fn read(root: &Section, folder: &Path) -> Config {
     let mut router = root.section("router").map(|section| router::read(&section, folder)).unwrap_or_default();
     if traffic.fence == FenceKind::ReadOnly {
         router.clients_choose = true;
-        refuse_beside_a_router(root, router.kind, &traffic);
+        refuse_beside_a_read_only_fence(root, router.kind, restrict_role.is_some(), &traffic);
     }
     if target.backup_conninfo.is_some() {
         refuse_without_subscriptions(root, &mirror);
@@ -62,8 +62,21 @@ fn read_target(section: &Section) -> TargetConfig {
     target
 }
 
-/// What moves clients can keep them out altogether, which no client gets around.
-fn refuse_beside_a_router(root: &Section, kind: RouterKind, traffic: &Traffic) {
+/// What moves clients can keep them out altogether, which no client gets around; and clients that know both servers come to
+/// each as the same role.
+fn refuse_beside_a_read_only_fence(
+    root: &Section,
+    kind: RouterKind,
+    has_limited_role: bool,
+    traffic: &Traffic,
+) {
+    if has_limited_role {
+        root.mistake(
+            "restrict_role",
+            "restrict_role contradicts traffic.fence = \"read-only\", whose clients are the same role on both servers",
+            "Leave restrict_role out: the application's own roles can be limited on the target.",
+        );
+    }
     if kind != RouterKind::None {
         root.mistake(
             "traffic",

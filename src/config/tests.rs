@@ -120,6 +120,13 @@ fn a_read_only_fence_is_for_clients_that_no_router_moves() {
         );
         assert!(mistakes(&text).contains(&message), "{:?}", mistakes(&text));
     }
+    let limited = "[traffic]\nroles = [\"app\"]\nfence = \"read-only\"\n[restrict_role]\nname = \"limited\"\nlike = \"app\"\n";
+    assert_eq!(
+        mistakes(limited),
+        [
+            "4: restrict_role contradicts traffic.fence = \"read-only\", whose clients are the same role on both servers | Leave restrict_role out: the application's own roles can be limited on the target."
+        ]
+    );
     assert_eq!(
         mistakes("[traffic]\nfence = \"readonly\"\n"),
         [

@@ -145,11 +145,21 @@ pub fn count_objects(run: &mut Run) -> Result<Vec<KindCount>> {
     }
     let absent = run.looking_once(absent)?;
     let wanted = inventory::list_objects(run.source())?;
-    let found: HashSet<(String, String)> = inventory::list_objects(run.target())?
-        .into_iter()
-        .map(|object| (object.kind, object.identity))
-        .collect();
+    let there = inventory::list_objects(run.target())?;
+    let mut found: HashSet<(String, String)> =
+        there.into_iter().map(|object| (object.kind, object.identity)).collect();
+    found.extend(behind_the_fence(run));
     Ok(account(&wanted, &found, &absent, run.config.mirror.schema))
+}
+
+/// Settings that the target gets when its fence is lowered, as objects.
+fn behind_the_fence(run: &Run) -> Vec<(String, String)> {
+    let settings = run.stored_fence(Side::Target).map(|fence| fence.settings).unwrap_or_default();
+    let identity = |setting: &RoleSetting| {
+        let value = setting.before.as_ref()?;
+        Some(("database setting".to_owned(), format!("{}: {SETTING}={value}", setting.role)))
+    };
+    settings.iter().filter_map(identity).collect()
 }
 
 fn account(
