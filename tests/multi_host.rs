@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::binary;
 use crate::support::detour::{Detour, Serving};
 use crate::support::postgres::{DATABASE, Postgres};
@@ -350,6 +352,28 @@ fn a_run_that_dies_at_any_of_its_fences_is_gone_on_with() {
     detour = detour.run("clean").fault("after:lower the fences").dies();
     detour = detour.run("clean").exits(0).no_row_lost();
     assert_eq!([settings(&detour.source), settings(&detour.target)], before);
+}
+
+#[test]
+fn a_run_that_is_killed_between_two_fences_leaves_clients_that_go_on_by_themselves() {
+    let mut detour = shop().mirrored().writing();
+    for (command, at, phase, serving) in [
+        ("cutover", "after:fence source", "mirrored", Serving::Source),
+        ("cutover", "after:decide", "detoured", Serving::Target),
+        ("cutback", "after:fence target", "detoured", Serving::Target),
+        ("cutback", "after:decide", "returned", Serving::Source),
+    ] {
+        let run = detour.start_until(command, &["--yes"], at);
+        assert!(run.is_there(), "{command} never came to {at}");
+        run.signal(Signal::KILL);
+        // Its end is that of the guardian, which has the same standard error.
+        let answer = run.go_on();
+        assert!(answer.stderr.contains("the run that held clients is gone"), "{}", answer.describe());
+        detour.keep(answer);
+        detour = detour.run("status").with(&["--check"]).exits(0).phase(phase).application_goes_on();
+        assert_eq!(detour.who_really_serves(), serving, "{command} {at}");
+    }
+    detour.run("clean").exits(0).no_row_lost();
 }
 
 #[test]
