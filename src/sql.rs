@@ -171,6 +171,7 @@ statements! {
     fence {
         COUNT_STARTING = "count_starting",
         DESCRIBE_ROLES = "describe_roles",
+        END_FENCED_SESSIONS = "end_fenced_sessions",
         END_SESSIONS = "end_sessions",
         LIST_ADMITTED_ROLES = "list_admitted_roles",
         LIST_APPLY_BLOCKERS = "list_apply_blockers",
@@ -182,6 +183,7 @@ statements! {
         LIST_SESSIONS = "list_sessions",
         LIST_SESSION_STATE = "list_session_state",
         LIST_WRITING_ROLES = "list_writing_roles",
+        NOTE_TIME = "note_time",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",

@@ -246,6 +246,7 @@ fn a_switch_that_is_taken_back_leaves_the_source_writable_and_the_target_not() {
     busy.batch_execute("commit").expect("nobody has ended it");
     detour = detour.application_goes_on();
     detour = detour.run("cutover").with(&["--rehearse"]).exits(0);
+    busy.batch_execute("select 1").expect("a rehearsal ends no session");
     assert_eq!([settings(&detour.source), settings(&detour.target)], before);
     let plan = detour.ask("cutover", &["--dry-run"]);
     let fence = plan.at("/report/steps").as_array().expect("a list of steps").iter();

@@ -17,6 +17,8 @@ pub use read_only::{RoleSetting, SETTING};
 /// How often a change of the database's grants or its roles' settings is tried when somebody else changes them at the same moment.
 const ATTEMPTS: u32 = 10;
 
+const COMMIT: &str = "commit";
+
 /// CONNECT on the database, granted by one role to another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ConnectGrant {
@@ -168,13 +170,11 @@ fn raise_and(
     let database = quote_identifier(&session.database);
     let (script, proof) = match undo.kind {
         FenceKind::Closed => (closing_script(undo, &database), listing_admitted(&undo.roles)),
-        FenceKind::ReadOnly => {
-            (read_only::raising_script(undo, &database), read_only::listing_writers(&undo.roles))
-        }
+        FenceKind::ReadOnly => (read_only::raising_script(undo, &database), read_only::proof(&undo.roles)),
     };
     let end = if ending == Ending::CommitAtOnce { format!(";\ncommit;\n{looking}") } else { String::new() };
     let mut seen = Vec::new();
-    change(session, &script, &format!("{proof}{end}"), ending, &mut false, |rows| {
+    change(session, &script, &format!("{proof}{end}"), (ending, COMMIT), &mut false, |rows| {
         // The proof's rows have one column; those of what was asked behind it have more.
         let (exempt, looked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
         let exempt: Vec<&str> = exempt.iter().filter_map(|row| row[0].as_deref()).collect();
@@ -298,12 +298,14 @@ fn lower_and(
     committing: &mut bool,
 ) -> Result<()> {
     let database = quote_identifier(&session.database);
-    let end = if ending == Ending::CommitAtOnce { ";\ncommit" } else { "" };
+    let commit = committing_script(undo, plan);
+    let end = if ending == Ending::CommitAtOnce { format!(";\n{commit}") } else { String::new() };
     let look = match undo.kind {
         FenceKind::Closed => listing_grants(&undo.roles),
         FenceKind::ReadOnly => read_only::listing(&undo.roles),
     };
-    let lowered = change(session, &plan.script, &format!("{look}{end}"), ending, committing, |rows| {
+    let proof = format!("{look}{end}");
+    let lowered = change(session, &plan.script, &proof, (ending, &commit), committing, |rows| {
         let left = match undo.kind {
             FenceKind::Closed => {
                 let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
@@ -317,6 +319,20 @@ fn lower_and(
         FenceKind::Closed => format!("let general roles into database {database}"),
         FenceKind::ReadOnly => format!("let general roles write in database {database}"),
     })
+}
+
+/// What ends a lowering. Sessions that began behind a read-only fence stay read-only: idle ones are ended with it, so that
+/// clients who did not look for that come back to where they can write.
+fn committing_script(undo: &FenceUndo, plan: &Lowering) -> String {
+    if undo.kind == FenceKind::Closed || plan.script.is_empty() {
+        return COMMIT.to_owned();
+    }
+    format!("{COMMIT};\n{}", read_only::ending_fenced(&undo.roles))
+}
+
+/// Commits what [`begin_to_lower`] has begun.
+pub fn commit_lowering(session: &mut Session, undo: &FenceUndo, plan: &Lowering) -> Result<()> {
+    session.change_script(&committing_script(undo, plan))
 }
 
 /// `left` are the statements that have had no effect.
@@ -529,7 +545,7 @@ fn change(
     session: &mut Session,
     script: &str,
     proof: &str,
-    ending: Ending,
+    (ending, commit): (Ending, &str),
     committing: &mut bool,
     mut prove: impl FnMut(&[Vec<Option<String>>]) -> Result<()>,
 ) -> Result<()> {
@@ -550,7 +566,7 @@ fn change(
             Ok(()) if matches!(ending, Ending::CommitAtOnce | Ending::Open) => return Ok(()),
             Ok(()) if ending == Ending::Commit => {
                 *committing = true;
-                return session.change_script("commit");
+                return session.change_script(commit);
             }
             Ok(()) => return session.change_script("rollback"),
             Err(error) => {

@@ -95,9 +95,15 @@ pub fn lowering_script_at_once(undo: &FenceUndo, database: &str) -> String {
     undo.settings.iter().map(|setting| setting.restore(database)).collect()
 }
 
-/// The statement whose rows, of one column, are the roles that it does not hold for.
-pub fn listing_writers(roles: &[String]) -> String {
-    sql::fence::LIST_WRITING_ROLES.text.replace("$1::text[]", &sql::quote_array(roles))
+/// The statements whose rows of one column are the roles that it does not hold for.
+pub fn proof(roles: &[String]) -> String {
+    let writers = sql::fence::LIST_WRITING_ROLES.text.replace("$1::text[]", &sql::quote_array(roles));
+    format!("{};\n{writers}", sql::fence::NOTE_TIME.text)
+}
+
+/// The statement that ends sessions which would stay read-only once it is lowered.
+pub fn ending_fenced(roles: &[String]) -> String {
+    sql::fence::END_FENCED_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles))
 }
 
 /// The statement whose rows [`of_text`] understands.
@@ -111,6 +117,9 @@ pub fn list(session: &mut Session, roles: &[String]) -> Result<Vec<RoleSetting>>
     Ok(of_text(&rows))
 }
 
+/// How many columns a row of [`listing`] has, and no other that comes with it.
+const COLUMNS: usize = 5;
+
 /// Rows in text form.
 pub fn of_text(rows: &[Vec<Option<String>>]) -> Vec<RoleSetting> {
     let setting = |row: &Vec<Option<String>>| RoleSetting {
@@ -118,7 +127,7 @@ pub fn of_text(rows: &[Vec<Option<String>>]) -> Vec<RoleSetting> {
         before: row[1].clone(),
         as_itself: row[2].as_deref() != Some("t"),
     };
-    rows.iter().map(setting).collect()
+    rows.iter().filter(|row| row.len() == COLUMNS).map(setting).collect()
 }
 
 /// The failure when `roles` could write all the same.

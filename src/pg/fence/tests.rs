@@ -402,6 +402,44 @@ fn a_read_only_fence_is_exact_whatever_was_set_before() {
 }
 
 #[test]
+fn nobody_stays_read_only_once_the_fence_is_lowered() {
+    let test = shop("create role app login; create role dba login");
+    let general = roles(&["app"]);
+    let mut us = session(&test, "postgres", "shop");
+    let undo = plan_fence(&mut us, READ_ONLY, &general, None).expect("it only looks");
+    let planned = |us: &mut Session, undo: &FenceUndo| {
+        let plan = plan_lowering(us, undo)?;
+        lower_as_planned(us, undo, &plan, &mut false)
+    };
+    let begun = |us: &mut Session, undo: &FenceUndo| {
+        let plan = plan_lowering(us, undo)?;
+        begin_to_lower(us, undo, &plan)?;
+        commit_lowering(us, undo, &plan)
+    };
+    let enter = |role| enter(&test, role, "shop").expect("a read-only fence lets everybody in");
+    for lowers in [lower, lower_at_once, planned, begun] {
+        let mut before = enter("app");
+        raise(&mut us, &undo).expect("it can be raised");
+        let (mut idle, mut busy, mut other) = (enter("app"), enter("app"), enter("dba"));
+        busy.batch_execute("begin; select 1").expect("it may read");
+        lowers(&mut us, &undo).expect("it can be lowered");
+        assert!(idle.batch_execute("select 1").is_err(), "it would stay read-only");
+        before.batch_execute("insert into t values (1)").expect("it never was read-only");
+        assert!(busy.batch_execute("select 1").is_ok() && other.batch_execute("select 1").is_ok());
+        let mut fresh = enter("app");
+        lower(&mut us, &undo).expect("nothing is left to lower");
+        fresh
+            .batch_execute("insert into t values (1)")
+            .expect("nobody ends a session of the side that serves");
+    }
+    // Another process, as that of the cutback is, does not know since when it stands.
+    raise(&mut us, &undo).expect("it can be raised");
+    let mut idle = enter("app");
+    lower(&mut session(&test, "postgres", "shop"), &undo).expect("it can be lowered");
+    assert!(idle.batch_execute("select 1").is_err(), "it would stay read-only");
+}
+
+#[test]
 fn what_a_record_of_before_there_was_a_choice_says_is_a_closed_fence() {
     let undo: FenceUndo = serde_json::from_str(
         r#"{"roles": ["app"], "revoked": [{"grantor": "dba", "grantee": null, "grantable": false, "by_owner": true}],
