@@ -389,6 +389,19 @@ fn another_kind_of_fence_in_the_configuration_forgets_none_that_stands() {
     detour = detour.run("mirror").exits(0).changed(true).run("mirror").exits(0).changed(false);
     detour = detour.run("status").with(&["--check"]).exits(0).reports("/fenced/target", true);
 
+    // A role that is general traffic for a while only gets its own back.
+    let file = detour.configuration();
+    let text = std::fs::read_to_string(&file).expect("it can be read");
+    std::fs::write(&file, text.replace("[\"shop_app\"]", "[\"shop_app\", \"shop_limited\"]"))
+        .expect("it can be written");
+    detour = detour.run("mirror").exits(0).changed(true);
+    assert_eq!(settings(&detour.target).matches("read_only=on").count(), 2);
+    detour = detour.routed(read_only).run("mirror").exits(0).changed(true);
+    let standing = settings(&detour.target);
+    assert!(standing.matches("read_only=on").count() == 1 && standing.contains("shop_app"), "{standing}");
+    detour = detour.routed(closed).run("cutover").fault("after:plan to close the target").dies();
+    assert_eq!(settings(&detour.target), standing, "it stands until the target serves");
+
     // Read-only, then closed at the cutover, then read-only again for the way home.
     detour = detour.routed(closed).run("cutover").exits(0).phase("detoured");
     assert_eq!([settings(&detour.source), settings(&detour.target)], before);

@@ -355,6 +355,11 @@ pub fn is_raised(session: &mut Session, kind: FenceKind, roles: &[String]) -> Re
     Ok(session.query(exempt, &[&roles])?.is_empty())
 }
 
+/// Whether lowering a read-only fence would change anything.
+pub fn stands(session: &mut Session, undo: &FenceUndo) -> Result<bool> {
+    Ok(!plan_lowering(session, undo)?.script.is_empty())
+}
+
 /// Every precondition of a fence against `roles`; `earlier` as in [`plan_fence`].
 pub fn check(
     session: &mut Session,

@@ -18,26 +18,30 @@ const ENDING: Duration = Duration::from_secs(2);
 
 impl Run {
     /// What a side's fence does to general roles: as the record has it, else as configured.
-    pub fn fence_kind(&self, side: Side) -> FenceKind {
-        self.stored_fence(side).map_or(self.config.traffic.fence, |fence| fence.kind)
+    pub fn fence_kind(&self, side: Side) -> Result<FenceKind> {
+        Ok(self.stored_fence(side)?.map_or(self.config.traffic.fence, |fence| fence.kind))
     }
 
     /// What lowers a side's fence, once that was planned.
-    pub fn stored_fence(&self, side: Side) -> Option<FenceUndo> {
-        let facts = self.facts().ok()?;
-        if side == Side::Source { facts.source_fence } else { facts.target_fence }
+    pub fn stored_fence(&self, side: Side) -> Result<Option<FenceUndo>> {
+        let facts = self.facts()?;
+        Ok(if side == Side::Source { facts.source_fence } else { facts.target_fence })
     }
 
     /// Reads what raising the fence needs, and what lowering it will restore.
     pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
         let roles = self.config.general_roles(side);
-        let kind = self.config.traffic.fence;
-        let earlier = self.stored_fence(side);
-        // One of another kind that stands since before the configuration was changed would be forgotten.
-        if let Some(fence) =
-            earlier.as_ref().filter(|fence| fence.kind == FenceKind::ReadOnly && fence.kind != kind)
-        {
-            fence::lower(self.session(side), fence)?;
+        let mut kind = self.config.traffic.fence;
+        let earlier = self.stored_fence(side)?;
+        if let Some(earlier) = earlier.as_ref().filter(|earlier| earlier.kind == FenceKind::ReadOnly) {
+            // Whatever the configuration says by now, nothing else would lower what stands.
+            let gone = earlier.beside(&roles);
+            if !gone.settings.is_empty() {
+                fence::lower(self.session(side), &gone)?;
+            }
+            if kind == FenceKind::Closed && fence::stands(self.session(side), earlier)? {
+                kind = FenceKind::ReadOnly;
+            }
         }
         let fence = fence::plan_fence(self.session(side), kind, &roles, earlier.as_ref())?;
         self.store_fence(side, &fence)?;
@@ -85,7 +89,7 @@ impl Run {
     /// Lets general roles work on the target, which serves now, where it was closed to clients who choose their server
     /// themselves.
     pub fn open_the_target(&mut self) -> Result<()> {
-        let Some(fence) = self.stored_fence(Side::Target) else { return Ok(()) };
+        let Some(fence) = self.stored_fence(Side::Target)? else { return Ok(()) };
         // A read-only one may stand since before a router was configured.
         if fence.kind == FenceKind::Closed && self.routers()?.moves_clients() {
             return Ok(());
@@ -117,7 +121,7 @@ impl Run {
 
     fn target_is_read_only(&mut self) -> Result<bool> {
         let roles = self.config.general_roles(Side::Target);
-        let stored = self.stored_fence(Side::Target);
+        let stored = self.stored_fence(Side::Target)?;
         if stored.is_none_or(|fence| fence.kind == FenceKind::Closed || fence.roles != roles) {
             return Ok(false);
         }

@@ -276,12 +276,13 @@ fn read_only_fence(facts: &Facts, role: &str, lines: &mut Vec<String>) {
             "-- To make {} read-only on the side that does not serve: each role may change its own settings.",
             shown(name)
         ));
-        if !is_there {
+        let grant = format!("grant {} to {role}{options};", quote_identifier(name));
+        if *is_there {
+            lines.push(grant);
+        } else {
             lines.push("-- It has to be made first, as on the source.".into());
+            lines.push(format!("-- {}", grant.replace(['\n', '\r'], " ")));
         }
-        let comment = if *is_there { "" } else { "-- " };
-        let statement = format!("{comment}grant {} to {role}{options};", quote_identifier(name));
-        lines.push(if *is_there { statement } else { statement.replace(['\n', '\r'], " ") });
     }
 }
 

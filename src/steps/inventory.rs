@@ -148,18 +148,18 @@ pub fn count_objects(run: &mut Run) -> Result<Vec<KindCount>> {
     let there = inventory::list_objects(run.target())?;
     let mut found: HashSet<(String, String)> =
         there.into_iter().map(|object| (object.kind, object.identity)).collect();
-    found.extend(behind_the_fence(run));
+    found.extend(behind_the_fence(run)?);
     Ok(account(&wanted, &found, &absent, run.config.mirror.schema))
 }
 
 /// Settings that the target gets when its fence is lowered, as objects.
-fn behind_the_fence(run: &Run) -> Vec<(String, String)> {
-    let settings = run.stored_fence(Side::Target).map(|fence| fence.settings).unwrap_or_default();
+fn behind_the_fence(run: &Run) -> Result<Vec<(String, String)>> {
+    let settings = run.stored_fence(Side::Target)?.map(|fence| fence.settings).unwrap_or_default();
     let identity = |setting: &RoleSetting| {
         let value = setting.before.as_ref()?;
         Some(("database setting".to_owned(), format!("{}: {SETTING}={value}", setting.role)))
     };
-    settings.iter().filter_map(identity).collect()
+    Ok(settings.iter().filter_map(identity).collect())
 }
 
 fn account(
@@ -239,7 +239,7 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
     }
     let wanted = inventory::list_database_settings(run.source())?;
     let mut present = inventory::list_database_settings(run.target())?;
-    let mut fence = run.stored_fence(Side::Target).filter(|fence| fence.kind == FenceKind::ReadOnly);
+    let mut fence = run.stored_fence(Side::Target)?.filter(|fence| fence.kind == FenceKind::ReadOnly);
     if let Some(fence) = &fence {
         see_behind(fence, &mut present);
     }

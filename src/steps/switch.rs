@@ -181,7 +181,7 @@ impl Run {
         let roles = self.config.general_roles(side);
         let terminate_after = bounds.terminate_after;
         let begun = Instant::now();
-        let kind = self.fence_kind(side);
+        let kind = self.fence_kind(side)?;
         let ended = sessions::end_sessions(self.session(side), &roles, kind, deadline, terminate_after)?;
         self.answers.note(side, ended.last_look);
         if let Err(error) = ended.require_all(deadline.saturating_duration_since(begun)) {
@@ -368,7 +368,7 @@ impl Run {
         let position = parse_lsn(&position)?;
         let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
-            let whose = match self.fence_kind(switch.from) {
+            let whose = match self.fence_kind(switch.from)? {
                 FenceKind::Closed => "not by general roles, which were fenced",
                 FenceKind::ReadOnly => "by other roles, or by clients that write whatever the fence says",
             };

@@ -72,6 +72,14 @@ impl FenceUndo {
     pub fn setting_of(&self, role: &str) -> Option<&RoleSetting> {
         self.settings.iter().find(|setting| setting.role == role)
     }
+
+    /// What it changes of other roles than these.
+    pub fn beside(&self, roles: &[String]) -> FenceUndo {
+        let mut others = self.clone();
+        others.roles.retain(|role| !roles.contains(role));
+        others.settings.retain(|setting| !roles.contains(&setting.role));
+        others
+    }
 }
 
 /// The statements that raise it.

@@ -85,7 +85,7 @@ pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn fence_on(run: &mut Run, checked: &mut Checked, side: Side, roles: &[String]) -> Result<()> {
-    let (kind, earlier) = (run.config.traffic.fence, run.stored_fence(side));
+    let (kind, earlier) = (run.config.traffic.fence, run.stored_fence(side)?);
     checked.append(fence::check(run.session(side), kind, roles, earlier.as_ref())?);
     Ok(())
 }

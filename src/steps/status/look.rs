@@ -526,7 +526,7 @@ fn wrong_side(run: &mut Run, serving: Option<Serving>) -> Vec<Value> {
         Some(Serving::Nobody) | None => return Vec::new(),
     };
     let mut found = general_sessions(run, side);
-    if !found.is_empty() && run.fence_kind(side) == FenceKind::ReadOnly {
+    if !found.is_empty() && kind_of_fence(run, side) == FenceKind::ReadOnly {
         // Clients knock there to find out whether they can write.
         std::thread::sleep(KNOCKING);
         let later = general_sessions(run, side);
@@ -556,9 +556,13 @@ fn restricted(run: &mut Run) -> Value {
     json!(run.answering(Side::Target).and_then(|target| restriction::list_restricted(target).ok()))
 }
 
+fn kind_of_fence(run: &Run, side: Side) -> FenceKind {
+    run.fence_kind(side).unwrap_or(run.config.traffic.fence)
+}
+
 /// A role that does not exist is kept out by nobody.
 fn fenced(run: &mut Run) -> Fenced {
-    let (source_kind, target_kind) = (run.fence_kind(Side::Source), run.fence_kind(Side::Target));
+    let (source_kind, target_kind) = (kind_of_fence(run, Side::Source), kind_of_fence(run, Side::Target));
     let mut is_fenced = |side, kind| {
         let roles = run.config.general_roles(side);
         let session = run.answering(side).filter(|_| !roles.is_empty())?;
