@@ -84,6 +84,19 @@ pub struct Traffic {
     pub roles: Vec<String>,
     /// Networks of admin traffic, as `address/bits`.
     pub admin_networks: Vec<String>,
+    /// What keeps them off the side that does not serve.
+    pub fence: FenceKind,
+}
+
+/// `traffic.fence`, which the record keeps with each fence, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FenceKind {
+    /// General roles may not connect.
+    #[default]
+    Closed,
+    /// Their sessions are read-only by default, so that clients who know both servers leave for the one that can be written.
+    ReadOnly,
 }
 
 /// `[mirror]`.

@@ -171,6 +171,7 @@ statements! {
     fence {
         COUNT_STARTING = "count_starting",
         DESCRIBE_ROLES = "describe_roles",
+        END_FENCED_SESSIONS = "end_fenced_sessions",
         END_SESSIONS = "end_sessions",
         LIST_ADMITTED_ROLES = "list_admitted_roles",
         LIST_APPLY_BLOCKERS = "list_apply_blockers",
@@ -178,8 +179,11 @@ statements! {
         LIST_CONNECT_GRANTS = "list_connect_grants",
         LIST_PORTS = "list_ports",
         LIST_PRESENT_ROLES = "list_present_roles",
+        LIST_READ_ONLY_SETTINGS = "list_read_only_settings",
         LIST_SESSIONS = "list_sessions",
         LIST_SESSION_STATE = "list_session_state",
+        LIST_WRITING_ROLES = "list_writing_roles",
+        NOTE_TIME = "note_time",
     }
     flow {
         ADVANCE_SLOT = "advance_slot",

@@ -18,6 +18,7 @@ mod json;
 mod kills;
 mod layers;
 mod modes;
+mod multi_host;
 mod objects;
 mod pgbouncer;
 mod privileges;

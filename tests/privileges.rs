@@ -206,6 +206,43 @@ fn a_role_of_its_own_takes_the_trip_and_its_password_is_seen_nowhere() {
 }
 
 #[test]
+fn a_role_of_its_own_raises_read_only_fences() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source("alter table public.orders owner to shop_owner")
+        .configured("[mirror]\ncarrier = \"pgdetour\"")
+        .fenced_read_only()
+        .writing();
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    detour = detour.source_is(&source).target_is(&target).run("check").exits(0);
+    for (on_source, side) in [(true, "source"), (false, "target")] {
+        let detour_on =
+            |detour: Detour, sql| if on_source { detour.on_source(sql) } else { detour.on_target(sql) };
+        detour = detour_on(detour, "revoke shop_app from detour").run("check").exits(3).finding(
+            &format!("{side}: role \"shop_app\""),
+            "cannot change its default_transaction_read_only",
+            "GRANT \"shop_app\" TO \"detour\"",
+        );
+        let hint = detour.last().text_at("/error/failures/0/hint").to_owned();
+        let statement = hint.trim_start_matches("Run ").split(';').next().expect("a statement").to_owned();
+        detour = detour_on(detour, &statement).run("check").exits(0);
+    }
+    detour = detour.mirrored().run("cutover").exits(0).phase("detoured").application_goes_on();
+    assert_eq!(detour.who_really_serves(), Serving::Target);
+    detour = detour.run("replay").exits(0).run("cutback").exits(0).application_goes_on();
+    assert_eq!(detour.who_really_serves(), Serving::Source);
+    detour = detour.run("clean").exits(0);
+    let left = "select count(*) from pg_db_role_setting where array_to_string(setconfig, ' ') ~ 'read_only'";
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<i64>(left), 0, "a setting is left");
+    }
+    detour.no_row_lost();
+}
+
+#[test]
 fn without_one_grant_the_check_names_it() {
     let detour = Detour::new().table("orders").on_source("alter table public.orders owner to shop_owner");
     grant(&detour, "source");

@@ -1,6 +1,6 @@
--- Number of backends that are connecting to this database, past or before the check of their right to: each holds
--- a lock on the database until pg_stat_activity shows it. No parameters.
-select pg_catalog.count(distinct l.pid) as starting
+-- Number of backends that are connecting to this database, past or before the check of their right to and the reading of
+-- their role's settings, and their pids: each holds a lock on the database until pg_stat_activity shows it. No parameters.
+select pg_catalog.count(distinct l.pid) as starting, pg_catalog.array_agg(distinct l.pid) as pids
 from pg_catalog.pg_locks as l
 where l.locktype = 'object'
     and l.classid = 'pg_catalog.pg_database'::pg_catalog.regclass

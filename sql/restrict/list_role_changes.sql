@@ -140,6 +140,8 @@ setting (role, database, name, value) as (
     cross join pg_catalog.pg_db_role_setting as s
     cross join lateral pg_catalog.unnest(s.setconfig) as pair
     where s.setrole in (role.oid, role.model) and s.setdatabase in (0, role.database)
+        -- That is a fence, and no property of the role.
+        and pair <> 'default_transaction_read_only=on'
 ),
 setting_missing as (
     select s.database, s.name, s.value from setting as s, role where s.role = role.model

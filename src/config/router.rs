@@ -18,6 +18,8 @@ pub struct Router {
     pub haproxy: Vec<HaProxySettings>,
     /// The operator's program.
     pub command: Option<CommandSettings>,
+    /// Clients know both servers and take the one that can be written, as `traffic.fence` has it.
+    pub clients_choose: bool,
 }
 
 /// `router.kind`.
@@ -143,7 +145,7 @@ pub(super) fn read(section: &Section, folder: &Path) -> Router {
         }
     }
     section.end();
-    Router { kind: kind.unwrap_or_default(), pgbouncer, haproxy, command }
+    Router { kind: kind.unwrap_or_default(), pgbouncer, haproxy, command, clients_choose: false }
 }
 
 fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings> {

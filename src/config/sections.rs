@@ -6,8 +6,8 @@ use std::path::Path;
 use super::reader::Section;
 use super::values::{filled, in_words, names, patterns};
 use super::{
-    Capture, CaptureMethod, Carrier, Config, Given, Map, Mirror, MirrorMode, MirrorPart, OnConflict, Replay,
-    RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic, Watch,
+    Capture, CaptureMethod, Carrier, Config, FenceKind, Given, Map, Mirror, MirrorMode, MirrorPart,
+    OnConflict, Replay, RouterKind, SchemaMode, SourceConfig, TargetConfig, Traffic, Watch,
 };
 use super::{restrict, restrict_role, router};
 use crate::error::Result;
@@ -26,7 +26,11 @@ pub fn read(root: &Section, folder: &Path) -> Config {
     let capture = root.section("capture").map(|section| read_capture(&section)).unwrap_or_default();
     let replay = root.section("replay").map(|section| read_replay(&section)).unwrap_or_default();
     let map = read_maps(root);
-    let router = root.section("router").map(|section| router::read(&section, folder)).unwrap_or_default();
+    let mut router = root.section("router").map(|section| router::read(&section, folder)).unwrap_or_default();
+    if traffic.fence == FenceKind::ReadOnly {
+        router.clients_choose = true;
+        refuse_beside_a_read_only_fence(root, router.kind, restrict_role.is_some(), &traffic);
+    }
     if target.backup_conninfo.is_some() {
         refuse_without_subscriptions(root, &mirror);
     }
@@ -58,6 +62,39 @@ fn read_target(section: &Section) -> TargetConfig {
     target
 }
 
+/// What moves clients can keep them out altogether, which no client gets around; and clients that know both servers come to
+/// each as the same role.
+fn refuse_beside_a_read_only_fence(
+    root: &Section,
+    kind: RouterKind,
+    has_limited_role: bool,
+    traffic: &Traffic,
+) {
+    if has_limited_role {
+        root.mistake(
+            "restrict_role",
+            "restrict_role contradicts traffic.fence = \"read-only\", whose clients are the same role on both servers",
+            "Leave restrict_role out: the application's own roles can be limited on the target.",
+        );
+    }
+    if kind != RouterKind::None {
+        root.mistake(
+            "traffic",
+            format!(
+                "traffic.fence = \"read-only\" contradicts router.kind = \"{}\", which moves the clients",
+                kind.name()
+            ),
+            "Leave traffic.fence out: general roles then cannot connect to the side that does not serve.",
+        );
+    } else if traffic.roles.is_empty() {
+        root.mistake(
+            "traffic",
+            "traffic.roles is empty, and traffic.fence = \"read-only\" needs it",
+            "Name the roles that the application connects as, such as roles = [\"shop_app\"] under [traffic].",
+        );
+    }
+}
+
 /// A backup has no run of ours that could carry it: subscriptions do, of tables that are made from a dump.
 fn refuse_without_subscriptions(root: &Section, mirror: &Mirror) {
     let mistakes = [
@@ -87,8 +124,10 @@ fn read_traffic(section: &Section) -> Traffic {
             );
         }
     }
+    let fences = [("closed", FenceKind::Closed), ("read-only", FenceKind::ReadOnly)];
+    let fence = section.word("fence", &fences).unwrap_or_default();
     section.end();
-    Traffic { roles, admin_networks }
+    Traffic { roles, admin_networks, fence }
 }
 
 fn read_mirror(section: &Section) -> Mirror {

@@ -98,6 +98,44 @@ fn an_empty_file_means_the_defaults() {
 }
 
 #[test]
+fn a_read_only_fence_is_for_clients_that_no_router_moves() {
+    assert_eq!(parsed("traffic.roles = [\"app\"]").traffic.fence, FenceKind::Closed);
+    let closed = parsed("[traffic]\nroles = [\"app\"]\nfence = \"closed\"");
+    assert!(closed.traffic.fence == FenceKind::Closed && !closed.router.clients_choose);
+    for router in ["", "[router]\nkind = \"none\""] {
+        let config = parsed(&format!("[traffic]\nroles = [\"app\"]\nfence = \"read-only\"\n{router}"));
+        assert!(config.traffic.fence == FenceKind::ReadOnly && config.router.clients_choose);
+    }
+    assert_eq!(
+        mistakes("[traffic]\nfence = \"read-only\"\n"),
+        [
+            "1: traffic.roles is empty, and traffic.fence = \"read-only\" needs it | Name the roles that the application connects as, such as roles = [\"shop_app\"] under [traffic]."
+        ]
+    );
+    for kind in ["pgbouncer", "haproxy", "command"] {
+        let text =
+            format!("[traffic]\nroles = [\"app\"]\nfence = \"read-only\"\n[router]\nkind = \"{kind}\"\n");
+        let message = format!(
+            "1: traffic.fence = \"read-only\" contradicts router.kind = \"{kind}\", which moves the clients | Leave traffic.fence out: general roles then cannot connect to the side that does not serve."
+        );
+        assert!(mistakes(&text).contains(&message), "{:?}", mistakes(&text));
+    }
+    let limited = "[traffic]\nroles = [\"app\"]\nfence = \"read-only\"\n[restrict_role]\nname = \"limited\"\nlike = \"app\"\n";
+    assert_eq!(
+        mistakes(limited),
+        [
+            "4: restrict_role contradicts traffic.fence = \"read-only\", whose clients are the same role on both servers | Leave restrict_role out: the application's own roles can be limited on the target."
+        ]
+    );
+    assert_eq!(
+        mistakes("[traffic]\nfence = \"readonly\"\n"),
+        [
+            "2: traffic.fence cannot be \"readonly\" | It is one of \"closed\", \"read-only\". Did you mean \"read-only\"?"
+        ]
+    );
+}
+
+#[test]
 fn a_backup_goes_with_subscriptions_and_a_dump_only() {
     let text = |mirror: &str| format!("[target]\nbackup_conninfo = \"host=db3\"\n[mirror]\n{mirror}\n");
     let config = parsed(&text("mode = \"continuous\"\ncarrier = \"subscription\""));

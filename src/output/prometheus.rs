@@ -174,7 +174,7 @@ fn metrics(report: &Value) -> Vec<Metric> {
             "Sessions of general roles on the side that does not serve.",
             count("wrong_side"),
         ),
-        gauge("pgdetour_fenced", "Whether general roles are kept out.", fenced.collect()),
+        gauge("pgdetour_fenced", "Whether general roles are kept out, or from writing.", fenced.collect()),
         gauge("pgdetour_orphans", "Objects that no record speaks of.", count("orphans")),
         gauge("pgdetour_restricted_tables", "Tables that are restricted on the target.", count("restricted")),
     ]

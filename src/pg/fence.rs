@@ -1,4 +1,6 @@
-//! The fence: general roles cannot connect to one database, everybody else who could still can.
+//! The fence: general roles cannot connect to one database, or are read-only there; nothing changes for everybody else.
+
+mod read_only;
 
 use std::collections::HashSet;
 use std::thread;
@@ -6,12 +8,16 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
+use crate::config::FenceKind;
 use crate::error::{Checked, Doing as _, Error, Result};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier};
+pub use read_only::{RoleSetting, SETTING};
 
-/// How often a change of the database's grants is tried when somebody else changes them at the same moment.
+/// How often a change of the database's grants or its roles' settings is tried when somebody else changes them at the same moment.
 const ATTEMPTS: u32 = 10;
+
+const COMMIT: &str = "commit";
 
 /// CONNECT on the database, granted by one role to another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -48,12 +54,18 @@ impl ConnectGrant {
 /// What raising a fence takes and gives, which is all that lowering it needs. To be stored before it is raised.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FenceUndo {
-    /// The general roles that are kept out.
+    /// What it does to them; a record of before there was a choice says nothing.
+    #[serde(default)]
+    pub kind: FenceKind,
+    /// The general roles that it is against.
     pub roles: Vec<String>,
     /// Grants taken away; a grantor stands before those who owe their grant to him.
     pub revoked: Vec<ConnectGrant>,
     /// Roles that get CONNECT from the owner, since they had it only through what is taken away.
     pub granted: Vec<String>,
+    /// What a read-only fence changes.
+    #[serde(default)]
+    pub settings: Vec<RoleSetting>,
 }
 
 /// A grant, and whether it lets a general role in.
@@ -89,8 +101,17 @@ struct Bereft {
 }
 
 /// What raising a fence against `roles` will do; changes nothing. Once it is raised there is nothing left to
-/// do, so a stored plan must not be replaced by a later one.
-pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> {
+/// do, so a stored plan of a closed fence must not be replaced by a later one. `earlier` is what was planned for this
+/// database before: what a read-only fence has set is not taken for what was there.
+pub fn plan_fence(
+    session: &mut Session,
+    kind: FenceKind,
+    roles: &[String],
+    earlier: Option<&FenceUndo>,
+) -> Result<FenceUndo> {
+    if kind == FenceKind::ReadOnly {
+        return read_only::plan(session, roles, earlier);
+    }
     let (undo, bereft) = plan(session, roles)?;
     if let Some(locked_out) = bereft.iter().find(|bereft| !bereft.leads.is_empty()) {
         return Err(Error::Refused {
@@ -103,8 +124,8 @@ pub fn plan_fence(session: &mut Session, roles: &[String]) -> Result<FenceUndo> 
     Ok(undo)
 }
 
-/// Keeps the planned roles out of the database, in one round trip that proves that none of them may connect; when one
-/// may all the same, it is lowered again. Sessions that are open stay open. Raising it again has no effect.
+/// Keeps the planned roles out of the database, or from writing there, in one round trip that proves that it holds for all
+/// of them; when it does not, it is lowered again. Sessions that are open stay as they are. Raising it again has no effect.
 pub fn raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     raise_and_look(session, undo, "").map(drop)
 }
@@ -128,7 +149,7 @@ pub fn try_to_raise(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     raise_and(session, undo, Ending::Rollback, "").map(drop)
 }
 
-/// What becomes of a change of grants that has had its effect.
+/// What becomes of a change of grants or settings that has had its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     /// Once it is proved.
@@ -147,6 +168,32 @@ fn raise_and(
     looking: &str,
 ) -> Result<Vec<Vec<Option<String>>>> {
     let database = quote_identifier(&session.database);
+    let (script, proof) = match undo.kind {
+        FenceKind::Closed => (closing_script(undo, &database), listing_admitted(&undo.roles)),
+        FenceKind::ReadOnly => (read_only::raising_script(undo, &database), read_only::proof(&undo.roles)),
+    };
+    let end = if ending == Ending::CommitAtOnce { format!(";\ncommit;\n{looking}") } else { String::new() };
+    let mut seen = Vec::new();
+    change(session, &script, &format!("{proof}{end}"), (ending, COMMIT), &mut false, |rows| {
+        // The proof's rows have one column; those of what was asked behind it have more.
+        let (exempt, looked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
+        let exempt: Vec<&str> = exempt.iter().filter_map(|row| row[0].as_deref()).collect();
+        seen = looked.into_iter().cloned().collect();
+        match (exempt.is_empty(), undo.kind) {
+            (true, _) => Ok(()),
+            (false, FenceKind::Closed) => Err(still_admitted(&exempt, &database)),
+            (false, FenceKind::ReadOnly) => Err(read_only::still_writing(&exempt, &database)),
+        }
+    })
+    .doing(|| match undo.kind {
+        FenceKind::Closed => format!("keep general roles out of database {database}"),
+        FenceKind::ReadOnly => format!("make general roles read-only in database {database}"),
+    })?;
+    Ok(seen)
+}
+
+/// The statements that raise a closed fence.
+fn closing_script(undo: &FenceUndo, database: &str) -> String {
     let revoke = |grant: &ConnectGrant| {
         grant.as_grantor(&format!("revoke connect on database {database} from {}", grant.grantee_quoted()))
     };
@@ -155,32 +202,20 @@ fn raise_and(
         let grantees: Vec<String> = undo.granted.iter().map(|role| quote_identifier(role)).collect();
         statements.push(format!("grant connect on database {database} to {};\n", grantees.join(", ")));
     }
-    let script = statements.concat();
-    let proof = sql::fence::LIST_ADMITTED_ROLES.text.replace("$1::text[]", &sql::quote_array(&undo.roles));
-    let end = if ending == Ending::CommitAtOnce { format!(";\ncommit;\n{looking}") } else { String::new() };
-    let mut seen = Vec::new();
-    change_grants(session, &script, &format!("{proof}{end}"), ending, &mut false, |rows| {
-        // The proof's rows have one column; those of what was asked behind it have more.
-        let (admitted, looked): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.len() == 1);
-        let admitted: Vec<&str> = admitted.iter().filter_map(|row| row[0].as_deref()).collect();
-        seen = looked.into_iter().cloned().collect();
-        if admitted.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Refused {
-            kind: "fence_open",
-            message: format!("role \"{}\" may still connect to database {database}", admitted.join("\", \"")),
-            detail: Some(
-                "Somebody has granted CONNECT since the fence was planned, or the role is a superuser."
-                    .into(),
-            ),
-            hint: format!(
-                "Run REVOKE CONNECT ON DATABASE {database} FROM PUBLIC, or from the role that lets it in."
-            ),
-        })
-    })
-    .doing(|| format!("keep general roles out of database {database}"))?;
-    Ok(seen)
+    statements.concat()
+}
+
+fn still_admitted(roles: &[&str], database: &str) -> Error {
+    Error::Refused {
+        kind: "fence_open",
+        message: format!("role \"{}\" may still connect to database {database}", roles.join("\", \"")),
+        detail: Some(
+            "Somebody has granted CONNECT since the fence was planned, or the role is a superuser.".into(),
+        ),
+        hint: format!(
+            "Run REVOKE CONNECT ON DATABASE {database} FROM PUBLIC, or from the role that lets it in."
+        ),
+    }
 }
 
 /// What lowering a fence will do, found out before it has to be done fast.
@@ -201,6 +236,11 @@ impl FenceUndo {
 /// Finds out in one round trip what lowering has to do now. Changes nothing.
 pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering> {
     let database = quote_identifier(&session.database);
+    if undo.kind == FenceKind::ReadOnly {
+        let now = read_only::list(session, &undo.roles)?;
+        let script = read_only::lowering_script(&now, undo, &database);
+        return Ok(Lowering { script, present: HashSet::new() });
+    }
     let named: Vec<String> = undo.named().cloned().collect();
     let present = sql::fence::LIST_PRESENT_ROLES.text.replace("$1::text[]", &sql::quote_array(&named));
     let rows = session.ask_script(&format!("{present};\n{}", listing_grants(&undo.roles)));
@@ -212,18 +252,21 @@ pub fn plan_lowering(session: &mut Session, undo: &FenceUndo) -> Result<Lowering
     Ok(Lowering { script, present })
 }
 
-/// Gives back what was taken and takes back what was given, in two round trips, since clients may be waiting. Grants that
-/// others have made meanwhile stay, and what cannot be given back does not keep the rest. Lowering it again has no effect.
+/// Gives back what was taken and takes back what was given, in two round trips, since clients may be waiting. What others have
+/// granted or set meanwhile stays, and what cannot be given back does not keep the rest. Lowering it again has no effect.
 pub fn lower(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let plan = plan_lowering(session, undo)?;
     lower_and(session, undo, &plan, Ending::CommitAtOnce, &mut false)
 }
 
 /// The same for a fence that stands, in one round trip where nobody has changed roles since it was raised. Where none stands,
-/// it would make grants that PostgreSQL implies.
+/// it would make grants that PostgreSQL implies, or undo what others have set.
 pub fn lower_at_once(session: &mut Session, undo: &FenceUndo) -> Result<()> {
     let database = quote_identifier(&session.database);
-    let script = statements_that_lower(undo, &database, |_| true, |_| true);
+    let script = match undo.kind {
+        FenceKind::Closed => statements_that_lower(undo, &database, |_| true, |_| true),
+        FenceKind::ReadOnly => read_only::lowering_script_at_once(undo, &database),
+    };
     let expected = Lowering { script, present: undo.named().cloned().collect() };
     match lower_and(session, undo, &expected, Ending::CommitAtOnce, &mut false) {
         Err(error) if !error.is_connection_lost() => lower(session, undo),
@@ -255,32 +298,75 @@ fn lower_and(
     committing: &mut bool,
 ) -> Result<()> {
     let database = quote_identifier(&session.database);
-    let end = if ending == Ending::CommitAtOnce { ";\ncommit" } else { "" };
-    let proof = format!("{}{end}", listing_grants(&undo.roles));
-    let lowered = change_grants(session, &plan.script, &proof, ending, committing, |rows| {
-        let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
-        let left = lowering_script(&now, undo, &plan.present, &database);
-        if left.is_empty() {
-            return Ok(());
-        }
-        let statements = left.trim().replace('\n', " ");
-        Err(Error::Refused {
-            kind: "fence_closed",
-            message: format!("the earlier grants on database {database} could not be restored"),
-            detail: Some(format!("Without effect: {statements}")),
-            hint: "Run these statements as a superuser, then run the same command again.".into(),
-        })
+    let commit = committing_script(undo, plan);
+    let end = if ending == Ending::CommitAtOnce { format!(";\n{commit}") } else { String::new() };
+    let look = match undo.kind {
+        FenceKind::Closed => listing_grants(&undo.roles),
+        FenceKind::ReadOnly => read_only::listing(&undo.roles),
+    };
+    let proof = format!("{look}{end}");
+    let lowered = change(session, &plan.script, &proof, (ending, &commit), committing, |rows| {
+        let left = match undo.kind {
+            FenceKind::Closed => {
+                let now: Vec<Listed> = rows.iter().map(|row| Listed::of_text(row)).collect();
+                lowering_script(&now, undo, &plan.present, &database)
+            }
+            FenceKind::ReadOnly => read_only::lowering_script(&read_only::of_text(rows), undo, &database),
+        };
+        if left.is_empty() { Ok(()) } else { Err(not_restored(&left, &database)) }
     });
-    lowered.doing(|| format!("let general roles into database {database}"))
+    lowered.doing(|| match undo.kind {
+        FenceKind::Closed => format!("let general roles into database {database}"),
+        FenceKind::ReadOnly => format!("let general roles write in database {database}"),
+    })
 }
 
-/// Whether none of `roles` may connect to the database.
-pub fn is_raised(session: &mut Session, roles: &[String]) -> Result<bool> {
-    Ok(list_admitted(session, roles)?.is_empty())
+/// What ends a lowering. Sessions that began behind a read-only fence stay read-only: idle ones are ended with it, so that
+/// clients who did not look for that come back to where they can write.
+fn committing_script(undo: &FenceUndo, plan: &Lowering) -> String {
+    if undo.kind == FenceKind::Closed || plan.script.is_empty() {
+        return COMMIT.to_owned();
+    }
+    format!("{COMMIT};\n{}", read_only::ending_fenced(&undo.roles))
 }
 
-/// Every precondition of a fence against `roles`.
-pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
+/// Commits what [`begin_to_lower`] has begun.
+pub fn commit_lowering(session: &mut Session, undo: &FenceUndo, plan: &Lowering) -> Result<()> {
+    session.change_script(&committing_script(undo, plan))
+}
+
+/// `left` are the statements that have had no effect.
+fn not_restored(left: &str, database: &str) -> Error {
+    let statements = left.trim().replace('\n', " ");
+    Error::Refused {
+        kind: "fence_closed",
+        message: format!("what the fence changed in database {database} could not be restored"),
+        detail: Some(format!("Without effect: {statements}")),
+        hint: "Run these statements as a superuser, then run the same command again.".into(),
+    }
+}
+
+/// Whether the fence holds for each of `roles` that exists.
+pub fn is_raised(session: &mut Session, kind: FenceKind, roles: &[String]) -> Result<bool> {
+    let exempt = match kind {
+        FenceKind::Closed => &sql::fence::LIST_ADMITTED_ROLES,
+        FenceKind::ReadOnly => &sql::fence::LIST_WRITING_ROLES,
+    };
+    Ok(session.query(exempt, &[&roles])?.is_empty())
+}
+
+/// Whether lowering a read-only fence would change anything.
+pub fn stands(session: &mut Session, undo: &FenceUndo) -> Result<bool> {
+    Ok(!plan_lowering(session, undo)?.script.is_empty())
+}
+
+/// Every precondition of a fence against `roles`; `earlier` as in [`plan_fence`].
+pub fn check(
+    session: &mut Session,
+    kind: FenceKind,
+    roles: &[String],
+    earlier: Option<&FenceUndo>,
+) -> Result<Checked> {
     let mut checked = Checked::default();
     let side = session.place.name();
     let database = quote_identifier(&session.database);
@@ -301,7 +387,8 @@ pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
             let hint = "Connect as a role that is not listed under traffic.roles.";
             checked.fail("general_role", &object, "it is the role that pgdetour connects as", hint);
         }
-        if row.get("owner") {
+        // What keeps it from writing it may reset in any case, owner or not.
+        if kind == FenceKind::Closed && row.get("owner") {
             checked.fail(
                 "general_role",
                 &object,
@@ -309,6 +396,10 @@ pub fn check(session: &mut Session, roles: &[String]) -> Result<Checked> {
                 format!("Run ALTER DATABASE {database} OWNER TO a role that the application does not use."),
             );
         }
+    }
+    if kind == FenceKind::ReadOnly {
+        checked.append(read_only::check(session, roles, earlier)?);
+        return Ok(checked);
     }
     let Some(row) = rows.first() else { return Ok(checked) };
     let (superuser, we_own): (bool, bool) = (row.get("we_are_superuser"), row.get("we_own"));
@@ -363,7 +454,9 @@ fn plan(session: &mut Session, roles: &[String]) -> Result<(FenceUndo, Vec<Beref
         .map(|row| Bereft { role: row.get("role_name"), is_us: row.get("is_us"), leads: row.get("leads") })
         .collect();
     let granted = bereft.iter().map(|bereft| bereft.role.clone()).collect();
-    Ok((FenceUndo { roles: roles.to_vec(), revoked, granted }, bereft))
+    let undo =
+        FenceUndo { kind: FenceKind::Closed, roles: roles.to_vec(), revoked, granted, settings: Vec::new() };
+    Ok((undo, bereft))
 }
 
 /// The grants that have to go, a grantor before those who depend on him, and those that stay.
@@ -447,18 +540,17 @@ fn list_grants(session: &mut Session, roles: &[String]) -> Result<Vec<Listed>> {
     Ok(rows.iter().map(|row| Listed::of_text(row)).collect())
 }
 
-fn list_admitted(session: &mut Session, roles: &[String]) -> Result<Vec<String>> {
-    let rows = session.query(&sql::fence::LIST_ADMITTED_ROLES, &[&roles])?;
-    Ok(rows.iter().map(|row| row.get("role_name")).collect())
+fn listing_admitted(roles: &[String]) -> String {
+    sql::fence::LIST_ADMITTED_ROLES.text.replace("$1::text[]", &sql::quote_array(roles))
 }
 
 /// Runs `script` and commits when `proof`, whose rows `prove` looks at, shows that it has had its effect: two round
-/// trips, or one. Tried again when somebody else has changed the database's row at the same moment.
-fn change_grants(
+/// trips, or one. Tried again when somebody else has changed the same row of the catalog at the same moment.
+fn change(
     session: &mut Session,
     script: &str,
     proof: &str,
-    ending: Ending,
+    (ending, commit): (Ending, &str),
     committing: &mut bool,
     mut prove: impl FnMut(&[Vec<Option<String>>]) -> Result<()>,
 ) -> Result<()> {
@@ -479,7 +571,7 @@ fn change_grants(
             Ok(()) if matches!(ending, Ending::CommitAtOnce | Ending::Open) => return Ok(()),
             Ok(()) if ending == Ending::Commit => {
                 *committing = true;
-                return session.change_script("commit");
+                return session.change_script(commit);
             }
             Ok(()) => return session.change_script("rollback"),
             Err(error) => {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::config::FenceKind;
 use crate::error::{Checked, Doing as _, Error, Result, human};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier, quote_literal};
@@ -29,6 +30,30 @@ pub struct GeneralSession {
     pub query: Option<String>,
     /// Name of the prepared transaction.
     pub gid: Option<String>,
+}
+
+impl GeneralSession {
+    /// What tells it from others, in one look and the next.
+    fn key(&self) -> Key {
+        match self.pid {
+            Some(pid) => Key::Process(pid.to_string()),
+            None => Key::Prepared(self.gid.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Whether `other`, of another look, is the same.
+    pub fn is(&self, other: &GeneralSession) -> bool {
+        self.key() == other.key()
+    }
+}
+
+/// A session, or a transaction that was prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// By the number of its process.
+    Process(String),
+    /// By its name.
+    Prepared(String),
 }
 
 impl std::fmt::Display for GeneralSession {
@@ -90,7 +115,7 @@ pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>>
 /// Ends the sessions of `roles` that have a transaction open; how many there were.
 pub fn end_transactions(session: &mut Session, roles: &[String]) -> Result<u64> {
     let rows = session
-        .query(&sql::fence::END_SESSIONS, &[&roles, &true])
+        .query(&sql::fence::END_SESSIONS, &[&roles, &true, &None::<Vec<i32>>])
         .doing(|| format!("end transactions of {}", roles.join(", ")))?;
     Ok(rows.iter().filter(|row| !row.get::<_, bool>("idle")).count() as u64)
 }
@@ -107,12 +132,13 @@ pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String
     Ok(rows.iter().map(|row| (row.get("kind"), row.get("holders"), row.get("example"))).collect())
 }
 
-/// Ends the sessions of `roles`, which the fence keeps from coming back: idle ones at once, those in a
+/// Ends the sessions of `roles` that began before a fence of this kind: idle ones at once, those in a
 /// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin, or
 /// with those that are left once another look would be over after `deadline`. Prepared transactions are waited for.
 pub fn end_sessions(
     session: &mut Session,
     roles: &[String],
+    kind: FenceKind,
     deadline: Instant,
     terminate_after: Option<Duration>,
 ) -> Result<SessionsEnded> {
@@ -124,11 +150,14 @@ pub fn end_sessions(
     }
     let mut pause = Duration::from_millis(1);
     let mut signalled = HashSet::new();
+    // A closed fence keeps everybody from coming back. Behind a read-only one others may come at any time; whoever is neither
+    // there nor about to begin at the first look, which is after it was raised, reads what it has set.
+    let mut due: Option<HashSet<Key>> = None;
     loop {
         let asked = Instant::now();
         let all = terminate_after.is_some_and(|after| begun.elapsed() >= after);
         // In one round trip, since clients wait for each.
-        let script = format!("{}{}", ending(roles, all), looking(roles));
+        let script = format!("{}{}", ending(roles, all, due.as_ref()), looking(roles));
         let seen = session.ask_script(&script).doing(|| format!("end sessions of {}", roles.join(", ")))?;
         for row in rows_of(&seen, "ended") {
             let [Some(pid), idle] = row else { continue };
@@ -137,8 +166,15 @@ pub fn end_sessions(
                 *(if is_idle { &mut ended.idle } else { &mut ended.in_transaction }) += 1;
             }
         }
-        ended.starting = starting(&seen);
-        ended.left = rows_of(&seen, "there").map(one_of).collect();
+        if kind == FenceKind::ReadOnly && due.is_none() {
+            due = Some(keys(&seen));
+        }
+        let is_due = |key: &Key| due.as_ref().is_none_or(|due| due.contains(key));
+        ended.starting = match &due {
+            None => starting(&seen),
+            Some(_) => starting_keys(&seen).filter(is_due).count() as i64,
+        };
+        ended.left = rows_of(&seen, "there").map(one_of).filter(|one| is_due(&one.key())).collect();
         ended.last_look = asked.elapsed();
         // Another look, and as much again for taking back that nobody gets in.
         let is_over = Instant::now() + 2 * ended.last_look >= deadline;
@@ -150,10 +186,21 @@ pub fn end_sessions(
     }
 }
 
-/// Ends sessions of `roles` that are idle, or `all`; a row of `ended` for each, with its pid and whether it was idle.
-fn ending(roles: &[String], all: bool) -> String {
+/// Ends sessions of `roles` that are idle, or `all`, of those that are `due` where that is known; a row of `ended` for each,
+/// with its pid and whether it was idle.
+fn ending(roles: &[String], all: bool, due: Option<&HashSet<Key>>) -> String {
+    let pids = due.map_or_else(
+        || "null::int[]".to_owned(),
+        |due| {
+            let pids = due.iter().filter_map(|key| match key {
+                Key::Process(pid) => Some(pid.as_str()),
+                Key::Prepared(_) => None,
+            });
+            format!("'{{{}}}'::int[]", pids.collect::<Vec<_>>().join(","))
+        },
+    );
     let end = sql::fence::END_SESSIONS.text.replace("$1::text[]", &sql::quote_array(roles));
-    let end = end.replace("$2", if all { "true" } else { "false" });
+    let end = end.replace("$2", if all { "true" } else { "false" }).replace("$3::int[]", &pids);
     format!("begin;\nselect 'ended', s.pid, s.idle from (\n{end}\n) as s;\ncommit;\n")
 }
 
@@ -189,6 +236,19 @@ fn rows_of<'a>(
 /// As many as the server says; one where it says nothing.
 fn starting(seen: &[Vec<Option<String>>]) -> i64 {
     rows_of(seen, "starting").next().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(1)
+}
+
+/// Who is about to begin.
+fn starting_keys(seen: &[Vec<Option<String>>]) -> impl Iterator<Item = Key> + '_ {
+    let pids = rows_of(seen, "starting").filter_map(|row| row.get(1)?.as_deref());
+    pids.flat_map(|pids| pids.trim_matches(['{', '}']).split(',')).map(|pid| Key::Process(pid.to_owned()))
+}
+
+/// Everybody whom a look has met: those that it has signalled, about to begin, and there.
+fn keys(seen: &[Vec<Option<String>>]) -> HashSet<Key> {
+    let ended = rows_of(seen, "ended").filter_map(|row| row.first()?.clone()).map(Key::Process);
+    let there = rows_of(seen, "there").map(|row| one_of(row).key());
+    ended.chain(starting_keys(seen)).chain(there).collect()
 }
 
 fn listing(roles: &[String]) -> String {

@@ -177,7 +177,7 @@ impl Routers {
                 })?;
                 list.push(Box::new(command::Command::new(settings, plan)));
             }
-            RouterKind::None => list.push(Box::new(none::NoRouter::new(plan))),
+            RouterKind::None => list.push(Box::new(none::NoRouter::new(plan, router.clients_choose))),
         }
         Ok(Routers { list, plan: plan.clone() })
     }

@@ -1,4 +1,4 @@
-//! No router: somebody else moves the clients, and is told when.
+//! No router: somebody else moves the clients, and is told when; or they move by themselves.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,14 @@ use crate::routers::{Router, RouterState, RouterUndo};
 /// Moves nothing; only the fence keeps general traffic off the side that does not serve.
 pub struct NoRouter {
     plan: Plan,
+    /// Clients go where they can write.
+    clients_choose: bool,
 }
 
 impl NoRouter {
     /// A dry run notes what somebody else has to do.
-    pub fn new(plan: &Plan) -> Self {
-        NoRouter { plan: plan.clone() }
+    pub fn new(plan: &Plan, clients_choose: bool) -> Self {
+        NoRouter { plan: plan.clone(), clients_choose }
     }
 }
 
@@ -30,12 +32,18 @@ impl Router for NoRouter {
 
     fn check(&mut self, _budget: Duration) -> Checked {
         let mut checked = Checked::default();
-        checked.warn(
-            "router",
-            "router.kind",
-            "no router is configured: clients are not held, and see errors until they are moved",
-            "Move the clients yourself when the command says so, or configure a router of kind \"pgbouncer\" or \"command\".",
-        );
+        let (message, hint) = if self.clients_choose {
+            (
+                "no router is configured: sessions are ended at a switch, and clients see errors until they have connected anew",
+                "See that each client knows both servers, with target_session_attrs=read-write or what its driver has for it.",
+            )
+        } else {
+            (
+                "no router is configured: clients are not held, and see errors until they are moved",
+                "Move the clients yourself when the command says so, or configure a router of kind \"pgbouncer\" or \"command\".",
+            )
+        };
+        checked.warn("router", "router.kind", message, hint);
         checked
     }
 
@@ -48,7 +56,12 @@ impl Router for NoRouter {
     }
 
     fn point_to(&mut self, side: Side) -> Result<()> {
-        self.plan.note("pgdetour", format!("(somebody else moves the clients to the {side})"));
+        let who = if self.clients_choose {
+            "clients move by themselves"
+        } else {
+            "somebody else moves the clients"
+        };
+        self.plan.note("pgdetour", format!("({who} to the {side})"));
         Ok(())
     }
 
@@ -61,8 +74,13 @@ impl Router for NoRouter {
     }
 
     fn state(&mut self) -> Result<RouterState> {
-        let detail = "clients are moved by somebody else".to_owned();
-        Ok(RouterState { name: self.name().to_owned(), detail: Some(detail), ..RouterState::default() })
+        let detail = if self.clients_choose {
+            "clients move by themselves"
+        } else {
+            "clients are moved by somebody else"
+        };
+        let detail = Some(detail.to_owned());
+        Ok(RouterState { name: self.name().to_owned(), detail, ..RouterState::default() })
     }
 
     fn clients(&mut self) -> Result<u64> {

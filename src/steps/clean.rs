@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::config::FenceKind;
 use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
@@ -189,7 +190,7 @@ fn refuse_loss(phase: Phase, extent: Extent) -> Result<()> {
     }
 }
 
-/// Restores who may connect. A source that was left behind for good stays fenced: nobody shall write there by mistake.
+/// Restores who may connect and write. A source that was left behind for good stays fenced: nobody shall write there by mistake.
 fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
     let facts = run.facts()?;
     if let Some(fence) = &facts.target_fence {
@@ -198,9 +199,14 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
     match (&facts.source_fence, phase) {
         (Some(fence), Phase::Detoured) => {
             let roles = fence.roles.join("\", \"");
-            run.warn(format!(
-                "the source stays closed to \"{roles}\"; GRANT CONNECT ON DATABASE opens it again when it is needed"
-            ));
+            let (state, opens) = match fence.kind {
+                FenceKind::Closed => ("closed to", "GRANT CONNECT ON DATABASE opens it again".to_owned()),
+                FenceKind::ReadOnly => (
+                    "read-only for",
+                    format!("ALTER ROLE ... IN DATABASE ... RESET {} ends that", fence::SETTING),
+                ),
+            };
+            run.warn(format!("the source stays {state} \"{roles}\"; {opens} when it is needed"));
             Ok(())
         }
         (Some(fence), _) => fence::lower(run.source(), fence),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::config::FenceKind;
 use crate::error::Result;
 use crate::pg::catalog::facts::{STATEMENT_LOGGING, list_roles, read_own_role};
 use crate::pg::{Conninfo, Session};
@@ -50,6 +51,8 @@ struct Facts {
     extensions: Vec<(String, String)>,
     /// The role by which the target's server reaches the source, when it is another one.
     replicator: Option<String>,
+    /// General roles that a read-only fence is raised against, and whether each exists here.
+    fenced: Vec<(String, bool)>,
 }
 
 /// A role that owns something.
@@ -110,6 +113,11 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
 }
 
 fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> Result<Facts> {
+    let general = match (run.config.traffic.fence, side) {
+        (FenceKind::Closed, _) | (_, Place::Backup) => Vec::new(),
+        (FenceKind::ReadOnly, Place::Source) => run.config.general_roles(Side::Source),
+        (FenceKind::ReadOnly, Place::Target) => run.config.general_roles(Side::Target),
+    };
     let session = run.session(side);
     let role = match role {
         Some(role) => role.to_owned(),
@@ -118,6 +126,9 @@ fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> 
     let is_superuser = list_roles(session, std::slice::from_ref(&role))?.first().map(|found| found.superuser);
     let names: Vec<&String> = owners.iter().map(|owner| &owner.name).collect();
     let row = session.query_one(&sql::catalog::READ_DATABASE_OWNER, &[&names])?;
+    let found = list_roles(session, &general)?;
+    let is_there = |name: &String| found.iter().any(|role| &role.name == name);
+    let fenced = general.iter().map(|name| (name.clone(), is_there(name))).collect();
     Ok(Facts {
         side,
         major: session.version / 10_000,
@@ -137,6 +148,7 @@ fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> 
         reads_others: false,
         extensions: Vec::new(),
         replicator: None,
+        fenced,
     })
 }
 
@@ -192,6 +204,7 @@ fn statements(facts: &Facts) -> String {
         lines.push(format!("alter role {} login replication;", quote_identifier(replicator)));
     }
     ownership(facts, &role, &mut lines);
+    read_only_fence(facts, &role, &mut lines);
     lines.push("-- To see the application's sessions, and to end them when clients are held.".into());
     lines.push(format!("grant pg_read_all_stats, pg_signal_backend to {role};"));
     if facts.reads_others {
@@ -249,6 +262,27 @@ fn ownership(facts: &Facts, role: &str, lines: &mut Vec<String>) {
         lines.push("-- These belong to a superuser, and a member of a superuser is one.".into());
         let alter = |table: &String| format!("alter table {table} owner to {role};");
         lines.extend(facts.superusers_tables.iter().map(alter));
+    }
+}
+
+/// Membership in the application's roles: each role may change its own settings, and nothing else allows as little.
+fn read_only_fence(facts: &Facts, role: &str, lines: &mut Vec<String>) {
+    let options = if facts.major >= 16 { " with inherit false, set true" } else { "" };
+    // To those that own something it belongs already.
+    let is_granted =
+        |name: &str| facts.database_owner.name == name || facts.owners.iter().any(|owner| owner.name == name);
+    for (name, is_there) in facts.fenced.iter().filter(|(name, _)| *name != facts.role && !is_granted(name)) {
+        lines.push(format!(
+            "-- To make {} read-only on the side that does not serve: each role may change its own settings.",
+            shown(name)
+        ));
+        let grant = format!("grant {} to {role}{options};", quote_identifier(name));
+        if *is_there {
+            lines.push(grant);
+        } else {
+            lines.push("-- It has to be made first, as on the source.".into());
+            lines.push(format!("-- {}", grant.replace(['\n', '\r'], " ")));
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::config::SchemaMode;
+use crate::config::{FenceKind, SchemaMode};
 use crate::error::{Checked, Doing as _, Result};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::facts::read_database;
 use crate::pg::catalog::inventory::{self, DatabaseSetting, Object};
 use crate::pg::catalog::objects::{self, Name};
+use crate::pg::fence::{FenceUndo, RoleSetting, SETTING};
 use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::facts::Facts;
@@ -144,11 +145,21 @@ pub fn count_objects(run: &mut Run) -> Result<Vec<KindCount>> {
     }
     let absent = run.looking_once(absent)?;
     let wanted = inventory::list_objects(run.source())?;
-    let found: HashSet<(String, String)> = inventory::list_objects(run.target())?
-        .into_iter()
-        .map(|object| (object.kind, object.identity))
-        .collect();
+    let there = inventory::list_objects(run.target())?;
+    let mut found: HashSet<(String, String)> =
+        there.into_iter().map(|object| (object.kind, object.identity)).collect();
+    found.extend(behind_the_fence(run)?);
     Ok(account(&wanted, &found, &absent, run.config.mirror.schema))
+}
+
+/// Settings that the target gets when its fence is lowered, as objects.
+fn behind_the_fence(run: &Run) -> Result<Vec<(String, String)>> {
+    let settings = run.stored_fence(Side::Target)?.map(|fence| fence.settings).unwrap_or_default();
+    let identity = |setting: &RoleSetting| {
+        let value = setting.before.as_ref()?;
+        Some(("database setting".to_owned(), format!("{}: {SETTING}={value}", setting.role)))
+    };
+    Ok(settings.iter().filter_map(identity).collect())
 }
 
 fn account(
@@ -227,7 +238,11 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     let wanted = inventory::list_database_settings(run.source())?;
-    let present = inventory::list_database_settings(run.target())?;
+    let mut present = inventory::list_database_settings(run.target())?;
+    let mut fence = run.stored_fence(Side::Target)?.filter(|fence| fence.kind == FenceKind::ReadOnly);
+    if let Some(fence) = &fence {
+        see_behind(fence, &mut present);
+    }
     let has = |setting: &DatabaseSetting| {
         present.iter().find(|other| other.role == setting.role && other.name == setting.name)
     };
@@ -253,6 +268,11 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
     run.add_facts(&Facts { settings_added: Some(added), ..Facts::default() })?;
     let database = read_database(run.target())?.name;
     for setting in missing {
+        // What the fence covers comes into force when it is lowered.
+        if let Some(covered) = fence.as_mut().and_then(|fence| covered(fence, &setting)) {
+            covered.before = Some(setting.value);
+            continue;
+        }
         if let Err(error) = run.target().change_script(&setting.set_statement(&database)) {
             if error.is_connection_lost() {
                 return Err(error);
@@ -261,7 +281,29 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
             run.warn(format!("setting {} of the database could not be copied: {why}", setting.display()));
         }
     }
-    Ok(())
+    match fence {
+        Some(fence) => run.store_fence(Side::Target, &fence),
+        None => Ok(()),
+    }
+}
+
+/// Makes of the settings there are those there were before a read-only fence.
+fn see_behind(fence: &FenceUndo, present: &mut Vec<DatabaseSetting>) {
+    present.retain_mut(|setting| {
+        let change = setting.role.as_deref().filter(|_| setting.name == SETTING);
+        let Some(change) = change.and_then(|role| fence.setting_of(role)) else { return true };
+        match &change.before {
+            Some(value) => setting.value.clone_from(value),
+            None => return false,
+        }
+        true
+    });
+}
+
+/// What the fence does to a setting.
+fn covered<'a>(fence: &'a mut FenceUndo, setting: &DatabaseSetting) -> Option<&'a mut RoleSetting> {
+    let role = setting.role.as_ref().filter(|_| setting.name == SETTING)?;
+    fence.settings.iter_mut().find(|change| change.role == *role)
 }
 
 /// Takes away again what [`copy_settings`] made.

@@ -57,6 +57,8 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     if run.phase() == Phase::Mirrored {
         let added = added_tables(run)?;
         if again.is_empty() && added.is_empty() {
+            run.require(&[run.needs_of_a_standing_fence()])?;
+            run.keep_the_target_read_only()?;
             return carry::carry_on(run, wishes.follow);
         }
         tell_of_changes(run, &again, &added);
@@ -71,11 +73,12 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
     let mut drafting = run.looking_once(|run| {
         run.step("check preconditions", |run| {
-            run.require(&[preconditions::MIRROR, preconditions::UNCHANGED])
+            run.require(&[preconditions::MIRROR, preconditions::UNCHANGED, run.needs_of_a_standing_fence()])
         })?;
         Drafting::start(run)
     })?;
     run.step("begin the record", begin_record)?;
+    run.keep_the_target_read_only()?;
     let watch = run.watch_for_stop()?;
     let mut made = Vec::new();
     for stage in run.stages() {

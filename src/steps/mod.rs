@@ -15,6 +15,7 @@ pub mod cutover;
 pub mod export;
 mod facts;
 mod fault;
+mod fencing;
 mod grants;
 pub mod guardian;
 mod inventory;

@@ -44,7 +44,7 @@ impl Run {
             // The source has just answered: as soon after that as if it had been asked here.
             Some(begun) if begun.elapsed() < FRESH => {
                 committing = true;
-                self.source().change_script("commit")
+                fence::commit_lowering(self.source(), &fence, &plan)
             }
             _ => {
                 let ended = begun.map_or(Ok(()), |_| self.source().change_script("rollback"));

@@ -81,6 +81,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::roles_on_target,
     rights::rights_on_target,
     traffic::source_fence,
+    traffic::worth_of_the_fence,
     traffic::router,
     traffic::source_sessions,
     traffic::source_session_state,
@@ -174,6 +175,10 @@ pub fn ahead_of(phase: Phase) -> &'static [(Command, &'static [Precondition])] {
     }
 }
 
+/// What a fence needs that stands on the target from `mirror` on.
+pub const STANDING_FENCE: &[Precondition] =
+    group![traffic::roles_named, traffic::roles_on_target, traffic::target_fence];
+
 /// What `restrict` needs.
 const RESTRICT: &[Precondition] = group![traffic::restrictions];
 
@@ -184,6 +189,7 @@ const CUTOVER_AHEAD: &[Precondition] = group![
     traffic::roles_on_target,
     rights::rights_on_target,
     traffic::source_fence,
+    traffic::worth_of_the_fence,
     traffic::router,
     traffic::source_sessions,
 ];

@@ -1,13 +1,10 @@
 //! The configured routers, and what the way home needs of them.
 
 use crate::error::{Error, Result};
-use crate::pg::fence::{self, FenceUndo};
 use crate::phase::Side;
 use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
 use crate::steps::facts::Facts;
-use crate::steps::pause::Bounds;
-use crate::steps::switch::OUT;
 
 impl Run {
     /// The routers, reached at the first call.
@@ -82,15 +79,13 @@ impl Run {
 
     /// Sends clients to `side`; where somebody else moves them, lets them in there and says so.
     pub fn point_clients(&mut self, side: Side) -> Result<()> {
-        self.routers()?.point_to(side)?;
-        if self.routers()?.moves_clients() || self.plan.is_dry() {
-            return Ok(());
+        // The source has been opened by then.
+        if side == Side::Target {
+            self.open_the_target()?;
         }
-        // The source has been opened by then; the target was closed to clients who choose their server themselves.
-        if side == Side::Target
-            && let Some(fence) = self.facts()?.target_fence
-        {
-            fence::lower(self.target(), &fence)?;
+        self.routers()?.point_to(side)?;
+        if self.routers()?.moves_clients() || self.config.router.clients_choose || self.plan.is_dry() {
+            return Ok(());
         }
         // A person takes the time that it takes.
         self.end_guard();
@@ -98,22 +93,5 @@ impl Run {
             "The {side} lets clients in, and the {} does not: point them to the {side}.",
             side.other()
         ))
-    }
-
-    /// Clients who choose their server themselves would go to the target as soon as the source refuses them, and write
-    /// there what is not recorded yet: until the decision it lets none in. The fence for that, stored; none where a
-    /// router moves the clients.
-    pub fn plan_to_close_the_target(&mut self) -> Result<Option<FenceUndo>> {
-        if self.routers()?.moves_clients() {
-            return Ok(None);
-        }
-        self.plan_fence(Side::Target).map(Some)
-    }
-
-    /// Raises that fence, and ends what general roles have open there.
-    pub fn close_the_target(&mut self, fence: &FenceUndo, bounds: &Bounds) -> Result<()> {
-        fence::raise(self.target(), fence)?;
-        self.raised.push(Side::Target);
-        self.end_general_sessions(OUT, Side::Target, bounds)
     }
 }

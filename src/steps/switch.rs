@@ -5,11 +5,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::config::FenceKind;
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::sequences::{self, Carried, Owner, Sequence, SequencePlan};
 use crate::flow::{ChangeSource, FlowName, TableName, marker, subscription};
-use crate::pg::fence::{self, FenceUndo};
+use crate::pg::fence::FenceUndo;
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
@@ -61,18 +62,6 @@ impl Switch {
 }
 
 impl Run {
-    /// Reads what raising the fence needs, and what lowering it will restore.
-    pub fn plan_fence(&mut self, side: Side) -> Result<FenceUndo> {
-        let roles = self.config.general_roles(side);
-        let fence = fence::plan_fence(self.session(side), &roles)?;
-        let facts = match side {
-            Side::Source => Facts { source_fence: Some(fence.clone()), ..Facts::default() },
-            Side::Target => Facts { target_fence: Some(fence.clone()), ..Facts::default() },
-        };
-        self.add_facts(&facts)?;
-        Ok(fence)
-    }
-
     /// Holds general traffic. From here on the phase is `cutting_…`, and everything that takes it back is noted.
     /// `to_close` is the fence of the other side, where clients choose their server themselves; `id` is the switch's.
     pub fn hold_clients(
@@ -91,7 +80,8 @@ impl Run {
             self.note_undo(Undo::EnableSubscription)?;
         }
         // Taken back last noted first: clients get in where they were before they could get in elsewhere.
-        if let Some(fence) = to_close {
+        // A read-only one has stood there since the mirror, and goes on to.
+        if let Some(fence) = to_close.filter(|fence| fence.kind == FenceKind::Closed) {
             self.note_undo(Undo::LowerFence { side: switch.to(), fence: fence.clone() })?;
         }
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
@@ -191,7 +181,8 @@ impl Run {
         let roles = self.config.general_roles(side);
         let terminate_after = bounds.terminate_after;
         let begun = Instant::now();
-        let ended = sessions::end_sessions(self.session(side), &roles, deadline, terminate_after)?;
+        let kind = self.fence_kind(side)?;
+        let ended = sessions::end_sessions(self.session(side), &roles, kind, deadline, terminate_after)?;
         self.answers.note(side, ended.last_look);
         if let Err(error) = ended.require_all(deadline.saturating_duration_since(begun)) {
             self.report = Some(json!({ "blockers": ended.left }));
@@ -201,17 +192,6 @@ impl Run {
         if in_transaction > 0 {
             self.warn(format!("{in_transaction} open transactions of general roles were ended"));
         }
-        Ok(())
-    }
-
-    /// Raises the fence, and looks in the same round trip whether a session of general roles is left.
-    pub fn raise_fence(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
-        let looking = sessions::looking(&fence.roles);
-        let begun = Instant::now();
-        let seen = fence::raise_and_look(self.session(side), fence, &looking)?;
-        self.answers.note(side, begun.elapsed());
-        self.raised.push(side);
-        self.none_left = sessions::is_none_left(&seen).then_some(side);
         Ok(())
     }
 
@@ -388,9 +368,12 @@ impl Run {
         let position = parse_lsn(&position)?;
         let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
+            let whose = match self.fence_kind(switch.from)? {
+                FenceKind::Closed => "not by general roles, which were fenced",
+                FenceKind::ReadOnly => "by other roles, or by clients that write whatever the fence says",
+            };
             self.warn(format!(
-                "{late} row changes were committed on the {} after its last change had been carried over: \
-                 not by general roles, which were fenced",
+                "{late} row changes were committed on the {} after its last change had been carried over: {whose}",
                 switch.from
             ));
         }

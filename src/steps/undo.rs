@@ -16,7 +16,7 @@ use crate::steps::{Run, backup, names};
 pub enum Undo {
     /// Let the clients go on.
     Resume,
-    /// Let general roles connect again.
+    /// Let general roles connect, or write, again.
     LowerFence {
         /// On which side.
         side: Side,

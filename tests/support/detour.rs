@@ -339,6 +339,12 @@ impl Detour {
         self.routed("[router]\nkind = \"none\"")
     }
 
+    /// The same, and the fence only keeps it from writing.
+    pub fn fenced_read_only(self) -> Detour {
+        // The keys of [traffic] go on to here.
+        self.without_router().routed("fence = \"read-only\"\n\n[router]\nkind = \"none\"")
+    }
+
     /// Starts the application.
     pub fn writing(mut self) -> Detour {
         assert!(self.writer.is_none(), "the application runs already");

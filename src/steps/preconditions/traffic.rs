@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::RouterKind;
+use crate::config::{FenceKind, RouterKind};
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
@@ -75,14 +75,32 @@ pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// General roles can be kept out of the source.
 pub fn source_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
-    checked.append(fence::check(run.source(), &roles)?);
-    Ok(())
+    fence_on(run, checked, Side::Source, &roles)
 }
 
 /// General roles can be kept out of the target.
 pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.general_roles(Side::Target);
-    checked.append(fence::check(run.target(), &roles)?);
+    fence_on(run, checked, Side::Target, &roles)
+}
+
+fn fence_on(run: &mut Run, checked: &mut Checked, side: Side, roles: &[String]) -> Result<()> {
+    let (kind, earlier) = (run.config.traffic.fence, run.stored_fence(side)?);
+    checked.append(fence::check(run.session(side), kind, roles, earlier.as_ref())?);
+    Ok(())
+}
+
+/// What a client can do in spite of the fence, of which nothing can be seen before it does.
+pub fn worth_of_the_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.traffic.fence == FenceKind::ReadOnly {
+        checked.warn(
+            "fence",
+            "traffic.fence",
+            "a client that makes its transactions read-write itself (SET, BEGIN READ WRITE, options of its connection), or \
+             resets its role's setting, can write on the side that does not serve",
+            "See that the application does none of it; status names its sessions there under wrong_side.",
+        );
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::look::Seen;
+use crate::config::FenceKind;
 use crate::error::Finding;
 use crate::flow::source::slot;
 use crate::flow::subscription;
@@ -322,23 +323,62 @@ fn stages(seen: &Seen, list: &mut List) {
 /// General roles: whom the fence lets in, and where they are.
 fn traffic(seen: &Seen, list: &mut List) {
     let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
-    for (side, fenced) in [(Side::Source, seen.fenced.source), (Side::Target, seen.fenced.target)] {
+    for (side, fenced, kind) in [
+        (Side::Source, seen.fenced.source, seen.fenced.source_kind),
+        (Side::Target, seen.fenced.target, seen.fenced.target_kind),
+    ] {
         if fenced == Some(true) && serves(seen, side) && !moves {
-            let message = "general roles may not connect, and it serves";
-            let hint = "Run GRANT CONNECT ON DATABASE to them there.";
+            let (message, hint) = match kind {
+                FenceKind::Closed => (
+                    "general roles may not connect, and it serves",
+                    "Run GRANT CONNECT ON DATABASE to them there.",
+                ),
+                FenceKind::ReadOnly => (
+                    "general roles are read-only there, and it serves",
+                    "Run ALTER ROLE ... IN DATABASE ... RESET default_transaction_read_only for them there.",
+                ),
+            };
             list.add(Level::Broken, "fence", side.name(), message, hint);
         }
     }
     if seen.fenced.source == Some(false) && seen.phase == Some(Phase::Detoured) {
-        let message = "general roles may connect, and what they write there is not on the target";
-        let hint = "Run REVOKE CONNECT ON DATABASE from them and from PUBLIC there.";
+        let (message, hint) = match seen.fenced.source_kind {
+            FenceKind::Closed => (
+                "general roles may connect, and what they write there is not on the target",
+                "Run REVOKE CONNECT ON DATABASE from them and from PUBLIC there.",
+            ),
+            FenceKind::ReadOnly => (
+                "general roles may write there, and what they write is not on the target",
+                "Run ALTER ROLE ... IN DATABASE ... SET default_transaction_read_only = on for them there.",
+            ),
+        };
         list.add(Level::Attention, "fence", "source", message, hint);
+    }
+    // Of another kind, the record tells of an earlier one, and this one was not raised.
+    let stands = seen.fenced.target == Some(true) && seen.fenced.target_kind == FenceKind::ReadOnly;
+    let is_known = seen.fenced.target.is_some();
+    if seen.fenced.is_standing && is_known && !stands && seen.phase == Some(Phase::Mirrored) {
+        let message = "general roles may write there, and clients who look for a server to write on may come";
+        list.add(
+            Level::Attention,
+            "fence",
+            "target",
+            message,
+            "Run pgdetour mirror again: it raises the fence.",
+        );
     }
     if !seen.wrong_side.is_empty() {
         let side = seen.wrong_side[0]["side"].as_str().unwrap_or_default();
         let count = seen.wrong_side.len();
         let message = format!("{count} sessions of general roles are connected, and it does not serve");
-        let hint = "See who they are under wrong_side: they do not go through the router.";
+        let is_source = side == Side::Source.name();
+        let kind = if is_source { seen.fenced.source_kind } else { seen.fenced.target_kind };
+        let hint = match kind {
+            FenceKind::Closed => "See who they are under wrong_side: they do not go through the router.",
+            FenceKind::ReadOnly => {
+                "See who they are under wrong_side: they stay on a side that is read-only for them, or write all the same."
+            }
+        };
         list.add(Level::Attention, "wrong_side", side, message, hint);
     }
 }

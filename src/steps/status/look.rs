@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::attention::{self, Attention, Level};
+use crate::config::FenceKind;
 use crate::error::{Checked, Error, Finding, Result, ServerError};
 use crate::flow::apply::resume;
 use crate::flow::source::{lag, slot, space};
 use crate::flow::{ChangeSource, FlowName, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Holder, Key};
-use crate::pg::sessions::list_sessions;
-use crate::pg::{Session, fence, record, restriction, server};
+use crate::pg::sessions::{GeneralSession, list_sessions};
+use crate::pg::{fence, record, restriction, server};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::carrier::Carrier;
@@ -28,6 +29,8 @@ use crate::steps::{Run, capture, mirror, names, preconditions, recorded};
 const SHOWN_EVENTS: i64 = 10;
 /// How long a look at a table of the source may wait for those who hold it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// Whoever stays for so long on a side that is read-only does not just look for one that is not.
+const KNOCKING: Duration = Duration::from_millis(300);
 
 /// All that one look has found. The keys are those of the report.
 #[derive(Debug, Serialize)]
@@ -160,11 +163,20 @@ pub struct RouterSeen {
     pub right: bool,
 }
 
-/// On which side general roles are kept out; none where that is not known.
+/// On which side general roles are kept out, or from writing; none where that is not known.
 #[derive(Debug, Serialize)]
 pub struct Fenced {
     pub source: Option<bool>,
     pub target: Option<bool>,
+    /// What the source's fence is, or would be.
+    #[serde(skip)]
+    pub source_kind: FenceKind,
+    /// The same of the target's.
+    #[serde(skip)]
+    pub target_kind: FenceKind,
+    /// The target is to be fenced from the first copy until it serves.
+    #[serde(skip)]
+    pub is_standing: bool,
 }
 
 impl Seen {
@@ -513,13 +525,23 @@ fn wrong_side(run: &mut Run, serving: Option<Serving>) -> Vec<Value> {
         Some(Serving::Target) => Side::Source,
         Some(Serving::Nobody) | None => return Vec::new(),
     };
-    let roles = run.config.general_roles(side);
-    let found = run.answering(side).and_then(|session| list_sessions(session, &roles).ok());
+    let mut found = general_sessions(run, side);
+    if !found.is_empty() && kind_of_fence(run, side) == FenceKind::ReadOnly {
+        // Clients knock there to find out whether they can write.
+        std::thread::sleep(KNOCKING);
+        let later = general_sessions(run, side);
+        found.retain(|session| later.iter().any(|other| other.is(session)));
+    }
     found
-        .unwrap_or_default()
         .iter()
         .map(|session| json!({ "side": side, "pid": session.pid, "role": session.role, "address": session.address, "state": session.state }))
         .collect()
+}
+
+fn general_sessions(run: &mut Run, side: Side) -> Vec<GeneralSession> {
+    let roles = run.config.general_roles(side);
+    let found = run.answering(side).and_then(|session| list_sessions(session, &roles).ok());
+    found.unwrap_or_default()
 }
 
 fn orphans(run: &mut Run, phase: Option<Phase>) -> Vec<Orphan> {
@@ -534,18 +556,25 @@ fn restricted(run: &mut Run) -> Value {
     json!(run.answering(Side::Target).and_then(|target| restriction::list_restricted(target).ok()))
 }
 
-fn fenced(run: &mut Run) -> Fenced {
-    let mut is_fenced = |side| {
-        let roles = run.config.general_roles(side);
-        let session = run.answering(side).filter(|_| !roles.is_empty())?;
-        is_fenced(session, &roles).ok()
-    };
-    Fenced { source: is_fenced(Side::Source), target: is_fenced(Side::Target) }
+fn kind_of_fence(run: &Run, side: Side) -> FenceKind {
+    run.fence_kind(side).unwrap_or(run.config.traffic.fence)
 }
 
 /// A role that does not exist is kept out by nobody.
-fn is_fenced(session: &mut Session, roles: &[String]) -> Result<bool> {
-    fence::is_raised(session, roles)
+fn fenced(run: &mut Run) -> Fenced {
+    let (source_kind, target_kind) = (kind_of_fence(run, Side::Source), kind_of_fence(run, Side::Target));
+    let mut is_fenced = |side, kind| {
+        let roles = run.config.general_roles(side);
+        let session = run.answering(side).filter(|_| !roles.is_empty())?;
+        fence::is_raised(session, kind, &roles).ok()
+    };
+    Fenced {
+        source: is_fenced(Side::Source, source_kind),
+        target: is_fenced(Side::Target, target_kind),
+        source_kind,
+        target_kind,
+        is_standing: run.config.traffic.fence == FenceKind::ReadOnly,
+    }
 }
 
 /// The latest lines of the detour's history, last first.
