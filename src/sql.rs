@@ -182,6 +182,7 @@ statements! {
         LIST_READ_ONLY_SETTINGS = "list_read_only_settings",
         LIST_SESSIONS = "list_sessions",
         LIST_SESSION_STATE = "list_session_state",
+        LIST_WRITERS = "list_writers",
         LIST_WRITING_ROLES = "list_writing_roles",
         NOTE_TIME = "note_time",
     }

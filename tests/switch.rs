@@ -420,3 +420,49 @@ fn numbers_go_on_where_maintenance_has_moved_rebuilt_split_or_united_their_table
         ["elsewhere.moved", "public.rebuilt_anew", "public.even", "public.odd", "public.both"].map(next);
     assert_eq!(numbers, [6, 7, 8, 8, 10]);
 }
+
+/// Whoever is not general traffic is not fenced, and what he commits behind the last change would stay where it is.
+#[test]
+fn what_somebody_else_has_written_and_not_committed_is_waited_for_or_named() {
+    for method in ["wal", "trigger"] {
+        let mut detour = Detour::new()
+            .table("orders")
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .writing()
+            .mirrored();
+        for (command, phase) in [("cutover", "mirrored"), ("cutback", "detoured")] {
+            let serving = detour.serving_server();
+            let mut admin = serving.client("dba");
+            admin
+                .batch_execute("begin; insert into public.orders (note) values ('of the admin')")
+                .expect("an admin may");
+            detour =
+                detour.run(command).with(&["--drain-timeout", "1s"]).exits(6).kind("timed_out").phase(phase);
+            let said = detour.last().text_at("/error/detail").to_owned();
+            assert!(said.contains("of \"dba\"") && said.contains("insert into public.orders"), "{said}");
+            assert!(!detour.last().stderr.contains("hold clients"), "{}", detour.last().describe());
+            admin.batch_execute("prepare transaction 'of the admin'").expect("it may");
+            detour = detour.run(command).with(&["--drain-timeout", "1s"]).exits(6).phase(phase);
+            let hint = detour.last().text_at("/error/hint").to_owned();
+            assert!(hint.contains("COMMIT PREPARED or ROLLBACK PREPARED 'of the admin'"), "{hint}");
+            admin.batch_execute("commit prepared 'of the admin'").expect("it may");
+
+            // One that begins too late for that is waited for while clients are.
+            let run =
+                detour.start_until(command, &["--yes", "--max-pause", "3s"], "after:wait for other writers");
+            admin
+                .batch_execute("begin; insert into public.orders (note) values ('of the admin')")
+                .expect("an admin may");
+            let answer = run.go_on();
+            assert_eq!(answer.code(), Some(6), "{}", answer.describe());
+            assert!(answer.text_at("/error/detail").contains("of \"dba\""), "{}", answer.describe());
+            detour.keep(answer);
+            admin.batch_execute("commit").expect("it stands");
+            detour = detour.application_goes_on().run(command).exits(0).reports("/late_writes", 0);
+            let rows = "select count(*) from public.orders where note = 'of the admin'";
+            let all = if command == "cutover" { 2 } else { 4 };
+            assert_eq!(detour.serving_server().value::<i64>(rows), all, "{method} {command}");
+        }
+        detour.no_client_error().no_row_lost();
+    }
+}

@@ -112,6 +112,51 @@ pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>>
     Ok(rows.iter().map(|row| one_of(row)).collect())
 }
 
+/// A transaction of other than the general roles, by its number, and who has it open.
+pub type Writer = (String, GeneralSession);
+
+/// Statements that list, for one round trip with others, who has written to these tables without being one of `roles`, and has
+/// not ended.
+pub fn looking_for_writers(roles: &[String], tables: &[u32]) -> String {
+    let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let listing = sql::fence::LIST_WRITERS.text.replace("$1::text[]", &sql::quote_array(roles));
+    let listing = listing.replace("$2::oid[]", &format!("'{{{}}}'::oid[]", tables.join(",")));
+    format!("select 'writing', w.* from (\n{listing}\n) as w")
+}
+
+/// Those of whom [`looking_for_writers`] has told, among other rows.
+pub fn writers_of(seen: &[Vec<Option<String>>]) -> Vec<Writer> {
+    let writers = rows_of(seen, "writing").filter_map(|row| row.split_first());
+    writers.map(|(xid, rest)| (xid.clone().unwrap_or_default(), one_of(rest))).collect()
+}
+
+/// The same in a round trip of its own.
+pub fn list_writers(session: &mut Session, roles: &[String], tables: &[u32]) -> Result<Vec<Writer>> {
+    let seen = session.ask_script(&looking_for_writers(roles, tables)).doing(|| "list who writes".into())?;
+    Ok(writers_of(&seen))
+}
+
+/// That they have not ended in time.
+pub fn writers_left(left: &[Writer], budget: Duration) -> Error {
+    let names: Vec<String> = left.iter().map(|(_, one)| one.to_string()).collect();
+    let first = left.first().map(|(_, one)| one);
+    let hint = match first.map(|one| (one.gid.as_ref(), one.pid)) {
+        Some((Some(gid), _)) => {
+            format!("Run COMMIT PREPARED or ROLLBACK PREPARED {}.", quote_literal(gid))
+        }
+        Some((None, Some(pid))) => format!(
+            "What it commits later would stay there. See that it ends, or end it with SELECT pg_terminate_backend({pid});"
+        ),
+        _ => String::new(),
+    };
+    Error::TimedOut {
+        what: "the end of other roles' transactions that have written".into(),
+        budget,
+        detail: Some(names.join("; ")),
+        hint,
+    }
+}
+
 /// Ends the sessions of `roles` that have a transaction open; how many there were.
 pub fn end_transactions(session: &mut Session, roles: &[String]) -> Result<u64> {
     let rows = session

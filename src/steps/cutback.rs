@@ -90,6 +90,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.replaying = Some(flow);
         caught_up
     })?;
+    run.step("wait for other writers", |run| run.wait_for_writers(HOME, bounds))?;
     run.step("prepare statements", |run| run.prepare_statements(HOME))?;
     run.step("plan to open the source", Run::plan_opening)?;
     run.step("prepare the router", |run| run.ready_router(Side::Source))?;

@@ -106,6 +106,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
         run.wait_until_the_mirror_is_close(bounds)
     })?;
 
+    run.step("wait for other writers", |run| run.wait_for_writers(OUT, bounds))?;
     run.step("prepare statements", |run| run.prepare_statements(OUT))?;
 
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {

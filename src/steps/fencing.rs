@@ -60,12 +60,13 @@ impl Run {
 
     /// Raises the fence, and looks in the same round trip whether a session of general roles is left.
     pub fn raise_fence(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
-        let looking = sessions::looking(&fence.roles);
+        let looking = format!("{};\n{}", sessions::looking(&fence.roles), self.looking_for_writers(side));
         let begun = Instant::now();
         let seen = fence::raise_and_look(self.session(side), fence, &looking)?;
         self.answers.note(side, begun.elapsed());
         self.raised.push(side);
         self.none_left = sessions::is_none_left(&seen).then_some(side);
+        self.writers = sessions::writers_of(&seen);
         Ok(())
     }
 

@@ -46,6 +46,7 @@ pub mod status;
 mod switch;
 mod undo;
 pub mod verify;
+mod writers;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -59,6 +60,7 @@ use crate::flow::mapping::Mapping;
 use crate::output::Output;
 use crate::pg::lock::Lock;
 use crate::pg::record::{self, Detour};
+use crate::pg::sessions::Writer;
 use crate::pg::{Conninfo, Server, Session};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::plan::{Action, Plan};
@@ -116,6 +118,10 @@ pub struct Run {
     answers: answers::Answers,
     /// The side whose fence was seen to have nobody behind it any more.
     none_left: Option<Side>,
+    /// Tables, by oid, whose changes a switch carries over from the side that it leaves.
+    carried: Vec<u32>,
+    /// Who else had written to them, and not ended, when the fence was raised.
+    writers: Vec<Writer>,
     /// Sides whose fences this run has raised.
     raised: Vec<Side>,
     /// What lowering the source's fence will do, found out before clients are held.
@@ -224,6 +230,8 @@ impl Run {
             held_since: None,
             answers: answers::Answers::default(),
             none_left: None,
+            carried: Vec::new(),
+            writers: Vec::new(),
             raised: Vec::new(),
             opening: None,
             replaying: None,

@@ -84,6 +84,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::worth_of_the_fence,
     traffic::router,
     traffic::source_sessions,
+    traffic::source_writers,
     traffic::source_session_state,
     traffic::source_direct_sessions,
 ];
@@ -115,6 +116,7 @@ pub const CUTBACK: &[Precondition] = group![
     traffic::router,
     traffic::way_home,
     traffic::target_sessions,
+    traffic::target_writers,
     traffic::target_session_state,
     traffic::target_direct_sessions,
 ];

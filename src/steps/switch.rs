@@ -172,6 +172,7 @@ impl Run {
         if bounds.rehearsal.is_some() {
             return self.tell_of_direct_sessions(side);
         }
+        self.end_writers(switch, bounds)?;
         // Looked for when the fence was raised.
         if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
             return Ok(());
@@ -377,6 +378,7 @@ impl Run {
                 switch.from
             ));
         }
+        self.tell_of_writers(switch)?;
         self.late_writes = late;
         self.add_facts(&Facts { late_writes: Some(late), ..Facts::default() })
     }

@@ -226,3 +226,25 @@ fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<
     }
     Ok(())
 }
+
+/// Nobody else on the source has written for long what a cutover has to wait for.
+pub fn source_writers(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    writers(run, checked, Side::Source)
+}
+
+/// Nobody else on the target has written for long what a cutback has to wait for.
+pub fn target_writers(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    writers(run, checked, Side::Target)
+}
+
+fn writers(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
+    let pause = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
+    for (_, writer) in run.writers_on(side)? {
+        if writer.transaction_seconds.is_some_and(|seconds| seconds >= pause.as_secs_f64()) {
+            let message = format!("{writer}: it has written to a table that is carried over");
+            let hint = "See that it ends: the switch waits for that, as long as --drain-timeout allows.";
+            checked.warn("open_transaction", side.name(), message, hint);
+        }
+    }
+    Ok(())
+}
