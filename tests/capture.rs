@@ -673,6 +673,7 @@ fn a_source_that_was_restored_without_our_schema_is_taken_on_when_somebody_says_
     let mut detour = Detour::new().table("orders").writing().detoured().application_goes_on();
     detour.source.exec("drop schema pgdetour cascade; delete from public.orders where id % 3 = 0");
     detour.source.exec("update public.orders set note = 'older' where id % 3 = 1");
+    detour.source.exec("grant connect on database shop to public");
     for command in ["replay", "cutback"] {
         detour = detour.run(command).exits(3).kind("stamp_missing").changed(false);
         assert!(
@@ -702,6 +703,9 @@ fn a_source_that_was_restored_without_our_schema_is_taken_on_when_somebody_says_
         .exits(0)
         .changed(true)
         .application_goes_on()
+        .run("status")
+        .with(&["--check"])
+        .exits(0)
         .run("replay")
         .exits(0);
     let detour =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::binary;
-use crate::support::detour::Detour;
+use crate::support::detour::{Detour, Serving};
 use crate::support::postgres::Shutdown;
 use crate::support::terminal;
 use crate::support::wait::until;
@@ -219,6 +219,34 @@ fn a_flow_that_a_statement_stops_is_told_and_what_the_mapping_lacks_is_counted()
     let told = detour.last().at("/report/attention").as_array().expect("a list").clone();
     assert_eq!(told.len(), 11, "{told:?}");
     assert!(told[10]["message"].as_str().expect("a text").starts_with("2 more like these"), "{told:?}");
+}
+
+/// As after a restore, or by somebody's hand.
+#[test]
+fn a_source_that_is_open_to_the_application_is_told_and_closed_again() {
+    let acl = "select coalesce(datacl, acldefault('d', datdba))::text from pg_database where datname = current_database()";
+    let detour = Detour::new().table("orders").writing();
+    let before: String = detour.source.value(acl);
+    let mut detour = check(detour.detoured(), 0, "");
+    detour.source.exec("grant connect on database shop to public");
+    let stray = detour.source.client("shop_app");
+    detour = check(detour, 3, "fence");
+    let hint = "Run pgdetour cutover again";
+    assert!(detour.last().describe().contains(hint), "{}", detour.last().describe());
+    detour = detour.run("replay").exits(0);
+    assert!(detour.last().at("/warnings").to_string().contains(hint), "{}", detour.last().describe());
+    detour = detour.run("cutover").exits(0).changed(true);
+    assert!(
+        detour.last().at("/warnings").to_string().contains("pgdetour verify"),
+        "{}",
+        detour.last().describe()
+    );
+    detour = detour.serving(Serving::Target).application_goes_on();
+    drop(stray);
+    detour = check(detour, 0, "").run("cutover").exits(0).changed(false);
+    detour = detour.run("cutback").exits(0).serving(Serving::Source).application_goes_on();
+    assert_eq!(detour.source.value::<String>(acl), before);
+    detour.no_client_error().no_row_lost();
 }
 
 #[test]

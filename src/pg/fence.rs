@@ -68,6 +68,19 @@ pub struct FenceUndo {
     pub settings: Vec<RoleSetting>,
 }
 
+impl FenceUndo {
+    /// What lowers both this fence, of which something was taken away meanwhile, and one that was raised over what is left of it.
+    pub fn and(&self, later: &FenceUndo) -> FenceUndo {
+        let mut both = later.clone();
+        let is_new = |grant: &&ConnectGrant| !later.revoked.iter().any(|other| other.is_same(grant));
+        let mut revoked: Vec<ConnectGrant> = self.revoked.iter().filter(is_new).cloned().collect();
+        revoked.append(&mut both.revoked);
+        both.revoked = revoked;
+        both.granted.extend(self.granted.iter().filter(|role| !later.granted.contains(role)).cloned());
+        both
+    }
+}
+
 /// A grant, and whether it lets a general role in.
 struct Listed {
     grant: ConnectGrant,

@@ -51,6 +51,7 @@ pub fn run(run: &mut Run, adopt: bool) -> Result<Value> {
     if is_strange {
         run.step("adopt the source", adopt_source)?;
     }
+    run.keep_the_source_fenced()?;
     let start = match run.facts()?.capture_anew {
         // A run that was interrupted has begun it: what is recorded since is as good as what would be from now on.
         Some(CaptureAnew { start: Some(start), done: false, .. })

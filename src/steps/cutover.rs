@@ -18,6 +18,7 @@ pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
     run.open(Needs::Both)?;
     run.refuse_late_rehearsal(OUT, bounds)?;
     if run.phase() == OUT.arrived {
+        run.keep_the_source_fenced()?;
         run.mend_routers(Side::Target)?;
         if run.answering(Place::Backup).is_some() {
             // It was lost when the clients were moved.

@@ -98,6 +98,33 @@ impl Run {
         fence::lower(self.target(), &fence)
     }
 
+    /// Raises the source's fence again where the target serves and somebody, or a restore, has let general roles in.
+    pub fn keep_the_source_fenced(&mut self) -> Result<()> {
+        if self.source_is_fenced()? {
+            return Ok(());
+        }
+        self.step("fence source again", |run| {
+            let (roles, kind) = (run.config.general_roles(Side::Source), run.fence_kind(Side::Source)?);
+            let earlier = run.stored_fence(Side::Source)?;
+            let fence = fence::plan_fence(run.source(), kind, &roles, earlier.as_ref())?;
+            let both = earlier.map_or_else(|| fence.clone(), |earlier| earlier.and(&fence));
+            run.store_fence(Side::Source, &both)?;
+            fence::raise(run.source(), &fence)?;
+            run.changed |= !run.plan.is_dry();
+            run.warn(
+                "general roles were let into the source, and are kept out again: what they have written there meanwhile is not on \
+                 the target; \"pgdetour verify\" names it",
+            );
+            run.end_early_sessions(Side::Source, &fence)
+        })
+    }
+
+    /// Whether general roles are kept out of the source, or from writing there.
+    pub fn source_is_fenced(&mut self) -> Result<bool> {
+        let (roles, kind) = (self.config.general_roles(Side::Source), self.fence_kind(Side::Source)?);
+        fence::is_raised(self.source(), kind, &roles)
+    }
+
     /// What [`Self::keep_the_target_read_only`] needs.
     pub fn needs_of_a_standing_fence(&self) -> &'static [Precondition] {
         match self.config.traffic.fence {
@@ -116,7 +143,7 @@ impl Run {
             let fence = run.plan_fence(Side::Target)?;
             fence::raise(run.target(), &fence)?;
             run.changed |= !run.plan.is_dry();
-            run.end_early_sessions(&fence)
+            run.end_early_sessions(Side::Target, &fence)
         })
     }
 
@@ -129,13 +156,13 @@ impl Run {
         fence::is_raised(self.target(), FenceKind::ReadOnly, &roles)
     }
 
-    /// Ends what general roles have open on a target that does not serve; whoever is busy is left to the cutover.
-    fn end_early_sessions(&mut self, fence: &FenceUndo) -> Result<()> {
-        let ended =
-            sessions::end_sessions(self.target(), &fence.roles, fence.kind, Instant::now() + ENDING, None)?;
+    /// Ends what general roles have open on a side that does not serve; whoever is busy there is named.
+    fn end_early_sessions(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
+        let until = Instant::now() + ENDING;
+        let ended = sessions::end_sessions(self.session(side), &fence.roles, fence.kind, until, None)?;
         for session in &ended.left {
             self.warn(format!(
-                "this session on the target began before its fence, and may write there: {session}"
+                "this session on the {side} began before its fence, and may write there: {session}"
             ));
         }
         Ok(())

@@ -9,7 +9,7 @@ mod retention;
 mod rights;
 mod servers;
 mod tables;
-mod traffic;
+pub mod traffic;
 
 use crate::error::{Checked, Error, Result, ServerError};
 use crate::phase::{Command, Phase};
@@ -94,6 +94,7 @@ pub const REPLAY: &[Precondition] = group![
     servers::not_in_recovery,
     servers::capture_is_intact,
     tables::all_recorded,
+    traffic::source_stays_fenced,
     privileges::replay,
     tables::mapping,
 ];

@@ -248,3 +248,15 @@ fn writers(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
     }
     Ok(())
 }
+
+/// Nobody has let general roles into the source again, nor has a restore.
+pub fn source_stays_fenced(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.phase() == Phase::Detoured && !run.config.traffic.roles.is_empty() && !run.source_is_fenced()? {
+        let message = "general roles are let in, and what they write there is not on the target";
+        checked.warn("fence", "source", message, KEEP_OUT);
+    }
+    Ok(())
+}
+
+/// What keeps general roles out of the source while the target serves.
+pub const KEEP_OUT: &str = "Run pgdetour cutover again: it raises the fence there anew.";

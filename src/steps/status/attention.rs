@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use super::look::Seen;
 use crate::config::FenceKind;
-use crate::error::Finding;
+use crate::error::{Error, Finding};
 use crate::flow::source::slot;
 use crate::flow::subscription;
 use crate::output::plural;
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::steps::carrier::Carrier;
 use crate::steps::names;
+use crate::steps::preconditions::traffic::KEEP_OUT;
 
 /// How much of what the mapping lacks is told one by one.
 const UNMAPPED_SHOWN: usize = 10;
@@ -322,6 +323,10 @@ fn stages(seen: &Seen, list: &mut List) {
 
 /// General roles: whom the fence lets in, and where they are.
 fn traffic(seen: &Seen, list: &mut List) {
+    // Of databases that are not those of the detour nothing can be said.
+    if matches!(seen.refusal, Some(Error::Refused { .. })) {
+        return;
+    }
     let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
     for (side, fenced, kind) in [
         (Side::Source, seen.fenced.source, seen.fenced.source_kind),
@@ -342,17 +347,11 @@ fn traffic(seen: &Seen, list: &mut List) {
         }
     }
     if seen.fenced.source == Some(false) && seen.phase == Some(Phase::Detoured) {
-        let (message, hint) = match seen.fenced.source_kind {
-            FenceKind::Closed => (
-                "general roles may connect, and what they write there is not on the target",
-                "Run REVOKE CONNECT ON DATABASE from them and from PUBLIC there.",
-            ),
-            FenceKind::ReadOnly => (
-                "general roles may write there, and what they write is not on the target",
-                "Run ALTER ROLE ... IN DATABASE ... SET default_transaction_read_only = on for them there.",
-            ),
+        let message = match seen.fenced.source_kind {
+            FenceKind::Closed => "general roles may connect, and what they write there is not on the target",
+            FenceKind::ReadOnly => "general roles may write there, and what they write is not on the target",
         };
-        list.add(Level::Attention, "fence", "source", message, hint);
+        list.add(Level::Attention, "fence", "source", message, KEEP_OUT);
     }
     // Of another kind, the record tells of an earlier one, and this one was not raised.
     let stands = seen.fenced.target == Some(true) && seen.fenced.target_kind == FenceKind::ReadOnly;
