@@ -409,9 +409,34 @@ fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
     if from.display() == to.display() && homeless.is_empty() {
         return None;
     }
+    let (pairs, lost) = find_places(&homeless, from, to);
+    let mut text =
+        format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
+    if !pairs.is_empty() {
+        let texts: Vec<String> =
+            pairs.iter().map(|(name, sql)| format!("{} = {}", toml_key(name), toml_text(sql))).collect();
+        let _ = writeln!(text, "columns = {{ {} }}", texts.join(", "));
+    }
+    if !lost.is_empty() {
+        let is_paired = |name: &str| pairs.iter().any(|(paired, _)| *paired == name);
+        let unfilled: Vec<&str> = list_new_columns(from, to).filter(|name| !is_paired(name)).collect();
+        let _ = writeln!(text, "{}", drop_line(&lost, &unfilled));
+    }
+    for column in lint.without_value.iter().filter(|column| pairs.iter().all(|(name, _)| name != column)) {
+        let _ = writeln!(text, "# {column} is NOT NULL and needs an expression in columns");
+    }
+    Some(text)
+}
+
+/// Which new column each column without a place might have become, with its expression, and those for which there is none.
+fn find_places<'a>(
+    homeless: &[&'a ColumnLint],
+    from: &Table,
+    to: &'a Table,
+) -> (Vec<(&'a str, String)>, Vec<&'a str>) {
     let mut pairs = Vec::new();
-    let mut drop = Vec::new();
-    for column in &homeless {
+    let mut lost = Vec::new();
+    for column in homeless {
         let at = from.columns.iter().position(|old| old.name == column.column);
         let new = at.and_then(|at| to.columns.get(at)).filter(|new| {
             new.type_name == column.from_type && from.column(&new.name).is_none() && !new.is_generated()
@@ -420,23 +445,31 @@ fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
         match (generation, new) {
             (Some(generation), _) => pairs.push((column.column.as_str(), generation)),
             (None, Some(new)) => pairs.push((new.name.as_str(), expression(&column.column))),
-            (None, None) => drop.push(toml_text(&column.column)),
+            (None, None) => lost.push(column.column.as_str()),
         }
     }
-    let mut text =
-        format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
-    if !pairs.is_empty() {
-        let texts: Vec<String> =
-            pairs.iter().map(|(name, sql)| format!("{} = {}", toml_key(name), toml_text(sql))).collect();
-        let _ = writeln!(text, "columns = {{ {} }}", texts.join(", "));
+    (pairs, lost)
+}
+
+/// Columns that can be written and whose names the old table does not know.
+fn list_new_columns<'a>(from: &Table, to: &'a Table) -> impl Iterator<Item = &'a str> {
+    written(to).filter(|new| from.column(&new.name).is_none()).map(|new| new.name.as_str())
+}
+
+/// Leaves out what has no place; only as a comment where a new column gets nothing, since the values may belong there.
+fn drop_line(lost: &[&str], unfilled: &[&str]) -> String {
+    let texts: Vec<String> = lost.iter().map(|name| toml_text(name)).collect();
+    let drop = format!("drop = [{}]", texts.join(", "));
+    if unfilled.is_empty() {
+        return drop;
     }
-    if !drop.is_empty() {
-        let _ = writeln!(text, "drop = [{}]", drop.join(", "));
-    }
-    for column in lint.without_value.iter().filter(|column| pairs.iter().all(|(name, _)| name != column)) {
-        let _ = writeln!(text, "# {column} is NOT NULL and needs an expression in columns");
-    }
-    Some(text)
+    // A line break in a name would end the comment.
+    let names: Vec<String> = unfilled.iter().map(|name| toml_text(name)).collect();
+    let verb = if unfilled.len() == 1 { "gets" } else { "get" };
+    format!(
+        "# {drop} would lose these values, while {} {verb} none: say in columns what becomes of them",
+        names.join(", ")
+    )
 }
 
 /// A column's name as SQL, in quotes only where they are needed.

@@ -66,7 +66,8 @@ fn each_column_is_told_and_a_mapping_is_proposed() {
     assert_eq!(
         found[0].proposal.as_deref(),
         Some(
-            "[[map]]\nfrom = \"public.a\"\nto = \"public.a\"\ncolumns = { full_name = \"name\" }\ndrop = [\"fax\", \"at\"]\n\
+            "[[map]]\nfrom = \"public.a\"\nto = \"public.a\"\ncolumns = { full_name = \"name\" }\n\
+             # drop = [\"fax\", \"at\"] would lose these values, while \"must\", \"has\" get none: say in columns what becomes of them\n\
              # must is NOT NULL and needs an expression in columns\n"
         )
     );
@@ -90,6 +91,39 @@ fn each_column_is_told_and_a_mapping_is_proposed() {
     assert_eq!(fates, [converted, converted, converted, dropped, converted, dropped]);
     assert_eq!(found[0].columns[2].lossless, None, "an expression decides");
     assert!(found[0].without_value.is_empty() && found[0].proposal.is_none(), "{:?}", found[0]);
+}
+
+#[test]
+fn leaving_values_out_is_not_proposed_while_a_new_column_gets_none() {
+    let pair = Pair::new(
+        "create table retyped (id int primary key, amt numeric, note text);
+         create table shorter (id int primary key, fax text, a int, b int generated always as (a) stored)",
+        "create table retyped (id int primary key, note text, cents bigint);
+         create table shorter (id int primary key, a int, b int generated always as (a) stored,
+             c int generated always as (a) stored)",
+    );
+    let proposal = |table: &str, rules: &[MapRule]| {
+        let lints = lint_of(&pair, rules);
+        let (_, proposal, refused) = told(&lints, table);
+        (proposal.map(str::to_owned), refused.len())
+    };
+    let (text, refused) = proposal("public.retyped", &[]);
+    let text = text.unwrap();
+    assert_eq!(
+        text.lines().skip(3).collect::<Vec<_>>(),
+        [
+            "# drop = [\"amt\"] would lose these values, while \"cents\" gets none: say in columns what becomes of them"
+        ]
+    );
+    assert_eq!(refused, 1);
+    let pasted: toml::Table = text.parse().unwrap();
+    assert!(!pasted["map"][0].as_table().unwrap().contains_key("drop"));
+    let pasted = [rule("public.retyped", "public.retyped", &[], &[], &[])];
+    assert_eq!(proposal("public.retyped", &pasted).1, 1, "pasted as it is, it is refused as before");
+
+    // What the table computes itself is not in want of a value.
+    let (text, _) = proposal("public.shorter", &[]);
+    assert!(text.unwrap().ends_with("\ndrop = [\"fax\"]\n"));
 }
 
 #[test]
