@@ -219,6 +219,7 @@ statements! {
         INSERT_QUARANTINED = "insert_quarantined",
         INSERT_TABLE_COPIES = "insert_table_copies",
         INSERT_UNMADE = "insert_unmade",
+        LIST_ALWAYS_TRIGGERS = "list_always_triggers",
         LIST_COLUMNS_READ = "list_columns_read",
         LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",

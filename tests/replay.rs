@@ -260,6 +260,70 @@ fn a_commit_whose_answer_is_lost_is_applied_once() {
     }
 }
 
+/// Sessions that act as a replica set off what is ENABLE ALWAYS or REPLICA: a rewritten row is seen by a comparison at the earliest.
+#[test]
+fn triggers_that_fire_on_replayed_rows_are_told_before() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.left_out (id int primary key);
+             create table public.parts (id int primary key, note text) partition by range (id);
+             create table public.part partition of public.parts for values from (0) to (10)",
+        )
+        .configured("[mirror]\nexclude = [\"public.left_out\"]")
+        .detoured()
+        .on_source(
+            "create function public.again() returns trigger language plpgsql as $$ begin return new; end $$;
+             create trigger plain before insert on public.orders for each row execute function public.again();
+             create trigger \"The one\" before insert on public.orders for each row execute function public.again();
+             alter table public.orders enable always trigger \"The one\";
+             create trigger all_parts before insert on public.parts for each row execute function public.again();
+             alter table public.parts enable replica trigger all_parts;
+             create trigger one_part before insert on public.part for each row execute function public.again();
+             alter table public.part enable always trigger one_part;
+             create trigger unseen before insert on public.left_out for each row execute function public.again();
+             alter table public.left_out enable always trigger unseen",
+        )
+        .run("check")
+        .exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    let warned = |detour: &Detour| {
+        let checks = detour.last().at("/report/checks").as_array().expect("a list").clone();
+        let own = checks.into_iter().filter(|line| line["check"] == "source triggers");
+        own.map(|line| (line["object"].as_str().unwrap_or_default().to_owned(), line)).collect::<Vec<_>>()
+    };
+    let told = warned(&detour);
+    let objects: Vec<&str> = told.iter().map(|(object, _)| object.as_str()).collect();
+    assert_eq!(objects, ["public.orders", "public.part", "public.parts"], "{warnings}");
+    assert_eq!(told[0].1["state"], "warns");
+    assert_eq!(
+        told[0].1["message"],
+        "trigger \"The one\" is ENABLE ALWAYS or REPLICA, and fires on replayed rows, which it may change"
+    );
+    let fix = told[0].1["fix"].as_str().unwrap_or_default();
+    assert!(
+        fix.contains("run ALTER TABLE \"public\".\"orders\" ENABLE TRIGGER \"The one\"; on the source"),
+        "{fix}"
+    );
+
+    let detour = detour.run("replay").with(&["--lint"]).exits(0);
+    let lint = detour.last().at("/report/lint").as_array().expect("a list").clone();
+    let doubts = |table: &str| {
+        let own = lint.iter().find(|entry| entry["from"] == table).map(|entry| entry["doubts"].to_string());
+        own.unwrap_or_default()
+    };
+    let orders = doubts("public.orders");
+    assert!(
+        orders.contains("trigger \\\"The one\\\" of \\\"public.orders\\\" is ENABLE ALWAYS or REPLICA"),
+        "{orders}"
+    );
+    assert!(!orders.contains("plain"), "{orders}");
+    let parts = doubts("public.parts");
+    assert!(parts.contains("all_parts") && parts.contains("one_part"), "{parts}");
+    assert!(!parts.contains("of \\\"public.part\\\" is ENABLE REPLICA"), "the root's is named once: {parts}");
+    detour.run("replay").exits(0);
+}
+
 #[test]
 fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     let rows = extent::pick(300_000, 5_000_000);

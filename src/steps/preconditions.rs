@@ -97,6 +97,7 @@ pub const REPLAY: &[Precondition] = group![
     traffic::source_stays_fenced,
     privileges::replay,
     tables::mapping,
+    tables::source_triggers,
 ];
 
 /// What `capture` needs while the target serves.

@@ -7,6 +7,7 @@ use crate::error::{Finding, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::lint::{self, TableLint};
+use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
@@ -144,6 +145,7 @@ impl Run {
         let mut found = lint::lint(&publisher, &subscriber, &rules, &has_default);
         let (old, new) = (Keys::read(self.target())?, Keys::read(self.source())?);
         lint::add_doubts(&mut found, (&publisher, &subscriber), &rules, (&old, &new));
+        triggers::add_doubts(&mut found, &list_always_triggers(self.source())?);
         lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)
     }

@@ -14,6 +14,7 @@ mod joins_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
+pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

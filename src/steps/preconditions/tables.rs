@@ -1,9 +1,12 @@
 //! What the tables have to be like: decodable, identifiable, fitting the other side.
 
+use std::collections::HashSet;
+
 use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
-use crate::flow::copy;
 use crate::flow::mapping::Mapping;
+use crate::flow::mapping::triggers::list_always_triggers;
+use crate::flow::{TableName, copy};
 use crate::output::plural_is;
 use crate::pg::Session;
 use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
@@ -205,6 +208,28 @@ fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
 pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let built = run.replay_mapping().map(|mapping| run.checked_mapping = Some(mapping));
     collect(built, checked)
+}
+
+/// No trigger of the source makes other rows of those that replay writes; without a mapping nobody knows yet which tables these are.
+pub fn source_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let Some(mapping) = &run.checked_mapping else { return Ok(()) };
+    let written: HashSet<TableName> = mapping.pairs().map(|rule| rule.to.clone()).collect();
+    for trigger in list_always_triggers(run.source())? {
+        if !trigger.is_on(|table| written.contains(table)) {
+            continue;
+        }
+        let message = format!(
+            "trigger \"{}\" is ENABLE ALWAYS or REPLICA, and fires on replayed rows, which it may change",
+            trigger.name
+        );
+        let hint = format!(
+            "Unless that is wanted, run ALTER TABLE {} ENABLE TRIGGER {}; on the source, and make it as it was after cutback.",
+            trigger.table.quoted(),
+            sql::quote_identifier(&trigger.name)
+        );
+        checked.warn("source_trigger", &trigger.table.to_string(), message, hint);
+    }
+    Ok(())
 }
 
 /// Every sequence has one on the source that takes its value.

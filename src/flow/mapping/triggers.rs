@@ -1,0 +1,59 @@
+//! Triggers of the subscriber that fire on replayed rows, and may make others of them.
+
+use crate::error::Result;
+use crate::pg::Session;
+use crate::sql;
+
+use super::TableName;
+use super::doubts::Doubt;
+use super::lint::TableLint;
+
+/// A trigger that is ENABLE ALWAYS or ENABLE REPLICA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlwaysTrigger {
+    /// The table that it is on.
+    pub table: TableName,
+    /// The topmost table, where it is on a partition or on what has some.
+    root: Option<TableName>,
+    /// Its name, unquoted.
+    pub name: String,
+}
+
+impl AlwaysTrigger {
+    /// Whether what is written to one of these tables may set it off: a partition's fires on what is written to its root.
+    pub fn is_on(&self, is_written: impl Fn(&TableName) -> bool) -> bool {
+        is_written(&self.table) || self.root.as_ref().is_some_and(is_written)
+    }
+}
+
+/// All of the database.
+pub fn list_always_triggers(session: &mut Session) -> Result<Vec<AlwaysTrigger>> {
+    let rows = session.query(&sql::flow::LIST_ALWAYS_TRIGGERS, &[])?;
+    let trigger = |row: &postgres::Row| {
+        let root: Option<String> = row.get("root_schema");
+        AlwaysTrigger {
+            table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+            root: root.zip(row.get("root_table")).map(|(schema, name)| TableName { schema, name }),
+            name: row.get("trigger_name"),
+        }
+    };
+    Ok(rows.iter().map(trigger).collect())
+}
+
+/// Adds to each table's doubts the triggers that replay would set off.
+pub fn add_doubts(lints: &mut [TableLint], triggers: &[AlwaysTrigger]) {
+    for lint in lints {
+        let is_written = |table: &TableName| lint.to.as_ref() == Some(&table.to_string());
+        let own = triggers.iter().filter(|trigger| trigger.is_on(is_written));
+        let doubts: Vec<Doubt> = own.map(doubt).collect();
+        lint.doubts.extend(doubts);
+    }
+}
+
+fn doubt(trigger: &AlwaysTrigger) -> Doubt {
+    let AlwaysTrigger { table, name, .. } = trigger;
+    let message = format!(
+        "trigger \"{name}\" of \"{table}\" is ENABLE ALWAYS or REPLICA: it fires on replayed rows, and may change them"
+    );
+    Doubt { kind: "trigger", message }
+}
