@@ -41,8 +41,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == steps::guardian::ARGUMENT) {
         return guard();
     }
+    // Before anything else: a signal that comes now is heeded, and told of, at the first safe point.
+    let signals = Signals::install();
     let code = match Cli::try_parse() {
-        Ok(cli) => run(&cli),
+        Ok(cli) => run(&cli, signals),
         Err(error) => refuse(&error),
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
@@ -57,7 +59,7 @@ fn guard() -> ExitCode {
 }
 
 /// Runs the command and prints what it came to; the exit code.
-fn run(cli: &Cli) -> i32 {
+fn run(cli: &Cli, signals: Result<Signals>) -> i32 {
     let command = command_of(&cli.command);
     let exports_to_stdout =
         matches!(&cli.command, Commands::Capture(options) if options.export.as_deref() == Some("-"));
@@ -69,10 +71,8 @@ fn run(cli: &Cli) -> i32 {
     let mode = mode(cli);
     let output = Output::new(Mode { quiet: mode.quiet || exports_to_stdout, ..mode });
     let plan = if cli.global.dry_run { Plan::dry() } else { Plan::real() };
-    let begun = configure(&cli.global).and_then(|config| {
-        let signals = Signals::install()?;
-        Run::new(command, config, output.clone(), plan, signals)
-    });
+    let begun =
+        configure(&cli.global).and_then(|config| Run::new(command, config, output.clone(), plan, signals?));
     let (outcome, error) = match begun {
         Ok(mut run) => {
             let result = take(&mut run, &cli.command);

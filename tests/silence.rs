@@ -1,7 +1,11 @@
 //! A server that is there and says nothing, as a stopped one: clients do not wait for it longer than the budget allows.
 
-use std::time::Duration;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use crate::support::binary;
 use crate::support::detour::{Detour, Serving};
 use crate::support::hold::Watch;
 use crate::support::proxy::Proxy;
@@ -69,4 +73,41 @@ fn the_router_lets_clients_go_on_when_the_server_that_serves_says_nothing_to_us(
     });
     detour = detour.run("cutover").exits(0).phase("detoured").serving(Serving::Target);
     detour.application_goes_on().no_row_lost();
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_server_that_takes_connections_and_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let configuration = directory.path().join("pgdetour.toml");
+    let server =
+        |name: &str| format!("[{name}]\nconninfo = \"host=127.0.0.1 port={port} dbname=shop user=dba\"\n");
+    let text = format!("{}{}[router]\nkind = \"none\"\n", server("source"), server("target"));
+    std::fs::write(&configuration, text).expect("the directory is ours");
+    let configuration = configuration.to_str().expect("temporary paths are UTF-8");
+    for (command, signal) in [
+        ("mirror", Signal::TERM),
+        ("cutover", Signal::INT),
+        ("verify", Signal::TERM),
+        ("check", Signal::INT),
+        ("status", Signal::TERM),
+        ("clean", Signal::TERM),
+    ] {
+        let arguments = [command, "--json", "--yes", "-c", configuration].map(str::to_owned);
+        let running = binary::start(&arguments, &[]);
+        let heard = silent.accept().expect("it connects");
+        running.signal(signal);
+        let told = Instant::now();
+        let answer = running.end();
+        assert!(told.elapsed() < Duration::from_secs(3), "{command}: {:?}", told.elapsed());
+        assert_eq!(answer.code(), Some(128 + signal.as_raw()), "{}", answer.describe());
+        assert_eq!(answer.text_at("/error/kind"), "interrupted", "{}", answer.describe());
+        assert_eq!(answer.at("/changed"), false, "{}", answer.describe());
+        drop(heard);
+        // Those of its other sessions.
+        silent.set_nonblocking(true).expect("it is a socket");
+        while silent.accept().is_ok() {}
+        silent.set_nonblocking(false).expect("it is a socket");
+    }
 }

@@ -10,6 +10,7 @@ pub mod capture_anew;
 mod carrier;
 pub mod check;
 pub mod clean;
+mod connecting;
 pub mod cutback;
 pub mod cutover;
 pub mod export;

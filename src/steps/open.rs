@@ -6,7 +6,8 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::pg::{Server, Session};
 use crate::phase::{Command, Phase, Place};
-use crate::steps::Run;
+use crate::steps::connecting::{Pending, connect};
+use crate::steps::{Run, Signals};
 
 /// Which servers a command cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +26,9 @@ impl Run {
             self.connect(needs)?;
         } else {
             let (source, target) = (self.source_server.clone(), self.target_server.clone());
-            let (connected, locked) = std::thread::scope(|scope| {
-                let locking = scope.spawn(move || acquire_locks(&source, &target, needs));
-                let connected = self.connect(needs);
-                let died = |_| Err(Error::Internal { message: "taking the locks panicked".into() });
-                (connected, locking.join().unwrap_or_else(died))
-            });
+            let locking = Pending::start(move || acquire_locks(&source, &target, needs));
+            let connected = self.connect(needs);
+            let locked = locking.wait(&self.signals);
             connected?;
             self.locks.extend(locked?);
             self.lock_backup()?;
@@ -53,9 +51,9 @@ impl Run {
 
     /// The first half of [`Run::open`]: sessions, proof of which database is which, the record as it is. No lock.
     pub fn connect(&mut self, needs: Needs) -> Result<()> {
-        self.target = Some(self.target_server.connect()?);
+        self.target = Some(connect(&self.target_server, &self.signals)?);
         if needs == Needs::Both {
-            self.source = Some(self.source_server.connect()?);
+            self.source = Some(connect(&self.source_server, &self.signals)?);
             self.refuse_same_database()?;
         }
         self.check_stamps()?;
@@ -66,11 +64,13 @@ impl Run {
 
     /// Opens the source after all, for a command that began with the target alone.
     pub fn open_source(&mut self) -> Result<()> {
-        self.source = Some(self.source_server.connect()?);
+        self.source = Some(connect(&self.source_server, &self.signals)?);
         self.refuse_same_database()?;
         self.check_stamps()?;
         if !self.plan.is_dry() {
-            self.locks.push(Lock::acquire(&self.source_server, Key::Run)?);
+            let server = self.source_server.clone();
+            let locking = Pending::start(move || Lock::acquire(&server, Key::Run));
+            self.locks.push(locking.wait(&self.signals)?);
         }
         Ok(())
     }
@@ -78,31 +78,29 @@ impl Run {
     /// Connects to whatever answers, all at once, for a command that has to work with any of them down; a session that
     /// still answers is kept. Why one does not answer.
     pub fn connect_what_answers(&mut self) -> Vec<(Place, Option<Error>)> {
-        let connect = |session: Option<Session>, server: &Server| {
-            let kept =
-                session.and_then(|mut session| session.query_text("select", &[]).is_ok().then_some(session));
-            kept.map_or_else(|| server.connect(), Ok)
-        };
-        let (old_source, old_target) = (self.source.take(), self.target.take());
-        let old_backup = self.backup.take();
-        let (source, target, backup) = std::thread::scope(|scope| {
-            let target = scope.spawn(|| connect(old_target, &self.target_server));
-            let backup =
-                self.backup_server.as_ref().map(|server| scope.spawn(move || connect(old_backup, server)));
-            let source = connect(old_source, &self.source_server);
-            let died = |_| Err(Error::Internal { message: "a connection panicked".into() });
-            let backup = backup.map(|backup| backup.join().unwrap_or_else(died));
-            (source, target.join().unwrap_or_else(died), backup)
-        });
-        let (source, source_error) = answer(source);
-        let (target, target_error) = answer(target);
-        self.source = source;
-        self.target = target;
-        let mut answers = vec![(Place::Source, source_error), (Place::Target, target_error)];
-        if let Some(backup) = backup {
-            let (backup, backup_error) = answer(backup);
-            self.backup = backup;
-            answers.push((Place::Backup, backup_error));
+        self.connect_all(&Signals::default())
+    }
+
+    /// The same, but a signal ends the wait for those that have not answered by then.
+    pub fn connect_what_answers_in_time(&mut self) -> Vec<(Place, Option<Error>)> {
+        self.connect_all(&self.signals.clone())
+    }
+
+    fn connect_all(&mut self, signals: &Signals) -> Vec<(Place, Option<Error>)> {
+        let places = [Place::Source, Place::Target]
+            .into_iter()
+            .chain(self.backup_server.is_some().then_some(Place::Backup));
+        let attempts: Vec<(Place, Pending<Session>)> = places
+            .map(|place| {
+                let (old, server) = (self.seat(place).take(), self.server(place).clone());
+                (place, Pending::start(move || regain(old, &server)))
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for (place, attempt) in attempts {
+            let (session, error) = answer(attempt.wait(signals));
+            *self.seat(place) = session;
+            answers.push((place, error));
         }
         answers
     }
@@ -191,6 +189,12 @@ fn acquire_locks(source: &Server, target: &Server, needs: Needs) -> Result<Vec<L
         locks.push(Lock::acquire(source, Key::Run)?);
     }
     Ok(locks)
+}
+
+/// A session that still answers, or a new one.
+fn regain(session: Option<Session>, server: &Server) -> Result<Session> {
+    let kept = session.and_then(|mut session| session.query_text("select", &[]).is_ok().then_some(session));
+    kept.map_or_else(|| server.connect(), Ok)
 }
 
 fn answer(outcome: Result<Session>) -> (Option<Session>, Option<Error>) {

@@ -25,7 +25,10 @@ impl Run {
                 (report, None)
             }
             Ok(report) => (report, None),
-            Err(error) => (self.report.unwrap_or(Value::Null), Some(error)),
+            Err(error) => {
+                let error = self.interrupted(error);
+                (self.report.unwrap_or(Value::Null), Some(error))
+            }
         };
         // A refusal says that nothing was changed: behind a change, the run has stopped part way.
         let is_refusal = error.as_ref().is_some_and(|error| error.exit_code(false) == exit::REFUSED);
@@ -40,5 +43,15 @@ impl Run {
             shown: self.shown,
         };
         (outcome, error)
+    }
+
+    /// Who was told to end while a server did not answer ends as told, as long as nothing is half done.
+    fn interrupted(&self, error: Error) -> Error {
+        match (&error, self.signals.received()) {
+            (Error::Unreachable { .. }, Some(signal)) if !self.part_way && !self.is_decided() => {
+                Error::Interrupted { signal }
+            }
+            _ => error,
+        }
     }
 }

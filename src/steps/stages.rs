@@ -8,7 +8,7 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::{Conninfo, Session, record};
 use crate::phase::{Command, Phase, Place, Side};
 use crate::steps::open::refuse_swapped;
-use crate::steps::{Run, names};
+use crate::steps::{Run, connecting, names};
 
 /// One stage: its copy, and the flow that keeps it current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Run {
         if need == Need::Nothing {
             return Ok(());
         }
-        match self.server(Place::Backup).connect() {
+        match connecting::connect(self.server(Place::Backup), &self.signals) {
             Ok(session) => self.backup = Some(session),
             Err(Error::Unreachable { cause, .. }) if need == Need::IfThere => {
                 self.warn(format!(

@@ -205,7 +205,7 @@ impl Seen {
 
 /// Looks at both servers and every router.
 pub fn look(run: &mut Run) -> Seen {
-    let answers = run.connect_what_answers();
+    let answers = run.connect_what_answers_in_time();
     let servers = answers.into_iter().map(|(place, error)| server_seen(run, place, error)).collect();
     // Before the phase: what a run that ends in between leaves is finished.
     let holder = running(run);

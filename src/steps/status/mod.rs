@@ -33,6 +33,10 @@ pub fn run(run: &mut Run, telling: Telling) -> Result<Value> {
         return watch(run, interval);
     }
     let seen = look(run);
+    // Servers that had not answered by then were not waited for: what was seen is not how it is.
+    if let Some(signal) = run.signals.received() {
+        return Err(Error::Interrupted { signal });
+    }
     let report = json!(seen);
     if !telling.check && !telling.always {
         return match seen.unreachable() {
@@ -61,6 +65,9 @@ fn watch(run: &mut Run, interval: Duration) -> Result<Value> {
     while run.signals.received().is_none() {
         let begun = Instant::now();
         let seen = look(run);
+        if run.signals.received().is_some() {
+            break;
+        }
         let outcome = Outcome {
             phase: seen.phase,
             serving: seen.serving,

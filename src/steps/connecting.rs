@@ -1,0 +1,50 @@
+//! Connections that are waited for while nothing has been done yet: a signal does not have to wait for a server that says nothing.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::pg::{Server, Session};
+use crate::steps::Signals;
+
+/// Between two looks at whether a signal has come.
+const POLL: Duration = Duration::from_millis(20);
+
+/// An attempt that goes on in a thread of its own, and is left behind there when nobody waits for it any more.
+pub struct Pending<T>(Receiver<Result<T>>);
+
+impl<T: Send + 'static> Pending<T> {
+    /// Begins it.
+    pub fn start(attempt: impl FnOnce() -> Result<T> + Send + 'static) -> Pending<T> {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            // Nobody may be waiting any more.
+            let _ = sender.send(attempt());
+        });
+        Pending(receiver)
+    }
+
+    /// What it comes to, or, when a signal comes before that, [`Error::Interrupted`].
+    pub fn wait(self, signals: &Signals) -> Result<T> {
+        loop {
+            match self.0.recv_timeout(POLL) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(signal) = signals.received() {
+                        return Err(Error::Interrupted { signal });
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal { message: "a connection panicked".into() });
+                }
+            }
+        }
+    }
+}
+
+/// A session on a server, unless a signal comes first.
+pub fn connect(server: &Server, signals: &Signals) -> Result<Session> {
+    let server = server.clone();
+    Pending::start(move || server.connect()).wait(signals)
+}
