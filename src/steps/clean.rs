@@ -7,8 +7,7 @@ use crate::error::{Error, Result};
 use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
-use crate::phase::{Phase, Place, Serving, Side};
-use crate::routers::Routers;
+use crate::phase::{Phase, Place, Side};
 use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
@@ -38,11 +37,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     refuse_loss(phase, extent)?;
     let orphans = run.find_orphans()?;
     if run.detour.is_none() && orphans.is_empty() {
-        if extent.stay && clients_are_on_the_target(run) {
-            run.reported = Some((Phase::Absent, Serving::Target));
-        }
         return Ok(json!({ "removed": [], "copies_dropped": false }));
     }
+    // As the record has it, which is about to go.
+    let serving = run.detour.is_some().then(|| run.serving());
     let before = copies_to_drop(run, phase, extent.copies)?;
     let question = match (phase, &before) {
         (Phase::Detoured, _) => "make the target the new home and forget the way back",
@@ -97,17 +95,9 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if !run.plan.is_dry() {
         run.changed = true;
         run.part_way = false;
-        if phase == Phase::Detoured {
-            run.reported = Some((Phase::Absent, Serving::Target));
-        }
+        run.reported = serving.map(|serving| (Phase::Absent, serving));
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
-}
-
-/// Whether every router sends clients to the target, as after an earlier `--stay`, which has left no record.
-fn clients_are_on_the_target(run: &mut Run) -> bool {
-    let states = run.routers().map(Routers::states).unwrap_or_default();
-    !states.is_empty() && states.iter().all(|state| state.live == Some(Side::Target))
 }
 
 /// What becomes of the backup, where it is not as it was found.

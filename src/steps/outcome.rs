@@ -4,17 +4,19 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result, exit};
 use crate::output::Outcome;
-use crate::phase::Command;
+use crate::phase::{Command, Phase, Serving, Side};
+use crate::routers::Routers;
 use crate::steps::Run;
 
 impl Run {
     /// The outcome, and the failure if there was one. A dry run's report is its plan.
-    pub fn into_outcome(self, result: Result<Value>) -> (Outcome, Option<Error>) {
+    pub fn into_outcome(mut self, result: Result<Value>) -> (Outcome, Option<Error>) {
         let knows_phase = self.record_read || self.reported.is_some();
         // Commands that change nothing do the same in a dry run.
         let planned =
             self.plan.is_dry() && !matches!(self.command, Command::Check | Command::Status | Command::Verify);
-        let (phase, serving) = self.reported.unwrap_or_else(|| (self.phase(), self.serving()));
+        let is_over = matches!(&result, Err(error) if error.is_connection_lost() || matches!(error, Error::Interrupted { .. }));
+        let (phase, serving) = self.found(!is_over);
         let (report, error) = match result {
             // A finished command has no steps left: what it came to is the answer, dry or not.
             Ok(_) if planned && !self.steps.is_empty() => {
@@ -43,6 +45,25 @@ impl Run {
             shown: self.shown,
         };
         (outcome, error)
+    }
+
+    /// Phase and who serves. Without a record nothing but the routers knows that the target has stayed in service; they are asked
+    /// if that is still worth their time.
+    fn found(&mut self, asks: bool) -> (Phase, Serving) {
+        if let Some(reported) = self.reported {
+            return reported;
+        }
+        let phase = self.phase();
+        if phase == Phase::Absent && asks && self.record_read && self.clients_are_on_the_target() {
+            return (phase, Serving::Target);
+        }
+        (phase, self.serving())
+    }
+
+    /// Whether every router sends clients to the target.
+    fn clients_are_on_the_target(&mut self) -> bool {
+        let states = self.routers().map(Routers::states).unwrap_or_default();
+        !states.is_empty() && states.iter().all(|state| state.live == Some(Side::Target))
     }
 
     /// Who was told to end while a server did not answer ends as told, as long as nothing is half done.
