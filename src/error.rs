@@ -4,7 +4,7 @@ mod advice;
 
 use std::time::Duration;
 
-pub use advice::exit;
+pub use advice::{FOLLOWS, exit};
 
 /// Shorthand for everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

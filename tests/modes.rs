@@ -48,6 +48,8 @@ fn a_mirror_is_followed_until_a_signal_and_cutover_takes_over_from_a_run_that_fo
     let detour = detour
         .run("mirror")
         .exits(4)
+        .hint("It follows until it is stopped: send it SIGTERM")
+        .hint("pgdetour mirror --stop")
         .run("restrict")
         .exits(0)
         .run("capture")

@@ -62,7 +62,12 @@ fn following_ends_well_with_a_signal_and_tells_all() {
             let query = "select count(*) from public.orders where note = 'the last one'";
             (detour.source.value::<i64>(query) == 1).then_some(())
         });
-        let detour = detour.application_goes_on();
+        let detour = detour
+            .application_goes_on()
+            .run("cutback")
+            .exits(4)
+            .hint("It follows until it is stopped: send it SIGTERM on the host where it runs, whose address is shown with it");
+        assert!(detour.last().text_at("/error/detail").contains("\"pgdetour replay --follow\" of role"));
         signal(&child, name);
         let answer = end(child);
         assert_eq!(answer.code(), Some(0), "{}", answer.describe());

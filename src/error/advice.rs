@@ -27,6 +27,9 @@ pub mod exit {
     pub const SIGNAL: i32 = 128;
 }
 
+/// What the `application_name` of a run ends with that goes on until it is stopped.
+pub const FOLLOWS: &str = " --follow";
+
 /// What a failed statement tells a script, apart from whether something is half done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StatementFailure {
@@ -117,9 +120,7 @@ impl Error {
             Error::WrongPhase { phase, .. } => {
                 format!("What may be run in this phase: {}.", listed(&phase.next()))
             }
-            Error::Busy { on, .. } => {
-                format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
-            }
+            Error::Busy { on, holder } => busy_hint(on, holder),
             Error::Unreachable { what, cause } => return Some(unreachable_hint(what, cause)),
             Error::Sql { cause, .. } => {
                 let by_server = || cause.hint.clone().or_else(|| statement_hint(cause));
@@ -226,6 +227,19 @@ fn server_detail(cause: &ServerError) -> String {
     match &cause.detail {
         Some(detail) if !holds_values => format!("{cause}: {detail}"),
         _ => cause.to_string(),
+    }
+}
+
+/// The holder's `application_name`, which `holder` tells in quotes, says what it is.
+fn busy_hint(on: &str, holder: &str) -> String {
+    let follows = |command: Command| holder.contains(&format!("\"pgdetour {command}{FOLLOWS}\""));
+    let by_signal = "It follows until it is stopped: send it SIGTERM on the host where it runs, whose address is shown with it";
+    if follows(Command::Replay) {
+        format!("{by_signal}, then run the same command again.")
+    } else if follows(Command::Mirror) {
+        format!("{by_signal}, or run \"pgdetour mirror --stop\"; then run the same command again.")
+    } else {
+        format!("It ends by itself, or with its session: see pg_stat_activity on the {on}.")
     }
 }
 

@@ -56,7 +56,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, FOLLOWS, Result};
 use crate::flow::mapping::Mapping;
 use crate::output::Output;
 use crate::pg::lock::Lock;
@@ -255,6 +255,17 @@ impl Run {
             reported: None,
             shown: false,
         })
+    }
+
+    /// Has the sessions from now on show that this run goes on until it is stopped.
+    fn show_that_it_follows(&mut self) {
+        for server in
+            [&mut self.source_server, &mut self.target_server].into_iter().chain(&mut self.backup_server)
+        {
+            if !server.application_name.ends_with(FOLLOWS) {
+                server.application_name.push_str(FOLLOWS);
+            }
+        }
     }
 
     /// Bounds the pause, and how long a network that swallows what we send can make it longer.

@@ -68,6 +68,9 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         }
         return quarantine::list(run, id, after);
     }
+    if task == Task::Follow {
+        run.show_that_it_follows();
+    }
     run.open(Needs::Both)?;
     match task {
         Task::CatchUp | Task::Follow | Task::CatchUpWithin(_) | Task::ListQuarantine { .. } => {}

@@ -51,6 +51,9 @@ pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
         }
         return Ok(report);
     }
+    if wants_to_follow {
+        run.show_that_it_follows();
+    }
     run.step("check that the mirror can go on", |run| {
         run.take_free_flow()?;
         run.require(&[preconditions::FOLLOW])
@@ -220,6 +223,7 @@ fn cannot_subscribe(error: &Error) -> bool {
 /// Keeps the target current in the foreground until a signal or another run ends it, at a transaction's end.
 /// Other commands can run meanwhile; `cutover` takes the flow over.
 pub fn follow(run: &mut Run, report: Value) -> Result<Value> {
+    run.show_that_it_follows();
     run.take_free_flow()?;
     let watch = run.watch_for_stop()?;
     run.locks.clear();
