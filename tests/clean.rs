@@ -53,6 +53,8 @@ fn the_target_becomes_the_new_home() {
     let warnings = detour.last().at("/warnings").to_string();
     assert!(warnings.contains("public.orders_id_seq") && warnings.contains("setval"), "{warnings}");
     assert!(warnings.contains("the source stays closed"), "{warnings}");
+    let grant = "GRANT CONNECT ON DATABASE \\\"shop\\\" TO \\\"shop_app\\\"; there ends that";
+    assert!(warnings.contains(grant), "{warnings}");
     assert_eq!(detour.who_really_serves(), Serving::Target);
     let detour = detour
         .application("delete from public.users where id = 1; insert into public.users (note) values ('new')")

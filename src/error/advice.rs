@@ -184,6 +184,9 @@ impl Error {
                 let phase = phase.map_or_else(String::new, |phase| format!(" in phase \"{phase}\""));
                 format!("stopped part way{phase}; run {again} again: it goes on or takes back.")
             }
+            exit::CONFLICT if command == Some(Command::Status) => {
+                format!("{before}; a person has to look at what is named above.")
+            }
             exit::CONFLICT => {
                 format!("{before}; a person has to look at this before {again} is run again.")
             }
@@ -251,6 +254,7 @@ fn unreachable_hint(what: &str, cause: &ServerError) -> String {
         Some(code) if code.starts_with("28") => {
             "Check user, password (PGPASSWORD or the passfile) and the server's pg_hba.conf."
         }
+        _ if is_disk_full(cause) => DISK_FULL,
         Some("3D000") => "Check dbname in the connection string.",
         Some("53300") => "Free a connection, or raise max_connections.",
         Some(code) if code.starts_with("57P") => "The server is starting or stopping; try again shortly.",
@@ -265,6 +269,17 @@ fn unreachable_hint(what: &str, cause: &ServerError) -> String {
     .into()
 }
 
+const DISK_FULL: &str = "The server's disk is full: free space there.";
+
+/// Whether a server that has no room left refuses the session: it may fail to write what each new one needs, which has no
+/// SQLSTATE of its own.
+fn is_disk_full(cause: &ServerError) -> bool {
+    let says = |text: &str| cause.message.contains(text);
+    cause.sqlstate.as_deref() == Some("53100")
+        || says("could not write init file")
+        || says("No space left on device")
+}
+
 fn statement_hint(cause: &ServerError) -> Option<String> {
     if cause.connection_lost {
         return Some("Check that the server still runs; its log tells why it closed the connection.".into());
@@ -275,7 +290,7 @@ fn statement_hint(cause: &ServerError) -> Option<String> {
         "55P03" => "Another session holds a lock on it: see pg_locks and pg_stat_activity.",
         "53400" => "Raise the server's limit, such as max_replication_slots, and restart it.",
         "53300" => "Free a connection, or raise max_connections.",
-        "53100" => "Free space on the server's disk.",
+        "53100" => DISK_FULL,
         code if is_raised(code) => {
             "A trigger, an event trigger or a function of the database refused it: disable it while pgdetour works, or let our role \
              pass there."
@@ -339,6 +354,18 @@ mod tests {
         assert!(hint("haproxy /run/haproxy.sock general").contains("\"socket\" under [[router.haproxy]]"));
         assert!(hint("pgbouncer 10.0.0.5:6432").contains("\"admin\" under [[router.pgbouncer]]"));
         assert!(hint("source").contains("in the connection string"));
+        let full = |sqlstate: Option<&str>, message: &str| {
+            let sqlstate = sqlstate.map(str::to_owned);
+            let cause = ServerError { sqlstate, ..ServerError::lost(message) };
+            Error::Unreachable { what: "source".into(), cause }.hint()
+        };
+        for cause in [
+            full(Some("53100"), "no room"),
+            full(Some("XX000"), "could not write init file"),
+            full(None, "could not write init file"),
+        ] {
+            assert_eq!(cause.as_deref(), Some(DISK_FULL));
+        }
     }
 
     #[test]
@@ -412,6 +439,27 @@ mod tests {
         assert_eq!(
             error.next(Some(Command::Replay), None, false, Some(Phase::CuttingOver)),
             "nothing was changed; what leads on from here is \"pgdetour cutover\"."
+        );
+    }
+
+    #[test]
+    fn what_status_finds_broken_is_not_a_matter_of_running_it_again() {
+        let next = |error: Error, command| error.next(Some(command), None, false, None);
+        let broken = Error::Unhealthy { broken: true, findings: Vec::new() };
+        assert_eq!(
+            next(broken, Command::Status),
+            "nothing was changed; a person has to look at what is named above."
+        );
+        let differs = Error::Conflict {
+            kind: "differs",
+            sqlstate: None,
+            message: String::new(),
+            detail: None,
+            hint: String::new(),
+        };
+        assert_eq!(
+            next(differs, Command::Verify),
+            "nothing was changed; a person has to look at this before \"pgdetour verify\" is run again."
         );
     }
 

@@ -10,6 +10,9 @@ impl Watch {
     /// in `left`.
     pub fn alarm(&self, retained: Option<i64>, left: Option<Duration>) -> Option<String> {
         if let Some(left) = left.filter(|left| *left < self.before) {
+            if left < Duration::from_secs(1) {
+                return Some("what keeps the recorded changes is full now".to_owned());
+            }
             return Some(format!(
                 "what keeps the recorded changes is full in {} at the rate of late",
                 human(Duration::from_secs(left.as_secs()))
@@ -35,5 +38,6 @@ mod tests {
         assert_eq!(watch.alarm(None, None), None);
         assert!(watch.alarm(Some(1000), None).unwrap().contains("1000 bytes are kept"));
         assert!(watch.alarm(Some(1), Some(Duration::from_secs(90))).unwrap().contains("full in 90 s"));
+        assert!(watch.alarm(Some(1), Some(Duration::ZERO)).unwrap().ends_with("is full now"));
     }
 }

@@ -8,6 +8,7 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
+use crate::sql::quote_identifier;
 use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
@@ -189,18 +190,37 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
     match (&facts.source_fence, phase) {
         (Some(fence), Phase::Detoured) => {
             let roles = fence.roles.join("\", \"");
-            let (state, opens) = match fence.kind {
-                FenceKind::Closed => ("closed to", "GRANT CONNECT ON DATABASE opens it again".to_owned()),
-                FenceKind::ReadOnly => (
-                    "read-only for",
-                    format!("ALTER ROLE ... IN DATABASE ... RESET {} ends that", fence::SETTING),
-                ),
+            // One that cannot be asked has the name that it is reached by.
+            let database = match run.answering(Side::Source) {
+                Some(source) => source.database.clone(),
+                None => run.server(Side::Source).conninfo.dbname().to_owned(),
             };
-            run.warn(format!("the source stays {state} \"{roles}\"; {opens} when it is needed"));
+            let state = match fence.kind {
+                FenceKind::Closed => "closed to",
+                FenceKind::ReadOnly => "read-only for",
+            };
+            let opens = opening_statements(fence, &database);
+            run.warn(format!(
+                "the source stays {state} \"{roles}\"; {opens} there ends that when it is needed"
+            ));
             Ok(())
         }
         (Some(fence), _) => fence::lower(run.source(), fence),
         (None, _) => Ok(()),
+    }
+}
+
+/// What takes back by hand what a fence does to general roles.
+fn opening_statements(fence: &fence::FenceUndo, database: &str) -> String {
+    let database = quote_identifier(database);
+    let roles: Vec<String> = fence.roles.iter().map(|role| quote_identifier(role)).collect();
+    match fence.kind {
+        FenceKind::Closed => format!("GRANT CONNECT ON DATABASE {database} TO {};", roles.join(", ")),
+        FenceKind::ReadOnly => {
+            let reset =
+                |role: &String| format!("ALTER ROLE {role} IN DATABASE {database} RESET {};", fence::SETTING);
+            roles.iter().map(reset).collect::<Vec<_>>().join(" ")
+        }
     }
 }
 

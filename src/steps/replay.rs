@@ -109,10 +109,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
     let quarantined = run.answering(Side::Source).map(record::count_quarantined).transpose()?;
     if applied.conflicts > 0 {
-        run.warn(format!(
-            "{} set aside, not fitting the source; see pgdetour replay --quarantine list",
-            plural(applied.conflicts, "change")
-        ));
+        run.warn(set_aside(applied.conflicts, quarantined));
     }
     let seconds = applied.time.as_secs_f64();
     let per_second = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 };
@@ -136,6 +133,18 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         "skipped": applied.skipped,
         "set_based": applied.replica_role,
     }))
+}
+
+/// What this run has set aside, and how many changes that and all that follows from it, and what earlier runs have set aside, are.
+fn set_aside(conflicts: u64, quarantined: Option<i64>) -> String {
+    let all = match quarantined.map(i64::cast_unsigned) {
+        Some(all) if all != conflicts => format!("; {all} in quarantine in all"),
+        _ => String::new(),
+    };
+    format!(
+        "{} set aside by this run, not fitting the source{all}; see pgdetour replay --quarantine list",
+        plural(conflicts, "change")
+    )
 }
 
 /// Applies everything that was captured before the call.

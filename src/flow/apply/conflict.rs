@@ -7,6 +7,7 @@ use super::batch::{Planned, Step};
 use crate::error::{self, Error, ServerError};
 use crate::flow::mapping::bound::Bound;
 use crate::flow::source::change::Row;
+use crate::phase::Side;
 
 /// Why a step did not have its effect.
 pub enum Failure {
@@ -218,8 +219,7 @@ pub fn describe(
         Failure::Rows { found: 0, .. } if matches!(step, Step::Delete(_)) => (
             "delete_missing",
             format!("the row that {verb} table \"{name}\" removes is missing on {on}"),
-            "Find out who deleted the row there; insert it again, or skip the change in quarantine."
-                .to_owned(),
+            delete_missing_hint(on),
         ),
         Failure::Rows { found: 0, .. } => (
             "update_missing",
@@ -277,6 +277,18 @@ fn subject(step: &Step) -> (&'static str, Option<&Row>) {
     }
 }
 
+/// Only what goes home can be set aside.
+fn delete_missing_hint(on: &str) -> String {
+    let again = "Find out who deleted the row there, insert it again, and run the same command again";
+    if on != Side::Source.name() {
+        return format!("{again}.");
+    }
+    format!(
+        "{again}; or, where it is to be missing, have the change set aside by replay.on_conflict = \"quarantine\", and give it up \
+         with pgdetour replay --quarantine skip."
+    )
+}
+
 /// The row as the change leaves it.
 fn row_written(step: &Step) -> Option<&Row> {
     match step {
@@ -318,6 +330,8 @@ fn of_server(
     if let Some(column) = error.as_db_error().and_then(|error| error.column()) {
         detail.push(format!("column \"{column}\""));
     }
+    let partitioned = lacks_partition(error);
+    detail.extend(partitioned.iter().map(|root| format!("no partition of \"{root}\" takes the row")));
     let message = format!("{verb} table \"{name}\" does not fit on {on}");
     let again = "run the same command again";
     match sqlstate.as_str() {
@@ -335,6 +349,11 @@ fn of_server(
             format!(
                 "Give the column an expression that is never null in its [[map]], or a default, or drop NOT NULL, and {again}."
             ),
+        ),
+        "23514" if partitioned.is_some() => (
+            "check",
+            message,
+            format!("Create a partition there that takes the row, or a default one, and {again}."),
         ),
         code if code.starts_with("23") => (
             match code {
@@ -368,6 +387,12 @@ fn of_server(
             )
         }
     }
+}
+
+/// The partitioned table that has no partition for a row. Its text, which the server translates, holds no constraint's name.
+fn lacks_partition(error: &postgres::Error) -> Option<String> {
+    let said = error.as_db_error().filter(|said| said.routine() == Some("ExecFindPartition"))?;
+    Some(format!("{}.{}", said.schema()?, said.table()?))
 }
 
 /// Whether these columns are what a rule finds its row by, so that a row with the same values is the same row.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
-use super::lint::{toml_key, toml_text};
+use super::lint::{mentions, quoted_where_needed, toml_key, toml_text};
 use super::{
     Condition, MapRule, MappedColumn, OldColumn, Order, TableName, TableRule, finding, is_column_name,
 };
@@ -208,7 +208,10 @@ fn pair(
                 None => findings.push(finding(
                     &object,
                     format!("column \"{name}\" of the key of \"{}\" is not mapped", from.display()),
-                    format!("Say in the [[map]] how to find a row: key = {{ new_column = \"{name}\" }}."),
+                    format!(
+                        "Say in the [[map]] how to find a row: key = {{ {} }}.",
+                        key_entry(name, to, map)
+                    ),
                 )),
             }
         }
@@ -249,6 +252,20 @@ fn pair(
         to_partitioned: to.partitioned,
         rule: at,
     }
+}
+
+/// What finds a row: the new column of the key's name where there is one, as its type.
+fn key_entry(name: &str, to: &Table, map: &MapRule) -> String {
+    let Some(new) = to.column(name).filter(|new| !new.is_generated()) else {
+        return format!("new_column = {}", toml_text(name));
+    };
+    let explicit =
+        map.columns.iter().find(|(column, expression)| column == name && mentions(expression, name));
+    let expression = match explicit {
+        Some((_, expression)) => expression.clone(),
+        None => format!("{}::{}", quoted_where_needed(name), new.type_name),
+    };
+    format!("{} = {}", toml_key(name), toml_text(&expression))
 }
 
 /// A literal alone has the column's type, as it has in an INSERT; other expressions are left as they are.

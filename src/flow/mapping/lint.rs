@@ -444,7 +444,7 @@ fn find_places<'a>(
         let generation = at.and_then(|at| from.columns[at].generation.clone());
         match (generation, new) {
             (Some(generation), _) => pairs.push((column.column.as_str(), generation)),
-            (None, Some(new)) => pairs.push((new.name.as_str(), expression(&column.column))),
+            (None, Some(new)) => pairs.push((new.name.as_str(), quoted_where_needed(&column.column))),
             (None, None) => lost.push(column.column.as_str()),
         }
     }
@@ -473,7 +473,7 @@ fn drop_line(lost: &[&str], unfilled: &[&str]) -> String {
 }
 
 /// A column's name as SQL, in quotes only where they are needed.
-fn expression(name: &str) -> String {
+pub(super) fn quoted_where_needed(name: &str) -> String {
     let plain = name
         .chars()
         .enumerate()

@@ -127,6 +127,26 @@ fn leaving_values_out_is_not_proposed_while_a_new_column_gets_none() {
 }
 
 #[test]
+fn the_hint_for_a_key_that_is_not_mapped_shows_what_finds_a_row() {
+    let pair = Pair::new(
+        "create table t (id int primary key); create table renamed (id int primary key)",
+        "create table t (id text primary key); create table renamed (number int primary key)",
+    );
+    let hint = |table: &str, columns: &[(&str, &str)], drop: &[&str]| {
+        let found = refused(&pair, &[rule(table, table, &[], columns, drop)]);
+        let key =
+            found.into_iter().find(|(message, _)| message.contains(&format!("of the key of \"{table}\"")));
+        key.map(|(_, hint)| hint.trim_start_matches("Say in the [[map]] how to find a row: ").to_owned())
+    };
+    assert_eq!(
+        hint("public.t", &[("id", "'n' || id")], &[]).as_deref(),
+        Some("key = { id = \"'n' || id\" }.")
+    );
+    assert_eq!(hint("public.t", &[], &["id"]).as_deref(), Some("key = { id = \"id::text\" }."));
+    assert_eq!(hint("public.renamed", &[], &["id"]).as_deref(), Some("key = { new_column = \"id\" }."));
+}
+
+#[test]
 fn types_lose_values_or_do_not() {
     for (from, to, lossless) in [
         ("integer", "bigint", true),

@@ -196,19 +196,21 @@ pub fn describe_writers(session: &mut Session) -> Result<Option<String>> {
 /// Fails when what the slot and the publication are to record is not, or no longer, complete.
 pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) -> Result<()> {
     let is_there = publication::list_published(publisher, publication)?.is_some();
-    match find_slot(publisher, slot)? {
-        Some(found) if found.is_lost() => Err(lost(slot)),
-        Some(_) if is_there => Ok(()),
-        _ => Err(Error::Conflict {
-            kind: "capture_missing",
-            sqlstate: None,
-            message: format!("the recording of changes on {} is not complete", publisher.place),
-            detail: Some(format!(
-                "Slot \"{slot}\" or publication \"{publication}\" does not exist there any more."
-            )),
-            hint: format!("What was written since it was dropped is there alone: {MISSED}"),
-        }),
-    }
+    let found = find_slot(publisher, slot)?;
+    let missing = match (&found, is_there) {
+        (Some(found), _) if found.is_lost() => return Err(lost(slot)),
+        (Some(_), true) => return Ok(()),
+        (Some(_), false) => format!("publication \"{publication}\" does"),
+        (None, true) => format!("slot \"{slot}\" does"),
+        (None, false) => format!("slot \"{slot}\" and publication \"{publication}\" do"),
+    };
+    Err(Error::Conflict {
+        kind: "capture_missing",
+        sqlstate: None,
+        message: format!("the recording of changes on {} is not complete", publisher.place),
+        detail: Some(format!("{missing} not exist there any more")),
+        hint: format!("What was written since it was dropped is there alone: {MISSED}"),
+    })
 }
 
 /// Waits until every transaction that had begun by now has ended, so that a snapshot taken afterwards shows each one

@@ -282,3 +282,29 @@ fn a_trigger_that_was_disabled_is_found_though_it_was_enabled_again() {
     assert!(change_table::create_capture(&mut session, &tables).unwrap(), "made anew");
     ChangeSource::Triggers.require_intact(&mut session).unwrap();
 }
+
+#[test]
+fn what_of_a_recording_by_wal_is_missing_is_named() {
+    let tables = "create table t (id int primary key)";
+    let pair = Pair::new(tables, tables);
+    let flow = pair.flow(&[]);
+    let mut session = pair.session(Side::Source);
+    flow.source.require_intact(&mut session).unwrap();
+    for (loss, told) in [
+        ("drop publication pgdetour_mirror", "publication \"pgdetour_mirror\" does not exist there any more"),
+        (
+            "select pg_drop_replication_slot('pgdetour_mirror')",
+            "slot \"pgdetour_mirror\" and publication \"pgdetour_mirror\" do not exist there any more",
+        ),
+        (
+            "create publication pgdetour_mirror for table t",
+            "slot \"pgdetour_mirror\" does not exist there any more",
+        ),
+    ] {
+        pair.source(loss);
+        let Err(Error::Conflict { detail, .. }) = flow.source.require_intact(&mut session) else {
+            panic!("it is not found")
+        };
+        assert_eq!(detail.as_deref(), Some(told));
+    }
+}
