@@ -26,7 +26,9 @@ fn home_is_reached_past_the_quarantine_only_by_its_exact_count() {
         .reports("/quarantined", 4);
     let warnings = detour.last().at("/warnings").to_string();
     assert!(
-        warnings.contains("3 changes set aside by this run, not fitting the source; 4 in quarantine in all"),
+        warnings.contains(
+            "3 changes set aside by this run, not fitting the source; 4 changes are in quarantine in all"
+        ),
         "{warnings}"
     );
     let detour = detour

@@ -330,6 +330,37 @@ fn triggers_that_fire_on_replayed_rows_are_told_before() {
 }
 
 #[test]
+fn following_begins_in_spite_of_sessions_that_are_ended_before() {
+    let mut detour = Detour::new().table("orders").detoured();
+    let is_ours = "application_name = 'pgdetour replay --follow'";
+    let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where {is_ours}");
+    // Its locks are lost too where all of its sessions are ended; those of locks are known by their statement.
+    let first = format!("{end} and query not like '%advisory%'");
+    for (note, end) in [("one", &first), ("all", &end)] {
+        let waiting = detour.start_until("replay", &["--follow"], "before:check preconditions");
+        assert!(waiting.is_there());
+        for server in [&detour.source, &detour.target] {
+            server.exec(end);
+        }
+        let follower = waiting.let_go();
+        detour = detour.application(&format!("insert into public.orders (note) values ('{note}')"));
+        until("the change has arrived", LIMIT, || {
+            let query = format!("select count(*) from public.orders where note = '{note}'");
+            (detour.source.value::<i64>(&query) == 1).then_some(())
+        });
+        let locks = format!(
+            "select count(*) from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory' and {is_ours}
+             and objid = 1"
+        );
+        assert!(detour.target.value::<i64>(&locks) > 0, "it holds its lock");
+        follower.signal(rustix::process::Signal::TERM);
+        detour = detour.ended(follower, 0);
+        let told = &detour.last().stderr;
+        assert!(told.contains("tries again"), "{told}");
+    }
+}
+
+#[test]
 fn one_huge_transaction_takes_no_more_memory_than_a_small_one() {
     let rows = extent::pick(300_000, 5_000_000);
     let detour =

@@ -16,7 +16,7 @@ use crate::flow::apply::pace::Rates;
 use crate::flow::apply::resume;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
-use crate::output::{bytes, duration, plural};
+use crate::output::{bytes, duration, plural, plural_is};
 use crate::pg::{PgLsn, Session, record};
 use crate::phase::{Command, Phase, Side};
 use crate::steps::facts::{Facts, ReplayStop};
@@ -88,7 +88,10 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
     }
-    run.step("check preconditions", |run| run.require(&[preconditions::REPLAY]))?;
+    run.step("check preconditions", |run| match task {
+        Task::Follow => require_in_spite_of_outages(run),
+        _ => run.require(&[preconditions::REPLAY]),
+    })?;
     let applied = match task {
         Task::Follow => run.step("follow captured changes", |run| {
             let flow = checked_flow(run)?;
@@ -135,10 +138,45 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     }))
 }
 
+/// As the flow itself does, what is to follow for long outlives the end of a session, or of a server, before it has begun.
+fn require_in_spite_of_outages(run: &mut Run) -> Result<()> {
+    let require = |run: &mut Run| run.require(&[preconditions::REPLAY]);
+    let mut checked = require(run);
+    for attempt in 1..resume::ATTEMPTS {
+        match checked {
+            Err(error) if error.is_connection_lost() => {
+                run.output.say(&format!("{}; tries again", error.with_cause()));
+                pause_unless_told_to_end(run, resume::pause(attempt))?;
+                checked = regain(run).and_then(|()| require(run));
+            }
+            other => return other,
+        }
+    }
+    checked
+}
+
+fn pause_unless_told_to_end(run: &Run, pause: Duration) -> Result<()> {
+    let deadline = Instant::now() + pause;
+    while Instant::now() < deadline {
+        run.heed_signals()?;
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Takes lost sessions anew; begins from the start where a lock was lost with its own.
+fn regain(run: &mut Run) -> Result<()> {
+    if !run.locks.is_empty() && run.assert_locked().is_ok() {
+        return run.renew_sessions();
+    }
+    run.locks.clear();
+    run.open(Needs::Both)
+}
+
 /// What this run has set aside, and how many changes that and all that follows from it, and what earlier runs have set aside, are.
 fn set_aside(conflicts: u64, quarantined: Option<i64>) -> String {
     let all = match quarantined.map(i64::cast_unsigned) {
-        Some(all) if all != conflicts => format!("; {all} in quarantine in all"),
+        Some(all) if all != conflicts => format!("; {} in quarantine in all", plural_is(all, "change")),
         _ => String::new(),
     };
     format!(

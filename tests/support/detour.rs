@@ -763,8 +763,13 @@ impl Waiting {
 
     /// Lets it go on to its end.
     pub fn go_on(self) -> Answer {
+        self.let_go().end()
+    }
+
+    /// Lets it go on.
+    pub fn let_go(self) -> binary::Running {
         let _ = std::fs::remove_file(&self.file);
-        self.run.end()
+        self.run
     }
 }
 
