@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::TableName;
 use crate::flow::apply::rehearse::{self, Rehearsal, RowFailure};
+use crate::output::plural;
 use crate::pg::catalog;
 use crate::phase::Side;
 use crate::steps::{Run, preconditions};
@@ -33,7 +34,7 @@ pub fn run(run: &mut Run, sample: Option<u64>) -> Result<Value> {
     Err(Error::Conflict {
         kind: "rehearsal",
         sqlstate: first.map(|failure| failure.sqlstate.clone()),
-        message: format!("{failed} rows would not fit on the source"),
+        message: format!("{} would not fit on the source", plural(failed, "row")),
         detail: Some(named.join("; ")),
         hint: format!(
             "{}run pgdetour replay --rehearse again.",

@@ -77,8 +77,9 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     }
     for table in tables.iter().filter(|table| table.changing > 0) {
         run.warn(format!(
-            "{} rows of table \"{}\" kept changing while they were compared",
-            table.changing, table.table
+            "{} of table \"{}\" kept changing while they were compared",
+            plural(table.changing as u64, "row"),
+            table.table
         ));
     }
     let equal = tables.iter().all(|table| table.equal);
@@ -427,7 +428,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         run.changed |= repaired > 0;
         let again = Job { pairs: std::slice::from_ref(pair), ..job };
         let now = verify::compare_tables(&again)?.pop().unwrap_or_default();
-        run.note_event(&format!("repaired {repaired} rows of table \"{}\"", now.table));
+        run.note_event(&format!("repaired {} of table \"{}\"", plural(repaired as u64, "row"), now.table));
         if let Some(table) = tables.iter_mut().find(|table| table.table == now.table) {
             *table = Comparison { repaired, ..now };
         }
