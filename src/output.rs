@@ -21,7 +21,7 @@ use crate::error::{Error, Result, exit};
 use crate::phase::{Command, Phase, Serving};
 pub use progress::{Bar, Gauge, Line, rate_line};
 pub use redact::redact;
-pub use report::{bytes, duration, plural, plural_is};
+pub use report::{bytes, duration, plural, plural_is, plural_was};
 
 /// Version of the JSON document. Part of the interface.
 const FORMAT: u32 = 1;

@@ -1,10 +1,13 @@
 -- Settings that a role, a database or a configuration may have changed, and on which the meaning of text values
 -- or the life of a long session depends; and no compilation of statements, which takes longer than any of ours that it
 -- would be used for. Those that this server's version does not know are left out.
--- $1 text: lock_timeout; $2 rows of text: the conventions of the session, names and values
+-- $1 text: lock_timeout; $2 to $5 text: the conventions of the session
 select pg_catalog.set_config(s.name, v.value, false)
 from (values
-    $2,
+    ('TimeZone', $2),
+    ('DateStyle', $3),
+    ('IntervalStyle', $4),
+    ('bytea_output', $5),
     ('extra_float_digits', '3'),
     ('client_encoding', 'UTF8'),
     ('search_path', ''),

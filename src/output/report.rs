@@ -382,6 +382,11 @@ pub fn plural_is(number: u64, noun: &str) -> String {
     format!("{} {}", plural(number, noun), if number == 1 { "is" } else { "are" })
 }
 
+/// The same of what has happened: `1 change was`, `2 changes were`.
+pub fn plural_was(number: u64, noun: &str) -> String {
+    format!("{} {}", plural(number, noun), if number == 1 { "was" } else { "were" })
+}
+
 /// `3,400,000`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -42,23 +42,22 @@ impl Conventions {
         })
     }
 
-    /// Names and values of the settings, as rows of VALUES.
-    pub(super) fn values(&self) -> String {
-        let date_style = format!("ISO, {}", self.date_order);
-        let settings = [
-            ("TimeZone", &self.time_zone),
-            ("DateStyle", &date_style),
-            ("IntervalStyle", &self.interval_style),
-            ("bytea_output", &self.bytea_output),
-        ];
-        settings.map(|(name, value)| format!("('{name}', {})", quote_literal(value))).join(", ")
+    /// Names and values of the settings, in the order in which `pin_session.sql` takes them.
+    pub(super) fn settings(&self) -> [(&'static str, String); 4] {
+        [
+            ("TimeZone", self.time_zone.clone()),
+            ("DateStyle", format!("ISO, {}", self.date_order)),
+            ("IntervalStyle", self.interval_style.clone()),
+            ("bytea_output", self.bytea_output.clone()),
+        ]
     }
 
     /// Gives them to a session that is open.
     pub fn adopt(&self, session: &mut Session) -> Result<()> {
+        let rows = self.settings().map(|(name, value)| format!("('{name}', {})", quote_literal(&value)));
+        let rows = rows.join(", ");
         let text = format!(
-            "select pg_catalog.set_config(v.name, v.value, false) from (values {}) as v (name, value)",
-            self.values()
+            "select pg_catalog.set_config(v.name, v.value, false) from (values {rows}) as v (name, value)"
         );
         session.query_text(&text, &[]).map(drop)
     }

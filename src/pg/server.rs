@@ -70,7 +70,11 @@ impl Server {
 /// `pin_session.sql` with its parameters filled in.
 pub fn pin_session(conventions: &Conventions) -> String {
     let lock_timeout = sql::quote_literal(&LOCK_TIMEOUT.as_millis().to_string());
-    sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout).replace("$2", &conventions.values())
+    let mut text = sql::catalog::PIN_SESSION.text.trim().replace("$1", &lock_timeout);
+    for ((_, value), parameter) in conventions.settings().iter().zip(["$2", "$3", "$4", "$5"]) {
+        text = text.replace(parameter, &sql::quote_literal(value));
+    }
+    text
 }
 
 /// One ordinary SQL session. Reads always happen; what changes anything goes through `change*`,

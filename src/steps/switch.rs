@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::sequences::{self, Carried, Owner, Sequence, SequencePlan};
 use crate::flow::{ChangeSource, FlowName, TableName, marker, subscription};
+use crate::output::plural_was;
 use crate::pg::fence::FenceUndo;
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
@@ -374,7 +375,8 @@ impl Run {
                 FenceKind::ReadOnly => "by other roles, or by clients that write whatever the fence says",
             };
             self.warn(format!(
-                "{late} row changes were committed on the {} after its last change had been carried over: {whose}",
+                "{} committed on the {} after its last change had been carried over: {whose}",
+                plural_was(late.cast_unsigned(), "row change"),
                 switch.from
             ));
         }

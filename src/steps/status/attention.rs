@@ -368,8 +368,12 @@ fn traffic(seen: &Seen, list: &mut List) {
     }
     if !seen.wrong_side.is_empty() {
         let side = seen.wrong_side[0]["side"].as_str().unwrap_or_default();
-        let count = seen.wrong_side.len();
-        let message = format!("{count} sessions of general roles are connected, and it does not serve");
+        let count = seen.wrong_side.len() as u64;
+        let message = if count == 1 {
+            "a session of a general role is connected, and it does not serve".to_owned()
+        } else {
+            format!("{count} sessions of general roles are connected, and it does not serve")
+        };
         let is_source = side == Side::Source.name();
         let kind = if is_source { seen.fenced.source_kind } else { seen.fenced.target_kind };
         let hint = match kind {
