@@ -39,8 +39,9 @@ struct Cell {
 
 /// A trip on which one thing after the other happens.
 struct Matrix {
-    detour: Detour,
+    /// Before the detour, whose folder it is in: they go in this order.
     disk: Option<SmallDisk>,
+    detour: Detour,
     /// Who was held for too long; told at the end, so that the table is whole.
     complaints: Vec<String>,
 }
@@ -76,7 +77,7 @@ fn cells(detour: &mut Detour, command: &str, some: &[(&str, Harm)]) -> Vec<Cell>
 
 impl Matrix {
     fn begin(detour: Detour, disk: Option<SmallDisk>) -> Matrix {
-        Matrix { detour, disk, complaints: Vec::new() }
+        Matrix { disk, detour, complaints: Vec::new() }
     }
 
     fn phase(&mut self) -> String {

@@ -165,7 +165,10 @@ fn a_file_that_there_is_no_room_for_is_named_before_anybody_is_held() {
     disk.fill();
     detour = detour.run("cutback").exits(3).phase("detoured").serving(Serving::Target).application_goes_on();
     disk.clear();
-    detour.run("cutback").exits(0).application_goes_on().no_client_error().no_row_lost();
+    detour = detour.run("cutback").exits(0).application_goes_on().no_client_error().no_row_lost();
+    // The folder that it is in goes with the detour.
+    drop(disk);
+    drop(detour);
 }
 
 /// What comes back is the entry as it was when clients were moved, not as an earlier run has found it.
