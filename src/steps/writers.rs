@@ -46,10 +46,7 @@ impl Run {
 
     /// Warns of those that have written since, and can still commit.
     pub fn tell_of_writers(&mut self, switch: Switch) -> Result<()> {
-        if self.carried.is_empty() {
-            self.carried = self.carried_tables(switch.from)?;
-        }
-        for (_, writer) in self.list_writers(switch.from)? {
+        for (_, writer) in self.writers_on(switch.from)? {
             self.warn(format!(
                 "what this transaction has written on the {} is not carried over when it commits: {writer}",
                 switch.from
@@ -79,23 +76,22 @@ impl Run {
             }
             self.heed_signals()?;
             thread::sleep(pause);
-            left = self.list_writers(side)?;
+            left = self.writers_on(side)?;
             left.retain(|(xid, _)| due.iter().any(|(other, _)| other == xid));
         }
         Ok(())
     }
 
-    fn list_writers(&mut self, side: Side) -> Result<Vec<Writer>> {
-        let (roles, carried) = (self.config.general_roles(side), std::mem::take(&mut self.carried));
+    /// Those that are open by now on a side. Its tables are looked up once: a run leaves no other side.
+    pub fn writers_on(&mut self, side: Side) -> Result<Vec<Writer>> {
+        if self.carried.is_empty() {
+            self.carried = self.carried_tables(side)?;
+        }
+        let roles = self.config.general_roles(side);
+        let carried = std::mem::take(&mut self.carried);
         let writers = sessions::list_writers(self.session(side), &roles, &carried);
         self.carried = carried;
         writers
-    }
-
-    /// Those that are open by now on a side.
-    pub fn writers_on(&mut self, side: Side) -> Result<Vec<Writer>> {
-        self.carried = self.carried_tables(side)?;
-        self.list_writers(side)
     }
 
     fn carried_tables(&mut self, side: Side) -> Result<Vec<u32>> {
