@@ -103,6 +103,15 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     });
     detour = check(detour, 0, "");
 
+    // Somebody who keeps the application out of where it is served; the hint is what lets it in.
+    detour.target.exec("revoke connect on database shop from public, shop_app");
+    detour = check(detour, 8, "fence");
+    let findings = detour.last().at("/error/failures").as_array().expect("a list").clone();
+    let fence = findings.iter().find(|finding| finding["check"] == "fence").expect("it was found");
+    let hint = fence["hint"].as_str().and_then(|hint| hint.strip_prefix("Run ")).expect("it begins so");
+    detour.target.exec(hint.strip_suffix(" there.").expect("it ends so"));
+    detour = check(detour, 0, "");
+
     // Down for maintenance: the target serves on.
     detour.source.stop(Shutdown::Fast);
     detour = check(detour, 3, "unreachable").reports("/serving", "target");

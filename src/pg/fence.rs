@@ -81,6 +81,19 @@ impl FenceUndo {
     }
 }
 
+/// What takes back by hand what a fence does to `roles`.
+pub fn opening_statements(kind: FenceKind, roles: &[String], database: &str) -> String {
+    let database = quote_identifier(database);
+    let roles: Vec<String> = roles.iter().map(|role| quote_identifier(role)).collect();
+    match kind {
+        FenceKind::Closed => format!("GRANT CONNECT ON DATABASE {database} TO {};", roles.join(", ")),
+        FenceKind::ReadOnly => {
+            let reset = |role: &String| format!("ALTER ROLE {role} IN DATABASE {database} RESET {SETTING};");
+            roles.iter().map(reset).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
 /// A grant, and whether it lets a general role in.
 struct Listed {
     grant: ConnectGrant,

@@ -8,7 +8,6 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
-use crate::sql::quote_identifier;
 use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
 
 /// What becomes of the copies on the target.
@@ -199,7 +198,7 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
                 FenceKind::Closed => "closed to",
                 FenceKind::ReadOnly => "read-only for",
             };
-            let opens = opening_statements(fence, &database);
+            let opens = fence::opening_statements(fence.kind, &fence.roles, &database);
             run.warn(format!(
                 "the source stays {state} \"{roles}\"; {opens} there ends that when it is needed"
             ));
@@ -207,20 +206,6 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
         }
         (Some(fence), _) => fence::lower(run.source(), fence),
         (None, _) => Ok(()),
-    }
-}
-
-/// What takes back by hand what a fence does to general roles.
-fn opening_statements(fence: &fence::FenceUndo, database: &str) -> String {
-    let database = quote_identifier(database);
-    let roles: Vec<String> = fence.roles.iter().map(|role| quote_identifier(role)).collect();
-    match fence.kind {
-        FenceKind::Closed => format!("GRANT CONNECT ON DATABASE {database} TO {};", roles.join(", ")),
-        FenceKind::ReadOnly => {
-            let reset =
-                |role: &String| format!("ALTER ROLE {role} IN DATABASE {database} RESET {};", fence::SETTING);
-            roles.iter().map(reset).collect::<Vec<_>>().join(" ")
-        }
     }
 }
 

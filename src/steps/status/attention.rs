@@ -328,34 +328,26 @@ fn traffic(seen: &Seen, list: &mut List) {
         return;
     }
     let moves = matches!(seen.phase, Some(Phase::CuttingOver | Phase::CuttingBack));
-    for (side, fenced, kind) in [
-        (Side::Source, seen.fenced.source, seen.fenced.source_kind),
-        (Side::Target, seen.fenced.target, seen.fenced.target_kind),
-    ] {
-        if fenced == Some(true) && serves(seen, side) && !moves {
-            let (message, hint) = match kind {
-                FenceKind::Closed => (
-                    "general roles may not connect, and it serves",
-                    "Run GRANT CONNECT ON DATABASE to them there.",
-                ),
-                FenceKind::ReadOnly => (
-                    "general roles are read-only there, and it serves",
-                    "Run ALTER ROLE ... IN DATABASE ... RESET default_transaction_read_only for them there.",
-                ),
+    for side in [Side::Source, Side::Target] {
+        let fence = seen.fenced.on(side);
+        if fence.raised == Some(true) && serves(seen, side) && !moves {
+            let message = match fence.kind {
+                FenceKind::Closed => "general roles may not connect, and it serves",
+                FenceKind::ReadOnly => "general roles are read-only there, and it serves",
             };
-            list.add(Level::Broken, "fence", side.name(), message, hint);
+            list.add(Level::Broken, "fence", side.name(), message, format!("Run {} there.", fence.opened_by));
         }
     }
-    if seen.fenced.source == Some(false) && seen.phase == Some(Phase::Detoured) {
-        let message = match seen.fenced.source_kind {
+    if seen.fenced.source.raised == Some(false) && seen.phase == Some(Phase::Detoured) {
+        let message = match seen.fenced.source.kind {
             FenceKind::Closed => "general roles may connect, and what they write there is not on the target",
             FenceKind::ReadOnly => "general roles may write there, and what they write is not on the target",
         };
         list.add(Level::Attention, "fence", "source", message, KEEP_OUT);
     }
     // Of another kind, the record tells of an earlier one, and this one was not raised.
-    let stands = seen.fenced.target == Some(true) && seen.fenced.target_kind == FenceKind::ReadOnly;
-    let is_known = seen.fenced.target.is_some();
+    let stands = seen.fenced.target.raised == Some(true) && seen.fenced.target.kind == FenceKind::ReadOnly;
+    let is_known = seen.fenced.target.raised.is_some();
     if seen.fenced.is_standing && is_known && !stands && seen.phase == Some(Phase::Mirrored) {
         let message = "general roles may write there, and clients who look for a server to write on may come";
         list.add(
@@ -375,8 +367,8 @@ fn traffic(seen: &Seen, list: &mut List) {
             format!("{count} sessions of general roles are connected, and it does not serve")
         };
         let is_source = side == Side::Source.name();
-        let kind = if is_source { seen.fenced.source_kind } else { seen.fenced.target_kind };
-        let hint = match kind {
+        let fence = seen.fenced.on(if is_source { Side::Source } else { Side::Target });
+        let hint = match fence.kind {
             FenceKind::Closed => "See who they are under wrong_side: they do not go through the router.",
             FenceKind::ReadOnly => {
                 "See who they are under wrong_side: they stay on a side that is read-only for them, or write all the same."

@@ -163,20 +163,37 @@ pub struct RouterSeen {
     pub right: bool,
 }
 
-/// On which side general roles are kept out, or from writing; none where that is not known.
+/// On which side general roles are kept out, or from writing.
 #[derive(Debug, Serialize)]
 pub struct Fenced {
-    pub source: Option<bool>,
-    pub target: Option<bool>,
-    /// What the source's fence is, or would be.
-    #[serde(skip)]
-    pub source_kind: FenceKind,
-    /// The same of the target's.
-    #[serde(skip)]
-    pub target_kind: FenceKind,
+    pub source: SideFence,
+    pub target: SideFence,
     /// The target is to be fenced from the first copy until it serves.
     #[serde(skip)]
     pub is_standing: bool,
+}
+
+impl Fenced {
+    pub fn on(&self, side: Side) -> &SideFence {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}
+
+/// The fence of one side.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct SideFence {
+    /// None where that is not known.
+    pub raised: Option<bool>,
+    /// What it is, or would be.
+    #[serde(skip)]
+    pub kind: FenceKind,
+    /// The statements that end it by hand; empty where that is not known.
+    #[serde(skip)]
+    pub opened_by: String,
 }
 
 impl Seen {
@@ -294,7 +311,7 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState], 
     match first {
         Some(side) if routers.iter().all(|router| router.side == first) => {
             let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
-            let is_shut = if side == Side::Source { fenced.source } else { fenced.target };
+            let is_shut = fenced.on(side).raised;
             if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() }
         }
         _ => recorded,
@@ -556,25 +573,28 @@ fn restricted(run: &mut Run) -> Value {
     json!(run.answering(Side::Target).and_then(|target| restriction::list_restricted(target).ok()))
 }
 
+fn fenced(run: &mut Run) -> Fenced {
+    Fenced {
+        source: side_fence(run, Side::Source),
+        target: side_fence(run, Side::Target),
+        is_standing: run.config.traffic.fence == FenceKind::ReadOnly,
+    }
+}
+
 fn kind_of_fence(run: &Run, side: Side) -> FenceKind {
     run.fence_kind(side).unwrap_or(run.config.traffic.fence)
 }
 
 /// A role that does not exist is kept out by nobody.
-fn fenced(run: &mut Run) -> Fenced {
-    let (source_kind, target_kind) = (kind_of_fence(run, Side::Source), kind_of_fence(run, Side::Target));
-    let mut is_fenced = |side, kind| {
-        let roles = run.config.general_roles(side);
-        let session = run.answering(side).filter(|_| !roles.is_empty())?;
-        fence::is_raised(session, kind, &roles).ok()
-    };
-    Fenced {
-        source: is_fenced(Side::Source, source_kind),
-        target: is_fenced(Side::Target, target_kind),
-        source_kind,
-        target_kind,
-        is_standing: run.config.traffic.fence == FenceKind::ReadOnly,
+fn side_fence(run: &mut Run, side: Side) -> SideFence {
+    let kind = kind_of_fence(run, side);
+    let mut seen = SideFence { raised: None, kind, opened_by: String::new() };
+    let roles = run.config.general_roles(side);
+    if let Some(session) = run.answering(side).filter(|_| !roles.is_empty()) {
+        seen.raised = fence::is_raised(session, kind, &roles).ok();
+        seen.opened_by = fence::opening_statements(kind, &roles, &session.database);
     }
+    seen
 }
 
 /// The latest lines of the detour's history, last first.
