@@ -41,6 +41,12 @@ impl GeneralSession {
         }
     }
 
+    /// The statements that end a prepared transaction: no session has it, so that none can be ended for it.
+    pub fn ended_by(&self) -> Option<String> {
+        let gid = self.gid.as_ref()?;
+        Some(format!("COMMIT PREPARED or ROLLBACK PREPARED {}", quote_literal(gid)))
+    }
+
     /// Whether `other`, of another look, is the same.
     pub fn is(&self, other: &GeneralSession) -> bool {
         self.key() == other.key()
@@ -140,10 +146,8 @@ pub fn list_writers(session: &mut Session, roles: &[String], tables: &[u32]) -> 
 pub fn writers_left(left: &[Writer], budget: Duration) -> Error {
     let names: Vec<String> = left.iter().map(|(_, one)| one.to_string()).collect();
     let first = left.first().map(|(_, one)| one);
-    let hint = match first.map(|one| (one.gid.as_ref(), one.pid)) {
-        Some((Some(gid), _)) => {
-            format!("Run COMMIT PREPARED or ROLLBACK PREPARED {}.", quote_literal(gid))
-        }
+    let hint = match first.map(|one| (one.ended_by(), one.pid)) {
+        Some((Some(statements), _)) => format!("Run {statements}."),
         Some((None, Some(pid))) => format!(
             "What it commits later would stay there. See that it ends, or end it with SELECT pg_terminate_backend({pid});"
         ),
@@ -318,11 +322,9 @@ fn one_of(row: &[Option<String>]) -> GeneralSession {
 
 fn still_there(left: &[GeneralSession], budget: Duration) -> Error {
     let names: Vec<String> = left.iter().map(ToString::to_string).collect();
-    let prepared = left.iter().find_map(|one| one.gid.as_ref());
+    let prepared = left.iter().find_map(GeneralSession::ended_by);
     let hint = match (prepared, left.iter().find_map(|one| one.pid)) {
-        (Some(gid), _) => {
-            format!("Have its owner run COMMIT PREPARED or ROLLBACK PREPARED {}.", quote_literal(gid))
-        }
+        (Some(statements), _) => format!("Have its owner run {statements}."),
         (None, Some(pid)) => format!(
             "End it with SELECT pg_terminate_backend({pid}); or give --terminate-after to have such sessions ended."
         ),

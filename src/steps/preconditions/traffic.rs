@@ -7,7 +7,6 @@ use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
 use crate::phase::{Phase, Side};
-use crate::sql;
 use crate::steps::{Run, restrict};
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
@@ -217,9 +216,8 @@ fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<
             continue;
         }
         let message = format!("{open}: it is open for longer than clients may be held for it");
-        let hint = match &open.gid {
-            // No session has it, so that none can be ended for it.
-            Some(gid) => format!("Run COMMIT PREPARED or ROLLBACK PREPARED {}.", sql::quote_literal(gid)),
+        let hint = match open.ended_by() {
+            Some(statements) => format!("Run {statements}."),
             None => "See that it ends, or give --terminate-after for the switch to end it.".into(),
         };
         checked.warn("open_transaction", side.name(), message, hint);
