@@ -3,6 +3,11 @@
 //! The map in the process says where clients go now, and `hold` that they wait; the map's file always names a side,
 //! and so keeps the way through a hold, a reload and a restart.
 
+mod check;
+mod look;
+mod map;
+mod runtime;
+
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,10 +16,10 @@ use crate::config::HaProxySettings;
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::haproxy_check::check;
-use crate::routers::haproxy_look::Look;
-use crate::routers::haproxy_map::MapFile;
-use crate::routers::haproxy_runtime::Runtime;
+use crate::routers::haproxy::check::check;
+use crate::routers::haproxy::look::Look;
+use crate::routers::haproxy::map::MapFile;
+use crate::routers::haproxy::runtime::Runtime;
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo, require_side};
 
@@ -34,11 +39,11 @@ pub struct HaProxyUndo {
 
 /// Moves the clients of one key, and gives parts of others' to servers by their weights.
 pub struct HaProxy {
-    pub(super) name: String,
-    pub(super) settings: HaProxySettings,
+    name: String,
+    settings: HaProxySettings,
     /// Networks that have to be in the ACL.
-    pub(super) admin_networks: Vec<String>,
-    pub(super) runtime: Runtime,
+    admin_networks: Vec<String>,
+    runtime: Runtime,
     undo: Option<HaProxyUndo>,
     plan: Plan,
     /// Clients wait because of us.
@@ -46,7 +51,7 @@ pub struct HaProxy {
     /// What it did as that began.
     held: Option<Look>,
     /// The key's value in the process, as a dry run would have left it.
-    pub(super) noted_value: Option<String>,
+    noted_value: Option<String>,
     /// The side in the file, as a dry run would have left it.
     noted_side: Option<Side>,
     /// The file's next text, written before clients are held.
@@ -84,18 +89,18 @@ impl HaProxy {
         }
     }
 
-    pub(super) fn backend(&self, side: Side) -> &str {
+    fn backend(&self, side: Side) -> &str {
         match side {
             Side::Source => &self.settings.source,
             Side::Target => &self.settings.target,
         }
     }
 
-    pub(super) fn side_of(&self, value: &str) -> Option<Side> {
+    fn side_of(&self, value: &str) -> Option<Side> {
         [Side::Source, Side::Target].into_iter().find(|side| self.backend(*side) == value)
     }
 
-    pub(super) fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
+    fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Router {
             action: format!("{action} {}", self.name),
             message: message.into(),
@@ -103,12 +108,12 @@ impl HaProxy {
         }
     }
 
-    pub(super) fn read_file(&self) -> Result<MapFile> {
+    fn read_file(&self) -> Result<MapFile> {
         MapFile::read(&self.settings.file, self.settings.file_command.as_deref())
     }
 
     /// The side that the file names.
-    pub(super) fn file_side(&self) -> Result<Side> {
+    fn file_side(&self) -> Result<Side> {
         if let Some(noted) = self.noted_side {
             return Ok(noted);
         }
@@ -175,7 +180,7 @@ impl HaProxy {
     }
 
     /// The weight that each configured server is to have while `side` serves; none before those of the source are known.
-    pub(super) fn weights_for(&self, side: Side) -> &[(String, u16)] {
+    fn weights_for(&self, side: Side) -> &[(String, u16)] {
         match side {
             Side::Target => &self.settings.weights,
             Side::Source => self.undo.as_ref().map_or(&[], |undo| &undo.weights),
@@ -357,5 +362,7 @@ fn place(path: &Path, line: usize) -> String {
     format!("{}:{line}", path.display())
 }
 
+#[cfg(test)]
+mod test_server;
 #[cfg(test)]
 mod tests;

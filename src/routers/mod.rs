@@ -2,23 +2,11 @@
 
 mod command;
 mod haproxy;
-mod haproxy_check;
-mod haproxy_look;
-mod haproxy_map;
-mod haproxy_runtime;
 mod none;
 mod patience;
 mod pgbouncer;
-mod pgbouncer_check;
-mod pgbouncer_console;
-mod pgbouncer_file;
-mod pgbouncer_hold;
 mod program;
 mod replaceable_file;
-#[cfg(test)]
-mod test_haproxy;
-#[cfg(test)]
-mod test_pgbouncer;
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;

@@ -1,5 +1,10 @@
 //! One `PgBouncer` process: PAUSE, another entry in its file, RELOAD, RESUME, each proven by what its console shows.
 
+mod check;
+mod console;
+mod file;
+mod hold;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,15 +13,15 @@ use crate::error::{Checked, Error, Result};
 use crate::pg::Conninfo;
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::pgbouncer_check::check;
-use crate::routers::pgbouncer_console::{Console, Row};
-use crate::routers::pgbouncer_file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
+use crate::routers::pgbouncer::check::check;
+use crate::routers::pgbouncer::console::{Console, Row};
+use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
-pub(super) const SHOW: &str = "SHOW DATABASES";
+const SHOW: &str = "SHOW DATABASES";
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
@@ -34,19 +39,19 @@ pub struct PgBouncerUndo {
 
 /// What is known of the entry that general traffic uses.
 pub struct PgBouncer {
-    pub(super) name: String,
-    pub(super) settings: PgBouncerSettings,
-    pub(super) undo: Option<PgBouncerUndo>,
-    pub(super) console: Console,
+    name: String,
+    settings: PgBouncerSettings,
+    undo: Option<PgBouncerUndo>,
+    console: Console,
     plan: Plan,
     /// The file's next text, written before clients are held.
     ready: Option<Ready>,
     /// Where a file was replaced that may not be on the disk yet.
     unsynced: Option<PathBuf>,
     /// Connections to the server are to be renewed as clients go on.
-    pub(super) renews: bool,
+    renews: bool,
     /// `server_login_retry` as it was before clients went on, in seconds.
-    pub(super) login_retry: Option<String>,
+    login_retry: Option<String>,
 }
 
 impl PgBouncer {
@@ -86,11 +91,11 @@ impl PgBouncer {
     }
 
     /// `PAUSE "shop"`.
-    pub(super) fn command(&self, verb: &str) -> String {
+    fn command(&self, verb: &str) -> String {
         format!("{verb} {}", quote_identifier(&self.settings.database))
     }
 
-    pub(super) fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
+    fn wrong(&self, action: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Router {
             action: format!("{action} {}", self.name),
             message: message.into(),
@@ -99,7 +104,7 @@ impl PgBouncer {
     }
 
     /// Where the configured target entry leads.
-    pub(super) fn target_place(&self) -> Result<Place> {
+    fn target_place(&self) -> Result<Place> {
         place_of(&self.settings.database, &self.settings.target).map_err(|why| Error::Usage {
             message: format!("router.pgbouncer.target: {why}"),
             hint: "Write it as PgBouncer does, such as \"host=db2 dbname=shop\".".into(),
@@ -107,12 +112,12 @@ impl PgBouncer {
     }
 
     /// Where the entry is to lead from cutback on, once its original is known.
-    pub(super) fn source_place(&self) -> Option<Place> {
+    fn source_place(&self) -> Option<Place> {
         let undo = self.undo.as_ref()?;
         place_of(&self.settings.database, self.settings.source.as_ref().unwrap_or(&undo.entry)).ok()
     }
 
-    pub(super) fn read_file(&self) -> Result<DatabaseFile> {
+    fn read_file(&self) -> Result<DatabaseFile> {
         DatabaseFile::read(&self.settings.config, self.settings.file_command.as_deref())
     }
 
@@ -127,13 +132,13 @@ impl PgBouncer {
     }
 
     /// The entry as `PgBouncer` uses it now.
-    pub(super) fn live(&mut self) -> Result<Row> {
+    fn live(&mut self) -> Result<Row> {
         let shown = self.console.ask(SHOW)?;
         self.entry_of(shown)
     }
 
     /// Our entry among those that it shows.
-    pub(super) fn entry_of(&self, shown: Vec<Row>) -> Result<Row> {
+    fn entry_of(&self, shown: Vec<Row>) -> Result<Row> {
         let database = &self.settings.database;
         shown.into_iter().find(|row| row.get("name") == Some(database)).ok_or_else(|| {
             self.wrong(
@@ -177,7 +182,7 @@ impl PgBouncer {
         &self,
         side: Side,
         file: &DatabaseFile,
-        entry: &super::pgbouncer_file::Entry,
+        entry: &file::Entry,
         value: &str,
     ) -> Result<Option<(Vec<u8>, String)>> {
         let database = &self.settings.database;
@@ -409,12 +414,12 @@ impl Router for PgBouncer {
 }
 
 /// A column's numbers, summed up.
-pub(super) fn sum(pools: &[Row], column: &str) -> u64 {
+fn sum(pools: &[Row], column: &str) -> u64 {
     pools.iter().map(|pool| pool.text(column).parse::<u64>().unwrap_or(0)).sum()
 }
 
 /// Where `PgBouncer` says that an entry leads.
-pub(super) fn live_place(row: &Row) -> Place {
+fn live_place(row: &Row) -> Place {
     Place {
         host: row.get("host").map(str::to_owned),
         port: row.text("port").to_owned(),
@@ -436,7 +441,7 @@ fn name_of(admin: &str) -> String {
 }
 
 /// The files that `PgBouncer` reads, beginning with its main one; None when one of them cannot be read from here.
-pub(super) fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
+fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut left = vec![main.to_owned()];
     while let Some(path) = left.pop() {
@@ -445,11 +450,13 @@ pub(super) fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
             return None;
         }
         let file = DatabaseFile::read(&path, None).ok()?;
-        left.extend(super::pgbouncer_file::list_includes(file.text()));
+        left.extend(file::list_includes(file.text()));
         files.push(file.path().to_owned());
     }
     Some(files)
 }
 
+#[cfg(test)]
+mod test_server;
 #[cfg(test)]
 mod tests;

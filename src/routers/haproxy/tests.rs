@@ -11,8 +11,8 @@ use crate::config::{self, HaProxySettings, RouterKind};
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::haproxy_runtime::read_weight;
-use crate::routers::test_haproxy::{MAP, TestHaProxy};
+use crate::routers::haproxy::runtime::read_weight;
+use crate::routers::haproxy::test_server::{MAP, TestHaProxy};
 use crate::routers::{Router as _, Routers};
 
 /// How long a test looks on before it says that a client waits.

@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{self, RouterKind};
 use crate::pg::test_server::TestServer;
 use crate::routers::Routers;
-use crate::routers::test_pgbouncer::TestPgBouncer;
+use crate::routers::pgbouncer::test_server::TestPgBouncer;
 
 /// A server whose database `postgres` has a table and the roles of an application.
 fn shop() -> TestServer {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::{PgBouncer, SHOW, sum};
-use crate::routers::pgbouncer_console::Row;
 
 /// How long connections that are being opened may keep a PAUSE waiting.
 const LOGINS_BUDGET: Duration = Duration::from_secs(2);

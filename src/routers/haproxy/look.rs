@@ -6,8 +6,8 @@ use crate::config::HaProxySettings;
 use crate::error::Result;
 use crate::phase::Side;
 use crate::routers::RouterState;
+use crate::routers::haproxy::runtime::{SHOW_STAT, Stat, read_weight};
 use crate::routers::haproxy::{HOLD, HaProxy};
-use crate::routers::haproxy_runtime::{SHOW_STAT, Stat, read_weight};
 
 /// What it does now.
 pub struct Look {

@@ -7,10 +7,10 @@ use crate::config::HaProxySettings;
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::routers::REACHABLE;
+use crate::routers::haproxy::look::get_weight;
+use crate::routers::haproxy::map::MapFile;
+use crate::routers::haproxy::runtime::{SHOW_STAT, read_weight};
 use crate::routers::haproxy::{HOLD, HaProxy};
-use crate::routers::haproxy_look::get_weight;
-use crate::routers::haproxy_map::MapFile;
-use crate::routers::haproxy_runtime::{SHOW_STAT, read_weight};
 use crate::routers::replaceable_file::ReplaceableFile;
 
 /// All findings of one map.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, human};
 use crate::routers::REACHABLE;
+use crate::routers::pgbouncer::console::Row;
+use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
 use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
-use crate::routers::pgbouncer_console::Row;
-use crate::routers::pgbouncer_file::{DatabaseFile, Place, missing_keys, place_of};
 use crate::routers::replaceable_file::ReplaceableFile;
 
 /// A database name that nobody has, to ask for rights without effect.

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::HaProxySettings;
 use crate::pg::test_port::Port;
-use crate::routers::haproxy_runtime::Runtime;
+use crate::routers::haproxy::runtime::Runtime;
 
 /// The map before a detour, its spacing and comment not ours.
 pub const MAP: &str = "# who serves\ngeneral \t source\nother x\nweb web_source\n";
@@ -35,10 +35,10 @@ impl TestHaProxy {
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("a file");
         write("pgdetour.map", MAP);
         write("admin_networks.acl", "# admins\n127.0.0.2/32\n");
-        write("pgdetour.lua", include_str!("../../examples/haproxy.lua"));
+        write("pgdetour.lua", include_str!("../../../examples/haproxy.lua"));
         let ports = [Port::claim(), Port::claim(), Port::claim()];
         let [frontend, web, runtime] = ports.each_ref().map(Port::number);
-        let example = include_str!("../../examples/haproxy.cfg")
+        let example = include_str!("../../../examples/haproxy.cfg")
             .replace("/etc/haproxy", &directory.path().to_string_lossy())
             .replace(
                 "/run/haproxy/admin.sock mode 660",
