@@ -29,8 +29,8 @@ use output::{Mode, Outcome, Output};
 use phase::{Command, Place};
 use plan::Plan;
 use serde_json::Value;
+use steps::capture::export::Destination;
 use steps::check::Question;
-use steps::export::Destination;
 use steps::mirror::{Limits, Wishes};
 use steps::replay::Task;
 use steps::restrict::Act;
@@ -38,7 +38,7 @@ use steps::status::Telling;
 use steps::{Bounds, Copies, Extent, Rehearsal, Run, Signals};
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == steps::guardian::ARGUMENT) {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == steps::switch::guardian::ARGUMENT) {
         return guard();
     }
     // Before anything else: a signal that comes now is heeded, and told of, at the first safe point.
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Ends the hold of the run that has started this process, should that die.
 fn guard() -> ExitCode {
-    match steps::guardian::watch() {
+    match steps::switch::guardian::watch() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(u8::try_from(error.exit_code(true)).unwrap_or(u8::MAX)),
     }
@@ -90,12 +90,12 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
         Commands::Mirror(options) if options.stop => steps::mirror::stop(run),
         Commands::Mirror(options) => steps::mirror::run(run, &wishes(options)),
         Commands::Restrict(options) => steps::restrict::run(run, restrict_act(options)),
-        Commands::Capture(options) if options.anew => steps::capture_anew::run(run, options.adopt_source),
+        Commands::Capture(options) if options.anew => steps::capture::anew::run(run, options.adopt_source),
         Commands::Capture(options) => steps::capture::run(run, destination(options).as_ref()),
-        Commands::Cutover(options) => steps::cutover::run(run, &bounds(options)),
+        Commands::Cutover(options) => steps::switch::cutover::run(run, &bounds(options)),
         Commands::Replay(options) => steps::replay::run(run, replay_task(options)?),
         Commands::Cutback(options) => {
-            steps::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
+            steps::switch::cutback::run(run, &bounds(&options.switch), i64::from(options.accept_quarantined))
         }
         Commands::Verify(options) => {
             let extent = steps::verify::Extent {

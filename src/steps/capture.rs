@@ -1,5 +1,9 @@
 //! The recording of changes made on the target: a slot or triggers there, read by replay.
 
+pub mod anew;
+pub mod export;
+pub mod recorded;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,13 +11,14 @@ use serde_json::{Value, json};
 use crate::config::CaptureMethod;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
-use crate::flow::source::{change_table, publication, recorded, slot};
+use crate::flow::source::{self, change_table, publication, slot};
 use crate::flow::{ChangeSource, FlowName, Until, marker};
 use crate::pg::record;
 use crate::phase::Phase;
-use crate::steps::export::{self, Destination};
-use crate::steps::facts::parse_lsn;
-use crate::steps::{Needs, Run, names, preconditions, replay, selection};
+use crate::steps::capture::export::Destination;
+use crate::steps::run::facts::parse_lsn;
+use crate::steps::run::{names, selection};
+use crate::steps::{Needs, Run, preconditions, replay};
 
 /// How long creating the slot may wait for transactions that are older.
 pub(super) const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
@@ -83,7 +88,7 @@ pub fn source(run: &Run) -> ChangeSource {
 /// Makes what records changes, so that none on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
-    recorded::note(run.target(), &tables)?;
+    source::recorded::note(run.target(), &tables)?;
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
     if source(run) == ChangeSource::Triggers {

@@ -1,12 +1,14 @@
 //! Every precondition of every later step, all findings in one run; changes nothing.
 
+pub mod grants;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Checked, Error, Finding, Result};
 use crate::phase::{Command, Phase, Place};
 use crate::steps::preconditions::Precondition;
-use crate::steps::{Needs, Run, grants, preconditions};
+use crate::steps::{Needs, Run, preconditions};
 
 /// What is asked for.
 #[derive(Debug, Clone)]

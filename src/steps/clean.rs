@@ -8,7 +8,8 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
-use crate::steps::{Needs, Run, backup, capture, inventory, mirror, restrict};
+use crate::steps::mirror::{backup, inventory};
+use crate::steps::{Needs, Run, capture, mirror, restrict};
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

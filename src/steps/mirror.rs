@@ -1,8 +1,13 @@
 //! Copies the source to the target, and has PostgreSQL's own replication or our own runs keep it current.
 
+pub mod backup;
+pub mod carrier;
 mod carry;
 mod draft;
+pub mod inventory;
+pub mod lag;
 mod progress;
+pub mod stages;
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +25,11 @@ use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::objects::Name;
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Place, Serving, Side};
-use crate::steps::carrier::{Carrier, Choice};
-use crate::steps::facts::Facts;
-use crate::steps::stages::Stage;
-use crate::steps::{Needs, Run, inventory, names, preconditions, selection};
+use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::Facts;
+use crate::steps::run::{names, selection};
+use crate::steps::{Needs, Run, preconditions};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);

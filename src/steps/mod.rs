@@ -1,53 +1,16 @@
 //! What each command does, in the order in which it does it.
 
-mod alarm;
-mod answers;
-mod attempt;
-mod backup;
-mod blockers;
 pub mod capture;
-pub mod capture_anew;
-mod carrier;
 pub mod check;
 pub mod clean;
-mod connecting;
-pub mod cutback;
-pub mod cutover;
-pub mod export;
-mod facts;
-mod fault;
-mod fencing;
-mod grants;
-pub mod guardian;
-mod inventory;
-mod lookout;
-mod mapping_rehearsal;
 pub mod mirror;
-mod mirror_lag;
-mod names;
-mod open;
-mod opening;
-mod orphans;
-mod outcome;
-mod pause;
 mod preconditions;
-mod quarantine;
-mod readiness;
-mod recorded;
-mod rehearsal;
 pub mod replay;
 pub mod restrict;
-mod routing;
-mod seen;
-mod selection;
-mod settling;
-mod signals;
-mod stages;
+mod run;
 pub mod status;
-mod switch;
-mod undo;
+pub mod switch;
 pub mod verify;
-mod writers;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -66,14 +29,14 @@ use crate::pg::{Conninfo, Server, Session};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::plan::{Action, Plan};
 use crate::routers::Routers;
-use carrier::Choice;
 pub use clean::{Copies, Extent};
-use facts::Facts;
-use guardian::Guardian;
-pub use open::Needs;
-pub use pause::{Bounds, Rehearsal};
-use seen::Seen;
-pub use signals::Signals;
+use mirror::carrier::Choice;
+use run::facts::Facts;
+pub use run::open::Needs;
+use run::seen::Seen;
+pub use run::signals::Signals;
+use switch::guardian::Guardian;
+pub use switch::pause::{Bounds, Rehearsal};
 
 /// One run of one command: its servers, sessions and locks, what it has done so far, and where it tells of it.
 #[allow(clippy::struct_excessive_bools, reason = "each is one independent finding of the run")]
@@ -116,7 +79,7 @@ pub struct Run {
     part_way: bool,
     held_since: Option<Instant>,
     /// How long those take to answer whom clients wait for.
-    answers: answers::Answers,
+    answers: switch::answers::Answers,
     /// The side whose fence was seen to have nobody behind it any more.
     none_left: Option<Side>,
     /// Tables, by oid, whose changes a switch carries over from the side that it leaves.
@@ -126,11 +89,11 @@ pub struct Run {
     /// Sides whose fences this run has raised.
     raised: Vec<Side>,
     /// What lowering the source's fence will do, found out before clients are held.
-    opening: Option<opening::Opening>,
+    opening: Option<switch::opening::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
     replaying: Option<replay::Running>,
     /// Sees who keeps a switch waiting for a lock on the side that takes over.
-    lookout: Option<lookout::Lookout>,
+    lookout: Option<switch::lookout::Lookout>,
     /// Facts found out while clients are held, written together with the decision.
     pending: Facts,
     /// The budget of the pause, for checks that compare it with the router's own limits.
@@ -152,7 +115,7 @@ pub struct Run {
     /// The deciding statement was sent: whether it took effect is known from the record alone.
     deciding: bool,
     /// What this process has noted to take back.
-    undos: Vec<undo::Undo>,
+    undos: Vec<switch::undo::Undo>,
     /// What ends the hold should this process die in it.
     guardian: Option<Guardian>,
     /// A report that stands although the command fails.
@@ -229,7 +192,7 @@ impl Run {
             replayed: false,
             part_way: false,
             held_since: None,
-            answers: answers::Answers::default(),
+            answers: switch::answers::Answers::default(),
             none_left: None,
             carried: Vec::new(),
             writers: Vec::new(),
@@ -271,7 +234,7 @@ impl Run {
     /// Bounds the pause, and how long a network that swallows what we send can make it longer.
     fn pause_at_most(&mut self, max_pause: Duration) {
         self.max_pause = Some(max_pause);
-        let silence = pause::longest_silence(max_pause);
+        let silence = switch::pause::longest_silence(max_pause);
         self.source_server.conninfo.give_up_within(silence);
         self.target_server.conninfo.give_up_within(silence);
     }
@@ -302,7 +265,7 @@ impl Run {
         let name = name.into();
         self.heed_signals()?;
         if !self.plan.is_dry() {
-            fault::point("before", &name);
+            run::fault::point("before", &name);
         }
         self.plan.enter(&name);
         let progress = self.output.step(&name);
@@ -319,7 +282,7 @@ impl Run {
             if self.held_since.is_none() {
                 self.write_steps()?;
             }
-            fault::point("after", &name);
+            run::fault::point("after", &name);
         }
         Ok(value)
     }
@@ -409,7 +372,7 @@ impl Run {
         }
         match &mut self.backup {
             Some(backup) => {
-                self::backup::unless_lost(record::set_stamp_phase(backup, phase, serving)).map(drop)
+                mirror::backup::unless_lost(record::set_stamp_phase(backup, phase, serving)).map(drop)
             }
             None => Ok(()),
         }

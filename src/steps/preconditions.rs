@@ -14,7 +14,8 @@ pub mod traffic;
 use crate::error::{Checked, Error, Result, ServerError};
 use crate::phase::{Command, Phase};
 use crate::routers;
-use crate::steps::{Run, inventory, stages};
+use crate::steps::Run;
+use crate::steps::mirror::{inventory, stages};
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;

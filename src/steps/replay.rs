@@ -1,5 +1,8 @@
 //! Applies the changes captured on the target to the source, through the mapping.
 
+pub mod quarantine;
+pub mod rehearsal;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -19,8 +22,8 @@ use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_unti
 use crate::output::{bytes, duration, plural, plural_is};
 use crate::pg::{PgLsn, Session, record};
 use crate::phase::{Command, Phase, Side};
-use crate::steps::facts::{Facts, ReplayStop};
-use crate::steps::{Needs, Run, capture, mapping_rehearsal, preconditions, quarantine};
+use crate::steps::run::facts::{Facts, ReplayStop};
+use crate::steps::{Needs, Run, capture, preconditions};
 use crate::units::Lag;
 
 /// What the command is to do.
@@ -84,7 +87,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             }
             return Ok(json!({ "lint": lint }));
         }
-        Task::Rehearse { sample } => return mapping_rehearsal::run(run, sample),
+        Task::Rehearse { sample } => return rehearsal::run(run, sample),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
         Task::SkipQuarantine { id } => return quarantine::skip(run, id),
     }

@@ -11,8 +11,9 @@ use crate::pg::catalog::{self, Table};
 use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};
 use crate::phase::{Phase, Serving, Side};
 use crate::sql;
-use crate::steps::selection::is_designated;
-use crate::steps::{Needs, Run, names};
+use crate::steps::run::names;
+use crate::steps::run::selection::is_designated;
+use crate::steps::{Needs, Run};
 
 /// What the application reads when the configuration gives no message.
 const MESSAGE: &str = "This table is read-only during maintenance.";

@@ -1,5 +1,22 @@
 //! What cutover and cutback share: the hold, the drain, the point of no return, the arrival, taking back.
 
+pub mod answers;
+pub mod attempt;
+pub mod blockers;
+pub mod cutback;
+pub mod cutover;
+pub mod fencing;
+pub mod guardian;
+pub mod lookout;
+pub mod opening;
+pub mod pause;
+pub mod readiness;
+pub mod rehearsal;
+pub mod routing;
+pub mod settling;
+pub mod undo;
+pub mod writers;
+
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +32,12 @@ use crate::pg::fence::FenceUndo;
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::answers::{Moment, timed};
-use crate::steps::carrier::Carrier;
-use crate::steps::facts::{Facts, parse_lsn};
-use crate::steps::pause::{Bounds, longest_silence};
+use crate::steps::mirror::carrier::Carrier;
 use crate::steps::replay::{self, Running};
-use crate::steps::undo::Undo;
+use crate::steps::run::facts::{Facts, parse_lsn};
+use crate::steps::switch::answers::{Moment, timed};
+use crate::steps::switch::pause::{Bounds, longest_silence};
+use crate::steps::switch::undo::Undo;
 use crate::steps::{Run, capture};
 
 /// How long a server may say nothing once clients go on.

@@ -20,8 +20,9 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::carrier::Carrier;
-use crate::steps::{Needs, Run, capture, fault, names, preconditions, replay};
+use crate::steps::mirror::carrier::Carrier;
+use crate::steps::run::{fault, names};
+use crate::steps::{Needs, Run, capture, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);

@@ -17,11 +17,12 @@ use crate::pg::catalog::objects::{Name, fingerprint_named};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
-use crate::steps::facts::Facts;
+use crate::steps::mirror::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
 use crate::steps::mirror::mode_name;
-use crate::steps::stages::Stage;
-use crate::steps::{Needs, Run, names, preconditions};
+use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::Facts;
+use crate::steps::run::names;
+use crate::steps::{Needs, Run, preconditions};
 
 /// How often a run that follows says how far it is.
 const PACE: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use crate::error::{Checked, Result};
 use crate::pg::catalog::collations::{Sorting, find_version, list_sorting};
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::inventory::name_some;
+use crate::steps::mirror::inventory::name_some;
 
 /// What orders text is of the same version on both sides, and the one that made the source's indexes.
 pub fn collation_versions(run: &mut Run, checked: &mut Checked) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica
 use crate::phase::{Place, Side};
 use crate::sql::quote_identifier;
 use crate::steps::Run;
-use crate::steps::carrier::{Carrier, Choice};
+use crate::steps::mirror::carrier::{Carrier, Choice};
 
 /// What mirroring needs of our role on the source.
 pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {

@@ -10,9 +10,10 @@ use crate::pg::Conninfo;
 use crate::pg::dump::program;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
-use crate::steps::carrier::{Carrier, Choice};
-use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, mirror, names};
+use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::stages::Stage;
+use crate::steps::run::names;
+use crate::steps::{Run, capture, mirror};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;

@@ -14,7 +14,9 @@ use crate::pg::catalog::{Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
-use crate::steps::{Run, quarantine, recorded};
+use crate::steps::Run;
+use crate::steps::capture::recorded;
+use crate::steps::replay::quarantine;
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;

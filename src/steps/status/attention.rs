@@ -9,9 +9,9 @@ use crate::flow::source::slot;
 use crate::flow::subscription;
 use crate::output::plural;
 use crate::phase::{Phase, Place, Serving, Side};
-use crate::steps::carrier::Carrier;
-use crate::steps::names;
+use crate::steps::mirror::carrier::Carrier;
 use crate::steps::preconditions::traffic::KEEP_OUT;
+use crate::steps::run::names;
 
 /// How much of what the mapping lacks is told one by one.
 const UNMAPPED_SHOWN: usize = 10;

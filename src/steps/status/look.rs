@@ -18,12 +18,14 @@ use crate::pg::sessions::{GeneralSession, list_sessions};
 use crate::pg::{fence, record, restriction, server};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
-use crate::steps::carrier::Carrier;
-use crate::steps::facts::{ReplayStop, parse_lsn};
-use crate::steps::guardian::is_guardian;
-use crate::steps::orphans::Orphan;
-use crate::steps::stages::Stage;
-use crate::steps::{Run, capture, mirror, names, preconditions, recorded};
+use crate::steps::capture::recorded;
+use crate::steps::mirror::carrier::Carrier;
+use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::{ReplayStop, parse_lsn};
+use crate::steps::run::names;
+use crate::steps::status::orphans::Orphan;
+use crate::steps::switch::guardian::is_guardian;
+use crate::steps::{Run, capture, mirror, preconditions};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;

@@ -3,6 +3,9 @@
 mod attention;
 mod look;
 
+pub mod alarm;
+pub mod orphans;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

@@ -7,8 +7,9 @@ use crate::flow::FlowName;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Conninfo, Session, record};
 use crate::phase::{Command, Phase, Place, Side};
-use crate::steps::open::refuse_swapped;
-use crate::steps::{Run, connecting, names};
+use crate::steps::Run;
+use crate::steps::run::open::refuse_swapped;
+use crate::steps::run::{connecting, names};
 
 /// One stage: its copy, and the flow that keeps it current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

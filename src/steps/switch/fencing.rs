@@ -8,10 +8,10 @@ use crate::pg::fence::{self, FenceUndo};
 use crate::pg::sessions;
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::facts::Facts;
-use crate::steps::pause::Bounds;
 use crate::steps::preconditions::{self, Precondition};
+use crate::steps::run::facts::Facts;
 use crate::steps::switch::OUT;
+use crate::steps::switch::pause::Bounds;
 
 /// How long sessions on the target may take to end before it serves.
 const ENDING: Duration = Duration::from_secs(2);

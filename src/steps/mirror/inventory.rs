@@ -11,7 +11,7 @@ use crate::pg::catalog::objects::{self, Name};
 use crate::pg::fence::{FenceUndo, RoleSetting, SETTING};
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::facts::Facts;
+use crate::steps::run::facts::Facts;
 
 /// How many objects of a kind are named.
 const NAMED: usize = 5;

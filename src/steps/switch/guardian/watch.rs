@@ -14,9 +14,10 @@ use crate::output::{Mode, Output};
 use crate::pg::lock::{Key, Lock};
 use crate::phase::{Command, Serving, Side};
 use crate::plan::Plan;
+use crate::steps::switch::undo::Undo;
 use crate::steps::switch::{HOME, OUT, Switch};
-use crate::steps::undo::Undo;
-use crate::steps::{Needs, Run, Signals, cutback, cutover};
+use crate::steps::switch::{cutback, cutover};
+use crate::steps::{Needs, Run, Signals};
 
 /// After so long without a sign of life, with half of the budget of the pause used up, a run is taken for stopped.
 const SILENCE: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::pg::sessions::{self, Writer};
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::pause::Bounds;
 use crate::steps::switch::Switch;
+use crate::steps::switch::pause::Bounds;
 
 /// Between two looks while clients are served, and while they wait.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(2));

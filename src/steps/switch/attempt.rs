@@ -7,9 +7,9 @@ use crate::error::{Error, Result, human};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::steps::Run;
-use crate::steps::lookout::Lookout;
-use crate::steps::pause::Bounds;
 use crate::steps::switch::Switch;
+use crate::steps::switch::lookout::Lookout;
+use crate::steps::switch::pause::Bounds;
 
 /// Between two tries to reach it.
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);

@@ -8,8 +8,8 @@ use crate::pg::server::LOCK_TIMEOUT;
 use crate::pg::sessions::{self, GeneralSession};
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::lookout::Lookout;
 use crate::steps::switch::Switch;
+use crate::steps::switch::lookout::Lookout;
 
 impl Run {
     /// Adds to a wait that was over its budget which open transactions of general roles are older than the hold.

@@ -7,8 +7,10 @@ use crate::flow::subscription;
 use crate::pg::fence::{self, FenceUndo};
 use crate::pg::record;
 use crate::phase::{Phase, Side};
+use crate::steps::Run;
+use crate::steps::mirror::backup;
+use crate::steps::run::names;
 use crate::steps::switch::Switch;
-use crate::steps::{Run, backup, names};
 
 /// One thing to take back. Each may be done twice, and also when the act that it undoes never happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]

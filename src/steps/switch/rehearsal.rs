@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::pg::sessions;
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::facts::Facts;
-use crate::steps::pause::{Bounds, Rehearsal};
+use crate::steps::run::facts::Facts;
 use crate::steps::switch::Switch;
+use crate::steps::switch::pause::{Bounds, Rehearsal};
 
 impl Run {
     /// A switch that was decided only goes forwards: there is nothing left to rehearse.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result, human};
 use crate::phase::{Place, Side};
 use crate::steps::Run;
-use crate::steps::pause::Bounds;
+use crate::steps::switch::pause::Bounds;
 use crate::steps::switch::{Switch, ended};
 
 /// How often a slow answer is asked for again before it is believed.

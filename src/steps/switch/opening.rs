@@ -10,7 +10,7 @@ use crate::pg::fence::{self, FenceUndo, Lowering};
 use crate::pg::record;
 use crate::phase::Side;
 use crate::steps::Run;
-use crate::steps::attempt::connect_until;
+use crate::steps::switch::attempt::connect_until;
 use crate::steps::switch::{HOME, Switch, ended};
 
 /// For so long after its last answer the source is taken to be there.

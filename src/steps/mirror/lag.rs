@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::flow::source::lag;
 use crate::flow::{FlowName, marker, subscription};
 use crate::pg::record;
-use crate::steps::pause::Bounds;
-use crate::steps::{Run, names};
+use crate::steps::Run;
+use crate::steps::run::names;
+use crate::steps::switch::pause::Bounds;
 
 /// After so long it is looked at whether there is a reason to wait on.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +19,7 @@ type Failures = Vec<Option<i64>>;
 impl Run {
     /// Waits until the mirror's subscriptions are at most `max_lag` behind, and a marker has come through them: a small lag is no proof
     /// that they move at all.
-    pub(super) fn wait_until_the_mirror_is_close(&mut self, bounds: &Bounds) -> Result<()> {
+    pub fn wait_until_the_mirror_is_close(&mut self, bounds: &Bounds) -> Result<()> {
         let before = self.apply_failures()?;
         for stage in self.stages() {
             self.wait_for_the_mirror(&before, bounds.drain_timeout, |run, budget| {

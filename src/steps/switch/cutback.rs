@@ -8,10 +8,11 @@ use crate::config::OnConflict;
 use crate::error::Result;
 use crate::pg::{fence, record};
 use crate::phase::Side;
-use crate::steps::answers::Moment;
-use crate::steps::pause::{Bounds, Rehearsal};
+use crate::steps::mirror::backup;
 use crate::steps::switch::HOME;
-use crate::steps::{Needs, Run, backup, capture, preconditions, replay};
+use crate::steps::switch::answers::Moment;
+use crate::steps::switch::pause::{Bounds, Rehearsal};
+use crate::steps::{Needs, Run, capture, preconditions, replay};
 
 /// Runs the command; its report.
 /// Exactly `accept_quarantined` changes may be in quarantine.

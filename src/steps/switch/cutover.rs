@@ -5,12 +5,13 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
-use crate::steps::answers::Moment;
-use crate::steps::carrier::Carrier;
-use crate::steps::pause::{Bounds, Rehearsal};
-use crate::steps::stages::Stage;
+use crate::steps::mirror::backup;
+use crate::steps::mirror::carrier::Carrier;
+use crate::steps::mirror::stages::Stage;
 use crate::steps::switch::OUT;
-use crate::steps::{Needs, Run, backup, capture, mirror, preconditions, replay, restrict};
+use crate::steps::switch::answers::Moment;
+use crate::steps::switch::pause::{Bounds, Rehearsal};
+use crate::steps::{Needs, Run, capture, mirror, preconditions, replay, restrict};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {

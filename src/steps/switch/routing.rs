@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::phase::Side;
 use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
-use crate::steps::facts::Facts;
+use crate::steps::run::facts::Facts;
 
 impl Run {
     /// The routers, reached at the first call.

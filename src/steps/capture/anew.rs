@@ -18,8 +18,9 @@ use crate::output::plural;
 use crate::pg::{PgLsn, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::facts::{CaptureAnew, Facts, parse_lsn};
-use crate::steps::{Needs, Run, capture, names, preconditions, replay, verify};
+use crate::steps::run::facts::{CaptureAnew, Facts, parse_lsn};
+use crate::steps::run::names;
+use crate::steps::{Needs, Run, capture, preconditions, replay, verify};
 
 /// Runs `capture --anew`; its report. With `adopt`, the source may be a database that does not know of the detour.
 pub fn run(run: &mut Run, adopt: bool) -> Result<Value> {

@@ -13,7 +13,7 @@ use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};
 use crate::routers::RouterUndo;
-use crate::steps::carrier::Carrier;
+use crate::steps::mirror::carrier::Carrier;
 
 /// The keys of `pgdetour.detour.facts`. A key that is absent was not found out yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

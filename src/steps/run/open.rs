@@ -6,7 +6,7 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::pg::{Server, Session};
 use crate::phase::{Command, Phase, Place};
-use crate::steps::connecting::{Pending, connect};
+use crate::steps::run::connecting::{Pending, connect};
 use crate::steps::{Run, Signals};
 
 /// Which servers a command cannot do without.

@@ -10,8 +10,9 @@ use crate::flow::source::{publication, slot};
 use crate::flow::subscription::{self, NewSubscription};
 use crate::pg::Session;
 use crate::phase::{Place, Side};
-use crate::steps::facts::parse_lsn;
-use crate::steps::{Run, names, selection};
+use crate::steps::Run;
+use crate::steps::run::facts::parse_lsn;
+use crate::steps::run::{names, selection};
 
 /// How long creating the slot may wait for transactions that are older.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);

@@ -16,8 +16,8 @@ use crate::pg::Server;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
 use crate::phase::Phase;
-use crate::steps::facts::Facts;
-use crate::steps::stages::Stage;
+use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::Facts;
 use crate::steps::{Run, Signals, mirror};
 
 /// How often a run looks whether it was asked to stop.

@@ -16,7 +16,7 @@ use crate::pg::Session;
 use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::{Place, Side};
 use crate::steps::Run;
-use crate::steps::stages::Stage;
+use crate::steps::mirror::stages::Stage;
 
 impl Run {
     /// Tables of one database that `[mirror]` selects, each with the part that it selects; a partition goes with its root.

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Given;
 use crate::error::{Error, Result};
 use crate::phase::{Command, Serving};
-use crate::steps::undo::Undo;
-use crate::steps::{Run, fault};
+use crate::steps::Run;
+use crate::steps::run::fault;
+use crate::steps::switch::undo::Undo;
 pub use watch::watch;
 
 /// The only argument of the program that makes it a guardian; no command of its own, since nobody is to type it.

@@ -11,8 +11,8 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
 use crate::phase::{Phase, Serving, Side};
 use crate::steps::Run;
+use crate::steps::switch::undo::Undo;
 use crate::steps::switch::{HOME, OUT, Switch};
-use crate::steps::undo::Undo;
 
 impl Run {
     /// Lets clients go on at the source after the answer to the decision was lost, as `lost` tells.
