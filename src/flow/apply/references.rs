@@ -13,32 +13,11 @@ use super::conflict::{self, Failure};
 use super::statement::{self, From, Statement};
 use crate::error::Result;
 use crate::flow::mapping::bound::BoundRule;
+use crate::flow::mapping::foreign_key::{ForeignKey, Owner, list_foreign_keys};
 use crate::flow::mapping::{Mapping, TableName};
 use crate::flow::source::change::{Row, Value};
 use crate::pg::Session;
 use crate::sql;
-
-pub(in crate::flow) use self::foreign_key::ForeignKey;
-use self::foreign_key::{Match, Owner};
-
-/// All foreign keys of the database.
-pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>> {
-    let rows = session.query(&sql::flow::LIST_FOREIGN_KEYS, &[])?;
-    let key = |row: &postgres::Row| ForeignKey {
-        name: row.get("constraint_name"),
-        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
-        columns: row.get("columns"),
-        referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
-        referenced_columns: row.get("referenced_columns"),
-        referenced_types: row.get("referenced_types"),
-        matching: if row.get("match_full") { Match::Full } else { Match::Simple },
-        is_of_periods: row.get("is_of_periods"),
-        deferrable: row.get("deferrable"),
-        validated: row.get("validated"),
-        owner: Owner::Table,
-    };
-    Ok(rows.iter().map(key).collect())
-}
 
 fn list_ancestors(session: &mut Session) -> Result<HashMap<TableName, Vec<TableName>>> {
     let mut ancestors: HashMap<TableName, Vec<TableName>> = HashMap::new();

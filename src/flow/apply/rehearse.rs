@@ -8,9 +8,9 @@ use postgres::types::ToSql;
 use serde::Serialize;
 
 use super::conditional;
-use super::references::{ForeignKey, list_foreign_keys};
 use super::statement::{self, From, Statement};
 use crate::error::{Doing as _, Error, Result, ServerError};
+use crate::flow::mapping::foreign_key::{ForeignKey, list_foreign_keys};
 use crate::flow::mapping::{Mapping, TableName, TableRule};
 use crate::flow::verify::carried::{Sample, Texts, read_old_rows};
 use crate::pg::Session;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::lint::keeps_values;
 use super::{MapRule, TableName, is_column_name, list_unique_keys};
 use crate::error::Result;
-use crate::flow::apply::references::{ForeignKey, list_foreign_keys};
+use crate::flow::mapping::foreign_key::{ForeignKey, list_foreign_keys};
 use crate::pg::Session;
 use crate::pg::catalog::Table;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Facts, MappedColumn, Mapping, TableName, TableRule, finding};
 use crate::error::{Error, Finding, Result};
-use crate::flow::apply::references::{ForeignKey, list_foreign_keys};
+use crate::flow::mapping::foreign_key::{ForeignKey, list_foreign_keys};
 use crate::pg::Session;
 use crate::sql;
 

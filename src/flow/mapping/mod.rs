@@ -8,6 +8,7 @@ pub mod drift;
 mod expression;
 mod facts;
 pub mod filter;
+pub mod foreign_key;
 pub mod joins;
 #[cfg(test)]
 mod joins_tests;

@@ -1,9 +1,10 @@
 //! Foreign keys of what goes in one go: the questions are asked of the stages, behind all statements that write.
 
 use super::{Express, Script, Staged};
-use crate::flow::apply::references::{ForeignKey, References, writes};
+use crate::flow::apply::references::{References, writes};
 use crate::flow::apply::statement::From;
 use crate::flow::mapping::bound::{Bound, BoundRule};
+use crate::flow::mapping::foreign_key::ForeignKey;
 use crate::flow::source::change::Row;
 
 impl Express {

@@ -1,96 +1,11 @@
-//! A foreign key, and the questions about rows that it is asked.
+//! The questions about rows that a foreign key is asked.
 
 use crate::flow::apply::statement::{self, From, Statement};
-use crate::flow::mapping::{MappedColumn, TableName, TableRule};
+use crate::flow::mapping::foreign_key::{ForeignKey, Owner};
+use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::sql;
 
-/// Which rows have to have a parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Match {
-    /// Those with a value in each of its columns.
-    Simple,
-    /// Those with a value in any of them.
-    Full,
-}
-
-/// Whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The table's that rows are written to, or that of one above it.
-    Table,
-    /// That of one of its partitions alone.
-    Partition,
-}
-
-/// One foreign key.
-#[derive(Debug, Clone)]
-pub(in crate::flow) struct ForeignKey {
-    pub(in crate::flow) name: String,
-    pub(in crate::flow) table: TableName,
-    pub(in crate::flow) columns: Vec<String>,
-    pub(in crate::flow) referenced: TableName,
-    pub(in crate::flow) referenced_columns: Vec<String>,
-    /// Types of these columns, as `format_type` writes them.
-    pub(super) referenced_types: Vec<String>,
-    pub(super) matching: Match,
-    /// Its last column is a range that parents have to cover together (PostgreSQL 18).
-    pub(super) is_of_periods: bool,
-    /// A row may come before its parent, in the same transaction.
-    pub(in crate::flow) deferrable: bool,
-    /// All rows are known to fulfil it.
-    pub(super) validated: bool,
-    pub(super) owner: Owner,
-}
-
 impl ForeignKey {
-    /// Whether a row is held to it.
-    pub(in crate::flow) fn concerns(&self, alias: &str) -> String {
-        let test = |column: &String| format!("{alias}.{} is not null", sql::quote_identifier(column));
-        let together = match self.matching {
-            Match::Simple => " and ",
-            Match::Full => " or ",
-        };
-        format!("({})", self.columns.iter().map(test).collect::<Vec<_>>().join(together))
-    }
-
-    /// Its parent is not there.
-    fn has_no_parent(&self, alias: &str) -> String {
-        self.has_no_parent_in(&self.referenced, alias)
-    }
-
-    /// Its parent is not in this table.
-    pub(in crate::flow) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
-        let pair = |(column, referenced): (&String, &String)| {
-            let child = format!("{alias}.{}", sql::quote_identifier(column));
-            (format!("p.{}", sql::quote_identifier(referenced)), child)
-        };
-        let mut pairs: Vec<(String, String)> =
-            self.columns.iter().zip(&self.referenced_columns).map(pair).collect();
-        let period = if self.is_of_periods { pairs.pop() } else { None };
-        let mut conditions: Vec<String> =
-            pairs.iter().map(|(parent, child)| format!("{parent} = {child}")).collect();
-        let parent = parent.quoted();
-        let Some((covering, covered)) = period else {
-            return format!("not exists (select from {parent} as p where {})", conditions.join(" and "));
-        };
-        conditions.push(format!("{covering} operator(pg_catalog.&&) {covered}"));
-        format!(
-            "not coalesce({covered} operator(pg_catalog.<@) \
-             (select pg_catalog.range_agg({covering}) from {parent} as p where {}), false)",
-            conditions.join(" and ")
-        )
-    }
-
-    /// A row `c` refers to these values of its parent.
-    fn refers_to(&self, values: &[String]) -> String {
-        let pair = |(at, (column, value)): (usize, (&String, &String))| {
-            let is_period = self.is_of_periods && at + 1 == self.columns.len();
-            let operator = if is_period { "operator(pg_catalog.&&)" } else { "=" };
-            format!("c.{} {operator} {value}", sql::quote_identifier(column))
-        };
-        self.columns.iter().zip(values).enumerate().map(pair).collect::<Vec<_>>().join(" and ")
-    }
-
     /// Whether a row lacks its parent. It is found by its key; one without a key is made again by its expressions.
     pub(in crate::flow::apply) fn find_orphan(&self, rule: &TableRule, from: From<'_>) -> Statement {
         if rule.key.is_empty() {
