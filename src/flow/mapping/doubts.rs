@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::lint::keeps_values;
+use super::lossless::keeps_values;
 use super::{MapRule, TableName, is_column_name, list_unique_keys};
 use crate::error::Result;
 use crate::flow::mapping::foreign_key::{ForeignKey, list_foreign_keys};

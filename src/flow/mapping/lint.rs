@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::doubts::{Doubt, Keys, Way, list_doubts};
+use super::lossless::keeps_values;
 use super::{CHECK, MapRule, is_column_name};
 use crate::error::Finding;
 use crate::pg::catalog::{Column, Table};
@@ -301,70 +302,6 @@ pub(super) fn mentions(expression: &str, name: &str) -> bool {
     lower
         .match_indices(name)
         .any(|(at, _)| !lower[..at].ends_with(is_word) && !lower[at + name.len()..].starts_with(is_word))
-}
-
-/// Whether every value of one column has a place of its own in another. A domain holds no other values than the type that it is over.
-pub fn keeps_values(old: &Column, new: &Column) -> bool {
-    let held = old.base_type.as_ref().unwrap_or(&old.type_name);
-    old.type_name == new.type_name || is_lossless(held, &new.type_name)
-}
-
-/// Whether every value of one type has a place of its own in another.
-pub fn is_lossless(from: &str, to: &str) -> bool {
-    if from == to {
-        return true;
-    }
-    let (base, size) = split_type(from);
-    let (new_base, new_size) = split_type(to);
-    let rank = |name: &str| ["smallint", "integer", "bigint"].iter().position(|known| *known == name);
-    match (base, new_base) {
-        ("character varying", "character varying") => match (size, new_size) {
-            (_, None) => true,
-            (Some(old), Some(new)) => old.parse::<u64>().ok() <= new.parse::<u64>().ok(),
-            (None, Some(_)) => false,
-        },
-        ("character", "text" | "character varying") => false,
-        ("numeric" | "smallint" | "integer" | "bigint", "numeric") => {
-            new_size.is_none() || has_digits_for(digits(base, size), digits(new_base, new_size))
-        }
-        // The text output of every type is read back as the same value.
-        (_, "text")
-        | ("real" | "smallint" | "integer", "double precision")
-        | ("smallint", "real")
-        | ("date", "timestamp without time zone")
-        | ("jsonb", "json")
-        | ("cidr", "inet") => true,
-        _ => match (rank(base), rank(new_base)) {
-            (Some(old), Some(new)) => old <= new,
-            _ => false,
-        },
-    }
-}
-
-/// Digits before and behind the point of a type's largest value; `None`: any number.
-fn digits(base: &str, size: Option<&str>) -> Option<(i64, i64)> {
-    match base {
-        "smallint" => Some((5, 0)),
-        "integer" => Some((10, 0)),
-        "bigint" => Some((19, 0)),
-        _ => {
-            let (precision, scale) = size?.split_once(',')?;
-            let (precision, scale): (i64, i64) = (precision.parse().ok()?, scale.parse().ok()?);
-            Some((precision - scale, scale))
-        }
-    }
-}
-
-fn has_digits_for(old: Option<(i64, i64)>, new: Option<(i64, i64)>) -> bool {
-    old.zip(new).is_some_and(|(old, new)| old.0 <= new.0 && old.1 <= new.1)
-}
-
-/// `character varying` and `40` of `character varying(40)`.
-fn split_type(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('(') {
-        Some((base, rest)) if rest.ends_with(')') => (base, rest.strip_suffix(')')),
-        _ => (name, None),
-    }
 }
 
 /// The one table, not known under its name on the publisher, that has most of the table's columns.

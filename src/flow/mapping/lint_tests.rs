@@ -1,7 +1,7 @@
 //! The lint against catalogs of a real server.
 
 use super::MapRule;
-use super::lint::{Fate, TableLint, add_refusals, is_lossless, lint};
+use super::lint::{Fate, TableLint, add_refusals, lint};
 use crate::error::Error;
 use crate::flow::apply::test_pair::{Pair, rule};
 use crate::pg::catalog;
@@ -144,33 +144,6 @@ fn the_hint_for_a_key_that_is_not_mapped_shows_what_finds_a_row() {
     );
     assert_eq!(hint("public.t", &[], &["id"]).as_deref(), Some("key = { id = \"id::text\" }."));
     assert_eq!(hint("public.renamed", &[], &["id"]).as_deref(), Some("key = { new_column = \"id\" }."));
-}
-
-#[test]
-fn types_lose_values_or_do_not() {
-    for (from, to, lossless) in [
-        ("integer", "bigint", true),
-        ("bigint", "integer", false),
-        ("character varying(40)", "character varying(50)", true),
-        ("character varying(40)", "character varying(9)", false),
-        ("character varying", "character varying(9)", false),
-        ("character varying(9)", "text", true),
-        ("character(9)", "text", false),
-        ("json", "jsonb", false),
-        ("timestamp without time zone", "timestamp with time zone", false),
-        ("bigint", "double precision", false),
-        ("integer", "numeric", true),
-        ("integer", "numeric(3,0)", false),
-        ("integer", "numeric(10,0)", true),
-        ("bigint", "numeric(20,2)", false),
-        ("numeric(10,2)", "numeric(12,3)", true),
-        ("numeric(10,2)", "numeric(10,3)", false),
-        ("numeric(12,3)", "numeric(12,2)", false),
-        ("numeric", "numeric(12,3)", false),
-        ("public.mood", "text", true),
-    ] {
-        assert_eq!(is_lossless(from, to), lossless, "{from} to {to}");
-    }
 }
 
 /// What replay is refused for, as the message and the hint say it.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
+use super::decoder::Decoder;
 use super::reader::Outlet;
-use super::stream::Decoder;
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Server;
 use crate::pg::wire::{Client, CopyRows, Purpose, Taken};

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod change;
 mod change_reader;
 pub mod change_table;
+pub mod decoder;
 pub mod export;
 pub mod lag;
 pub mod late;
