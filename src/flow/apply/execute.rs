@@ -11,17 +11,35 @@ use crate::flow::mapping::bound::BoundRule;
 use crate::flow::source::change::{Row, Value};
 use crate::pg::parameter::Typed;
 
-/// Values of one old column, sent as a `text[]`.
+/// Values of one old column, sent as a `text[]`. They are written where they are sent from: one may be large.
 #[derive(Debug)]
-pub(super) struct TextArray(BytesMut);
+pub(super) struct TextArray<'a> {
+    rows: &'a [Row],
+    position: usize,
+}
 
-impl ToSql for TextArray {
+impl ToSql for TextArray<'_> {
+    /// The binary form of a one-dimensional array.
     fn to_sql(
         &self,
         _: &Type,
         out: &mut BytesMut,
     ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(&self.0);
+        let size: usize = self.values().map(|value| 4 + value.len()).sum();
+        out.reserve(20 + size);
+        out.put_i32(1);
+        out.put_i32(i32::from(self.values().any(|value| *value == Value::Null)));
+        out.put_u32(Type::TEXT.oid());
+        out.put_i32(self.rows.len() as i32);
+        out.put_i32(1);
+        for value in self.values() {
+            if let Value::Text(text) = value {
+                out.put_i32(text.len() as i32);
+                out.extend_from_slice(text);
+            } else {
+                out.put_i32(-1);
+            }
+        }
         Ok(IsNull::No)
     }
 
@@ -32,33 +50,21 @@ impl ToSql for TextArray {
     postgres::types::to_sql_checked!();
 }
 
-impl Typed for TextArray {
+impl Typed for TextArray<'_> {
     const TYPE: Type = Type::TEXT_ARRAY;
     const ARRAY: Type = Type::TEXT_ARRAY;
 }
 
-impl TextArray {
-    /// The values at `position` of all rows, in the binary form of a one-dimensional array.
-    pub(super) fn gather(rows: &[Row], position: usize) -> Result<TextArray> {
-        let size: usize = rows.iter().map(|row| 4 + row[position].len()).sum();
-        let mut out = BytesMut::with_capacity(20 + size);
-        let has_null = rows.iter().any(|row| row[position] == Value::Null);
-        out.put_i32(1);
-        out.put_i32(i32::from(has_null));
-        out.put_u32(Type::TEXT.oid());
-        out.put_i32(rows.len() as i32);
-        out.put_i32(1);
-        for row in rows {
-            match &row[position] {
-                Value::Text(text) => {
-                    out.put_i32(text.len() as i32);
-                    out.extend_from_slice(text);
-                }
-                Value::Null => out.put_i32(-1),
-                Value::Unchanged | Value::Binary(_) => return Err(unwritable()),
-            }
-        }
-        Ok(TextArray(out))
+impl<'a> TextArray<'a> {
+    /// The values at `position` of all rows, each of them text or NULL.
+    pub(super) fn gather(rows: &'a [Row], position: usize) -> Result<TextArray<'a>> {
+        let array = TextArray { rows, position };
+        let is_writable = |value: &Value| matches!(value, Value::Text(_) | Value::Null);
+        if array.values().all(is_writable) { Ok(array) } else { Err(unwritable()) }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.rows.iter().map(|row| &row[self.position])
     }
 }
 
@@ -141,7 +147,7 @@ impl Applier {
             .columns
             .iter()
             .map(|column| TextArray::gather(rows, rule.positions[*column]))
-            .collect::<Result<Vec<TextArray>>>()?;
+            .collect::<Result<Vec<TextArray<'_>>>>()?;
         let mut params: Vec<&(dyn ToSql + Sync)> =
             arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
         let count = rows.len() as i64;

@@ -123,7 +123,7 @@ impl Applier {
             self.lookup = Some(self.publisher.connect()?);
         }
         let Some(lookup) = &mut self.lookup else { return Ok((Vec::new(), rows.to_vec())) };
-        let arrays: Vec<TextArray> = identity
+        let arrays: Vec<TextArray<'_>> = identity
             .iter()
             .map(|column| TextArray::gather(rows, rule.positions[*column]))
             .collect::<Result<_>>()?;

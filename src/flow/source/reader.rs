@@ -1,7 +1,7 @@
 //! The reading end of a source of changes: a thread fetches and decodes while the applier works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use crate::flow::apply::batch::ArrivedMarker;
 
 /// Bytes that go to the applier at once.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Chunks that may wait for the applier.
+/// Chunks that may wait for the applier, and bytes in them: a chunk is as large as a row of it may be.
 const CHUNKS_WAITING: usize = 8;
+const BYTES_WAITING: usize = CHUNKS_WAITING * CHUNK_BYTES;
 /// Pause while the applier is behind.
 const STALL: Duration = Duration::from_micros(500);
 
@@ -69,6 +70,8 @@ pub struct Chunk {
 struct Shared {
     confirmed: AtomicU64,
     stop: AtomicBool,
+    /// Bytes that wait for the applier.
+    waiting: AtomicUsize,
 }
 
 /// The reading end. Dropping it ends the thread and its connection.
@@ -101,7 +104,11 @@ impl Reader {
     pub fn next(&self, wait: Duration) -> Result<Option<Chunk>> {
         let ended = || Error::Internal { message: "the thread that reads changes has ended".to_owned() };
         match self.chunks.as_ref().ok_or_else(ended)?.recv_timeout(wait) {
-            Ok(chunk) => chunk.map(Some),
+            Ok(chunk) => {
+                let chunk = chunk?;
+                self.shared.waiting.fetch_sub(chunk.bytes, Ordering::Relaxed);
+                Ok(Some(chunk))
+            }
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(ended()),
         }
@@ -180,12 +187,18 @@ impl Outlet {
 
     /// Hands the chunk over, waiting for the applier; `meanwhile` is called as long as that takes.
     pub fn send(&mut self, drained: bool, mut meanwhile: impl FnMut(PgLsn)) {
+        let bytes = self.chunk.bytes;
         let mut chunk = Ok(Chunk { drained, ..std::mem::take(&mut self.chunk) });
         while !self.is_stopped() {
-            match self.sender.try_send(chunk) {
-                // Without a listener the stop flag follows.
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => chunk = back,
+            let waiting = self.shared.waiting.load(Ordering::Relaxed);
+            if waiting == 0 || waiting + bytes <= BYTES_WAITING {
+                self.shared.waiting.fetch_add(bytes, Ordering::Relaxed);
+                match self.sender.try_send(chunk) {
+                    // Without a listener the stop flag follows.
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+                    Err(TrySendError::Full(back)) => chunk = back,
+                }
+                self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             }
             meanwhile(self.confirmed());
             std::thread::sleep(STALL);

@@ -276,8 +276,6 @@ enum Push {
     Stopped(Error),
 }
 
-impl Push {}
-
 impl From<ServerError> for Push {
     fn from(error: ServerError) -> Self {
         Push::Server(error)

@@ -239,7 +239,9 @@ impl Client {
     fn take_frame(&mut self) -> Result<Option<Frame>, ServerError> {
         while self.pass_notice()? {}
         let Some((tag, length)) = self.frame_header(0)? else { return Ok(None) };
-        if self.inbox.len() < length {
+        if let Some(missing @ 1..) = length.checked_sub(self.inbox.len()) {
+            // Room for all of a large one: a buffer that grows by the way is copied, and twice as large in the end.
+            self.inbox.reserve(missing);
             return Ok(None);
         }
         let mut body = self.inbox.split_to(length);
