@@ -77,9 +77,12 @@ impl Failure {
         matches!(self.sqlstate(), Some("23505" | "23P01"))
     }
 
-    /// Deadlock, serialization failure or a lock that is held: may go well the next time.
+    /// Deadlock, serialization failure or a lock that is held, on either side: may go well the next time.
     pub fn is_transient(&self) -> bool {
-        matches!(self.sqlstate(), Some("40001" | "40P01" | "55P03"))
+        match self {
+            Failure::Other(error) => TRANSIENT.iter().any(|code| error.is_sqlstate(code)),
+            _ => TRANSIENT.iter().any(|code| self.sqlstate() == Some(code.code())),
+        }
     }
 
     /// Not about the data of a change: doing it again in another way would not help.
@@ -147,6 +150,9 @@ impl Failure {
     }
 }
 
+/// What [`Failure::is_transient`] is about.
+const TRANSIENT: [SqlState; 3] =
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
 /// The SQLSTATE of what [`Failure::Orphan`] is.
 const FOREIGN_KEY_VIOLATION: &str = "23503";
 

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::test_pair::{BUDGET, Pair, drain};
+use postgres::error::SqlState;
+
+use super::test_pair::{BUDGET, Pair, drain, rule};
 use crate::error::Error;
 use crate::flow::source::slot;
 use crate::flow::test_stop::StopAtEnd;
@@ -418,6 +420,51 @@ fn temporary_transactions_and_other_origins_are_left_out() {
     let applied = drain(&flow).unwrap();
     assert_eq!(pair.rows(Side::Target, "select * from t"), ["(1)", "(3)", "(5)"]);
     assert_eq!(applied.skipped, 2);
+}
+
+#[test]
+fn a_temporary_transaction_takes_nothing_back_of_a_large_one_before_it() {
+    let tables = "create table t (id int primary key)";
+    let pair = Pair::new(tables, tables);
+    let mut flow = pair.flow(&[]);
+    flow.batch_bytes = 1000;
+    pair.source(
+        "insert into t select g from generate_series(1, 302) g;
+         begin; select pg_logical_emit_message(true, 'pgdetour.scratch', ''); insert into t values (1000); commit;
+         insert into t values (303)",
+    );
+    let applied = drain(&flow).unwrap();
+    assert_eq!((applied.changes, applied.skipped), (303, 1));
+    assert_eq!(pair.rows(Side::Target, "select count(*), max(id) from t"), ["(303,303)"]);
+}
+
+#[test]
+fn of_a_transaction_that_an_error_stops_nothing_is_committed_with_those_before_it() {
+    let small =
+        "create table x (id int primary key); create table y (id int primary key); insert into y values (1);";
+    let old = "create table docs (id int primary key, title text, body text); alter table docs alter body set storage external;
+               insert into docs values (1, 't', repeat('b', 50000))";
+    let new = "create table docs (id int primary key, whole text); insert into docs values (1, 't')";
+    let pair = Pair::new(&format!("{small} insert into x values (9); {old}"), &format!("{small} {new}"));
+    let flow = pair.flow(&[rule("public.docs", "public.docs", &[], &[("whole", "title || body")], &[])]);
+    // The last does not fit, so that they are tried in halves; the one before it needs a value that cannot be asked for.
+    pair.source(
+        "insert into x values (1);
+         insert into x values (2);
+         begin; delete from y; update docs set title = 'T'; commit;
+         delete from x where id = 9;
+         alter table docs rename to away",
+    );
+    let error = drain(&flow).unwrap_err();
+    assert!(error.is_sqlstate(&SqlState::UNDEFINED_TABLE), "{error:?}");
+    assert_eq!(pair.rows(Side::Target, "select * from x"), ["(1)", "(2)"]);
+    assert_eq!(pair.rows(Side::Target, "select * from y"), ["(1)"], "its deletion has not come alone");
+    pair.source("alter table away rename to docs");
+    pair.target("insert into x values (9)");
+    drain(&flow).unwrap();
+    pair.assert_equal("select * from x");
+    pair.assert_equal("select * from y");
+    assert_eq!(pair.rows(Side::Target, "select left(whole, 2) from docs"), ["(Tb)"]);
 }
 
 #[test]

@@ -253,8 +253,9 @@ impl Applier {
         match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
-                // A lost connection has rolled back by itself; there is nothing to save then.
-                if good == 0 || error.is_connection_lost() {
+                // A lost connection has rolled back by itself; there is nothing to save then. Else what stands behind the good ones
+                // is a part of the next: of a failure that is not about data, nobody has undone it.
+                if good == 0 || error.is_connection_lost() || self.undo().is_err() {
                     self.roll_back();
                 } else {
                     self.commit(&transactions[..good])?;

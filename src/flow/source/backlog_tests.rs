@@ -68,6 +68,29 @@ fn pieces_follow_each_other_and_the_stream_follows_them() {
 }
 
 #[test]
+fn the_stream_follows_also_where_nothing_is_to_be_applied_of_what_comes_last() {
+    let pair = Pair::new(NUMBERS, NUMBERS);
+    let mut flow = pair.flow(&[]);
+    flow.backlog = Some(0);
+    // The last transaction ends while the batch before it is applied: the second one fills that.
+    flow.batch_bytes = 30_000;
+    pair.source(
+        "insert into n select g, 0 from generate_series(1, 60) g; insert into n select g, 0 from generate_series(61, 120) g;
+         begin; insert into n values (1000, 0); select pg_logical_emit_message(true, 'pgdetour.scratch', ''); commit",
+    );
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flowing = StopAtEnd(&stop);
+        let run = scope.spawn(|| apply_until(&flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
+        wait_for_rows(&pair, 120);
+        pair.source("insert into n values (121, 0)");
+        wait_for_rows(&pair, 121);
+        drop(flowing);
+        assert_eq!(run.join().unwrap().unwrap().skipped, 1);
+    });
+}
+
+#[test]
 fn where_no_slot_is_to_spare_one_session_or_the_stream_reads_alone() {
     for slots in [1, 2] {
         let pair = Pair::with_settings(&format!("max_replication_slots = {slots}"), NUMBERS, NUMBERS);

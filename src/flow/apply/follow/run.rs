@@ -46,6 +46,8 @@ struct Open {
     transaction: Transaction,
     /// Nothing of it is applied.
     skip: bool,
+    /// A part of it is applied, and not committed.
+    is_part_applied: bool,
     bytes: usize,
 }
 
@@ -71,8 +73,6 @@ pub(super) struct Run<'a> {
     given: Given,
     /// End of the last transaction that is applied and committed.
     applied: Option<PgLsn>,
-    /// A part of a transaction is applied.
-    is_part_applied: bool,
     reader: Reader,
     mapping: Mapping,
     /// By address: a relation lives as long as its binding.
@@ -145,7 +145,6 @@ impl<'a> Run<'a> {
             worker: Worker::new(applier),
             is_hasty,
             given: Given::default(),
-            is_part_applied: false,
             reader,
             mapping: flow.mapping.clone(),
             bindings: HashMap::new(),
@@ -295,7 +294,8 @@ impl<'a> Run<'a> {
                     let known = self.applied.is_some_and(|applied| commit_lsn < applied);
                     let transaction =
                         Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
-                    self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
+                    self.open =
+                        Some(Open { xid, transaction, skip: known, is_part_applied: false, bytes: 0 });
                 }
                 Item::Origin if self.flow.skip_origins => self.skip_open()?,
                 Item::Origin => {}
@@ -344,12 +344,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Gives up what is applied of a transaction and not committed.
+    /// Gives up what is applied of the open transaction; parts of one that has ended belong to the batch.
     fn roll_back(&mut self) -> Result<()> {
-        if self.is_part_applied {
+        let is_part_applied = self.open.as_mut().map(|open| std::mem::take(&mut open.is_part_applied));
+        if is_part_applied == Some(true) {
             self.settle()?;
             self.worker.applier()?.roll_back();
-            self.is_part_applied = false;
         }
         Ok(())
     }
@@ -386,6 +386,7 @@ impl<'a> Run<'a> {
         }
         // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
         open.bytes = 0;
+        open.is_part_applied = true;
         let part = Transaction {
             end_lsn: open.transaction.end_lsn,
             work: std::mem::take(&mut open.transaction.work),
@@ -395,7 +396,6 @@ impl<'a> Run<'a> {
         let plan = self.plan_ahead(std::slice::from_ref(&part));
         self.settle()?;
         self.given = Given { is_full: true, ..Given::default() };
-        self.is_part_applied = true;
         self.worker.start(Job::Part(part, plan))
     }
 
@@ -405,10 +405,10 @@ impl<'a> Run<'a> {
         self.last_end = end_lsn;
         let mut transaction = open.transaction;
         let reached = transaction.markers.iter().any(|marker| Some(marker.id.as_str()) == wanted);
-        let is_empty = transaction.work.is_empty() && transaction.markers.is_empty() && !self.is_part_applied;
+        let is_empty = transaction.work.is_empty() && transaction.markers.is_empty() && !open.is_part_applied;
         if open.skip || is_empty {
-            if self.batch.is_empty() && !self.worker.is_busy() {
-                self.confirmable = self.confirmable.max(end_lsn);
+            if self.batch.is_empty() {
+                self.note_end(end_lsn);
             }
             return false;
         }
@@ -417,6 +417,16 @@ impl<'a> Run<'a> {
         self.batch_began.get_or_insert_with(Instant::now);
         self.batch.push(transaction);
         reached
+    }
+
+    /// A transaction of which nothing is to be applied has ended, and all before it is applied or being applied: the publisher may
+    /// forget it, too. A backlog is read to its end only once that is confirmed.
+    fn note_end(&mut self, end_lsn: PgLsn) {
+        if self.worker.is_busy() {
+            self.given.confirmable = Some(end_lsn);
+        } else {
+            self.confirmable = self.confirmable.max(end_lsn);
+        }
     }
 
     /// Applies and commits what is complete.
@@ -440,7 +450,6 @@ impl<'a> Run<'a> {
         };
         self.batch_bytes = 0;
         self.batch_began = None;
-        self.is_part_applied = false;
         self.worker.start(Job::Whole(batch, plan))
     }
 
