@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::config::OnConflict;
 use crate::error::{Error, Result};
+use crate::flow::apply::ALTERED;
 use crate::flow::apply::follow::{BACKLOG_BYTES, BATCH_BYTES};
 use crate::flow::apply::pace::Rates;
 use crate::flow::apply::resume;
@@ -209,11 +210,31 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     let gauge = run.output.gauge();
     let has_followed = *until == Until::Stopped;
     let mut done = Progress::default();
-    let mut tell = |progress: &Progress| {
-        done = *progress;
-        gauge.show(|| describe(progress));
+    let mut renewed: Option<Flow> = None;
+    let mut attempt = 0;
+    let applied = loop {
+        attempt += 1;
+        let before = done;
+        let applied = apply_until(renewed.as_ref().unwrap_or(flow), until, &stop, budget, &mut |progress| {
+            done = progress.after(&before);
+            gauge.show(|| describe(&done));
+        });
+        match applied {
+            Err(error) if error.kind() == ALTERED && attempt < resume::ATTEMPTS => {
+                run.output.say(&format!("{error}; maps them anew"));
+                run.renew_sessions()?;
+                renewed = Some(Flow { backlog: flow.backlog, ..mapped_flow(run)? });
+            }
+            other => {
+                let whole = |applied: Applied| Applied {
+                    transactions: before.transactions + applied.transactions,
+                    changes: before.changes + applied.changes,
+                    ..applied
+                };
+                break other.map(whole);
+            }
+        }
     };
-    let applied = apply_until(flow, until, &stop, budget, &mut tell);
     gauge.end();
     let applied = match applied {
         Ok(applied) => applied,

@@ -2,6 +2,7 @@
 
 mod in_order;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
@@ -27,6 +28,22 @@ pub enum Work {
         /// The tables.
         tables: Vec<Arc<Bound>>,
     },
+}
+
+/// Tables of the subscriber that changes go to.
+pub(super) fn targets(work: &[Work]) -> HashSet<&TableName> {
+    let mut tables: HashSet<*const Bound> = HashSet::new();
+    let mut targets = HashSet::new();
+    for work in work {
+        let its = match work {
+            Work::Row { table, .. } => std::slice::from_ref(table),
+            Work::Truncate { tables } => tables,
+        };
+        for table in its.iter().filter(|table| tables.insert(Arc::as_ptr(table))) {
+            targets.extend(table.rules.iter().map(|rule| &rule.rule.to));
+        }
+    }
+    targets
 }
 
 /// A marker that arrived in a transaction.

@@ -170,6 +170,7 @@ impl Applier {
         self.round_trips += 2;
         self.changes += changes;
         self.open_changes = 0;
+        self.written.clear();
         self.applied = Some(last.end_lsn);
         Ok(true)
     }
@@ -193,7 +194,7 @@ impl Applier {
             return Err(binary::misfit());
         }
         self.round_trips += 1;
-        self.open_changes += work.len() as u64;
+        self.note_part(part);
         Ok(true)
     }
 
@@ -201,6 +202,7 @@ impl Applier {
     pub(super) fn roll_back_express(&mut self) {
         if let Some(express) = self.express.as_mut().filter(|express| express.is_begun) {
             self.open_changes = 0;
+            self.written.clear();
             self.references.forget();
             // On failure the session is lost, which rolls back as well.
             if express.roll_back().is_err() {

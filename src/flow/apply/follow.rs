@@ -85,6 +85,18 @@ pub struct Progress {
     pub rates: Option<Rates>,
 }
 
+impl Progress {
+    /// The same, where another run had come so far before.
+    pub fn after(&self, before: &Progress) -> Progress {
+        Progress {
+            transactions: before.transactions + self.transactions,
+            changes: before.changes + self.changes,
+            bytes: before.bytes + self.bytes,
+            ..*self
+        }
+    }
+}
+
 /// What a run has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "applied_lsn is the name in reports")]

@@ -36,7 +36,7 @@ mod transaction;
 mod unmade;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,10 +50,11 @@ use self::express::Express;
 use self::quarantine::Quarantine;
 use self::references::References;
 use self::stage::Stages;
+pub use self::transaction::ALTERED;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::FlowName;
 use crate::flow::mapping::foreign_key::list_foreign_keys;
-use crate::flow::mapping::{Mapping, TableName, TableRule};
+use crate::flow::mapping::{Definitions, Mapping, TableName, TableRule};
 use crate::pg::server::AS_REPLICA;
 use crate::pg::{Server, Session};
 use crate::sql;
@@ -95,6 +96,10 @@ pub struct Applier {
     /// The session that takes whole batches, where it does.
     express: Option<Express>,
     open: bool,
+    /// What the tables were like when all of this was found out about them.
+    definitions: Definitions,
+    /// Those that parts of the open transaction have written to.
+    written: HashSet<TableName>,
     /// End of the last transaction that is committed.
     applied: Option<PgLsn>,
     /// Changes in the open transaction that are not noted yet.
@@ -136,11 +141,14 @@ impl Applier {
         let ranks = if replica_role { Ranks::default() } else { read_ranks(&mut session)? };
         let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
         // The mirror's tables are copied one after the other, and fit each other at its end only.
-        let references = if replica_role && flow == FlowName::Replay.name() {
+        let is_replay = flow == FlowName::Replay.name();
+        let references = if replica_role && is_replay {
             References::read(&mut session, mapping)?
         } else {
             References::default()
         };
+        // Those of the mirror nobody alters beside it.
+        let definitions = if is_replay { mapping.definitions().clone() } else { Definitions::default() };
         Ok(Applier {
             session,
             publisher: publisher.clone(),
@@ -159,6 +167,8 @@ impl Applier {
             references,
             express: None,
             open: false,
+            definitions,
+            written: HashSet::new(),
             applied: None,
             open_changes: 0,
             changes: 0,
@@ -195,6 +205,7 @@ impl Applier {
     /// Takes in a mapping that knows more tables.
     pub fn learn(&mut self, mapping: &Mapping) {
         self.sources = sources(mapping);
+        self.definitions.learn(mapping.definitions());
     }
 
     /// Changes that this session has applied and committed.
@@ -274,7 +285,7 @@ impl Applier {
             self.save()?;
         }
         self.begin()?;
-        self.open_changes += part.work.len() as u64;
+        self.note_part(part);
         self.references.is_part = true;
         let applied = self.apply_range(std::slice::from_ref(part));
         self.references.is_part = false;
@@ -282,6 +293,12 @@ impl Applier {
             self.roll_back();
             error
         })
+    }
+
+    /// What is applied of it is to be committed with its end.
+    fn note_part(&mut self, part: &Transaction) {
+        self.open_changes += part.work.len() as u64;
+        self.written.extend(batch::targets(&part.work).into_iter().cloned());
     }
 
     /// Applies transactions behind the savepoint: all at once, else in halves, in the end one change after the other.

@@ -72,8 +72,7 @@ impl Pair {
     }
 
     pub(in crate::flow) fn mapping(&self, rules: &[MapRule]) -> Result<Mapping> {
-        let (source, target) = (self.tables(Side::Source), self.tables(Side::Target));
-        Mapping::build(&source, &target, rules, &mut self.session(Side::Target))
+        Mapping::build(&self.tables(Side::Source), rules, &mut self.session(Side::Target))
     }
 
     /// Publication, slot, mapping: the source's changes from here on go to the target.

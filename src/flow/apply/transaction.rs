@@ -2,12 +2,17 @@
 
 use std::time::Instant;
 
+use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use super::Applier;
-use super::batch::Transaction;
+use super::batch::{self, Transaction};
 use crate::error::{Error, Result};
 use crate::sql;
+
+/// The kind of error that tells that a table which was written to is not what it was when the mapping was made: neither that nor what
+/// is known of keys holds any more.
+pub const ALTERED: &str = "table_altered";
 
 impl Applier {
     /// Gives up the open transaction, if there is one.
@@ -18,6 +23,7 @@ impl Applier {
             let _ = self.session.client().batch_execute("rollback");
             self.open = false;
             self.open_changes = 0;
+            self.written.clear();
             self.references.forget();
             self.stages.undo();
             if let Some(quarantine) = &mut self.quarantine {
@@ -83,6 +89,13 @@ impl Applier {
         }
         let changes = self.open_changes
             + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>();
+        let mut written = self.written.clone();
+        written
+            .extend(transactions.iter().flat_map(|transaction| batch::targets(&transaction.work)).cloned());
+        if let Some(guard) = self.definitions.refuse_altered(written.iter()) {
+            script.push_str(&guard);
+            script.push_str(";\n");
+        }
         script.push_str(&sql::flow::RECORD_PROGRESS.with(&[
             ("flow", self.flow),
             ("detour", &self.detour),
@@ -96,17 +109,31 @@ impl Applier {
 
     /// Ends the open transaction with a script that commits it.
     pub(super) fn finish(&mut self, script: &str) -> Result<()> {
-        let committed = self.batch_execute(script, "commit applied changes");
+        let committed = self.batch_execute(script, "commit applied changes").map_err(altered);
         if committed.is_err() {
             self.roll_back();
         }
         committed?;
         self.open = false;
         self.open_changes = 0;
+        self.written.clear();
         self.stages.commit();
         if let Some(quarantine) = &mut self.quarantine {
             quarantine.keep();
         }
         Ok(())
+    }
+}
+
+/// What [`ALTERED`] says.
+fn altered(error: Error) -> Error {
+    match error {
+        Error::Sql { on, cause, .. } if cause.is(&SqlState::INVALID_TEXT_REPRESENTATION) => Error::Refused {
+            kind: ALTERED,
+            message: format!("a table of the {on} was altered while changes were applied to it"),
+            detail: Some(cause.message),
+            hint: "Nothing of them was kept. Run the same command again, which maps them to the table as it is now.".into(),
+        },
+        other => other,
     }
 }

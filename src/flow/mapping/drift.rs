@@ -24,8 +24,7 @@ pub fn map_as_recorded(
     }
     // Outside of the applier's transaction, which may be open.
     let mut session = subscriber.connect()?;
-    let images = catalog::list_tables(&mut session)?;
-    Mapping::build_of(&[table], &images, &rules, &mut session, false).map_err(|error| match error {
+    Mapping::build_of(&[table], &rules, &mut session, false).map_err(|error| match error {
         Error::ChecksFailed { findings } => {
             let messages: Vec<String> = findings.iter().map(|finding| finding.message.clone()).collect();
             Error::Conflict {

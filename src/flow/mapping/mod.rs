@@ -2,6 +2,7 @@
 
 pub mod bound;
 mod checks;
+mod definitions;
 pub mod doubts;
 mod draft;
 pub mod drift;
@@ -22,13 +23,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::checks::{check_key, check_places, check_reads};
+pub use self::definitions::Definitions;
 use self::draft::draft;
 use self::facts::{Facts, read_facts};
 pub use self::facts::{list_defaulted, list_unique_keys};
 use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
 use crate::pg::Session;
-use crate::pg::catalog::Table;
+use crate::pg::catalog::{self, Table};
 use crate::sql;
 
 /// One `[[map]]`: how rows of a table become rows of another. Expressions are SQL over the old row's columns.
@@ -171,36 +173,33 @@ pub struct TableRule {
 pub struct Mapping {
     tables: HashMap<TableName, Vec<Arc<TableRule>>>,
     rules: Vec<MapRule>,
+    definitions: Definitions,
 }
 
 const CHECK: &str = "mapping";
 
 impl Mapping {
-    /// Maps `publisher`'s tables, which are those of the flow, to `subscriber`'s, which are all that there are, by `rules` and
-    /// else by name. `session` is on the subscriber, whose keys must have been built; it reads the expressions.
-    /// Everything that does not fit is in one [`Error::ChecksFailed`].
-    pub fn build(
-        publisher: &[Table],
-        subscriber: &[Table],
-        rules: &[MapRule],
-        session: &mut Session,
-    ) -> Result<Mapping> {
-        Mapping::build_of(publisher, subscriber, rules, session, true)
+    /// Maps `publisher`'s tables, which are those of the flow, to the subscriber's, on which `session` is, by `rules` and else by
+    /// name. Keys must have been built there. Everything that does not fit is in one [`Error::ChecksFailed`].
+    pub fn build(publisher: &[Table], rules: &[MapRule], session: &mut Session) -> Result<Mapping> {
+        Mapping::build_of(publisher, rules, session, true)
     }
 
     /// The same for some of the flow's tables: what concerns others is not looked at unless it is the `whole` flow.
     fn build_of(
         publisher: &[Table],
-        subscriber: &[Table],
         rules: &[MapRule],
         session: &mut Session,
         whole: bool,
     ) -> Result<Mapping> {
+        let definitions = Definitions::read(session)?;
+        let subscriber = catalog::list_tables(session)?;
         let facts = read_facts(session, publisher)?;
-        let (mut drafts, mut findings) = draft(publisher, subscriber, rules, &facts);
+        let (mut drafts, mut findings) = draft(publisher, &subscriber, rules, &facts);
         let concerns = |rule: &&MapRule| whole || publisher.iter().any(|table| table.display() == rule.from);
-        findings
-            .extend(rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, subscriber)));
+        findings.extend(
+            rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, &subscriber)),
+        );
         findings.extend(expression::resolve(session, publisher, &mut drafts)?);
         for rule in &drafts {
             let siblings: Vec<&TableRule> = drafts.iter().filter(|other| other.from == rule.from).collect();
@@ -219,7 +218,7 @@ impl Mapping {
         for rule in drafts {
             tables.entry(rule.from.clone()).or_default().push(Arc::new(rule));
         }
-        Ok(Mapping { tables, rules: rules.to_vec() })
+        Ok(Mapping { tables, rules: rules.to_vec(), definitions })
     }
 
     /// Where rows of this table of the publisher go; empty for one that is not in the flow.
@@ -270,6 +269,11 @@ impl Mapping {
         }
         groups.sort_by(|one, other| one[0].to.to_string().cmp(&other[0].to.to_string()));
         groups
+    }
+
+    /// What the subscriber's tables were like when it was built.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     /// The rules that it was built from.

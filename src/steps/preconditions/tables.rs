@@ -99,7 +99,7 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
     }
     let publisher = run.selected_tables(Side::Source)?;
     let subscriber = run.list_tables(Side::Target)?;
-    collect(Mapping::build(&publisher, &subscriber, &[], run.target()), checked)?;
+    collect(Mapping::build(&publisher, &[], run.target()), checked)?;
     for table in &publisher {
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;

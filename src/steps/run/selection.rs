@@ -12,7 +12,6 @@ use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
-use crate::pg::Session;
 use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::{Place, Side};
 use crate::steps::Run;
@@ -158,20 +157,15 @@ impl Run {
     /// How the tables of a stage's publisher map to its subscriber's by name, for the mirror.
     pub fn mirror_mapping(&mut self, stage: Stage) -> Result<Mapping> {
         let tables = self.selected_tables(stage.publisher())?;
-        map(&tables, &[], self.session(stage.subscriber()))
+        Mapping::build(&tables, &[], self.session(stage.subscriber()))
     }
 
     fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
         let tables = self.replayed_tables()?;
-        let mapping = map(&tables, rules, self.source())?;
+        let mapping = Mapping::build(&tables, rules, self.source())?;
         joins::require_parents(&mapping, self.target())?;
         Ok(mapping)
     }
-}
-
-fn map(tables: &[Table], rules: &[MapRule], subscriber: &mut Session) -> Result<Mapping> {
-    let images = catalog::list_tables(subscriber)?;
-    Mapping::build(tables, &images, rules, subscriber)
 }
 
 /// Where a partition of the source has no image, all partitioned tables go over as one each, under the root's name: a

@@ -84,8 +84,7 @@ impl Run<'_> {
         let rules = self.mapping.map_rules().to_vec();
         // Outside of the applier's transaction, which may be open.
         let mut session = self.flow.subscriber.connect()?;
-        let subscribed = catalog::list_tables(&mut session)?;
-        self.mapping = Mapping::build(&published, &subscribed, &rules, &mut session)?;
+        self.mapping = Mapping::build(&published, &rules, &mut session)?;
         self.settle()?;
         self.worker.applier()?.learn(&self.mapping);
         Ok(())

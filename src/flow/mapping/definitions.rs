@@ -1,0 +1,50 @@
+//! What the subscriber's tables were like when a mapping was made for them. Whoever alters one while changes are applied makes it wrong:
+//! a column may be there that a row made anew would lose, or a foreign key that nobody looks after.
+
+use std::collections::HashMap;
+
+use super::TableName;
+use crate::error::Result;
+use crate::pg::Session;
+use crate::sql;
+
+/// Of each table, what tells whether it is the same still.
+#[derive(Debug, Clone, Default)]
+pub struct Definitions(HashMap<TableName, String>);
+
+impl Definitions {
+    /// Of all tables. To be read before anything else is read about them.
+    pub fn read(session: &mut Session) -> Result<Definitions> {
+        let rows = session.query(&sql::flow::LIST_DEFINITIONS, &[&None::<Vec<String>>])?;
+        let one = |row: &postgres::Row| {
+            let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            (table, row.get("definition"))
+        };
+        Ok(Definitions(rows.iter().map(one).collect()))
+    }
+
+    /// Adds those of tables that are not known yet.
+    pub fn learn(&mut self, later: &Definitions) {
+        for (table, definition) in &later.0 {
+            self.0.entry(table.clone()).or_insert_with(|| definition.clone());
+        }
+    }
+
+    /// A statement that fails, with SQLSTATE 22P02, where one of these is not what it was; none where nothing is known of them.
+    /// A transaction that has written to them keeps others from altering them until it ends.
+    pub fn refuse_altered<'a>(&self, tables: impl Iterator<Item = &'a TableName>) -> Option<String> {
+        let known = |table: &'a TableName| Some((table.quoted(), self.0.get(table)?.clone()));
+        let (names, definitions): (Vec<String>, Vec<String>) = tables.filter_map(known).unzip();
+        if names.is_empty() {
+            return None;
+        }
+        let now = sql::flow::LIST_DEFINITIONS.text.replace("$1::text[]", "array[k.name]");
+        // No function of the server's raises an error; a text that is no number does.
+        Some(format!(
+            "select (k.name || ' was altered')::pg_catalog.int4 from unnest({}, {}) as k (name, definition) \
+             where k.definition is distinct from (select d.definition from (\n{now}\n) as d)",
+            sql::quote_array(&names),
+            sql::quote_array(&definitions),
+        ))
+    }
+}
