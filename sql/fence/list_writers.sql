@@ -18,7 +18,7 @@ with writing as (
 select
     a.backend_xid::text as xid,
     a.pid,
-    a.usename::text as role_name,
+    coalesce(a.usename::text, a.backend_type, '') as role_name,
     a.application_name::text as application_name,
     pg_catalog.host(a.client_addr) as address,
     coalesce(a.state, 'unknown') as state,
@@ -28,10 +28,10 @@ select
     null::text as gid
 from pg_catalog.pg_stat_activity as a
 where a.pid in (select w.pid from writing as w)
-    and a.usename <> all ($1::text[])
+    -- Background workers of extensions and of other subscriptions write, too, some of them as nobody.
+    and coalesce(a.usename, '') <> all ($1::text[])
     and a.application_name not like 'pgdetour%'
     and a.backend_xid is not null
-    and coalesce(a.backend_type, 'client backend') = 'client backend'
     and a.pid <> pg_catalog.pg_backend_pid()
 union all
 select
