@@ -243,6 +243,34 @@ fn a_role_of_its_own_raises_read_only_fences() {
 }
 
 #[test]
+fn a_role_of_its_own_makes_the_limited_role() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create role staff; grant staff to shop_app; alter table public.orders owner to shop_owner",
+        )
+        .on_target("create role staff; grant staff to shop_app")
+        .configured("[restrict_role]\nname = \"shop_guest\"\n[[restrict]]\ntables = [\"public.orders\"]")
+        .configured("[mirror]\ncarrier = \"pgdetour\"");
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    // Nobody is to make it by hand before restrict does.
+    detour = detour.source_is(&source).target_is(&target).run("check").exits(0).run("mirror").exits(0);
+    if detour.target.value::<i32>("select current_setting('server_version_num')::int") < 150_000 {
+        detour.run("restrict").exits(3).finding("restrict_role", "", "superuser");
+        return;
+    }
+    detour = detour.run("check").exits(3).finding("shop_guest", "does not exist", "pgdetour restrict");
+    assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(1));
+    detour = detour.run("restrict").exits(0).run("check").exits(0);
+    let is_member = "select pg_has_role('shop_guest', 'staff', 'member')";
+    assert!(detour.target.value::<bool>(is_member), "it is like the application's role");
+    detour.run("clean").exits(0);
+}
+
+#[test]
 fn without_one_grant_the_check_names_it() {
     let detour = Detour::new().table("orders").on_source("alter table public.orders owner to shop_owner");
     grant(&detour, "source");

@@ -1,4 +1,4 @@
--- Settings of this database, for all roles or for one in it, as ALTER DATABASE and ALTER ROLE … IN DATABASE made them.
+-- Settings of this database, for all roles or for one in it, as ALTER DATABASE and ALTER ROLE ... IN DATABASE made them.
 -- No parameters.
 select
     case s.setrole when 0 then null else pg_catalog.pg_get_userbyid(s.setrole)::text end as role_name,

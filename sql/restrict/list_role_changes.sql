@@ -157,8 +157,10 @@ statement (place, text) as (
     select
         1,
         pg_catalog.format(
-            'alter role %s with login nosuperuser %s connection limit %s%s%s',
+            'alter role %s with login%s %s connection limit %s%s%s',
             role.name,
+            -- Only a superuser may even say so.
+            case when mine.rolsuper then ' nosuperuser' end,
             case when model.rolinherit then 'inherit' else 'noinherit' end,
             model.rolconnlimit,
             case

@@ -98,6 +98,14 @@ fn every_statement_says_what_it_does_with_a_verb() {
 }
 
 #[test]
+fn every_statement_is_understood_in_every_encoding() {
+    // Comments are sent, too, and the server converts all of it into the encoding of its database.
+    for (path, statement) in sql::ALL {
+        assert!(statement.text.is_ascii(), "sql/{path}.sql");
+    }
+}
+
+#[test]
 fn every_statement_is_used() {
     let code: String = files_below(&project().join("src"))
         .iter()

@@ -164,7 +164,7 @@ fn pair(
                     findings.push(finding(
                         &object,
                         format!("column \"{}\" of \"{to_name}\" is NOT NULL, has no default, and nothing is mapped to it", column.name),
-                        format!("Give it an expression in a [[map]], or run: ALTER TABLE {} ALTER COLUMN {} SET DEFAULT …;",
+                        format!("Give it an expression in a [[map]], or run: ALTER TABLE {} ALTER COLUMN {} SET DEFAULT ...;",
                             to_name.quoted(), sql::quote_identifier(&column.name)),
                     ));
                 }

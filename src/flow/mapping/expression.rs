@@ -114,7 +114,7 @@ fn is_open(column: &MappedColumn, rule: &TableRule) -> bool {
 fn refused(rule: &TableRule, publisher: &[Table], column: &MappedColumn, said: &ServerError) -> Finding {
     let (why, hint) = reason(&rule.from, publisher, &column.expression, said, || {
         format!(
-            "Give an expression of type {} in the [[map]] from \"{}\": {} = \"…\".",
+            "Give an expression of type {} in the [[map]] from \"{}\": {} = \"...\".",
             column.type_name, rule.from, column.name
         )
     });

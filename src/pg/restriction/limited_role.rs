@@ -95,15 +95,20 @@ pub fn make_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
 }
 
 /// Removes the role that we have made, with all that was granted to it, and the mark of roles of others; the names of
-/// the roles. What the role owns by now goes to the role that it was made like, or else to us.
+/// the roles. What the role owns by now goes to the role that it was made like, where we may act as that, or else to us.
 pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<String>> {
     let mut removed = Vec::new();
-    for row in session.query(&sql::restrict::FIND_LIMITED_ROLE, &[])? {
+    for row in session.query(&sql::restrict::FIND_LIMITED_ROLE, &[&like])? {
         let name: String = row.get("role_name");
         let quoted = quote_identifier(&name);
-        let heir = like.filter(|like| *like != name).map_or_else(|| "current_user".into(), quote_identifier);
-        let script =
-            format!("reassign owned by {quoted} to {heir};\ndrop owned by {quoted};\ndrop role {quoted};");
+        let heir = like.filter(|like| *like != name && row.get("is_heirs_member"));
+        let heir = heir.map_or_else(|| "current_user".into(), quote_identifier);
+        // Who has made a role may drop it, but only a member may do so with what it owns.
+        let join =
+            if row.get("is_member") { String::new() } else { format!("grant {quoted} to current_user;\n") };
+        let script = format!(
+            "{join}reassign owned by {quoted} to {heir};\ndrop owned by {quoted};\ndrop role {quoted};"
+        );
         session
             .atomically(|session| session.change_script(&script))
             .doing(|| format!("drop role {quoted}"))?;

@@ -51,6 +51,8 @@ struct Facts {
     extensions: Vec<(String, String)>,
     /// The role by which the target's server reaches the source, when it is another one.
     replicator: Option<String>,
+    /// On the target, where a limited role is to be made: the roles that it has to be a member of.
+    limited: Option<Vec<String>>,
     /// General roles that a read-only fence is raised against, and whether each exists here.
     fenced: Vec<(String, bool)>,
 }
@@ -100,7 +102,13 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
             ..facts(run, Place::Backup, role, all.clone())?
         });
     }
-    sides.push(Facts { forced, extensions, ..facts(run, Place::Target, role, all)? });
+    let limited = match run.config.restrict_role.as_ref().map(|role| role.like.clone()) {
+        Some(like) => {
+            Some(list_roles(run.target(), &[like])?.into_iter().flat_map(|like| like.member_of).collect())
+        }
+        None => None,
+    };
+    sides.push(Facts { forced, extensions, limited, ..facts(run, Place::Target, role, all)? });
     Ok(sides
         .iter()
         .map(|facts| Grants {
@@ -148,6 +156,7 @@ fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> 
         reads_others: false,
         extensions: Vec::new(),
         replicator: None,
+        limited: None,
         fenced,
     })
 }
@@ -205,6 +214,7 @@ fn statements(facts: &Facts) -> String {
     }
     ownership(facts, &role, &mut lines);
     read_only_fence(facts, &role, &mut lines);
+    limited_role(facts, &role, &mut lines);
     lines.push("-- To see the application's sessions, and to end them when clients are held.".into());
     lines.push(format!("grant pg_read_all_stats, pg_signal_backend to {role};"));
     if facts.reads_others {
@@ -283,6 +293,25 @@ fn read_only_fence(facts: &Facts, role: &str, lines: &mut Vec<String>) {
             lines.push("-- It has to be made first, as on the source.".into());
             lines.push(format!("-- {}", grant.replace(['\n', '\r'], " ")));
         }
+    }
+}
+
+/// What making the role takes that restrict limits.
+fn limited_role(facts: &Facts, role: &str, lines: &mut Vec<String>) {
+    let Some(teams) = &facts.limited else { return };
+    if facts.major < 15 {
+        lines.push(format!(
+            "-- PostgreSQL {} lets only superusers mark the role of [restrict_role]: connect to the target as one for \
+             \"pgdetour restrict\" and \"pgdetour clean\".",
+            facts.major
+        ));
+        return;
+    }
+    lines.push("-- To make the role of [restrict_role], and to mark it.".into());
+    lines.push(format!("alter role {role} createrole;"));
+    lines.push(format!("grant set on parameter pgdetour.limited to {role};"));
+    for team in teams {
+        lines.push(format!("grant {} to {role} with admin option;", quote_identifier(team)));
     }
 }
 

@@ -23,7 +23,7 @@ pub fn roles_named(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// The roles of general traffic can work on the target.
 pub fn roles_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let limited = run.config.restrict_role.as_ref().map(|role| role.name.clone());
+    let limited = limited_role(run);
     // Before the mirror stands, nobody has been told yet to make the limited role.
     let ahead = matches!(run.phase(), Phase::Absent | Phase::Mirroring);
     let mut wanted = run.config.general_roles(Side::Target);
@@ -48,6 +48,11 @@ pub fn roles_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The role that `restrict` makes.
+fn limited_role(run: &Run) -> Option<String> {
+    run.config.restrict_role.as_ref().map(|role| role.name.clone())
 }
 
 /// What `[[restrict]]` and `[restrict_role]` ask for can be done, and nobody who is limited could undo it.
@@ -79,7 +84,13 @@ pub fn source_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// General roles can be kept out of the target.
 pub fn target_fence(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let roles = run.config.general_roles(Side::Target);
+    let mut roles = run.config.general_roles(Side::Target);
+    // Where it is not made yet, others tell of it.
+    if let Some(limited) = limited_role(run)
+        && list_roles(run.target(), std::slice::from_ref(&limited))?.is_empty()
+    {
+        roles.retain(|role| *role != limited);
+    }
     fence_on(run, checked, Side::Target, &roles)
 }
 
@@ -108,7 +119,10 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let budget = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     checked.append(run.routers()?.check(budget));
     // A router that cannot be asked is a finding already.
-    let logins = run.routers()?.login_roles().unwrap_or_default();
+    let mut logins = run.routers()?.login_roles().unwrap_or_default();
+    // That one is looked at with the general roles.
+    let limited = limited_role(run);
+    logins.retain(|role| Some(role) != limited.as_ref());
     let found = list_roles(run.target(), &logins)?;
     for name in &logins {
         if !found.iter().any(|role| &role.name == name && role.can_login && role.may_connect) {
