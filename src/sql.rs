@@ -300,6 +300,7 @@ statements! {
         NOTE_TOLD = "note_told",
         READ_DETOUR = "read_detour",
         READ_FLOW_PROGRESS = "read_flow_progress",
+        READ_IDENTITY = "read_identity",
         READ_SETTLED = "read_settled",
         READ_STAMP = "read_stamp",
         REVOKE_DECISION = "revoke_decision",

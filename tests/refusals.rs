@@ -42,6 +42,30 @@ fn swapped_sides_are_seen_by_their_stamps() {
 }
 
 #[test]
+fn another_database_in_the_targets_place_is_not_taken_for_the_end_of_the_detour() {
+    let detour = Detour::new().table("orders").writing().detoured();
+    detour.target.exec("create database other");
+    let target = detour.target.conninfo("dba");
+    let other = target.replace("dbname=shop", "dbname=other");
+    assert_ne!(other, target);
+    let mut detour = detour.target_is(&other);
+    for command in ["clean", "mirror", "cutover", "replay", "cutback"] {
+        detour = detour
+            .run(command)
+            .exits(3)
+            .kind("stamp_missing")
+            .changed(false)
+            .message("\"detoured\"")
+            .hint("[target]");
+    }
+    detour = detour.run("status").with(&["--check"]).exits(8).reports("/phase", "detoured");
+    let told = detour.last().describe();
+    assert!(!told.contains("pgdetour clean") && !told.contains("Point it to the source"), "{told}");
+    detour = detour.target_is(&target).run("replay").exits(0).run("cutback").exits(0);
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
 fn the_source_cannot_be_its_own_target() {
     let detour = Detour::new().table("orders");
     let source = detour.source.conninfo("dba");

@@ -10,10 +10,13 @@ create table if not exists pgdetour.stamp (
     stamped_at timestamptz not null default pg_catalog.clock_timestamp(),
     changed_at timestamptz not null default pg_catalog.clock_timestamp(),
     settled_switch uuid,
-    settled_facts jsonb
+    settled_facts jsonb,
+    target text
 );
 comment on column pgdetour.stamp.settled_switch is
 'A switch that has ended with general traffic on the source while the target did not say whether it was decided: what its record says of that switch does not count.';
+comment on column pgdetour.stamp.target is
+'On the source: which database is the target.';
 comment on table pgdetour.stamp is
 'Which side of a detour this database is. Destructive steps believe this, not the configuration. On the source, phase and serving are a copy for the time when the target is down.';
 

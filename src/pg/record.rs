@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use serde_json::Value;
 
 use crate::error::{Doing as _, Error, Result};
@@ -38,6 +39,8 @@ pub struct Stamp {
     pub phase: Phase,
     /// Copy of who serves.
     pub serving: Serving,
+    /// On the source, which database is the target, where that could be told: as [`read_identity`] does.
+    pub target: Option<String>,
 }
 
 /// One finished step of a command.
@@ -102,7 +105,17 @@ pub fn read_stamp(session: &mut Session) -> Result<Option<Stamp>> {
         place: parse_place(row.get("side")),
         phase: parse_phase(row.get("phase"))?,
         serving: parse_serving(row.get("serving")),
+        target: row.get("target"),
     }))
+}
+
+/// What tells a database from all others; none where our role may not know.
+pub fn read_identity(session: &mut Session) -> Result<Option<String>> {
+    match session.query_one(&sql::READ_IDENTITY, &[]) {
+        Ok(row) => Ok(Some(row.get("identity"))),
+        Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes our schema, the record and all stamps, in phase `mirroring`; goes on where an earlier run stopped.
@@ -117,13 +130,14 @@ pub fn create(
         Some(stamp) => stamp.detour,
         None => source.query_one(&sql::MAKE_ID, &[])?.get(0),
     };
-    stamp_source(source, &id)?;
+    let identity = read_identity(target)?;
+    stamp_source(source, &id, identity.as_deref())?;
     if let Some(backup) = backup {
         backup
             .atomically(|backup| {
                 backup.change_script(sql::CREATE_COMMON.text)?;
                 backup.change_script(sql::CREATE_COPIES.text)?;
-                stamp(backup, &id)
+                stamp(backup, &id, None)
             })
             .doing(|| "create schema \"pgdetour\"".into())?;
     }
@@ -132,27 +146,27 @@ pub fn create(
             target.change_script(sql::CREATE_COMMON.text)?;
             target.change_script(sql::CREATE_COPIES.text)?;
             target.change_script(sql::CREATE_TARGET.text)?;
-            stamp(target, &id)?;
+            stamp(target, &id, None)?;
             target.change(sql::INSERT_DETOUR.text, &[&id, facts])
         })
         .doing(|| "create schema \"pgdetour\"".into())?;
     Ok(id)
 }
 
-/// Makes our schema and the stamp of the source alone.
-pub fn stamp_source(source: &mut Session, id: &str) -> Result<()> {
+/// Makes our schema and the stamp of the source alone; `target` is what [`read_identity`] says of that.
+pub fn stamp_source(source: &mut Session, id: &str, target: Option<&str>) -> Result<()> {
     source
         .atomically(|source| {
             source.change_script(sql::CREATE_COMMON.text)?;
             source.change_script(sql::CREATE_SOURCE.text)?;
-            stamp(source, id)
+            stamp(source, id, target)
         })
         .doing(|| "create schema \"pgdetour\"".into())
 }
 
-fn stamp(session: &mut Session, id: &str) -> Result<()> {
+fn stamp(session: &mut Session, id: &str, target: Option<&str>) -> Result<()> {
     let place = session.place.name();
-    let values: [&dyn Parameter; 4] = [&id, &place, &"mirroring", &"source"];
+    let values: [&dyn Parameter; 5] = [&id, &place, &"mirroring", &"source", &target];
     session.change(sql::INSERT_STAMP.text, &values).map(drop)
 }
 

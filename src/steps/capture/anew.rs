@@ -106,7 +106,8 @@ fn refuse_what_cannot_be_written(run: &Run, pairs: &[Pair]) -> Result<()> {
 fn adopt_source(run: &mut Run) -> Result<()> {
     let detour = run.detour_id()?;
     let (phase, serving) = (run.phase(), run.serving());
-    record::stamp_source(run.source(), &detour)?;
+    let identity = record::read_identity(run.target())?;
+    record::stamp_source(run.source(), &detour, identity.as_deref())?;
     record::set_stamp_phase(run.source(), phase, serving)?;
     run.changed = true;
     Ok(())

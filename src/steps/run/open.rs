@@ -132,6 +132,13 @@ impl Run {
         })
     }
 
+    /// Whether traffic has been moved, or may have been, to another database than the one that is configured as target and has no stamp.
+    pub fn is_of_another_target(&mut self, source: &Stamp) -> Result<bool> {
+        let has_moved = matches!(source.phase, Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack);
+        let Some(known) = source.target.as_ref().filter(|_| has_moved) else { return Ok(false) };
+        Ok(record::read_identity(self.target())?.is_some_and(|identity| identity != *known))
+    }
+
     /// Refuses databases that are not what the configuration says.
     pub fn check_stamps(&mut self) -> Result<()> {
         let target = record::read_stamp(self.target())?;
@@ -141,6 +148,11 @@ impl Run {
         };
         refuse_swapped(Place::Source, source.as_ref())?;
         refuse_swapped(Place::Target, target.as_ref())?;
+        if let (Some(source), None) = (&source, &target)
+            && self.is_of_another_target(source)?
+        {
+            return Err(other_target(source.phase));
+        }
         match (&source, &target) {
             (Some(source), Some(target)) if source.detour != target.detour => Err(Error::Refused {
                 kind: "stamp_mismatch",
@@ -162,6 +174,17 @@ impl Run {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn other_target(phase: Phase) -> Error {
+    Error::Refused {
+        kind: "stamp_missing",
+        message: format!("the source is in phase \"{phase}\" of a detour whose target is another database"),
+        detail: Some("the database configured as target has no stamp, nor is it the one that the source was told of".into()),
+        hint: "Correct the conninfo of [target]. Should that database be lost for good, what it alone had is lost too: DROP SCHEMA \
+               pgdetour CASCADE; on the source, and open it to the application again."
+            .into(),
     }
 }
 

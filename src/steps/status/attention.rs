@@ -218,7 +218,16 @@ fn routers(seen: &Seen, list: &mut List) {
     }
 }
 
+/// Of databases that are not those of the detour nothing can be said.
+fn are_others(seen: &Seen) -> bool {
+    let kind = seen.refusal.as_ref().map(Error::kind);
+    matches!(kind, Some("stamp_missing" | "stamp_mismatch" | "sides_swapped"))
+}
+
 fn flows(seen: &Seen, list: &mut List) {
+    if are_others(seen) {
+        return;
+    }
     let reachable = |side: Side| seen.servers.iter().any(|server| server.side == side && server.reachable);
     if let Some(alarm) = seen.mirror.as_ref().and_then(|mirror| mirror.alarm.as_ref()) {
         let has_slot = seen.mirror.as_ref().is_some_and(|mirror| mirror.slot.is_some());

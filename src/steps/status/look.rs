@@ -275,11 +275,18 @@ fn server_seen(run: &mut Run, side: Place, error: Option<Error>) -> ServerSeen {
     }
 }
 
-/// From the record; with the target down, from the copy in the source's stamp.
+/// From the record; with the target down, or another database in its place, from the copy in the source's stamp.
 fn read_phase(run: &mut Run) -> Option<(Phase, Serving)> {
     if let Some(target) = run.answering(Side::Target) {
         run.detour = record::read_detour(target).ok()?;
-        return Some((run.phase(), run.serving()));
+        if run.detour.is_some() || run.answering(Side::Source).is_none() {
+            return Some((run.phase(), run.serving()));
+        }
+        let stamp = record::read_stamp(run.source()).ok()?;
+        return match stamp {
+            Some(stamp) if run.is_of_another_target(&stamp).ok()? => Some((stamp.phase, stamp.serving)),
+            _ => Some((run.phase(), run.serving())),
+        };
     }
     run.detour = None;
     let stamp = record::read_stamp(run.answering(Side::Source)?).ok()?;
