@@ -1,6 +1,6 @@
 //! What cutover and cutback promise beside the move itself: bounds, rehearsals, what moves along, and what is said before.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -320,6 +320,35 @@ fn a_mirror_that_fails_again_and_again_is_named_while_it_is_waited_for() {
     assert_eq!(detour.status_tells_the_truth(), Serving::Source);
     detour.target.exec("delete from public.orders where id = 900000");
     detour.run("cutover").exits(0).serving(Serving::Target).run("cutback").exits(0).no_row_lost();
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_mirror_that_is_kept_from_applying() {
+    // Its slot would wait for the transaction that keeps the mirror.
+    let mut detour = Detour::new().table("orders").mirrored().run("capture").exits(0);
+    let mut holder = detour.target.client("dba");
+    let row = "insert into public.orders (id, note) values (900000, 'not to be applied yet')";
+    holder.batch_execute(&format!("begin; {row}")).expect("the mirror waits for it");
+    detour.source.exec(row);
+    // A marker of the run's own that is on its way tells that it waits.
+    let waits = "select exists (select from pgdetour.marker where flow = 'mirror' and written_at > now() - interval '1 minute')";
+    for command in ["cutover", "verify"] {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            detour.source.exec("delete from pgdetour.marker");
+            let run = detour.start(command, &["--yes"]);
+            until("it waits", Duration::from_secs(60), || detour.source.value::<bool>(waits).then_some(()));
+            run.signal(signal);
+            let signalled = Instant::now();
+            detour = detour.ended(run, code).phase("mirrored");
+            assert!(
+                signalled.elapsed() < Duration::from_secs(5),
+                "{command} went on for {:?}",
+                signalled.elapsed()
+            );
+        }
+    }
+    holder.batch_execute("rollback").expect("it is let go");
+    detour.run("cutover").exits(0);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::mirror::carrier::Carrier;
 use crate::steps::run::{fault, names};
-use crate::steps::{Needs, Run, capture, preconditions, replay};
+use crate::steps::{Needs, Run, Signals, capture, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -315,7 +315,7 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
 
 fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     let live = is_followed(run)?;
-    let stop = run.signals.stop_flag();
+    let (signals, stop) = (run.signals.clone(), run.signals.stop_flag());
     let note = if run.plan.is_dry() { None } else { Some(Mutex::new(run.server(Side::Target).connect()?)) };
     let output = run.output.clone();
     let session = || note.as_ref().map(|note| note.lock().unwrap_or_else(PoisonError::into_inner));
@@ -325,7 +325,7 @@ fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
         pairs,
         jobs: run.config.mirror.jobs,
         stop: &stop,
-        settle: &|source, target| settle(live, source, target),
+        settle: &|source, target| settle(live, source, target, &signals),
         note: &|pair, partial| {
             if let Some(mut session) = session() {
                 session.change(sql::record::NOTE_PARTIAL.text, &[&pair.record_name(), &json!(partial)])?;
@@ -406,9 +406,9 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         }
         Side::Source => return Err(mirror_is_stopped()),
     };
-    let stop = run.signals.stop_flag();
+    let (signals, stop) = (run.signals.clone(), run.signals.stop_flag());
     let settle = |source: &mut Session, target: &mut Session| match &flow {
-        None => settle(true, source, target),
+        None => settle(true, source, target, &signals),
         Some(flow) => {
             let (from, to) = match serving {
                 Side::Source => (source, target),
@@ -459,13 +459,13 @@ fn mirror_is_stopped() -> Error {
 }
 
 /// Waits until what the source has committed up to now is on the target.
-fn settle(live: bool, source: &mut Session, target: &mut Session) -> Result<()> {
+fn settle(live: bool, source: &mut Session, target: &mut Session, signals: &Signals) -> Result<()> {
     if !live {
         return Ok(());
     }
     let id = record::new_id(source)?;
     marker::write_marker(source, FlowName::Mirror, &id)?;
-    marker::wait_for_marker(target, &id, MARKER_BUDGET)?;
+    signals.heed_while(MARKER_BUDGET, |budget| marker::wait_for_marker(target, &id, budget))?;
     marker::remove_marker(source, target, &id)
 }
 

@@ -44,12 +44,13 @@ impl Run {
         wait: impl Fn(&mut Run, Duration) -> Result<()>,
     ) -> Result<()> {
         let rest = budget.saturating_sub(PATIENCE);
-        let mut waited = wait(self, budget.min(PATIENCE));
+        let signals = self.signals.clone();
+        let mut waited = signals.heed_while(budget.min(PATIENCE), |budget| wait(self, budget));
         if matches!(waited, Err(Error::TimedOut { .. })) && !rest.is_zero() {
             if let Some((trouble, hint)) = self.trouble_of_the_mirror(before)? {
                 self.warn(format!("{trouble}. {hint}"));
             }
-            waited = wait(self, rest);
+            waited = signals.heed_while(rest, |budget| wait(self, budget));
         }
         let Err(Error::TimedOut { what, detail, hint, .. }) = waited else { return waited };
         Err(match self.trouble_of_the_mirror(before)? {

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
+
+/// How long a signal may have to wait behind what is waited for.
+const TURN: Duration = Duration::from_millis(300);
 
 /// Whether a signal asked us to end. Clones share one answer.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +38,21 @@ impl Signals {
         match self.number.load(Ordering::SeqCst) {
             0 => None,
             number => Some(number as i32),
+        }
+    }
+
+    /// Waits up to `budget`, in turns of which `wait` takes one: a signal that has come ends it behind the turn.
+    pub fn heed_while<T>(&self, budget: Duration, mut wait: impl FnMut(Duration) -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + budget;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waited = wait(left.min(TURN));
+            if left <= TURN || !matches!(waited, Err(Error::TimedOut { .. })) {
+                return waited;
+            }
+            if let Some(signal) = self.received() {
+                return Err(Error::Interrupted { signal });
+            }
         }
     }
 
