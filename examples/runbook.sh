@@ -15,9 +15,10 @@ pause=${PAUSE:-10}
 
 say() { printf '%s %s\n' "$(date -u +%H:%M:%SZ)" "$*" >&2; }
 
-# Where the detour is: one word of pgdetour's document.
-phase() {
-    "$pgdetour" status --json --quiet | sed -n 's/.*"phase":"\([a-z_]*\)","serving".*/\1/p'
+# Where the detour is: one word of pgdetour's document. Ends this script where it cannot be told.
+find_phase() {
+    document=$("$pgdetour" status --json --quiet) || exit $?
+    phase=$(printf '%s\n' "$document" | sed -n 's/.*"phase":"\([a-z_]*\)","serving".*/\1/p')
 }
 
 # Runs one step, again after exit codes that ask for it; any other failure ends this script with the same code.
@@ -48,7 +49,8 @@ step() {
 }
 
 out() {
-    case $(phase) in
+    find_phase
+    case $phase in
         absent)
             step check
             step mirror
@@ -58,13 +60,14 @@ out() {
             step mirror
             step restrict
             ;;
-        mirrored | cutting_over) ;;
+        mirrored) step restrict ;;
+        cutting_over) ;;
         detoured)
             say 'traffic is on the target already'
             return
             ;;
         *)
-            say "nothing leads out from phase \"$(phase)\""
+            say "nothing leads out from phase \"$phase\""
             exit 3
             ;;
     esac
@@ -73,15 +76,17 @@ out() {
 }
 
 maintain() {
-    if [ "$(phase)" != detoured ]; then
-        say "the target does not serve in phase \"$(phase)\""
+    find_phase
+    if [ "$phase" != detoured ]; then
+        say "the target does not serve in phase \"$phase\""
         exit 3
     fi
     "$@"
 }
 
 home() {
-    case $(phase) in
+    find_phase
+    case $phase in
         detoured) step replay ;;
         cutting_back) ;;
         returned)
@@ -89,7 +94,7 @@ home() {
             return
             ;;
         *)
-            say "nothing leads home from phase \"$(phase)\""
+            say "nothing leads home from phase \"$phase\""
             exit 3
             ;;
     esac

@@ -132,8 +132,13 @@ fn the_runbook_takes_the_whole_trip_and_may_be_run_again_anywhere() {
     expect(&detour, &word("home"), 3, "nothing leads home from phase \"absent\"");
     let maintain: Vec<String> = word("maintain").into_iter().chain(psql(&detour, &file)).collect();
     expect(&detour, &maintain, 3, "the target does not serve");
+    // As if it had been cut short behind the mirror: what is to be restricted still is.
+    let detour = detour.run("mirror").exits(0).run("cutover").with(&["--rehearse"]).exits(0);
+    let told = detour.last().at("/warnings").to_string();
+    assert!(told.contains("is configured, and not in force"), "{told}");
     expect(&detour, &word("out"), 0, "maintain the source");
     assert_eq!(detour.who_really_serves(), Serving::Target);
+    let detour = detour.application_is_refused("delete from public.users", "25006");
     expect(&detour, &word("out"), 0, "on the target already");
     let detour = detour.application("insert into public.orders (note) values ('on the target')");
     expect(&detour, &maintain, 0, "");

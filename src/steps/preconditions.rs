@@ -83,6 +83,7 @@ pub const CUTOVER: &[Precondition] = group![
     rights::rights_on_target,
     traffic::source_fence,
     traffic::worth_of_the_fence,
+    traffic::restrictions_in_force,
     traffic::router,
     traffic::source_sessions,
     traffic::source_writers,

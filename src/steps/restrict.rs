@@ -1,6 +1,8 @@
 //! Limits access to designated tables on the target: exactly as the configuration says, no more and no less. Before
 //! that, counts on the side that serves what would be refused.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::config::Deny;
@@ -238,6 +240,21 @@ pub fn check_ahead(run: &mut Run, checked: &mut Checked) -> Result<()> {
         checked.append(restriction::check_role(run.target(), &role)?);
     }
     Ok(())
+}
+
+/// Each `[[restrict]]` that is on no table of the target yet, by its patterns.
+pub fn list_not_in_force(run: &mut Run) -> Result<Vec<String>> {
+    if run.config.restrict.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (rules, _) = rules(run, Side::Target)?;
+    let in_force: HashSet<String> =
+        restriction::list_restricted(run.target())?.into_iter().map(|restricted| restricted.table).collect();
+    let is_in_force =
+        |rule: &Rule| rule.tables.iter().any(|(schema, name)| in_force.contains(&format!("{schema}.{name}")));
+    let restricts = run.config.restrict.iter().filter(|restrict| !restrict.scratch);
+    let missing = restricts.zip(&rules).filter(|(_, rule)| !is_in_force(rule));
+    Ok(missing.map(|(restrict, _)| restrict.tables.join(", ")).collect())
 }
 
 /// The rules with the roles that they limit on the target.
