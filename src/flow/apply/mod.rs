@@ -195,6 +195,9 @@ impl Applier {
     /// Takes in a mapping that knows more tables.
     pub fn learn(&mut self, mapping: &Mapping) {
         self.sources = sources(mapping);
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.learn(mapping);
+        }
     }
 
     /// Changes that this session has applied and committed.
