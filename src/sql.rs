@@ -221,6 +221,7 @@ statements! {
         INSERT_UNMADE = "insert_unmade",
         LIST_ALWAYS_TRIGGERS = "list_always_triggers",
         LIST_COLUMNS_READ = "list_columns_read",
+        LIST_DEFERRABLE_KEYS = "list_deferrable_keys",
         LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",
         LIST_INDEX_COLUMNS = "list_index_columns",

@@ -7,6 +7,8 @@ mod batch_tests;
 mod binary_tests;
 pub mod conditional;
 pub mod conflict;
+#[cfg(test)]
+mod deferrable_tests;
 mod execute;
 mod express;
 #[cfg(test)]
@@ -278,8 +280,10 @@ impl Applier {
         self.begin()?;
         self.open_changes += part.work.len() as u64;
         self.references.is_part = true;
+        self.references.goes_on = true;
         let applied = self.apply_range(std::slice::from_ref(part));
         self.references.is_part = false;
+        self.references.goes_on = false;
         applied.map_err(|Stopped { error, .. }| {
             self.roll_back();
             error
