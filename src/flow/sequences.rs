@@ -1,10 +1,15 @@
 //! Sequences, which no flow carries: prepared before clients are held, carried over while they are.
 
+mod columns;
+
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use postgres::Statement;
 
+use self::columns::{Filled, Numbering, list_filled, without_equal};
+pub use self::columns::{Untold, list_unfit};
+use super::mapping::{Mapping, TableName};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::parameter::Parameter;
 use crate::pg::{Server, Session};
@@ -81,6 +86,10 @@ pub enum Outcome {
     Missing,
     /// The value lies outside its limits there: nothing was set.
     OutOfRange,
+    /// The other side computes its column's values: what numbers them there goes by these.
+    Computed,
+    /// Of the subscriber's own: its limits leave nothing past its column's furthest value.
+    Exhausted,
 }
 
 /// One sequence of a carry.
@@ -124,6 +133,8 @@ pub struct SequencePlan {
     uncalled: Vec<(Statement, Vec<usize>)>,
     /// Those that were seen to have moved on, and are not set yet.
     moved: HashSet<usize>,
+    /// Those of the subscriber that go by their column, since no value of the publisher's tells what comes next there.
+    numbering: Numbering,
 }
 
 /// A sequence of the publisher.
@@ -137,16 +148,11 @@ struct Planned {
 }
 
 /// Lists the sequences of both sides and carries their values ahead: what is left for later are those that move on.
-/// The side that takes over gets nothing that it could not have from the users' own work. `images` are the columns there that
-/// get a column's values as they are.
-pub fn plan(
-    publisher: &Server,
-    subscriber: &Server,
-    images: &dyn Fn(&Owner) -> Vec<Owner>,
-) -> Result<SequencePlan> {
+/// The side that takes over gets nothing that it could not have from the users' own work. Without a mapping, the schema is the
+/// same.
+pub fn plan(publisher: &Server, subscriber: &Server, mapping: Option<&Mapping>) -> Result<SequencePlan> {
     let (mut publisher, mut subscriber) = (publisher.connect()?, subscriber.connect()?);
-    let here = list_sequences(&mut publisher)?;
-    let pairs = pair(here, &list_sequences(&mut subscriber)?, images);
+    let (pairs, numbering) = pair_all(&mut publisher, &mut subscriber, mapping)?;
     let positions = read_exactly(&mut publisher, &pairs.iter().map(|(here, _)| here).collect::<Vec<_>>())?;
     let namesakes: Vec<&Sequence> = pairs.iter().filter_map(|(_, there)| there.as_ref()).collect();
     let mut standing = read_exactly(&mut subscriber, &namesakes)?.into_iter();
@@ -154,47 +160,84 @@ pub fn plan(
         .into_iter()
         .zip(positions)
         .map(|((here, there), position)| Planned {
+            outcome: if numbering.stands_for(&here) { Outcome::Computed } else { Outcome::Missing },
             here,
             there: there.and_then(|there| Some((there, standing.next()?))),
             position,
-            outcome: Outcome::Missing,
         })
         .collect();
     let moved = (0..sequences.len()).collect();
-    let mut plan = SequencePlan { publisher, subscriber, sequences, uncalled: Vec::new(), moved };
+    let mut plan = SequencePlan { publisher, subscriber, sequences, uncalled: Vec::new(), moved, numbering };
     plan.prepare()?;
     plan.carry()?;
+    plan.prepare_numbering()?;
+    plan.go_past_columns()?;
     Ok(plan)
 }
 
-/// The images of a column where the schema is the same.
-pub fn same(owner: &Owner) -> Vec<Owner> {
-    vec![owner.clone()]
+type Pairs = Vec<(Sequence, Option<Sequence>)>;
+
+/// The sequences of both sides, and those of the subscriber that no pair accounts for.
+fn pair_all(
+    publisher: &mut Session,
+    subscriber: &mut Session,
+    mapping: Option<&Mapping>,
+) -> Result<(Pairs, Numbering)> {
+    let (here, there) = (list_sequences(publisher)?, list_sequences(subscriber)?);
+    let Some(mapping) = mapping else {
+        return Ok((pair(here, &there, &[], None), Numbering::default()));
+    };
+    let (filling, filled) = (list_filled(publisher)?, list_filled(subscriber)?);
+    let pairs = pair(here, &there, &filled, Some(mapping));
+    let unaccounted = without_equal(&filling, filled, &pairs, mapping);
+    let numbering = Numbering::new(unaccounted, &there, mapping);
+    Ok((pairs, numbering))
+}
+
+/// The columns of the subscriber that get a column's values as they are.
+fn images(mapping: Option<&Mapping>, owner: &Owner) -> Vec<Owner> {
+    let (schema, table, column) = owner;
+    match mapping.filter(|mapping| !mapping.rules_for(schema, table).is_empty()) {
+        None => vec![owner.clone()],
+        Some(mapping) => {
+            let table = TableName { schema: schema.clone(), name: table.clone() };
+            let found = mapping.images_of(&table, column).into_iter();
+            found.map(|(table, column)| (table.schema, table.name, column)).collect()
+        }
+    }
 }
 
 /// Each sequence with its namesake there, or with those that number the same values: maintenance may have made a table anew, in
-/// another schema or as two. One for which there is nothing stands alone.
-fn pair(
-    here: Vec<Sequence>,
-    there: &[Sequence],
-    images: &dyn Fn(&Owner) -> Vec<Owner>,
-) -> Vec<(Sequence, Option<Sequence>)> {
+/// another schema or as two. One for which there is nothing stands alone. `filled` are the columns there, where they are known.
+fn pair(here: Vec<Sequence>, there: &[Sequence], filled: &[Filled], mapping: Option<&Mapping>) -> Pairs {
     let mut pairs = Vec::with_capacity(here.len());
     let by_name: HashMap<(&str, &str), &Sequence> =
         there.iter().map(|there| ((there.schema.as_str(), there.name.as_str()), there)).collect();
-    let mut by_owner: HashMap<&Owner, Vec<&Sequence>> = HashMap::new();
+    let by_oid: HashMap<u32, &Sequence> = there.iter().map(|there| (there.oid, there)).collect();
+    let mut by_column: HashMap<&Owner, Vec<&Sequence>> = HashMap::new();
     for there in there {
         if let Some(owner) = &there.owner {
-            by_owner.entry(owner).or_default().push(there);
+            by_column.entry(owner).or_default().push(there);
+        }
+    }
+    for filled in filled.iter().filter(|filled| filled.is_plain) {
+        if let Some(there) = by_oid.get(&filled.sequence) {
+            by_column.entry(&filled.column).or_default().push(there);
         }
     }
     for sequence in here {
-        let owners = sequence.owner.as_ref().map(images).unwrap_or_default();
+        let owners = sequence.owner.as_ref().map(|owner| images(mapping, owner)).unwrap_or_default();
         let mut found: Vec<&Sequence> =
-            owners.iter().filter_map(|owner| by_owner.get(owner)).flatten().copied().collect();
+            owners.iter().filter_map(|owner| by_column.get(owner)).flatten().copied().collect();
         let namesake = by_name.get(&(sequence.schema.as_str(), sequence.name.as_str()));
-        // The namesake may number another table by now.
-        found.extend(namesake.filter(|namesake| found.is_empty() || namesake.owner.is_none()));
+        let is_mapped = |(schema, table, _): &Owner| {
+            mapping.is_some_and(|mapping| !mapping.rules_for(schema, table).is_empty())
+        };
+        // The namesake may number another table by now, or the same with other values.
+        found.extend(namesake.filter(|namesake| {
+            let may_differ = sequence.owner.as_ref().is_some_and(is_mapped);
+            namesake.owner.is_none() || (found.is_empty() && !may_differ)
+        }));
         found.sort_by_key(|there| there.oid);
         found.dedup_by_key(|there| there.oid);
         match found.as_slice() {
@@ -203,16 +246,6 @@ fn pair(
         }
     }
     pairs
-}
-
-/// Sequences that carrying would leave where they stand on the subscriber, since there is nothing to take their values.
-pub fn list_missing(
-    publisher: &mut Session,
-    subscriber: &mut Session,
-    images: &dyn Fn(&Owner) -> Vec<Owner>,
-) -> Result<Vec<Sequence>> {
-    let pairs = pair(list_sequences(publisher)?, &list_sequences(subscriber)?, images);
-    Ok(pairs.into_iter().filter_map(|(sequence, there)| there.is_none().then_some(sequence)).collect())
 }
 
 impl SequencePlan {
@@ -444,7 +477,7 @@ mod tests {
         set(&mut here, "public.called", 3, true);
         set(&mut there, "public.called", 3, false);
         set(&mut here, "public.wide", 500, true);
-        let mut plan = plan(&source, &target, &|_| Vec::new()).unwrap();
+        let mut plan = plan(&source, &target, None).unwrap();
         set(&mut here, "public.t_s_seq", 41, true);
         plan.look().unwrap();
         let carried = plan.carry().unwrap();
@@ -477,7 +510,7 @@ mod tests {
         assert_eq!(next("public.round"), 3);
         assert_eq!(next("public.wide"), 1);
         assert!(
-            super::plan(&source, &target, &|_| Vec::new())
+            super::plan(&source, &target, None)
                 .and_then(|mut plan| plan.look().and_then(|()| plan.carry()))
                 .unwrap()
                 .iter()
@@ -495,7 +528,7 @@ mod tests {
         let make = "do $$ begin for i in 1..1200 loop execute pg_catalog.format('create sequence public.s%s', i); end loop; end $$";
         source.connect().unwrap().change_script(make).unwrap();
         target.connect().unwrap().change_script(make).unwrap();
-        let mut plan = plan(&source, &target, &|_| Vec::new()).unwrap();
+        let mut plan = plan(&source, &target, None).unwrap();
         source.connect().unwrap().change_script("select pg_catalog.setval(('public.s' || i)::pg_catalog.regclass, 10) from pg_catalog.generate_series(1, 1200) as i").unwrap();
         let began = std::time::Instant::now();
         plan.look().unwrap();

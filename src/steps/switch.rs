@@ -24,9 +24,8 @@ use serde_json::{Value, json};
 
 use crate::config::FenceKind;
 use crate::error::{Error, Result};
-use crate::flow::mapping::Mapping;
-use crate::flow::sequences::{self, Carried, Owner, Sequence, SequencePlan};
-use crate::flow::{ChangeSource, FlowName, TableName, marker, subscription};
+use crate::flow::sequences::{self, Carried, Sequence, SequencePlan, Untold};
+use crate::flow::{ChangeSource, FlowName, marker, subscription};
 use crate::output::plural_was;
 use crate::pg::fence::FenceUndo;
 use crate::pg::lock::Lock;
@@ -169,19 +168,20 @@ impl Run {
     pub fn plan_sequences(&mut self, switch: Switch) -> Result<SequencePlan> {
         let (from, to) = (switch.from, switch.to());
         if from == Side::Source {
-            return sequences::plan(self.server(from), self.server(to), &sequences::same);
+            return sequences::plan(self.server(from), self.server(to), None);
         }
         let mapping = replay::checked_mapping(self)?;
-        sequences::plan(self.server(from), self.server(to), &|owner| images(&mapping, owner))
+        sequences::plan(self.server(from), self.server(to), Some(&mapping))
     }
 
-    /// Sequences of the target whose values nothing on the source would take.
-    pub fn missing_sequences(&mut self) -> Result<Vec<Sequence>> {
-        let Some(mapping) = self.checked_mapping.take() else { return Ok(Vec::new()) };
+    /// Sequences of the target whose values nothing on the source would take, and those of the source of which nobody can tell in a
+    /// moment what they have to give next.
+    pub fn unfit_sequences(&mut self) -> Result<(Vec<Sequence>, Vec<Untold>)> {
+        let Some(mapping) = self.checked_mapping.take() else { return Ok(Default::default()) };
         let (source, target) = self.both();
-        let missing = sequences::list_missing(target, source, &|owner| images(&mapping, owner));
+        let unfit = sequences::list_unfit(target, source, &mapping);
         self.checked_mapping = Some(mapping);
-        missing
+        unfit
     }
 
     /// Ends what general roles still have open on the side that has been fenced: idle sessions at once,
@@ -294,6 +294,8 @@ impl Run {
         waited?;
         self.pending.switch_position = Some(position?.to_string());
         self.tell_of_sequences(&carried?);
+        // Behind the last change, which may have brought the furthest value.
+        self.tell_of_sequences(&plan.go_past_columns()?);
         Ok(())
     }
 
@@ -431,11 +433,18 @@ impl Run {
     fn tell_of_sequences(&mut self, carried: &[Carried]) {
         for sequence in carried {
             let why = match sequence.outcome {
-                sequences::Outcome::Set | sequences::Outcome::Kept => continue,
-                sequences::Outcome::Missing => "does not exist on the other side",
-                sequences::Outcome::OutOfRange => "has other limits on the other side",
+                sequences::Outcome::Set | sequences::Outcome::Kept | sequences::Outcome::Computed => continue,
+                sequences::Outcome::Missing => {
+                    "does not exist on the other side; its value was not carried over"
+                }
+                sequences::Outcome::OutOfRange => {
+                    "has other limits on the other side; its value was not carried over"
+                }
+                sequences::Outcome::Exhausted => {
+                    "has nothing left to give past the furthest value of its column"
+                }
             };
-            self.warn(format!("sequence \"{}\" {why}; its value was not carried over", sequence.name));
+            self.warn(format!("sequence \"{}\" {why}", sequence.name));
         }
     }
 }
@@ -449,15 +458,4 @@ pub fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Err(Error::Internal { message: "a thread of the drain panicked".into() }))
-}
-
-/// The source's columns that get a column's values as they are.
-fn images(mapping: &Mapping, owner: &Owner) -> Vec<Owner> {
-    let (schema, table, column) = owner;
-    if mapping.rules_for(schema, table).is_empty() {
-        return sequences::same(owner);
-    }
-    let table = TableName { schema: schema.clone(), name: table.clone() };
-    let found = mapping.images_of(&table, column).into_iter();
-    found.map(|(table, column)| (table.schema, table.name, column)).collect()
 }

@@ -27,6 +27,13 @@ pub enum Failure {
         /// The table that has it, on the subscriber.
         of: String,
     },
+    /// Rows that were written meet others, which what is looked at when a transaction ends does not allow.
+    Meeting {
+        /// What does not allow it.
+        apart: Apart,
+        /// The rows, as the publisher has them, where that is known.
+        rows: Vec<Row>,
+    },
     /// A table was emptied that shares its place on the subscriber with others.
     PartialTruncate {
         /// On the publisher.
@@ -38,6 +45,31 @@ pub enum Failure {
     },
     /// Not about data.
     Other(Error),
+}
+
+/// What keeps rows apart.
+#[derive(Debug, Clone)]
+pub struct Apart {
+    /// The constraint.
+    pub constraint: String,
+    /// The table that has it, on the subscriber.
+    pub of: String,
+    /// It is no unique, but an exclusion constraint.
+    pub is_exclusion: bool,
+}
+
+impl Apart {
+    fn sqlstate(&self) -> &'static str {
+        if self.is_exclusion { "23P01" } else { "23505" }
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.is_exclusion { "exclusion" } else { "unique" }
+    }
+
+    fn describe(&self) -> String {
+        format!("SQLSTATE {}, constraint \"{}\" of \"{}\"", self.sqlstate(), self.constraint, self.of)
+    }
 }
 
 impl From<postgres::Error> for Failure {
@@ -95,7 +127,10 @@ impl Failure {
                 );
                 !is_of_change && !self.is_raised()
             }
-            Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => false,
+            Failure::Rows { .. }
+            | Failure::Orphan { .. }
+            | Failure::Meeting { .. }
+            | Failure::PartialTruncate { .. } => false,
             Failure::Other(_) => true,
         }
     }
@@ -108,7 +143,10 @@ impl Failure {
                 matches!(self.class(), Some("21" | "22" | "23" | "27" | "38" | "39" | "44" | "09" | "54"))
                     || self.is_raised()
             }
-            Failure::Rows { .. } | Failure::Orphan { .. } | Failure::PartialTruncate { .. } => true,
+            Failure::Rows { .. }
+            | Failure::Orphan { .. }
+            | Failure::Meeting { .. }
+            | Failure::PartialTruncate { .. } => true,
             Failure::Other(_) => false,
         }
     }
@@ -125,6 +163,9 @@ impl Failure {
         if let Failure::Orphan { constraint, .. } = self {
             return (Some(FOREIGN_KEY_VIOLATION.to_owned()), Some(constraint.clone()));
         }
+        if let Failure::Meeting { apart, .. } = self {
+            return (Some(apart.sqlstate().to_owned()), Some(apart.constraint.clone()));
+        }
         let constraint = match self {
             Failure::Server(error) => error.as_db_error().and_then(|error| error.constraint()),
             _ => None,
@@ -140,7 +181,8 @@ impl Failure {
             Failure::Rows { found, expected } => {
                 Error::Internal { message: format!("{found} of {expected} rows were affected") }
             }
-            Failure::Orphan { constraint, of } => {
+            Failure::Orphan { constraint, of }
+            | Failure::Meeting { apart: Apart { constraint, of, .. }, .. } => {
                 Error::Internal { message: format!("rows of \"{of}\" violate \"{constraint}\"") }
             }
             Failure::PartialTruncate { from, to, .. } => {
@@ -249,6 +291,15 @@ pub fn describe(
                     _ => format!("{verb} table \"{name}\" refers to a row that is missing on {on}"),
                 },
                 "Insert the row that is referred to, or correct the rows that refer to it, and run the same command again.".to_owned(),
+            )
+        }
+        Failure::Meeting { apart, .. } => {
+            detail.push(apart.describe());
+            (
+                apart.kind(),
+                format!("{verb} table \"{name}\" meets a row that exists on {on}"),
+                "Remove or change the row that is in the way there, and run the same command again."
+                    .to_owned(),
             )
         }
         Failure::Server(error) => {
@@ -448,6 +499,14 @@ fn undecidable(
                 "SQLSTATE {FOREIGN_KEY_VIOLATION}, constraint \"{name}\" of \"{of}\", transaction ending at {commit}"
             ),
             hint: "Insert the rows that are referred to, or correct the rows that refer to them, and run the same command again.".into(),
+            sqlstate,
+            constraint,
+        }),
+        Failure::Meeting { apart, .. } => Ok(Misfit {
+            kind: apart.kind(),
+            message: format!("{what} leaves rows of \"{}\" that meet each other on {on}", apart.of),
+            detail: format!("{}, transaction ending at {commit}", apart.describe()),
+            hint: "Remove or change the rows that are in the way there, and run the same command again.".into(),
             sqlstate,
             constraint,
         }),

@@ -188,8 +188,10 @@ impl Applier {
         }
         let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
         self.references.is_part = true;
+        self.references.goes_on = true;
         let is_done = express.apply(plan, &mut self.references, None);
         self.references.is_part = false;
+        self.references.goes_on = false;
         if !is_done? {
             return Err(binary::misfit());
         }
@@ -346,6 +348,7 @@ impl Express {
         }
         if is_complete {
             script.checks.extend(references.take_pending().map(|key| key.find_any_orphan()));
+            script.checks.extend(references.take_pending_meetings().map(|key| key.find_any_meeting()));
         }
         for check in std::mem::take(&mut script.checks) {
             script.push(&check, Some(0));
@@ -370,11 +373,13 @@ impl Express {
             Step::Insert(rows) if statement::is_plain(&rule.rule) => {
                 let into = statement::copy_into(&rule.rule);
                 script.copy(&into, table, Data::new(rule, statement::plain_columns(&rule.rule), rows))?;
+                self.check_meetings(script, to, step, rows, None, references)?;
                 self.check_parents(script, to, rows, None, references)
             }
             Step::Insert(rows) => {
                 let staged = self.stage_for(script, to, rows, keep, statement::insert)?;
                 script.push_staged(&staged, rule, rows, statement::insert);
+                self.check_meetings(script, to, step, rows, Some(&staged), references)?;
                 self.check_parents(script, to, rows, Some(&staged), references)
             }
             Step::Delete(rows) if !rule.rule.key.is_empty() => {
@@ -393,6 +398,7 @@ impl Express {
                 let staged = self.stage_for(script, to, rows, keep, update)?;
                 self.check_referenced(script, rule, rows, &staged, references);
                 script.push_staged(&staged, rule, rows, update);
+                self.check_meetings(script, to, step, rows, Some(&staged), references)?;
                 self.check_parents(script, to, rows, Some(&staged), references)
             }
             Step::Delete(_) | Step::Update(_) | Step::Move { .. } => None,

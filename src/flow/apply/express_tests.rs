@@ -114,6 +114,30 @@ fn homeward(pair: &Pair) -> Flow {
     flow
 }
 
+#[test]
+fn a_batch_takes_two_messages_though_its_rows_must_not_meet() {
+    let tables = "create table u (id int primary key, v int unique deferrable, note text);
+                  create table k (name text unique deferrable initially deferred);";
+    let pair = Pair::new(tables, tables);
+    let flow = homeward(&pair);
+    pair.source("insert into u select g, g from generate_series(1, 500) g; insert into k values ('a')");
+    drain(&flow).unwrap();
+    pair.target("alter database target set log_statement = 'all'");
+    pair.source(
+        "begin; update u set v = v + 1, note = 'x' where id > 100; insert into u values (1000, 101); commit; delete from u where id = 7;
+         insert into u values (1001, 7); insert into k select g::text from generate_series(1, 300) g; update u set note = 'y' where id < 5",
+    );
+    drain(&flow).unwrap();
+    let batch = batch_of_two_messages(&pair);
+    assert!(
+        batch.contains("\"public\".\"u\" as u where") && batch.contains("\"public\".\"k\" as u where"),
+        "{batch}"
+    );
+    for table in ["u", "k"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}
+
 /// Tables that refer to each other by their keys, by another unique value, to themselves, and where maintenance made a value anew.
 const REFERRING: &str = "
     create table town (id int primary key, code text not null unique, v int);

@@ -7,6 +7,8 @@ mod batch_tests;
 mod binary_tests;
 pub mod conditional;
 pub mod conflict;
+#[cfg(test)]
+mod deferrable_tests;
 mod execute;
 mod express;
 #[cfg(test)]
@@ -206,6 +208,9 @@ impl Applier {
     pub fn learn(&mut self, mapping: &Mapping) {
         self.sources = sources(mapping);
         self.definitions.learn(mapping.definitions());
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.learn(mapping);
+        }
     }
 
     /// Changes that this session has applied and committed.
@@ -287,8 +292,10 @@ impl Applier {
         self.begin()?;
         self.note_part(part);
         self.references.is_part = true;
+        self.references.goes_on = true;
         let applied = self.apply_range(std::slice::from_ref(part));
         self.references.is_part = false;
+        self.references.goes_on = false;
         applied.map_err(|Stopped { error, .. }| {
             self.roll_back();
             error

@@ -1,6 +1,7 @@
 //! Changes that did not fit, kept on the subscriber in their order, and the rows that wait behind them.
 
 mod again;
+mod targets;
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,11 +9,12 @@ use postgres::types::PgLsn;
 use serde_json::{Map, Value as Json};
 
 pub use self::again::{not_quarantined, retry};
+use self::targets::{Stored, Targets};
 use super::batch::Work;
 use super::conflict::Misfit;
 use crate::error::{Doing as _, Result};
-use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::{Mapping, TableName};
 use crate::flow::source::change::{Row, RowChange, Value};
 use crate::pg::Session;
 use crate::pg::parameter::Parameter;
@@ -25,6 +27,8 @@ const WRITTEN_AT_ONCE: usize = 500;
 #[derive(Debug, Default)]
 pub struct Quarantine {
     held: HashMap<TableName, Held>,
+    /// The same rows where they are on the subscriber.
+    targets: Targets,
     loaded: bool,
     /// In committed transactions, and in the open one.
     conflicts: u64,
@@ -57,9 +61,21 @@ fn keys_of(table: &Bound, change: &RowChange) -> Option<Vec<Box<[u8]>>> {
 }
 
 impl Quarantine {
+    /// One that reads what is set aside already when it begins.
+    pub fn new(mapping: &Mapping) -> Quarantine {
+        let mut quarantine = Quarantine::default();
+        quarantine.targets.learn(mapping);
+        quarantine
+    }
+
     /// One that does not know what is set aside already: for trying that again from the beginning.
-    pub fn anew() -> Quarantine {
-        Quarantine { loaded: true, ..Quarantine::default() }
+    pub fn anew(mapping: &Mapping) -> Quarantine {
+        Quarantine { loaded: true, ..Quarantine::new(mapping) }
+    }
+
+    /// Takes in a mapping that knows more tables. None of what is held was in these.
+    pub fn learn(&mut self, mapping: &Mapping) {
+        self.targets.learn(mapping);
     }
 
     /// Changes set aside in committed transactions.
@@ -78,12 +94,20 @@ impl Quarantine {
             return Ok(());
         }
         self.held.clear();
+        self.targets.clear();
         for row in session.query(&sql::flow::LIST_HELD_KEYS, &[]).doing(|| "read the quarantine".into())? {
             let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            let key = match row.get("key") {
+                Some(Json::Object(key)) => Some(key),
+                _ => None,
+            };
+            let stored = Stored { table: &name, emptied: row.get("emptied"), keys: vec![key.as_ref()] };
+            let marks = self.targets.marks_of_stored(&stored);
+            self.targets.hold(marks);
             let held = self.held.entry(name).or_default();
-            match row.get("key") {
-                Some(Json::Object(key)) => held.unread.push(key),
-                _ => held.whole = true,
+            match key {
+                Some(key) => held.unread.push(key),
+                None => held.whole = true,
             }
         }
         self.loaded = true;
@@ -123,6 +147,11 @@ impl Quarantine {
         if self.held.is_empty() {
             return false;
         }
+        self.holds_identity(table, change) || self.targets.holds(&self.targets.marks_of(table, change))
+    }
+
+    /// Whether it is of a row that is held by what identifies it on the publisher.
+    fn holds_identity(&mut self, table: &Bound, change: &RowChange) -> bool {
         let Some(held) = self.held.get_mut(&name_of(table)) else { return false };
         for key in std::mem::take(&mut held.unread) {
             match stored_key(table, &key) {
@@ -137,6 +166,8 @@ impl Quarantine {
 
     /// Later changes of the same row wait.
     pub fn hold(&mut self, table: &Bound, change: &RowChange) {
+        let marks = self.targets.marks_of(table, change);
+        self.targets.hold(marks);
         let held = self.held.entry(name_of(table)).or_default();
         match keys_of(table, change) {
             Some(keys) => held.keys.extend(keys),
@@ -156,6 +187,7 @@ impl Quarantine {
 
     /// The table is empty: nothing in it waits any more. Whether anything did.
     pub fn free(&mut self, table: &Bound) -> bool {
+        self.targets.free(&name_of(table));
         self.held.remove(&name_of(table)).is_some()
     }
 }

@@ -1,12 +1,15 @@
 //! Foreign keys of the subscriber, checked set by set: where triggers do not fire, nothing else would see a row whose parent
-//! the maintenance took away.
+//! the maintenance took away. Likewise what keeps rows apart at the end of a transaction only.
 
+mod deferrable;
 mod foreign_key;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postgres::types::{PgLsn, ToSql};
 
+pub(super) use self::deferrable::DeferrableKey;
+use self::deferrable::DeferrableKeys;
 use super::Applier;
 use super::batch::{Planned, Step};
 use super::conflict::{self, Failure};
@@ -43,13 +46,18 @@ pub(in crate::flow) struct References {
     pub(in crate::flow) is_part: bool,
     /// Tables from which its rest may take rows; `None`: any.
     pub(in crate::flow) touched: Option<HashSet<TableName>>,
+    /// The transaction goes on in the next batch. One that is taken apart, since something in it does not fit, does not.
+    pub(in crate::flow) goes_on: bool,
     /// To be looked at when the transaction is complete.
     pending: BTreeMap<String, ForeignKey>,
+    /// What keeps rows apart.
+    deferrable: DeferrableKeys,
 }
 
 impl References {
     pub(in crate::flow) fn read(session: &mut Session, mapping: &Mapping) -> Result<References> {
-        let mut references = References::default();
+        let deferrable = DeferrableKeys::read(session, mapping, list_ancestors)?;
+        let mut references = References { deferrable, ..References::default() };
         let keys = list_foreign_keys(session)?;
         if keys.is_empty() {
             return Ok(references);
@@ -87,9 +95,22 @@ impl References {
         std::iter::once(table).chain(self.ancestors.get(table).into_iter().flatten())
     }
 
-    /// Whether this table has one, or is referred to by one.
+    /// Whether this table has one, or is referred to by one, or has something else that is looked at here.
     pub(super) fn concern(&self, table: &TableName) -> bool {
-        self.of.contains_key(table) || self.to.contains_key(table)
+        self.of.contains_key(table) || self.to.contains_key(table) || self.deferrable.concern(table)
+    }
+
+    /// What keeps the rows of a table apart for which those that a step writes are to be looked at now. What comes in the next batch
+    /// may make room for them: then that is postponed.
+    pub(super) fn concerning_meeting(&mut self, rule: &BoundRule, step: &Step) -> Vec<DeferrableKey> {
+        let is_written = |columns: &[String]| match step {
+            Step::Update(rows) => writes(rule, rows.first(), columns),
+            Step::Insert(_) | Step::Move { .. } | Step::Delete(_) => true,
+        };
+        match step {
+            Step::Delete(_) => Vec::new(),
+            _ => self.deferrable.concerning(&rule.rule.to, self.goes_on, is_written),
+        }
     }
 
     /// Those for which rows that are written to this table are to be looked at now; the others are postponed.
@@ -119,6 +140,12 @@ impl References {
     /// Forgets what was to be looked at, with the transaction.
     pub(super) fn forget(&mut self) {
         self.pending.clear();
+        self.deferrable.forget();
+    }
+
+    /// What keeps rows apart, likewise.
+    pub(super) fn take_pending_meetings(&mut self) -> impl Iterator<Item = DeferrableKey> + use<> {
+        self.deferrable.take_pending()
     }
 
     /// What of them is to be asked of all rows, now that the transaction is complete.
@@ -285,6 +312,13 @@ impl Applier {
                 return Err(Failure::Orphan { constraint: key.name, of: target.to_string() });
             }
         }
+        for key in references.concerning_meeting(rule, step) {
+            let question = key.find_meeting(&rule.rule, From::Parameters);
+            if self.finds(rule, &question, written)? {
+                let rows = self.find_meeting(rule, &question, written)?;
+                return Err(key.violated_by(rows));
+            }
+        }
         let keys =
             if removed.is_empty() { Vec::new() } else { references.concerning_removed(target, |_| true) };
         for key in keys {
@@ -306,7 +340,32 @@ impl Applier {
                 return Err(conflict::decide(None, failure, None, commit, on));
             }
         }
+        for key in self.references.take_pending_meetings() {
+            if !self.session.query_text(&key.find_any_meeting(), &[])?.is_empty() {
+                return Err(conflict::decide(None, key.violated_by(Vec::new()), None, commit, on));
+            }
+        }
         Ok(())
+    }
+
+    /// Which of these rows it is that a question finds something for, one of them at least.
+    fn find_meeting(
+        &mut self,
+        rule: &BoundRule,
+        question: &Statement,
+        rows: &[Row],
+    ) -> std::result::Result<Vec<Row>, Failure> {
+        if rows.len() < 2 {
+            return Ok(rows.to_vec());
+        }
+        let (first, second) = rows.split_at(rows.len() / 2);
+        let mut found = Vec::new();
+        for half in [first, second] {
+            if self.finds(rule, question, half)? {
+                found.extend(self.find_meeting(rule, question, half)?);
+            }
+        }
+        Ok(found)
     }
 
     fn finds(

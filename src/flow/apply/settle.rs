@@ -1,17 +1,18 @@
 //! Changes applied as far as they fit: what does not is set aside, and so is what comes later for the same row.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use postgres::types::PgLsn;
 
 use super::batch::{self, Planned, Step, Transaction, Work};
-use super::conflict::{self, Misfit};
+use super::conflict::{self, Apart, Failure, Misfit};
 use super::quarantine::{self, Entry, Quarantine};
 use super::{Applier, LONGEST_RUN, statement};
 use crate::error::Result;
 use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::Bound;
-use crate::flow::source::change::{RowChange, Value};
+use crate::flow::source::change::{Row, RowChange, Value};
 use crate::sql;
 
 /// One change, with what the quarantine has to know of it.
@@ -57,6 +58,26 @@ fn touched(items: &[Item<'_>]) -> HashSet<TableName> {
         Work::Row { table, .. } => Some(table),
     });
     tables.flat_map(|table| &table.rules).map(|rule| rule.rule.to.clone()).collect()
+}
+
+fn is_one_transaction(items: &[Item<'_>]) -> bool {
+    let mut transactions = items.iter().map(|item| item.transaction);
+    let first = transactions.next();
+    items.len() > 1 && transactions.all(|transaction| Some(transaction) == first)
+}
+
+/// Of each of these rows of a table the first change, by its place.
+fn first_of_rows(items: &[Item<'_>], table: &Arc<Bound>, rows: &[Row]) -> Vec<usize> {
+    let mut keys: HashSet<Box<[u8]>> = rows.iter().filter_map(|row| table.key_of(row)).collect();
+    let mut places = Vec::with_capacity(keys.len());
+    for (at, item) in items.iter().enumerate() {
+        let Work::Row { table: its, change } = item.work else { continue };
+        let (RowChange::Insert { new } | RowChange::Update { new, .. }) = change else { continue };
+        if Arc::ptr_eq(its, table) && its.key_of(new).is_some_and(|key| keys.remove(&key)) {
+            places.push(at);
+        }
+    }
+    places
 }
 
 impl Applier {
@@ -112,6 +133,16 @@ impl Applier {
                     return Err(failure.into_error(on));
                 }
                 self.undo()?;
+                if let Failure::Meeting { apart, rows } = &failure
+                    && is_one_transaction(items)
+                    && let Some(Planned::Rows { table, .. }) = plan.get(at)
+                {
+                    let meeting = first_of_rows(&fit, table, rows);
+                    if !meeting.is_empty() {
+                        drop((plan, work, held));
+                        return self.settle_without(items, &fit, &meeting, apart);
+                    }
+                }
                 let is_done = items.len() > 1 && self.run_otherwise(&work, Some(&failure))?;
                 if items.len() > 1 && !is_done {
                     drop((plan, work, fit, held));
@@ -150,7 +181,28 @@ impl Applier {
         self.note_entries(joined)
     }
 
-    fn settle_truncate(&mut self, item: &Item<'_>, tables: &[std::sync::Arc<Bound>]) -> Result<()> {
+    /// Sets changes aside that are known not to fit, and settles the others of the transaction, which need not be cut for it: they may
+    /// make room for each other. `meeting` are places in `fit`.
+    fn settle_without(
+        &mut self,
+        items: &[Item<'_>],
+        fit: &[Item<'_>],
+        meeting: &[usize],
+        apart: &Apart,
+    ) -> Result<()> {
+        let on = self.session.place.name();
+        for item in meeting.iter().map(|at| &fit[*at]) {
+            let plan = batch::in_order(std::iter::once(item.work), 1);
+            let failure = Failure::Meeting { apart: apart.clone(), rows: Vec::new() };
+            let misfit = conflict::describe(plan.first(), failure, None, item.lsn, on)?;
+            self.set_item_aside(item, &misfit, plan.first())?;
+        }
+        let is_meeting = |item: &Item<'_>| meeting.iter().any(|at| std::ptr::eq(fit[*at].work, item.work));
+        let rest: Vec<Item<'_>> = items.iter().filter(|item| !is_meeting(item)).copied().collect();
+        self.settle_rows(&rest)
+    }
+
+    fn settle_truncate(&mut self, item: &Item<'_>, tables: &[Arc<Bound>]) -> Result<()> {
         let Some(quarantine) = &mut self.quarantine else { return Ok(()) };
         if tables.iter().any(|table| quarantine.holds_whole(table)) {
             for table in tables {
@@ -233,11 +285,7 @@ impl Applier {
         }
     }
 
-    fn mapped_row(
-        &mut self,
-        table: &Bound,
-        row: &crate::flow::source::change::Row,
-    ) -> Result<Option<String>> {
+    fn mapped_row(&mut self, table: &Bound, row: &Row) -> Result<Option<String>> {
         let mut mapped = serde_json::Map::new();
         for rule in &table.rules {
             let present = |column: usize| row[rule.positions[column]] != Value::Unchanged;

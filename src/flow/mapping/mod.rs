@@ -359,11 +359,33 @@ pub(super) fn is_column_name(expression: &str, name: &str) -> bool {
 }
 
 /// The same, or this column as another type.
-fn is_column(expression: &str, name: &str) -> bool {
-    is_column_name(expression.split_once("::").map_or(expression, |(column, _)| column), name)
+pub(in crate::flow) fn is_column(expression: &str, name: &str) -> bool {
+    let Some((column, type_name)) = expression.split_once("::") else {
+        return is_column_name(expression, name);
+    };
+    // Behind the type there may be more: `id::bigint + 1000`.
+    let is_of_type = |letter: char| letter.is_alphanumeric() || " _.,\"()[]".contains(letter);
+    is_column_name(column, name) && type_name.chars().all(is_of_type)
 }
 
 /// One finding of the mapping.
 pub(super) fn finding(object: &str, message: String, hint: impl Into<String>) -> Finding {
     Finding::new(CHECK, object, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cast_column_is_still_that_column_unless_something_is_done_with_it() {
+        for plain in
+            ["id", " \"id\" ", "id::bigint", "id::\"My\".\"type\"", "id::numeric(10, 2)", "id::int4[]"]
+        {
+            assert!(is_column(plain, "id"), "{plain}");
+        }
+        for computed in ["id + 1", "id::bigint + 100000", "id::bigint * 2", "id::text || 'x'", "no::bigint"] {
+            assert!(!is_column(computed, "id"), "{computed}");
+        }
+    }
 }

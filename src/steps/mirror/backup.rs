@@ -85,7 +85,7 @@ pub fn follow(run: &mut Run) -> Result<bool> {
     subscription::drop_subscription(backup, names::MIRROR_SUBSCRIPTION)?;
     slot::advance_slot(run.target(), names::BACKUP_SLOT, parse_lsn(&start)?, SLOT_BUDGET)?;
     subscription::enable_subscription(run.session(Place::Backup), names::BACKUP_SUBSCRIPTION)?;
-    sequences::plan(run.server(Place::Target), run.server(Place::Backup), &sequences::same)?;
+    sequences::plan(run.server(Place::Target), run.server(Place::Backup), None)?;
     Ok(true)
 }
 

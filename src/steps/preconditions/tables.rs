@@ -6,6 +6,7 @@ use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::mapping::triggers::list_always_triggers;
+use crate::flow::sequences::Untold;
 use crate::flow::{TableName, copy};
 use crate::output::plural_is;
 use crate::pg::Session;
@@ -234,9 +235,10 @@ pub fn source_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// Every sequence has one on the source that takes its value.
+/// Every sequence has one on the source that takes its value, and those there are known to give none twice.
 pub fn sequences(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for sequence in run.missing_sequences()? {
+    let (missing, untold) = run.unfit_sequences()?;
+    for sequence in missing {
         let message = match &sequence.owner {
             Some((schema, table, column)) => format!(
                 "nothing on the source takes its value, which numbers column \"{column}\" of \"{schema}.{table}\""
@@ -246,6 +248,14 @@ pub fn sequences(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let hint = "Give the source a sequence of that name, or let the one that numbers the new column be owned by it (ALTER SEQUENCE \
                     ... OWNED BY); else set it by hand before clients insert there.";
         checked.warn("sequence", &sequence.display(), message, hint);
+    }
+    for Untold { sequence, table, column } in untold {
+        let message = format!(
+            "it may be behind column \"{column}\" of \"{table}\": what it gives next cannot be told while clients are held"
+        );
+        let hint = "Create an index on the source that begins with the column, where it is a number that the sequence alone gives; else set \
+                    it by hand before clients insert there.";
+        checked.warn("sequence", &sequence, message, hint);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Foreign keys of what goes in one go: the questions are asked of the stages, behind all statements that write.
 
 use super::{Express, Script, Staged};
+use crate::flow::apply::batch::Step;
 use crate::flow::apply::references::{References, writes};
 use crate::flow::apply::statement::From;
 use crate::flow::mapping::bound::{Bound, BoundRule};
@@ -45,6 +46,33 @@ impl Express {
                 None => return None,
             };
             script.checks.push(question);
+        }
+        Some(())
+    }
+
+    /// Adds the questions whether rows that a step writes meet others. What tells of them is put into a stage here where `staged`
+    /// does not hold it.
+    pub(super) fn check_meetings<'a>(
+        &mut self,
+        script: &mut Script<'a>,
+        (table, rule): (&Bound, &'a BoundRule),
+        step: &Step,
+        rows: &'a [Row],
+        staged: Option<&Staged>,
+        references: &mut References,
+    ) -> Option<()> {
+        for key in references.concerning_meeting(rule, step) {
+            let asked = key.find_meeting(&rule.rule, From::Parameters);
+            if asked.columns.is_empty() {
+                script.checks.push(key.find_any_meeting());
+                continue;
+            }
+            let own = match staged.filter(|staged| staged.has(&asked.columns)) {
+                Some(_) => None,
+                None => Some(self.stage(script, (table, rule), asked.columns, rows, true)?),
+            };
+            let from = own.as_ref().or(staged)?;
+            script.checks.push(key.find_meeting(&rule.rule, From::Table(&from.table)).text);
         }
         Some(())
     }

@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
         )?;
         applier.take_over(flow.name)?;
         if flow.quarantine {
-            let mut quarantine = Quarantine::default();
+            let mut quarantine = Quarantine::new(&flow.mapping);
             quarantine.load(applier.session())?;
             applier.set_aside(quarantine);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postgres::types::PgLsn;
 use serde_json::Value as Json;
 
-use super::{Quarantine, list, value_of};
+use super::{Quarantine, Stored, Targets, list, value_of};
 use crate::error::{Error, Result};
 use crate::flow::apply::Applier;
 use crate::flow::apply::batch::Work;
@@ -26,9 +26,9 @@ pub fn retry(flow: &Flow, only: Option<i64>) -> Result<u64> {
     let mut applier =
         Applier::connect(&flow.subscriber, &flow.publisher, flow.name.name(), &flow.detour, &flow.mapping)?;
     if let Some(id) = only {
-        refuse_out_of_order(applier.session(), id)?;
+        refuse_out_of_order(applier.session(), &flow.mapping, id)?;
     }
-    applier.set_aside(Quarantine::anew());
+    applier.set_aside(Quarantine::anew(&flow.mapping));
     let (mut after, mut fitted) = (0_i64, 0);
     let mut bounds = HashMap::new();
     loop {
@@ -74,13 +74,11 @@ pub fn not_quarantined(id: i64) -> Error {
 }
 
 /// Changes of one row keep their order.
-fn refuse_out_of_order(session: &mut Session, id: i64) -> Result<()> {
+fn refuse_out_of_order(session: &mut Session, mapping: &Mapping, id: i64) -> Result<()> {
     if list(session, 0, Some(id), 1)?.is_empty() {
         return Err(not_quarantined(id));
     }
-    let earlier: Option<i64> =
-        session.query_one(&sql::flow::FIND_EARLIER_QUARANTINED, &[&id])?.get("ordinal");
-    match earlier {
+    match find_earlier(session, mapping, id)? {
         None => Ok(()),
         Some(earlier) => Err(Error::Refused {
             kind: "quarantine_order",
@@ -91,7 +89,38 @@ fn refuse_out_of_order(session: &mut Session, id: i64) -> Result<()> {
     }
 }
 
-type Stored = (i64, PgLsn, Work);
+/// The first change that was set aside before another one of the same row, here or on the publisher.
+fn find_earlier(session: &mut Session, mapping: &Mapping, id: i64) -> Result<Option<i64>> {
+    let mut targets = Targets::default();
+    targets.learn(mapping);
+    let rows = session.query(&sql::flow::LIST_KEYS_UP_TO, &[&id])?;
+    let changes: Vec<(i64, TableName, bool, [Option<Json>; 2])> = rows
+        .iter()
+        .map(|row| {
+            let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            (row.get("ordinal"), table, row.get("emptied"), [row.get("key"), row.get("key_after")])
+        })
+        .collect();
+    let stored = |change: &'_ (i64, TableName, bool, [Option<Json>; 2])| {
+        let (_, table, emptied, [before, after]) = change;
+        let mut keys = vec![before.as_ref().and_then(Json::as_object)];
+        keys.extend(after.as_ref().map(Json::as_object));
+        targets.marks_of_stored(&Stored { table, emptied: *emptied, keys })
+    };
+    let Some((one, earlier)) = changes.split_last() else { return Ok(None) };
+    let marks = stored(one);
+    let is_same_row = |other: &&(i64, TableName, bool, [Option<Json>; 2])| {
+        let (known, its) = (one.3.iter().flatten(), &other.3);
+        let is_same_there = one.1 == other.1
+            && (one.3[0].is_none()
+                || its[0].is_none()
+                || known.clone().any(|key| its.contains(&Some(key.clone()))));
+        is_same_there || targets.meet(&marks, &stored(other))
+    };
+    Ok(earlier.iter().find(is_same_row).map(|(ordinal, ..)| *ordinal))
+}
+
+type Numbered = (i64, PgLsn, Work);
 
 fn read_works(
     applier: &mut Applier,
@@ -99,7 +128,7 @@ fn read_works(
     after: i64,
     only: Option<i64>,
     bounds: &mut HashMap<TableName, Arc<Bound>>,
-) -> Result<Vec<Stored>> {
+) -> Result<Vec<Numbered>> {
     let rows = applier.session().query(&sql::flow::LIST_QUARANTINED, &[&after, &only, &CHUNK])?;
     let mut works = Vec::with_capacity(rows.len());
     for row in &rows {
