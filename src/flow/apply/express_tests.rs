@@ -116,6 +116,29 @@ fn a_batch_that_goes_at_once_reads_and_writes_values_as_the_subscriber_does() {
 }
 
 #[test]
+fn values_are_read_as_they_were_sent_whatever_a_database_sets() {
+    let tables = "create table t (id int primary key, words text[], page xml, price money, kind regclass, nested text[][])";
+    let pair = Pair::new(tables, tables);
+    pair.target(
+        "alter database target set array_nulls = off; alter database target set xmloption = document",
+    );
+    pair.source("alter database source set quote_all_identifiers = on");
+    for backlog in [None, Some(0)] {
+        let mut flow = pair.flow(&[]);
+        flow.backlog = backlog;
+        pair.source(
+            "insert into t values (1, array['a', null, 'NULL'], xmlparse(content 'one <b>two</b>'), '-1234.56', 'pg_class', array[[null], ['b']]);
+             update t set words = array[null]::text[] || words; insert into t select g, '{x,NULL}' from generate_series(2, 300) g",
+        );
+        drain(&flow).unwrap();
+        pair.assert_equal("select id, words, page::text, price, kind::oid, nested, words[1] is null as null_is_first from t");
+        pair.source("truncate t");
+        drain(&flow).unwrap();
+        pair.source("select pg_drop_replication_slot('pgdetour_mirror'); drop publication pgdetour_mirror");
+    }
+}
+
+#[test]
 fn what_does_not_go_at_once_is_applied_in_its_order() {
     let tables =
         "create table u (id int primary key, v int unique); create table n (id int primary key, v int)";
