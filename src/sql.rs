@@ -244,6 +244,7 @@ statements! {
         READ_COPY_MEMORY = "read_copy_memory",
         READ_LOAD = "read_load",
         READ_MOVED_SEQUENCES = "read_moved_sequences",
+        READ_NEXT_XID = "read_next_xid",
         READ_OLDEST_XID = "read_oldest_xid",
         READ_PROGRESS = "read_progress",
         READ_PUBLICATION = "read_publication",

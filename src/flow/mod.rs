@@ -15,7 +15,7 @@ pub mod verify;
 
 pub use apply::follow::{Applied, Flow, Progress, Until, apply_until};
 pub use mapping::TableName;
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, Xid};
 pub use source::ChangeSource;
 
 /// Which way changes go.

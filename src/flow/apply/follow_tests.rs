@@ -348,6 +348,23 @@ fn what_a_copy_shows_is_not_applied_again() {
 }
 
 #[test]
+fn what_is_written_long_after_a_copy_is_applied() {
+    let pair = Pair::new("create table t (id int primary key)", "create table t (id int primary key)");
+    pair.server.enter_next_epoch();
+    let mut flow = pair.flow(&[]);
+    let now = slot::read_next_xid(&mut pair.session(Side::Source)).unwrap();
+    for (id, age) in [(1, 1000), (2, (1 << 31) - 1000), (3, (1 << 31) + 1000), (4, 3 << 30)] {
+        let copied_at = now - age;
+        let snapshot = Snapshot::parse(&format!("{copied_at}:{copied_at}:")).unwrap();
+        flow.snapshots.insert(("public".to_owned(), "t".to_owned()), snapshot);
+        pair.source(&format!("insert into t values ({id})"));
+        drain(&flow).unwrap();
+        let there = pair.rows(Side::Target, "select max(id) from t");
+        assert_eq!(there, [format!("({id})")], "{age} transactions after the copy");
+    }
+}
+
+#[test]
 fn without_the_replica_role_changes_keep_their_order() {
     let tables = "create table parent (id int primary key, v int);
         create table child (id int primary key, parent int references parent on delete cascade);

@@ -12,6 +12,7 @@ use super::change::{Change, Relation, RelationColumn, RowChange};
 use super::pgoutput::{self, Message, Tuple};
 use super::reader::{Item, Outlet, marker};
 use crate::error::{Error, Result};
+use crate::flow::Xid;
 
 /// A logical message of this prefix makes its transaction temporary: nothing of it is applied.
 pub const SCRATCH_PREFIX: &str = "pgdetour.scratch";
@@ -40,7 +41,9 @@ impl Decoder {
     pub(super) fn take(&mut self, body: &Bytes, outlet: &mut Outlet) -> Result<()> {
         let message = pgoutput::decode(body).map_err(|bad| malformed(&bad.to_string()))?;
         let item = match message {
-            Message::Begin { final_lsn, xid } => Item::Begin { xid, commit_lsn: final_lsn.into() },
+            Message::Begin { final_lsn, xid } => {
+                Item::Begin { xid: Xid::Low(xid), commit_lsn: final_lsn.into() }
+            }
             Message::Commit { end_lsn, committed_at } => {
                 outlet.note_time(committed_at);
                 self.last_end = end_lsn;

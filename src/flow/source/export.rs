@@ -58,7 +58,7 @@ pub fn export_changes(
         for item in chunk.items {
             match (item, &mut open) {
                 (Item::Begin { xid, .. }, open) => {
-                    *open = Some(Open { xid, changes: 0, foreign: false, scratch: false });
+                    *open = Some(Open { xid: xid.low(), changes: 0, foreign: false, scratch: false });
                 }
                 (Item::Origin, Some(open)) => open.foreign = !origins,
                 (Item::Scratch, Some(open)) => open.scratch = true,

@@ -18,9 +18,10 @@ use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
 use crate::flow::apply::{Applier, resume};
 use crate::flow::mapping::Mapping;
-use crate::flow::marker;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
+use crate::flow::source::slot;
+use crate::flow::{Xid, marker};
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -42,7 +43,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// A transaction that is being read.
 struct Open {
-    xid: u32,
+    xid: Xid,
     transaction: Transaction,
     /// Nothing of it is applied.
     skip: bool,
@@ -90,6 +91,8 @@ pub(super) struct Run<'a> {
     applied_time: Option<i64>,
     /// The publisher's clock, in microseconds since 2000, when the run began.
     clock: i64,
+    /// The publisher's next xid when the flow was measured last, where there are snapshots of it.
+    next_xid: u64,
     began: Instant,
     pace: Pace,
     open: Option<Open>,
@@ -157,6 +160,7 @@ impl<'a> Run<'a> {
             read_time: None,
             applied_time: None,
             clock,
+            next_xid: 0,
             began: Instant::now(),
             pace: Pace::default(),
             open: None,
@@ -232,6 +236,9 @@ impl<'a> Run<'a> {
 
     /// Asks the publisher how far it is by now.
     fn measure(&mut self) -> Result<()> {
+        if !self.flow.snapshots.is_empty() {
+            self.next_xid = slot::read_next_xid(self.publisher)?;
+        }
         let position = self.position();
         self.progress.applied_lsn = position.into();
         self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
