@@ -7,7 +7,7 @@ use super::test_pair::{BUDGET, Pair, drain};
 use crate::error::Error;
 use crate::flow::source::slot;
 use crate::flow::test_stop::StopAtEnd;
-use crate::flow::{Applied, Flow, Snapshot, Until, apply_until, marker};
+use crate::flow::{Applied, Flow, Origins, Snapshot, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
 
@@ -416,24 +416,28 @@ fn a_marker_follows_what_was_committed_before_it() {
 }
 
 #[test]
-fn temporary_transactions_and_other_origins_are_left_out() {
+fn temporary_transactions_and_those_of_an_origin_are_left_out() {
     let tables = "create table t (id int primary key)";
     let pair = Pair::new(tables, tables);
     let mut flow = pair.flow(&[]);
-    flow.skip_origins = true;
+    flow.left_out = Origins::Named("mirrors".to_owned());
     flow.batch_bytes = 1000;
     pair.source(
         "insert into t values (1);
          begin; insert into t select g from generate_series(100, 400) g; select pg_logical_emit_message(true, 'pgdetour.scratch', ''); insert into t values (2); commit;
          begin; select pg_logical_emit_message(true, 'other', 'x'); insert into t values (3); commit;
          select pg_logical_emit_message(false, 'pgdetour.scratch', '');
-         select pg_replication_origin_create('elsewhere'); select pg_replication_origin_session_setup('elsewhere');
+         select pg_replication_origin_create('mirrors'); select pg_replication_origin_create('elsewhere');
+         select pg_replication_origin_session_setup('mirrors');
          begin; select pg_replication_origin_xact_setup('0/1', now()); insert into t values (4); commit;
+         select pg_replication_origin_session_reset(); select pg_replication_origin_session_setup('elsewhere');
+         begin; select pg_replication_origin_xact_setup('0/1', now()); insert into t values (5); commit;
+         insert into t values (6);
          select pg_replication_origin_session_reset();
-         insert into t values (5)",
+         insert into t values (7)",
     );
     let applied = drain(&flow).unwrap();
-    assert_eq!(pair.rows(Side::Target, "select * from t"), ["(1)", "(3)", "(5)"]);
+    assert_eq!(pair.rows(Side::Target, "select * from t"), ["(1)", "(3)", "(5)", "(6)", "(7)"]);
     assert_eq!(applied.skipped, 2);
 }
 

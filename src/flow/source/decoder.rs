@@ -49,7 +49,7 @@ impl Decoder {
                 self.last_end = end_lsn;
                 Item::Commit { end_lsn: end_lsn.into() }
             }
-            Message::Origin { .. } => Item::Origin,
+            Message::Origin { name } => Item::Origin { name: name.to_owned() },
             Message::Logical { transactional: true, prefix: SCRATCH_PREFIX } => Item::Scratch,
             Message::Type | Message::Logical { .. } => return Ok(()),
             Message::Relation(relation) => {

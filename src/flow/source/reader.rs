@@ -33,7 +33,10 @@ pub enum Item {
         commit_lsn: PgLsn,
     },
     /// It came from elsewhere itself.
-    Origin,
+    Origin {
+        /// Name of the replication origin.
+        name: String,
+    },
     /// It is temporary.
     Scratch,
     /// A change.

@@ -304,8 +304,8 @@ impl<'a> Run<'a> {
                         Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
                     self.open = Some(Open { xid, transaction, skip: known, bytes: 0 });
                 }
-                Item::Origin if self.flow.skip_origins => self.skip_open()?,
-                Item::Origin => {}
+                Item::Origin { name } if self.flow.left_out.has(&name) => self.skip_open()?,
+                Item::Origin { .. } => {}
                 Item::Scratch => self.skip_open()?,
                 Item::Marker { flow, marker } => {
                     if let Some(open) = &mut self.open
