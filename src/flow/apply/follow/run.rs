@@ -18,6 +18,7 @@ use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
 use crate::flow::apply::{Applier, resume};
 use crate::flow::mapping::Mapping;
+use crate::flow::source::binary::Portable;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
 use crate::flow::source::slot;
@@ -135,7 +136,8 @@ impl<'a> Run<'a> {
             None => false,
         };
         let is_hasty = applier.is_hasty();
-        let binary = (binary && is_hasty).then(|| flow.mapping.enums());
+        let (from, to) = (publisher.version, applier.session.version);
+        let binary = (binary && is_hasty).then(|| Portable::between(from, to, flow.mapping.enums()));
         if resume::watched_slot(flow).is_some() {
             // A server that shuts down waits until all is confirmed, and a crash leaves nobody to note how far that was.
             record::forget_released(publisher, flow.name.name(), &flow.detour)?;
