@@ -136,6 +136,7 @@ statements! {
         FIND_DROPPABLE = "find_droppable",
         FIND_EXTENSION_SCHEMA = "find_extension_schema",
         FINGERPRINT_TABLES = "fingerprint_tables",
+        HAS_ARRAY_NULLS = "has_array_nulls",
         LIST_ABILITIES = "list_abilities",
         LIST_DATABASE_SETTINGS = "list_database_settings",
         LIST_FILTER_COLUMNS = "list_filter_columns",

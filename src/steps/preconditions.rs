@@ -38,6 +38,7 @@ pub const MIRROR: &[Precondition] = group![
     retention::source_keeps_wal,
     servers::trigger_cost,
     servers::free_workers,
+    servers::array_nulls,
     servers::backup_publishes,
     servers::backup_can_follow,
     stages::unchanged,
