@@ -3,6 +3,7 @@
 use postgres::fallible_iterator::FallibleIterator;
 
 use crate::support::detour::{Detour, Serving};
+use crate::support::postgres::Postgres;
 
 const CUSTOMERS: &str = "
 create table public.customers (
@@ -255,4 +256,38 @@ impl Detour {
         assert!(pause > 0.0 && pause < 5000.0, "a pause of {pause} ms");
         self
     }
+}
+
+/// Since 17 there are infinite intervals; before, their bytes are some other value.
+#[test]
+fn an_infinite_interval_arrives_as_one_or_not_at_all() {
+    let tables = "create table public.terms (id int primary key, i interval, more interval[], padding text);
+                  grant all on public.terms to shop_app; insert into public.terms values (1, '1 day', '{1 mon}')";
+    let has_infinite = |server: &Postgres| {
+        server.value::<i32>("select current_setting('server_version_num')::int") >= 170_000
+    };
+    let infinite = |id| format!("insert into public.terms values ({id}, 'infinity', '{{-infinity}}')");
+    let mut detour = Detour::new().table("orders").on_source(tables);
+    let (on_source, on_target) = (has_infinite(&detour.source), has_infinite(&detour.target));
+    if on_source {
+        detour.source.exec(&infinite(2));
+    }
+    if on_source && !on_target {
+        detour = detour.run("mirror").exits(7).message("could not copy table \"public.terms\" on target");
+        detour.source.exec("delete from public.terms where id = 2");
+    }
+    let detour = detour.run("mirror").exits(0).run("cutover").exits(0);
+    // So many that they are taken in at once.
+    detour.target.exec(
+        "insert into public.terms select n, '1 day', '{1 mon}', repeat('x', 1000) from generate_series(4, 20000) as n",
+    );
+    if on_target {
+        detour.target.exec(&infinite(3));
+    }
+    if on_target && !on_source {
+        let detour = detour.run("replay").exits(8).kind("conversion");
+        assert_eq!(detour.source.value::<i64>("select count(*) from public.terms where id = 3"), 0);
+        return;
+    }
+    detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
 }

@@ -46,6 +46,29 @@ fn following_ends_well_with_a_signal_and_tells_all() {
     }
 }
 
+/// Another subscription does so, or a tool that loads rows.
+#[test]
+fn what_is_brought_under_an_origin_of_others_is_carried_on_in_both_directions() {
+    let brought = |note: &str| {
+        format!(
+            "select pg_replication_origin_create('somebodys'); select pg_replication_origin_session_setup('somebodys');
+             insert into public.orders (note) values ('{note}'); update public.orders set note = note || '!' where note = '{note}'"
+        )
+    };
+    for sections in ["", "[capture]\nmethod = \"trigger\"", "[mirror]\ncarrier = \"pgdetour\""] {
+        let detour = Detour::new().table("orders").configured(sections).mirrored();
+        detour.source.exec(&brought("to the source"));
+        let detour = detour.run("cutover").exits(0);
+        let arrived = "select count(*) from public.orders where note = 'to the source!'";
+        assert_eq!(detour.target.value::<i64>(arrived), 1, "{sections}");
+        detour.target.exec(&brought("to the target"));
+        let detour = detour.run("replay").exits(0).reports("/skipped", 0);
+        let arrived = "select count(*) from public.orders where note = 'to the target!'";
+        assert_eq!(detour.source.value::<i64>(arrived), 1, "{sections}");
+        detour.run("verify").exits(0).reports("/equal", true).run("cutback").exits(0);
+    }
+}
+
 /// What the run opened itself before it began to follow has not outlived the servers.
 #[test]
 fn following_ends_well_after_each_server_was_restarted() {

@@ -310,6 +310,64 @@ fn tables_that_are_there_may_be_partitioned_in_another_way() {
 }
 
 #[test]
+fn who_mirrors_partitions_as_one_table_is_told_that_a_truncate_of_one_is_not_carried() {
+    let detour = Detour::new()
+        .on_source(CUT)
+        .on_target(CUT_OTHERWISE)
+        .configured("[mirror]\nschema = \"existing\"\ntables = [\"public.plain*\", \"public.cut*\"]");
+    let told = |detour: &Detour| {
+        let warnings = detour.last().at("/warnings").as_array().cloned().unwrap_or_default();
+        let of_truncate =
+            warnings.iter().filter_map(|warning| warning.as_str().filter(|text| text.contains("TRUNCATE")));
+        of_truncate.map(|text| text.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let mut detour = detour.run("check").exits(0);
+    for command in ["mirror", "check"] {
+        assert_eq!(told(&detour), ["public.cut_both", "public.cut_here"], "{}", detour.last().describe());
+        detour = detour.run(command).exits(0);
+    }
+    assert_eq!(told(&detour), ["public.cut_both", "public.cut_here"], "{}", detour.last().describe());
+    detour
+        .on_source("truncate public.cut_here_1")
+        .run("verify")
+        .exits(8)
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .run("cutover")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+}
+
+#[test]
+fn a_subscription_makes_no_texts_of_the_nulls_in_arrays() {
+    let table =
+        "create table public.lists (id int primary key, words text[]); grant all on public.lists to shop_app";
+    let off = "alter database shop set array_nulls = off";
+    let mirroring = || Detour::new().on_source(table);
+    for detour in [mirroring().on_source(off), mirroring().on_target(off)] {
+        detour
+            .run("mirror")
+            .exits(3)
+            .finding("target", "array_nulls is off", "ALTER ROLE")
+            .on_target("alter role current_user in database shop set array_nulls = on")
+            .run("mirror")
+            .exits(0)
+            .on_source("insert into public.lists values (1, array['a', null])")
+            .run("cutover")
+            .exits(0)
+            .on_target("insert into public.lists values (2, array[null, 'b'])")
+            .run("replay")
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true);
+    }
+}
+
+#[test]
 fn what_the_source_generates_has_to_be_generated_by_a_target_that_is_there() {
     let table = |twice| format!("create table public.computed (id int primary key, a int, twice int{twice})");
     Detour::new()

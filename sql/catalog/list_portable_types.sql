@@ -1,5 +1,5 @@
--- Types whose binary form means the same on every server: built-in ones that can be sent and received and hold no
--- OID of a named object, enums and domains over such. No parameters. One row with all OIDs.
+-- Types whose binary form means the same on another server: built-in ones that can be sent and received and hold no
+-- OID of a named object, enums and domains over such. One row with all OIDs. $1 boolean: whether intervals are among them
 with recursive portable as (
     select t.oid
     from pg_catalog.pg_type as t
@@ -10,6 +10,7 @@ with recursive portable as (
         and t.typreceive <> 0
         and coalesce(e.typsend <> 0 and e.typtype in ('b', 'r', 'm'), true)
         and pg_catalog.ltrim(t.typname, '_') !~ '^(reg|pg_ddl_command$)'
+        and ($1 or pg_catalog.ltrim(t.typname, '_') <> 'interval')
     union
     select d.oid
     from pg_catalog.pg_type as d

@@ -13,9 +13,9 @@ pub mod subscription;
 mod test_stop;
 pub mod verify;
 
-pub use apply::follow::{Applied, Flow, Progress, Until, apply_until};
+pub use apply::follow::{Applied, Flow, Origins, Progress, Until, apply_until};
 pub use mapping::TableName;
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, Xid};
 pub use source::ChangeSource;
 
 /// Which way changes go.

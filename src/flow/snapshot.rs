@@ -28,16 +28,37 @@ impl Snapshot {
         Ok(Snapshot { xmin: number(xmin)?, xmax: number(xmax)?, in_progress })
     }
 
-    /// Whether a transaction of these lower 32 bits, committed by now, is visible to the snapshot.
-    pub fn shows(&self, xid: u32) -> bool {
-        let xid = self.widen(xid);
+    /// Whether a transaction that has committed, of this 64-bit xid, is visible to the snapshot.
+    pub fn shows(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
     }
+}
 
-    /// The 64-bit xid with these lower bits that is nearest to `xmax`: no two live xids are 2^31 apart.
-    fn widen(&self, xid: u32) -> u64 {
-        let distance = i64::from(xid.wrapping_sub(self.xmax as u32) as i32);
-        self.xmax.wrapping_add_signed(distance)
+/// A transaction's xid, as what records changes tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Xid {
+    /// All of it.
+    Whole(u64),
+    /// Its lower 32 bits.
+    Low(u32),
+}
+
+impl Xid {
+    /// Its lower 32 bits.
+    pub fn low(self) -> u32 {
+        match self {
+            Xid::Whole(xid) => xid as u32,
+            Xid::Low(xid) => xid,
+        }
+    }
+
+    /// All of it. `next` is an xid that the server has given out about now, not one that was noted once: what a slot keeps is less
+    /// than 2^31 xids old, since the server gives out no more of them before the slot's `catalog_xmin` has moved on.
+    pub fn whole(self, next: u64) -> u64 {
+        match self {
+            Xid::Whole(xid) => xid,
+            Xid::Low(xid) => next.wrapping_add_signed(i64::from(xid.wrapping_sub(next as u32) as i32)),
+        }
     }
 }
 
@@ -60,14 +81,22 @@ mod tests {
 
     #[test]
     fn xids_are_widened_across_the_epoch() {
-        let before = 3u64 << 32;
-        let snapshot = Snapshot::parse(&format!("{}:{}:", before + 5, before + 10)).unwrap();
-        assert!(snapshot.shows(u32::MAX), "of the epoch before");
-        assert!(snapshot.shows(9));
-        assert!(!snapshot.shows(10));
-        let late = Snapshot::parse(&format!("{}:{}:", before - 20, before - 10)).unwrap();
-        assert!(!late.shows(3), "of the epoch after");
-        assert!(late.shows(u32::MAX - 10));
+        let epoch = 3u64 << 32;
+        assert_eq!(Xid::Low(u32::MAX).whole(epoch + 5), epoch - 1, "of the epoch before");
+        assert_eq!(Xid::Low(3).whole(epoch - 20), epoch + 3, "given out since the server was asked");
+        for age in [1, 1000, (1 << 31) - 1] {
+            assert_eq!(Xid::Low((epoch - age) as u32).whole(epoch), epoch - age);
+        }
+        assert_eq!((Xid::Whole(epoch + 7).whole(9), Xid::Whole(epoch + 7).low()), (epoch + 7, 7));
+    }
+
+    #[test]
+    fn a_snapshot_shows_nothing_new_however_old_it_is() {
+        let snapshot = Snapshot::parse("100:110:104").unwrap();
+        for age in [0, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 31) + 50, 3 << 30, 1 << 32, 5 << 33] {
+            let xid = 110 + age;
+            assert!(!snapshot.shows(Xid::Low(xid as u32).whole(xid + 3)), "{age} transactions later");
+        }
     }
 
     #[test]

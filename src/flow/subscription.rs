@@ -143,6 +143,14 @@ pub fn read_applied(subscriber: &mut Session, name: &str) -> Result<Option<PgLsn
     Ok(row.and_then(|row| row.get("applied")))
 }
 
+/// The replication origin of what it applies; none where there is no such subscription.
+pub fn find_origin(subscriber: &mut Session, name: &str) -> Result<Option<String>> {
+    let row = subscriber
+        .query_opt(&sql::flow::FIND_ORIGIN, &[&name])
+        .doing(|| format!("look for subscription \"{name}\""))?;
+    Ok(row.map(|row| row.get("origin")))
+}
+
 /// How often a server that is to start an apply worker is asked for it.
 const WORKER_POLL: Duration = Duration::from_millis(50);
 

@@ -52,13 +52,17 @@ impl Conventions {
         ]
     }
 
-    /// Gives them to a session that is open.
-    pub fn adopt(&self, session: &mut Session) -> Result<()> {
+    /// The statement that gives them to the session that runs it.
+    pub fn statement(&self) -> String {
         let rows = self.settings().map(|(name, value)| format!("('{name}', {})", quote_literal(&value)));
         let rows = rows.join(", ");
-        let text = format!(
+        format!(
             "select pg_catalog.set_config(v.name, v.value, false) from (values {rows}) as v (name, value)"
-        );
-        session.query_text(&text, &[]).map(drop)
+        )
+    }
+
+    /// Gives them to a session that is open.
+    pub fn adopt(&self, session: &mut Session) -> Result<()> {
+        session.query_text(&self.statement(), &[]).map(drop)
     }
 }

@@ -57,10 +57,21 @@ impl TestServer {
         for (name, contents) in files {
             own(name, contents);
         }
-        let log = data.join("log").display().to_string();
-        let output = server.command("pg_ctl", &["-D", &data_text, "-l", &log, "-w", "-t", "60", "start"]);
-        assert!(output.status.success(), "{}", fs::read_to_string(&log).unwrap_or_default());
+        server.run();
         server
+    }
+
+    fn run(&self) {
+        let (data, log) = (self.data().display().to_string(), self.data().join("log").display().to_string());
+        let output = self.command("pg_ctl", &["-D", &data, "-l", &log, "-w", "-t", "60", "start"]);
+        assert!(output.status.success(), "{}", fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Restarts it as one that has given out 2^32 xids more.
+    pub fn enter_next_epoch(&self) {
+        assert!(self.stop("fast", 60), "it stops");
+        self.program("pg_resetwal", &["-e", "1", "-D", &self.data().display().to_string()]);
+        self.run();
     }
 
     /// `host=127.0.0.1 port=… dbname=postgres user=postgres`.

@@ -12,7 +12,7 @@ use crate::config::CaptureMethod;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
 use crate::flow::source::{self, change_table, publication, slot};
-use crate::flow::{ChangeSource, FlowName, Until, marker};
+use crate::flow::{ChangeSource, Flow, FlowName, Origins, Until, marker, subscription};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::capture::export::Destination;
@@ -85,6 +85,13 @@ pub fn source(run: &Run) -> ChangeSource {
     }
 }
 
+/// What is no change of the target's own: that which the mirror's subscription has brought there. What another subscription or a
+/// tool has brought under an origin of its own, the source does not have.
+pub fn left_out(run: &mut Run) -> Result<Origins> {
+    let origin = subscription::find_origin(run.target(), names::MIRROR_SUBSCRIPTION)?;
+    Ok(origin.map_or(Origins::None, Origins::Named))
+}
+
 /// Makes what records changes, so that none on the target can be missed from here on.
 pub fn arm(run: &mut Run) -> Result<()> {
     let tables = run.replayed_tables()?;
@@ -114,12 +121,12 @@ pub fn arm(run: &mut Run) -> Result<()> {
 /// Sends a marker the whole way that changes will take: from the target to the source's table.
 pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let id = record::new_id(run.target())?;
-    // Only what comes after this matters here; what the mirror has applied is skipped by its origin anyway.
+    // Only what comes after this matters here, and of that the marker alone.
     let start = source(run).end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
-    let flow = replay::flow(run, Mapping::default())?;
+    let flow = Flow { left_out: Origins::All, ..replay::flow(run, Mapping::default())? };
     let stop = run.signals.stop_flag();
     crate::flow::apply_until(&flow, &Until::Marker(id.clone()), &stop, Some(PROOF_BUDGET), &mut |_| {})?;
     run.heed_signals()?;

@@ -377,7 +377,7 @@ pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
         source: capture::source(run),
         mapping,
         snapshots,
-        skip_origins: true,
+        left_out: capture::left_out(run)?,
         batch_bytes: BATCH_BYTES,
         backlog: None,
         quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,

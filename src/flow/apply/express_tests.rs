@@ -4,6 +4,7 @@ use super::resume::{lock_applier, second_lock};
 use super::test_pair::{Pair, drain, rule};
 use crate::error::Error;
 use crate::flow::{Flow, FlowName};
+use crate::pg::Conventions;
 use crate::phase::Side;
 use crate::sql;
 
@@ -64,6 +65,77 @@ fn a_batch_takes_two_messages_though_some_of_it_looks_up_what_another_part_write
     let of_then =
         "select b.id, case when b.id > 150 then a.v else abs(a.v) end as v from b left join a on a.id = b.a";
     assert_eq!(pair.rows(Side::Source, of_then), pair.rows(Side::Target, "select id, v from b"));
+}
+
+#[test]
+fn a_batch_that_goes_at_once_reads_and_writes_values_as_the_subscriber_does() {
+    let old = "create table t (id int primary key, at timestamp, written text, lasts interval, marked bytea)";
+    let new =
+        "create table t (id int primary key, at timestamptz, written date, lasts text, marked text, v int)";
+    let pair = Pair::new(old, new);
+    pair.target(
+        "alter database target set timezone = 'America/New_York'; alter database target set datestyle = 'ISO, DMY';
+         alter database target set intervalstyle = 'sql_standard'; alter database target set bytea_output = 'escape'",
+    );
+    let columns = [
+        ("at", "at::timestamptz"),
+        ("written", "written::date"),
+        ("lasts", "lasts::text"),
+        ("marked", "marked::text"),
+        ("v", "id"),
+    ];
+    let conventions = Conventions::of_database(&mut pair.session(Side::Target)).unwrap();
+    for backlog in [None, Some(0)] {
+        pair.target("truncate t");
+        let mut flow = pair.flow(&[rule("public.t", "public.t", &[], &columns, &[])]);
+        flow.backlog = backlog;
+        flow.publisher.conventions = conventions.clone();
+        flow.subscriber.conventions = conventions.clone();
+        pair.source("insert into t values (0)");
+        drain(&flow).unwrap();
+        if backlog.is_some() {
+            pair.target("alter database target set log_statement = 'all'");
+        }
+        pair.source(
+            "insert into t select g, '2024-06-01 12:00', '03/04/2024', '-1 day 02:00', 'a' from generate_series(1, 300) g;
+             update t set lasts = '1 day' where id > 150; insert into t values (1000, '2024-01-01', '01/12/2024', '-1 day', 'b')",
+        );
+        drain(&flow).unwrap();
+        if backlog.is_some() {
+            batch_of_two_messages(&pair);
+        }
+        let found = "select at at time zone 'UTC', written, lasts, marked, count(*), max(id) from t where id > 0 group by 1, 2, 3, 4";
+        let expected = [
+            r#"("2024-01-01 05:00:00",2024-12-01,"-1 0:00:00",b,1,1000)"#,
+            r#"("2024-06-01 16:00:00",2024-04-03,"+0-0 -1 +2:00:00",a,150,150)"#,
+            r#"("2024-06-01 16:00:00",2024-04-03,"1 0:00:00",a,150,300)"#,
+        ];
+        assert_eq!(pair.rows(Side::Target, found), expected, "{backlog:?}");
+        pair.source("truncate t; select pg_drop_replication_slot('pgdetour_mirror'); drop publication pgdetour_mirror");
+    }
+}
+
+#[test]
+fn values_are_read_as_they_were_sent_whatever_a_database_sets() {
+    let tables = "create table t (id int primary key, words text[], page xml, price money, kind regclass, nested text[][])";
+    let pair = Pair::new(tables, tables);
+    pair.target(
+        "alter database target set array_nulls = off; alter database target set xmloption = document",
+    );
+    pair.source("alter database source set quote_all_identifiers = on");
+    for backlog in [None, Some(0)] {
+        let mut flow = pair.flow(&[]);
+        flow.backlog = backlog;
+        pair.source(
+            "insert into t values (1, array['a', null, 'NULL'], xmlparse(content 'one <b>two</b>'), '-1234.56', 'pg_class', array[[null], ['b']]);
+             update t set words = array[null]::text[] || words; insert into t select g, '{x,NULL}' from generate_series(2, 300) g",
+        );
+        drain(&flow).unwrap();
+        pair.assert_equal("select id, words, page::text, price, kind::oid, nested, words[1] is null as null_is_first from t");
+        pair.source("truncate t");
+        drain(&flow).unwrap();
+        pair.source("select pg_drop_replication_slot('pgdetour_mirror'); drop publication pgdetour_mirror");
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub struct Flow {
     pub mapping: Mapping,
     /// By schema and table of the publisher: what the copy of a table holds already, so that it is not applied again.
     pub snapshots: HashMap<(String, String), Snapshot>,
-    /// Leave out what was replicated to the publisher from elsewhere.
-    pub skip_origins: bool,
+    /// What is left out of what was replicated to the publisher from elsewhere.
+    pub left_out: Origins,
     /// Changes in bytes that are applied at once.
     pub batch_bytes: usize,
     /// From so many bytes of WAL on, what a slot has gathered is read in pieces before it is streamed; none: always streamed, since the
@@ -52,6 +52,28 @@ pub struct Flow {
     pub backlog: Option<u64>,
     /// Set aside what does not fit, instead of stopping there.
     pub quarantine: bool,
+}
+
+/// Replication origins, whose transactions came to a server from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// None of them.
+    None,
+    /// The one of this name.
+    Named(String),
+    /// Whichever there are.
+    All,
+}
+
+impl Origins {
+    /// Whether one is among them.
+    pub fn has(&self, origin: &str) -> bool {
+        match self {
+            Origins::None => false,
+            Origins::Named(name) => name == origin,
+            Origins::All => true,
+        }
+    }
 }
 
 /// When to end.
@@ -107,7 +129,7 @@ pub struct Applied {
     pub changes: u64,
     /// Changes that did not fit and were set aside.
     pub conflicts: u64,
-    /// Transactions left out: of another origin, or temporary.
+    /// Transactions left out: by their origin, or temporary.
     pub skipped: u64,
     /// Size of what was read from the stream, in bytes.
     pub bytes: u64,

@@ -9,7 +9,7 @@ use super::test_pair::{BUDGET, Pair, drain, rule};
 use crate::error::Error;
 use crate::flow::source::slot;
 use crate::flow::test_stop::StopAtEnd;
-use crate::flow::{Applied, Flow, Snapshot, Until, apply_until, marker};
+use crate::flow::{Applied, Flow, Origins, Snapshot, Until, apply_until, marker};
 use crate::pg::record;
 use crate::phase::Side;
 
@@ -350,6 +350,23 @@ fn what_a_copy_shows_is_not_applied_again() {
 }
 
 #[test]
+fn what_is_written_long_after_a_copy_is_applied() {
+    let pair = Pair::new("create table t (id int primary key)", "create table t (id int primary key)");
+    pair.server.enter_next_epoch();
+    let mut flow = pair.flow(&[]);
+    let now = slot::read_next_xid(&mut pair.session(Side::Source)).unwrap();
+    for (id, age) in [(1, 1000), (2, (1 << 31) - 1000), (3, (1 << 31) + 1000), (4, 3 << 30)] {
+        let copied_at = now - age;
+        let snapshot = Snapshot::parse(&format!("{copied_at}:{copied_at}:")).unwrap();
+        flow.snapshots.insert(("public".to_owned(), "t".to_owned()), snapshot);
+        pair.source(&format!("insert into t values ({id})"));
+        drain(&flow).unwrap();
+        let there = pair.rows(Side::Target, "select max(id) from t");
+        assert_eq!(there, [format!("({id})")], "{age} transactions after the copy");
+    }
+}
+
+#[test]
 fn without_the_replica_role_changes_keep_their_order() {
     let tables = "create table parent (id int primary key, v int);
         create table child (id int primary key, parent int references parent on delete cascade);
@@ -401,24 +418,28 @@ fn a_marker_follows_what_was_committed_before_it() {
 }
 
 #[test]
-fn temporary_transactions_and_other_origins_are_left_out() {
+fn temporary_transactions_and_those_of_an_origin_are_left_out() {
     let tables = "create table t (id int primary key)";
     let pair = Pair::new(tables, tables);
     let mut flow = pair.flow(&[]);
-    flow.skip_origins = true;
+    flow.left_out = Origins::Named("mirrors".to_owned());
     flow.batch_bytes = 1000;
     pair.source(
         "insert into t values (1);
          begin; insert into t select g from generate_series(100, 400) g; select pg_logical_emit_message(true, 'pgdetour.scratch', ''); insert into t values (2); commit;
          begin; select pg_logical_emit_message(true, 'other', 'x'); insert into t values (3); commit;
          select pg_logical_emit_message(false, 'pgdetour.scratch', '');
-         select pg_replication_origin_create('elsewhere'); select pg_replication_origin_session_setup('elsewhere');
+         select pg_replication_origin_create('mirrors'); select pg_replication_origin_create('elsewhere');
+         select pg_replication_origin_session_setup('mirrors');
          begin; select pg_replication_origin_xact_setup('0/1', now()); insert into t values (4); commit;
+         select pg_replication_origin_session_reset(); select pg_replication_origin_session_setup('elsewhere');
+         begin; select pg_replication_origin_xact_setup('0/1', now()); insert into t values (5); commit;
+         insert into t values (6);
          select pg_replication_origin_session_reset();
-         insert into t values (5)",
+         insert into t values (7)",
     );
     let applied = drain(&flow).unwrap();
-    assert_eq!(pair.rows(Side::Target, "select * from t"), ["(1)", "(3)", "(5)"]);
+    assert_eq!(pair.rows(Side::Target, "select * from t"), ["(1)", "(3)", "(5)", "(6)", "(7)"]);
     assert_eq!(applied.skipped, 2);
 }
 

@@ -190,7 +190,9 @@ impl Applier {
 
     /// Lets batches go in as few round trips as can be, where our role may do what that takes. The flow is taken over already.
     pub(super) fn hasten(&mut self, subscriber: &Server, flow: FlowName) {
-        let preparation = format!("{SETTINGS}; {AS_REPLICA}; {}", resume::second_lock(flow));
+        // It evaluates what the first session evaluates, and has to come to the same values.
+        let conventions = subscriber.conventions.statement();
+        let preparation = format!("{conventions}; {SETTINGS}; {AS_REPLICA}; {}", resume::second_lock(flow));
         self.open_express(subscriber, &preparation);
     }
 

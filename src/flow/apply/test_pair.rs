@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::flow::mapping::{MapRule, Mapping};
 use crate::flow::source::publication::Published;
 use crate::flow::source::{publication, slot};
-use crate::flow::{Applied, ChangeSource, Flow, FlowName, TableName, Until, apply_until, marker};
+use crate::flow::{Applied, ChangeSource, Flow, FlowName, Origins, TableName, Until, apply_until, marker};
 use crate::pg::test_server::TestServer;
 use crate::pg::{Conninfo, Server, Session, catalog, record};
 use crate::phase::Side;
@@ -97,7 +97,7 @@ impl Pair {
             },
             mapping: self.mapping(rules).unwrap(),
             snapshots: HashMap::new(),
-            skip_origins: false,
+            left_out: Origins::None,
             batch_bytes: BATCH_BYTES,
             backlog: None,
             quarantine: false,

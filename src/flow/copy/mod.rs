@@ -250,8 +250,8 @@ impl CopyJob<'_> {
         subscriber: &mut Session,
         post_data: &[PostStatement],
     ) -> Result<Vec<Work<'_>>> {
-        let portable = objects::list_portable_types(publisher)?;
-        let portable_there = objects::list_portable_types(subscriber)?;
+        let portable = objects::list_portable_types(publisher, subscriber.version)?;
+        let portable_there = objects::list_portable_types(subscriber, publisher.version)?;
         let there = catalog::list_tables(subscriber)?;
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
         let there: HashMap<Name, &Table> = there.iter().map(|table| (name(table), table)).collect();

@@ -5,8 +5,11 @@ use std::collections::HashSet;
 
 use crate::error::Error;
 use crate::flow::mapping::OldColumn;
+use crate::pg::catalog::objects::are_intervals_alike;
 
 const KIND: &str = "not_in_binary";
+/// `interval` and `interval[]`.
+const INTERVALS: [u32; 2] = [1186, 1187];
 const UUID: u32 = 2950;
 const TEXT: u32 = 25;
 const TIMESTAMPTZ: u32 = 1184;
@@ -15,7 +18,8 @@ const DAY: i64 = 86_400_000_000;
 /// The Julian day of 2000-01-01, where the server's time begins.
 const FIRST_DAY: i64 = 2_451_545;
 
-/// Types of every server, by oid and by name, that send equal values as equal bytes and read what another major sent.
+/// Types of every server, by oid and by name, that send equal values as equal bytes and read what another major sent; for
+/// intervals, see [`Portable`].
 const TYPES: &[(u32, &str)] = &[
     (16, "boolean"),
     (17, "bytea"),
@@ -91,9 +95,24 @@ const TYPES: &[(u32, &str)] = &[
     (4536, "int8multirange"),
 ];
 
-/// Whether values of this type may go in binary, where these are enums.
-pub(super) fn is_known(type_oid: u32, enums: &HashSet<u32>) -> bool {
-    TYPES.iter().any(|(oid, _)| *oid == type_oid) || enums.contains(&type_oid)
+/// What may go in binary between two servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Portable {
+    enums: HashSet<u32>,
+    intervals: bool,
+}
+
+impl Portable {
+    /// Between servers of these versions, where these types of the one that sends are enums.
+    pub fn between(from: i32, to: i32, enums: HashSet<u32>) -> Portable {
+        Portable { enums, intervals: are_intervals_alike(from, to) }
+    }
+
+    /// Whether values of this type may.
+    pub(super) fn has(&self, type_oid: u32) -> bool {
+        let is_alike = self.intervals || !INTERVALS.contains(&type_oid);
+        is_alike && TYPES.iter().any(|(oid, _)| *oid == type_oid) || self.enums.contains(&type_oid)
+    }
 }
 
 /// Whether `column`, where it is staged, takes what a type of this oid sends.
@@ -158,10 +177,24 @@ mod tests {
         assert!(is_taken(1700, "numeric(12,2)") && is_taken(1184, "timestamp(3) with time zone"));
         assert!(is_taken(1042, "character(84)") && is_taken(TEXT, "text"));
         assert!(!is_taken(20, "timestamp with time zone"), "as many bytes, but of something else");
-        assert!(!is_taken(99_999, "public.mood") && !is_known(99_999, &HashSet::new()));
+        let is_known = |type_oid, enums| Portable::between(150_000, 150_000, enums).has(type_oid);
+        assert!(!is_taken(99_999, "public.mood") && !is_known(99_999, HashSet::new()));
         let mood = column("public.mood", Some(99_999));
-        assert!(is_sent_to(99_999, &mood) && is_known(99_999, &HashSet::from([99_999])));
+        assert!(is_sent_to(99_999, &mood) && is_known(99_999, HashSet::from([99_999])));
         assert!(!is_sent_to(20, &mood), "another type when it was written");
+    }
+
+    #[test]
+    fn intervals_go_in_binary_where_both_servers_know_infinite_ones_or_neither_does() {
+        for (from, to, alike) in
+            [(160_004, 140_011, true), (180_000, 170_001, true), (180_000, 160_004, false)]
+        {
+            for (from, to) in [(from, to), (to, from)] {
+                let portable = Portable::between(from, to, HashSet::new());
+                assert_eq!((portable.has(1186), portable.has(1187)), (alike, alike), "{from} to {to}");
+                assert!(portable.has(TEXT));
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::change::{Change, Relation, RelationColumn, Row, RowChange};
 use super::reader::{Item, Outlet, Reader, marker};
 use super::{change_table, record_text};
 use crate::error::{Error, Result};
+use crate::flow::Xid;
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -208,7 +209,8 @@ fn take(
         close(open, outlet);
         let xid: &str = record.get("xid");
         let xid: u64 = xid.parse().map_err(|_| malformed("an xid is no number"))?;
-        outlet.push(Item::Begin { xid: xid as u32, commit_lsn: PgLsn::from((position - 1).cast_unsigned()) });
+        let commit_lsn = PgLsn::from((position - 1).cast_unsigned());
+        outlet.push(Item::Begin { xid: Xid::Whole(xid), commit_lsn });
         outlet.note_time(record.get("placed_at"));
         *open = Some(Open { position, ordinal: 0, truncated: Vec::new() });
     }

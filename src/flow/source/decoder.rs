@@ -1,17 +1,17 @@
 //! Items of pgoutput's messages, with the relations that their rows are of.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::HashMap;
 use postgres::types::PgLsn;
 
-use super::binary;
+use super::binary::{self, Portable};
 use super::change::{Change, Relation, RelationColumn, RowChange};
 use super::pgoutput::{self, Message, Tuple};
 use super::reader::{Item, Outlet, marker};
 use crate::error::{Error, Result};
+use crate::flow::Xid;
 
 /// A logical message of this prefix makes its transaction temporary: nothing of it is applied.
 pub const SCRATCH_PREFIX: &str = "pgdetour.scratch";
@@ -21,14 +21,14 @@ pub const SCRATCH_PREFIX: &str = "pgdetour.scratch";
 pub(super) struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
     last_end: u64,
-    /// Values come in binary, and these types are enums.
-    enums: Option<HashSet<u32>>,
+    /// Values come in binary, of which these may.
+    portable: Option<Portable>,
 }
 
 impl Decoder {
-    /// Whether values come in binary from now on, and which types are enums then.
-    pub(super) fn expect_binary(&mut self, enums: Option<HashSet<u32>>) {
-        self.enums = enums;
+    /// Whether values come in binary from now on, and which may then.
+    pub(super) fn expect_binary(&mut self, portable: Option<Portable>) {
+        self.portable = portable;
     }
 
     /// The end of the last commit.
@@ -40,19 +40,21 @@ impl Decoder {
     pub(super) fn take(&mut self, body: &Bytes, outlet: &mut Outlet) -> Result<()> {
         let message = pgoutput::decode(body).map_err(|bad| malformed(&bad.to_string()))?;
         let item = match message {
-            Message::Begin { final_lsn, xid } => Item::Begin { xid, commit_lsn: final_lsn.into() },
+            Message::Begin { final_lsn, xid } => {
+                Item::Begin { xid: Xid::Low(xid), commit_lsn: final_lsn.into() }
+            }
             Message::Commit { end_lsn, committed_at } => {
                 outlet.note_time(committed_at);
                 self.last_end = end_lsn;
                 Item::Commit { end_lsn: end_lsn.into() }
             }
-            Message::Origin { .. } => Item::Origin,
+            Message::Origin { name } => Item::Origin { name: name.to_owned() },
             Message::Logical { transactional: true, prefix: SCRATCH_PREFIX } => Item::Scratch,
             Message::Type | Message::Logical { .. } => return Ok(()),
             Message::Relation(relation) => {
-                if let Some(enums) = &self.enums {
-                    let is_known = |column: &RelationColumn| binary::is_known(column.type_oid, enums);
-                    if !relation.columns.iter().all(is_known) {
+                if let Some(portable) = &self.portable {
+                    let is_portable = |column: &RelationColumn| portable.has(column.type_oid);
+                    if !relation.columns.iter().all(is_portable) {
                         return Err(binary::misfit());
                     }
                 }

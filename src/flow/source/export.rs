@@ -11,6 +11,7 @@ use super::ChangeSource;
 use super::change::{Change, Relation, RowChange, Value};
 use super::reader::Item;
 use crate::error::{Error, Result};
+use crate::flow::Origins;
 use crate::pg::Server;
 
 /// How long to wait for more before looking at the stop flag.
@@ -19,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Exported {
-    /// Transactions that changed something; those of another origin left out.
+    /// Transactions that changed something; those left out by their origin do not count.
     pub transactions: u64,
     /// Row changes and TRUNCATEs in them.
     pub changes: u64,
@@ -36,12 +37,12 @@ struct Open {
 }
 
 /// Writes what `source` has recorded by now, each change a line, and a line for each commit.
-/// Of what triggers record, only what comes behind `applied` is waiting still. Without `origins`, transactions that were replicated to the publisher are left out.
+/// Of what triggers record, only what comes behind `applied` is waiting still. Transactions of the origins in `left_out` are.
 pub fn export_changes(
     source: &ChangeSource,
     publisher: &Server,
     applied: PgLsn,
-    origins: bool,
+    left_out: &Origins,
     out: &mut dyn Write,
     stop: &AtomicBool,
     report: &mut dyn FnMut(&Exported),
@@ -58,9 +59,9 @@ pub fn export_changes(
         for item in chunk.items {
             match (item, &mut open) {
                 (Item::Begin { xid, .. }, open) => {
-                    *open = Some(Open { xid, changes: 0, foreign: false, scratch: false });
+                    *open = Some(Open { xid: xid.low(), changes: 0, foreign: false, scratch: false });
                 }
-                (Item::Origin, Some(open)) => open.foreign = !origins,
+                (Item::Origin { name }, Some(open)) => open.foreign = left_out.has(&name),
                 (Item::Scratch, Some(open)) => open.scratch = true,
                 (Item::Change(change), Some(open)) if !open.foreign => {
                     open.changes += 1;

@@ -24,11 +24,11 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use postgres::types::PgLsn;
 
+use self::binary::Portable;
 use self::reader::Reader;
 use crate::error::{Error, Result};
 use crate::pg::wire::{Client, Purpose};
@@ -107,14 +107,14 @@ impl ChangeSource {
     }
 
     /// Begins to read behind `start`. With `gathered`, what a slot has gathered by now is not streamed but read in pieces, which
-    /// costs much less, but takes a moment to change to the stream in the end. With `binary`, that comes in binary form, these types
-    /// being enums, or as a [`binary::misfit`].
+    /// costs much less, but takes a moment to change to the stream in the end. With `binary`, that comes in binary form, of which
+    /// these types have one, or as a [`binary::misfit`].
     pub fn open(
         &self,
         publisher: &Server,
         start: PgLsn,
         gathered: bool,
-        binary: Option<HashSet<u32>>,
+        binary: Option<Portable>,
     ) -> Result<Reader> {
         match self {
             ChangeSource::Slot { slot, publication } if gathered => {

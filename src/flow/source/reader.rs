@@ -11,6 +11,7 @@ use postgres::types::PgLsn;
 use super::binary;
 use super::change::{Change, Relation, Value};
 use crate::error::{Error, Result};
+use crate::flow::Xid;
 use crate::flow::apply::batch::ArrivedMarker;
 
 /// Bytes that go to the applier at once.
@@ -26,13 +27,16 @@ const STALL: Duration = Duration::from_micros(500);
 pub enum Item {
     /// A transaction begins.
     Begin {
-        /// Lower 32 bits of its xid.
-        xid: u32,
+        /// Its xid.
+        xid: Xid,
         /// Position of its commit record.
         commit_lsn: PgLsn,
     },
     /// It came from elsewhere itself.
-    Origin,
+    Origin {
+        /// Name of the replication origin.
+        name: String,
+    },
     /// It is temporary.
     Scratch,
     /// A change.

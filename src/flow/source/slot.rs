@@ -238,6 +238,11 @@ pub fn wait_for_horizon(session: &mut Session, budget: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The xid behind all that have ended, of all its 64 bits.
+pub fn read_next_xid(session: &mut Session) -> Result<u64> {
+    read_xid(session, &sql::flow::READ_NEXT_XID)
+}
+
 fn read_xid(session: &mut Session, statement: &Sql) -> Result<u64> {
     let row = session.query_one(statement, &[])?;
     let text: &str = row.get("xid");

@@ -1,11 +1,11 @@
 //! Reads a slot, and keeps talking to the server while the applier works.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use postgres::types::PgLsn;
 
 use super::backlog::{Backlog, Ended};
+use super::binary::Portable;
 use super::decoder::Decoder;
 use super::reader::{Outlet, Reader};
 use crate::error::{Error, Result, ServerError};
@@ -22,13 +22,13 @@ pub fn start(stream: Stream, slot: &str, on: &'static str) -> Result<Reader> {
 }
 
 /// Begins to read what the slot has gathered, behind `start`, and then its stream. With `binary`, what is gathered comes in binary
-/// form, these types being enums.
+/// form, which these types have.
 pub fn start_with_backlog(
     publisher: &Server,
     slot: &str,
     publication: &str,
     start: PgLsn,
-    binary: Option<HashSet<u32>>,
+    binary: Option<Portable>,
 ) -> Result<Reader> {
     let (publisher, slot, publication) = (publisher.clone(), slot.to_owned(), publication.to_owned());
     Reader::spawn(move |outlet| {

@@ -16,7 +16,7 @@ use crate::flow::apply::follow_tests::{
 };
 use crate::flow::apply::test_pair::{BUDGET, Pair, drain};
 use crate::flow::subscription::{self, NewSubscription};
-use crate::flow::{ChangeSource, Flow, FlowName, Until, apply_until};
+use crate::flow::{ChangeSource, Flow, FlowName, Origins, Until, apply_until};
 use crate::pg::catalog;
 use crate::pg::server::AS_REPLICA;
 use crate::phase::Side;
@@ -38,7 +38,7 @@ fn recorded(tables: &str) -> (Pair, Flow) {
         source: ChangeSource::Triggers,
         mapping: pair.mapping(&[]).unwrap(),
         snapshots: HashMap::new(),
-        skip_origins: false,
+        left_out: Origins::None,
         batch_bytes: BATCH_BYTES,
         backlog: None,
         quarantine: false,

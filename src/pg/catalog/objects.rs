@@ -44,9 +44,16 @@ pub fn list_materialized_views(session: &mut Session) -> Result<Vec<Name>> {
     Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("view_name"))).collect())
 }
 
-/// OIDs of the types whose binary form means the same on every server.
-pub fn list_portable_types(session: &mut Session) -> Result<HashSet<u32>> {
-    let row = session.query_one(&sql::catalog::LIST_PORTABLE_TYPES, &[])?;
+/// Whether intervals are the same bytes on servers of these versions: since 17 some of those bytes are infinite ones, which are
+/// other values before.
+pub fn are_intervals_alike(one: i32, other: i32) -> bool {
+    (one < 170_000) == (other < 170_000)
+}
+
+/// OIDs of the types whose binary form means the same here and on a server of the `other` version.
+pub fn list_portable_types(session: &mut Session, other: i32) -> Result<HashSet<u32>> {
+    let intervals = are_intervals_alike(session.version, other);
+    let row = session.query_one(&sql::catalog::LIST_PORTABLE_TYPES, &[&intervals])?;
     Ok(row.get::<_, Vec<u32>>("oids").into_iter().collect())
 }
 

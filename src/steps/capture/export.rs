@@ -50,12 +50,14 @@ pub fn export(run: &mut Run, to: &Destination) -> Result<Value> {
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
     let mut told = Instant::now();
-    let exported = export_changes(&source, &publisher, applied, false, out.writer(), &stop, &mut |done| {
-        if told.elapsed() >= PACE {
-            told = Instant::now();
-            output.say(&format!("{} transactions, {} changes written", done.transactions, done.changes));
-        }
-    });
+    let left_out = capture::left_out(run)?;
+    let exported =
+        export_changes(&source, &publisher, applied, &left_out, out.writer(), &stop, &mut |done| {
+            if told.elapsed() >= PACE {
+                told = Instant::now();
+                output.say(&format!("{} transactions, {} changes written", done.transactions, done.changes));
+            }
+        });
     let exported = match exported {
         // Whoever read our output has enough of it.
         Err(Error::Io { source, .. }) if to.file == "-" && source.kind() == io::ErrorKind::BrokenPipe => {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, CaptureMethod, MirrorMode};
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
-use crate::flow::{Flow, Snapshot, copy};
+use crate::flow::{Flow, Origins, Snapshot, copy};
 use crate::pg::Server;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
@@ -90,7 +90,7 @@ impl Run {
             source: mirror::source(self, stage),
             mapping,
             snapshots,
-            skip_origins: false,
+            left_out: Origins::None,
             batch_bytes: crate::flow::apply::follow::BATCH_BYTES,
             backlog: None,
             quarantine: false,

@@ -7,6 +7,8 @@ use crate::error::{Checked, Result};
 use crate::flow::source::slot;
 use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
+use crate::pg::catalog::facts::read_own_role;
+use crate::pg::catalog::inventory::{DatabaseSetting, list_database_settings};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
@@ -187,6 +189,46 @@ pub fn free_workers(run: &mut Run, checked: &mut Checked) -> Result<()> {
             let hint = "Raise max_replication_slots (max_active_replication_origins from 18 on) and restart the server.";
             checked.fail("replication_origins", place.name(), message, hint);
         }
+    }
+    Ok(())
+}
+
+/// A subscription's worker reads arrays as the database or its owner sets it, and tells nobody that NULL became a text.
+pub fn array_nulls(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.choice == Choice::Only(Carrier::Pgdetour) {
+        return Ok(());
+    }
+    for place in run.stages().iter().map(|stage| stage.subscriber()) {
+        let role = read_own_role(run.session(place))?.name;
+        let applies = |setting: &DatabaseSetting| {
+            setting.name == "array_nulls" && setting.role.as_ref().is_none_or(|of| *of == role)
+        };
+        let is_off =
+            |setting: &DatabaseSetting| !matches!(setting.value.as_str(), "on" | "true" | "yes" | "1");
+        // The mirror gives the target what the source's database sets, where it sets nothing itself.
+        let is_copied = place == Place::Target
+            && run.config.mirror.schema == SchemaMode::Dump
+            && !list_database_settings(run.session(place))?.iter().any(applies);
+        let will_be_off = is_copied
+            && list_database_settings(run.source())?
+                .iter()
+                .any(|setting| applies(setting) && is_off(setting));
+        let is_on: bool =
+            run.session(place).query_one(&sql::catalog::HAS_ARRAY_NULLS, &[])?.get("array_nulls");
+        if is_on && !will_be_off {
+            continue;
+        }
+        let database = run.session(place).database.clone();
+        let message = format!(
+            "array_nulls is off in the {place}'s database or is to be, and a subscription there would make texts of the NULLs in arrays"
+        );
+        let hint = format!(
+            "Run ALTER ROLE {} IN DATABASE {} SET array_nulls = on; on the {place}, for the role that owns the subscription; or set \
+             mirror.carrier = \"pgdetour\".",
+            sql::quote_identifier(&role),
+            sql::quote_identifier(&database)
+        );
+        checked.fail("array_nulls", place.name(), message, hint);
     }
     Ok(())
 }

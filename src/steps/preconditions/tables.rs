@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::SchemaMode;
+use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::mapping::triggers::list_always_triggers;
@@ -110,6 +110,24 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
         }
+    }
+    Ok(())
+}
+
+/// A TRUNCATE of one partition reaches the target: it is not in the stream of a publication that has the changes of partitions under the
+/// names of their roots. Triggers record it.
+pub fn emptied_partitions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.method == CaptureMethod::Trigger {
+        return Ok(());
+    }
+    for table in run.selected_tables(Side::Source)?.iter().filter(|table| table.part.through_root) {
+        let name = table.display();
+        let message = format!(
+            "table \"{name}\" is mirrored as one, since the target lacks partitions of the source: a TRUNCATE of one of its \
+             partitions does not reach the target"
+        );
+        let hint = "Until cutover, empty a partition by DELETE; after a TRUNCATE of one, run pgdetour verify --repair.";
+        checked.warn("partition_truncate", &name, message, hint);
     }
     Ok(())
 }

@@ -18,9 +18,11 @@ use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
 use crate::flow::apply::{Applier, resume};
 use crate::flow::mapping::Mapping;
-use crate::flow::marker;
+use crate::flow::source::binary::Portable;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
+use crate::flow::source::slot;
+use crate::flow::{Xid, marker};
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -42,7 +44,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// A transaction that is being read.
 struct Open {
-    xid: u32,
+    xid: Xid,
     transaction: Transaction,
     /// Nothing of it is applied.
     skip: bool,
@@ -90,6 +92,8 @@ pub(super) struct Run<'a> {
     applied_time: Option<i64>,
     /// The publisher's clock, in microseconds since 2000, when the run began.
     clock: i64,
+    /// The publisher's next xid when the flow was measured last, where there are snapshots of it.
+    next_xid: u64,
     began: Instant,
     pace: Pace,
     open: Option<Open>,
@@ -132,7 +136,8 @@ impl<'a> Run<'a> {
             None => false,
         };
         let is_hasty = applier.is_hasty();
-        let binary = (binary && is_hasty).then(|| flow.mapping.enums());
+        let (from, to) = (publisher.version, applier.session.version);
+        let binary = (binary && is_hasty).then(|| Portable::between(from, to, flow.mapping.enums()));
         if resume::watched_slot(flow).is_some() {
             // A server that shuts down waits until all is confirmed, and a crash leaves nobody to note how far that was.
             record::forget_released(publisher, flow.name.name(), &flow.detour)?;
@@ -156,6 +161,7 @@ impl<'a> Run<'a> {
             read_time: None,
             applied_time: None,
             clock,
+            next_xid: 0,
             began: Instant::now(),
             pace: Pace::default(),
             open: None,
@@ -231,6 +237,9 @@ impl<'a> Run<'a> {
 
     /// Asks the publisher how far it is by now.
     fn measure(&mut self) -> Result<()> {
+        if !self.flow.snapshots.is_empty() {
+            self.next_xid = slot::read_next_xid(self.publisher)?;
+        }
         let position = self.position();
         self.progress.applied_lsn = position.into();
         self.progress.lag_bytes = self.flow.source.bytes_behind(self.publisher, position)?;
@@ -297,8 +306,8 @@ impl<'a> Run<'a> {
                     self.open =
                         Some(Open { xid, transaction, skip: known, is_part_applied: false, bytes: 0 });
                 }
-                Item::Origin if self.flow.skip_origins => self.skip_open()?,
-                Item::Origin => {}
+                Item::Origin { name } if self.flow.left_out.has(&name) => self.skip_open()?,
+                Item::Origin { .. } => {}
                 Item::Scratch => self.skip_open()?,
                 Item::Marker { flow, marker } => {
                     if let Some(open) = &mut self.open

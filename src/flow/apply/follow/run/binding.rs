@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Run;
 use crate::error::{Error, Result};
-use crate::flow::Snapshot;
 use crate::flow::mapping::bound::Bound;
 use crate::flow::mapping::{Mapping, drift};
 use crate::flow::source::change::Relation;
+use crate::flow::{Snapshot, Xid};
 use crate::pg::catalog;
 
 /// Where the rows of a relation go, and what the copy of the table holds already.
@@ -18,14 +18,14 @@ pub(super) struct Binding {
 
 impl Run<'_> {
     /// Where a relation's rows go; none when the copy of the table holds this transaction's changes.
-    pub(super) fn table_for(&mut self, relation: &Arc<Relation>, xid: u32) -> Result<Option<Arc<Bound>>> {
+    pub(super) fn table_for(&mut self, relation: &Arc<Relation>, xid: Xid) -> Result<Option<Arc<Bound>>> {
         let address = Arc::as_ptr(relation);
         if !self.bindings.contains_key(&address) {
             let binding = self.bind(relation)?;
             self.bindings.insert(address, (Arc::clone(relation), binding));
         }
         let (_, binding) = &self.bindings[&address];
-        if binding.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid)) {
+        if binding.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid.whole(self.next_xid))) {
             return Ok(None);
         }
         Ok(binding.table.clone())
