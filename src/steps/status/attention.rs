@@ -335,7 +335,16 @@ fn traffic(seen: &Seen, list: &mut List) {
                 FenceKind::Closed => "general roles may not connect, and it serves",
                 FenceKind::ReadOnly => "general roles are read-only there, and it serves",
             };
-            list.add(Level::Broken, "fence", side.name(), message, format!("Run {} there.", fence.opened_by));
+            let opens = format!("Run {} there.", fence.opened_by);
+            // It may be one that was left behind for good, which takes no more writes.
+            let was_left =
+                seen.phase == Some(Phase::Absent) && side == Side::Source && seen.fenced.source_alone();
+            let hint = if was_left {
+                format!("Send clients to the target if that has stayed in service. If not: {opens}")
+            } else {
+                opens
+            };
+            list.add(Level::Broken, "fence", side.name(), message, hint);
         }
     }
     if seen.fenced.source.raised == Some(false) && seen.phase == Some(Phase::Detoured) {
