@@ -381,6 +381,7 @@ impl Router for PgBouncer {
         let live_side = self.side_of(&place, &target);
         let file = self.file_place();
         let file_side = file.as_ref().ok().map(|place| self.side_of(place, &target));
+        let mend = file.as_ref().err().and_then(Error::hint);
         let (side, detail) = match (live_side, file_side, &file) {
             (Some(side), None, Err(error)) => (Some(side), Some(format!("its file is not known: {error}"))),
             (Some(live), Some(Some(file)), _) if live == file => (Some(live), None),
@@ -391,11 +392,21 @@ impl Router for PgBouncer {
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
         let name = self.name.clone();
-        Ok(RouterState { name, held, disabled, side, live: live_side, detail, ..RouterState::default() })
+        Ok(RouterState {
+            name,
+            held,
+            disabled,
+            side,
+            live: live_side,
+            detail,
+            mend,
+            ..RouterState::default()
+        })
     }
 
-    fn listens_for_clients_there(&self) -> bool {
-        true
+    /// Its console is where clients reach it.
+    fn is_down(&self, error: &Error) -> bool {
+        error.is_connection_lost()
     }
 
     fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {

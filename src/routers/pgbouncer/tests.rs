@@ -131,7 +131,8 @@ fn clients_go_to_the_target_and_home_without_an_error() {
             down: false,
             side: Some(Side::Target),
             live: Some(Side::Target),
-            detail: None
+            detail: None,
+            mend: None
         }
     );
     first.resume().expect("it was held");

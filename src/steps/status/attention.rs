@@ -177,7 +177,8 @@ fn routers(seen: &Seen, list: &mut List) {
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
         }
         if state.disabled && !moves {
-            let hint = "Enable it by hand (ENABLE on PgBouncer's console), unless somebody has disabled it on purpose.";
+            let hint = "Enable it by hand (ENABLE on PgBouncer's console, \"enable frontend\" in HAProxy's runtime API), unless \
+                        somebody has disabled it on purpose.";
             list.add(Level::Broken, "router_disabled", &state.name, "it refuses new clients", hint);
         }
         // Where its file says otherwise, clients are where it sends them now.
@@ -198,17 +199,24 @@ fn routers(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Broken, "router_side", &state.name, message, hint);
         }
+        let detail = state.detail.clone().unwrap_or_default();
         if state.down {
-            let message =
-                format!("clients cannot reach it either: {}", state.detail.clone().unwrap_or_default());
-            let hint = "Start it; status then tells whether it sends clients where it should.";
+            // One that has told where it sends clients runs, and has no server for them.
+            let (message, hint) = match (&state.mend, state.live) {
+                (Some(mend), Some(_)) => (format!("no client is served: {detail}"), mend.as_str()),
+                _ => (
+                    format!("clients cannot reach it either: {detail}"),
+                    "Start it; status then tells whether it sends clients where it should.",
+                ),
+            };
             list.add(Level::Broken, "router_down", &state.name, message, hint);
-        } else if let Some(detail) = &state.detail {
-            let hint = match seen.phase {
-                Some(Phase::Detoured) => {
+        } else if state.detail.is_some() {
+            let hint = match (&state.mend, seen.phase) {
+                (Some(mend), _) => mend,
+                (None, Some(Phase::Detoured)) => {
                     "Run pgdetour cutover again: it points the router to the target anew."
                 }
-                Some(Phase::Returned) => {
+                (None, Some(Phase::Returned)) => {
                     "Run pgdetour cutback again: it points the router to the source anew."
                 }
                 _ => "Correct it before the next switch; pgdetour check tells how.",
