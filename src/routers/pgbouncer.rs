@@ -22,6 +22,8 @@ use crate::sql::quote_identifier;
 
 /// Shows all entries.
 const SHOW: &str = "SHOW DATABASES";
+/// The entry that its console neither shows nor takes for PAUSE.
+const WILDCARD: &str = "*";
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
@@ -140,6 +142,16 @@ impl PgBouncer {
     /// Our entry among those that it shows.
     fn entry_of(&self, shown: Vec<Row>) -> Result<Row> {
         let database = &self.settings.database;
+        if database == WILDCARD {
+            return Err(self.wrong(
+                "find the database in",
+                format!("\"{WILDCARD}\" stands for databases without an entry, each of which is held by its own name"),
+                format!(
+                    "Give the database that general traffic uses an entry of its own under [databases], run RELOAD on its \
+                     console, and name that as \"database\" instead of \"{WILDCARD}\"."
+                ),
+            ));
+        }
         shown.into_iter().find(|row| row.get("name") == Some(database)).ok_or_else(|| {
             self.wrong(
                 "find the database in",
