@@ -100,12 +100,27 @@ fn servers(seen: &Seen, list: &mut List) {
             (Place::Source, false) => {
                 "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
             }
-            (Place::Target, false) => {
-                "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
-            }
+            (Place::Target, false) => away_target(seen),
             _ => "Start it, or correct how pgdetour reaches it.",
         };
         list.add(level, "unreachable", server.side.name(), message, hint);
+    }
+}
+
+/// What it means that the target is away while it does not serve.
+fn away_target(seen: &Seen) -> &'static str {
+    let has_slot = seen.mirror.as_ref().is_some_and(|mirror| mirror.slot.is_some());
+    match seen.phase {
+        Some(Phase::Absent) => {
+            "No detour is under way, as far as the source was told. The next one needs it."
+        }
+        Some(Phase::Returned) => {
+            "The phase is what the source was told last. Clients do not need it any more, and pgdetour clean does."
+        }
+        _ if has_slot => {
+            "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
+        }
+        _ => "The phase is what the source was told last.",
     }
 }
 
