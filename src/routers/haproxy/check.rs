@@ -7,7 +7,7 @@ use crate::config::HaProxySettings;
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::routers::REACHABLE;
-use crate::routers::haproxy::look::get_weight;
+use crate::routers::haproxy::look::{get_weight, has_agent};
 use crate::routers::haproxy::map::MapFile;
 use crate::routers::haproxy::runtime::{SHOW_STAT, read_weight};
 use crate::routers::haproxy::{HOLD, HaProxy};
@@ -120,6 +120,14 @@ fn check_backends(router: &mut HaProxy, file: Option<&str>, checked: &mut Checke
         Ok(seen) => seen.stats,
         Err(error) => return fail(checked, "router_backend", &router.name, &error),
     };
+    for (server, _) in router.settings.weights.iter().filter(|(server, _)| has_agent(server, &all)) {
+        checked.warn(
+            "router_weight",
+            &format!("{}: server {server}", router.name),
+            "its agent may set another weight at any time, so that status says nothing of it",
+            format!("Run \"disable agent {server}\" in its runtime API for the detour, or leave it out of weights."),
+        );
+    }
     let now = file.and_then(|value| router.side_of(value)).unwrap_or(Side::Source);
     for side in [Side::Source, Side::Target] {
         if let Err(error) = router.stats_of(side, &all) {

@@ -130,7 +130,9 @@ impl HaProxy {
 
     /// The first server whose weight is not what it is to be while `side` serves, in words.
     fn weight_drift(&self, side: Side, look: &Look) -> Option<String> {
-        self.weights_for(side).iter().find_map(|(server, wanted)| match self.weight(server, look) {
+        // What an agent has set it would set again.
+        let ours = self.weights_for(side).iter().filter(|(server, _)| !has_agent(server, &look.seen.stats));
+        ours.into_iter().find_map(|(server, wanted)| match self.weight(server, look) {
             Ok(now) if now == *wanted => None,
             Ok(now) => {
                 Some(format!("server {server} has weight {now}, and {wanted} while the {side} serves"))
@@ -197,6 +199,14 @@ impl HaProxy {
         let name = self.name.clone();
         RouterState { name, held, disabled, down, side, live: live_side, detail, mend }
     }
+}
+
+/// Whether the agent of a server, `backend/server`, may set its weight.
+pub(super) fn has_agent(server: &str, stats: &[Stat]) -> bool {
+    stats.iter().any(|stat| {
+        let name = stat.server.as_ref().map(|name| format!("{}/{name}", stat.backend));
+        stat.has_agent && name.as_deref() == Some(server)
+    })
 }
 
 pub(super) fn get_weight(server: &str) -> String {

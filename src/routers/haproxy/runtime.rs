@@ -26,6 +26,8 @@ pub struct Stat {
     pub status: String,
     /// HTTP mode, where every request is sent anew.
     pub is_http: bool,
+    /// A server whose agent is asked, which may set its weight.
+    pub has_agent: bool,
 }
 
 /// Where clients come in, as `show stat` tells of it.
@@ -293,6 +295,7 @@ fn read_stats(answer: &str) -> Option<Statistics> {
     let column = |name: &str| header.iter().position(|column| *column == name);
     let (backend, server, current) = (column("pxname")?, column("svname")?, column("scur")?);
     let (status, mode, kind) = (column("status")?, column("mode")?, column("type")?);
+    let agent = column("agent_status");
     let mut found = Statistics { stats: Vec::new(), frontends: Vec::new() };
     for line in lines {
         let fields = split_csv(line);
@@ -309,6 +312,7 @@ fn read_stats(answer: &str) -> Option<Statistics> {
                 current: field(current).parse().unwrap_or(0),
                 status: field(status).to_owned(),
                 is_http,
+                has_agent: agent.is_some_and(|agent| !field(agent).is_empty()),
             }),
             // A listener.
             _ => {}
@@ -355,6 +359,7 @@ mod tests {
             current,
             status: status.into(),
             is_http,
+            has_agent: server.is_some(),
         };
         let frontend = |is_open, is_http| Frontend { is_open, is_http };
         assert_eq!(

@@ -509,6 +509,17 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     assert_eq!((weight("shared/one"), weight("shared/two")), (Some(30), Some(0)));
     assert_eq!(shares(&haproxy, 8), [8, 0]);
 
+    let agents = HaProxySettings { weights: vec![("agents/three".to_owned(), 64)], ..settings.clone() };
+    let mut third = router(&agents);
+    let checked = third.check(Duration::from_secs(5));
+    assert_eq!((failures(&checked).len(), checked.warnings.len()), (0, 1), "{checked:?}");
+    assert!(checked.warnings[0].message.starts_with("its agent may set another weight"), "{checked:?}");
+    third.point_to(Side::Target).expect("pointed");
+    haproxy.act("set weight agents/three 1");
+    assert_eq!(third.state().expect("known").detail, None, "the agent would set it again");
+    haproxy.act("disable agent agents/three");
+    assert!(third.state().expect("known").detail.is_some());
+
     let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
     assert_eq!(failures(&router(&wrong).check(Duration::from_secs(5))), ["router_weight"]);
 }
