@@ -78,6 +78,35 @@ fn the_target_becomes_the_new_home() {
     }
 }
 
+/// Without a router only the fences tell who serves, and nothing may advise to open what was left behind.
+#[test]
+fn the_target_that_has_become_the_new_home_is_known_to_serve_without_a_router() {
+    let detour = Detour::new().table("orders").without_router().writing().mirrored();
+    let detour = detour.run("cutover").exits(0).application_goes_on();
+    let mut detour = detour.run("clean").with(&["--stay"]).exits(0).phase("absent");
+    for (command, arguments, code) in [
+        ("status", &["--check"][..], 0),
+        ("clean", &[], 0),
+        ("restrict", &["--lift"], 0),
+        ("cutback", &[], 3),
+    ] {
+        detour = detour.run(command).with(arguments).exits(code).changed(false).phase("absent");
+        assert_eq!(detour.last().text_at("/serving"), "target", "{}", detour.last().describe());
+    }
+    detour = detour.application_goes_on();
+    // Its clients are not served then, and would not be by the source.
+    detour.target.stop(Shutdown::Immediate);
+    detour = detour.run("status").with(&["--check"]).exits(8).reports("/serving", "target");
+    assert!(!detour.last().describe().contains("GRANT"), "{}", detour.last().describe());
+    detour.target.start();
+    detour = detour.run("status").with(&["--check"]).exits(0);
+    // Kept out of both, they are served nowhere.
+    detour.target.exec("revoke connect on database shop from public, shop_app");
+    detour = detour.run("status").with(&["--check"]).exits(8).reports("/attention/0/check", "fence");
+    detour.target.exec("grant connect on database shop to shop_app");
+    detour.application_goes_on().no_row_lost();
+}
+
 #[test]
 fn the_target_stays_without_a_source_that_never_comes_back() {
     let mut detour = Detour::new().table("orders").writing().detoured();

@@ -121,6 +121,31 @@ fn a_network_that_is_missing_in_the_acl_is_refused() {
     detour.run("check").exits(3).finding("haproxy", &missing, "reload HAProxy");
 }
 
+#[test]
+fn one_that_serves_nobody_is_told_as_such_and_a_key_that_is_gone_comes_back_with_the_switch() {
+    let mut detour = Detour::new().table("orders").behind_haproxy().detoured();
+    let broken = |detour: Detour, code: i32| detour.run("status").with(&["--check"]).exits(code);
+    let first = "/attention/0/check";
+    detour = broken(detour, 0);
+    detour.balancer_to_break().end();
+    detour = broken(detour, 8).reports(first, "router_down").reports("/router/0/down", true);
+    detour.balancer_to_break().start();
+    detour = broken(detour, 0);
+    detour.balancer().ask("disable server target/db2");
+    detour = broken(detour, 8).reports(first, "router_down");
+    let told = detour.last().text_at("/report/attention/0/message").to_owned();
+    assert_eq!(told, "no client is served: backend \"target\" has no server that is up");
+    detour.balancer().ask("enable server target/db2");
+    detour = broken(detour, 0);
+    let map_file = detour.balancer().map_file();
+    detour.balancer().ask(&format!("del map {} general", map_file.display()));
+    detour = broken(detour, 3).reports(first, "router_drift");
+    let hint = detour.last().text_at("/report/attention/0/hint").to_owned();
+    assert!(hint.starts_with("Run pgdetour cutover again"), "{hint}");
+    detour = detour.run("cutover").exits(0).changed(true).serving(Serving::Target);
+    broken(detour, 0).run("cutover").exits(0).changed(false);
+}
+
 /// An application server: each request writes a row, through a session to the database of its group.
 fn serve(port: &Port, conninfo: String) {
     let listener = TcpListener::bind(("127.0.0.1", port.number())).expect("the port is ours");

@@ -308,6 +308,7 @@ fn who_stays_on_the_side_that_does_not_serve_is_seen() {
     assert_eq!(settings(&detour.target), "");
     assert!(settings(&detour.source).contains("default_transaction_read_only=on"));
     assert_eq!(detour.who_really_serves(), Serving::Target);
+    detour = detour.run("status").with(&["--check"]).exits(0).reports("/serving", "target");
     // The next detour would take that for a setting of somebody's own.
     detour.run("check").exits(3).finding("shop_app", "is on for it", "RESET default_transaction_read_only");
 }

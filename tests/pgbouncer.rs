@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving, quoted};
-use crate::support::disk::Disk;
+use crate::support::disk::{Disk, MountedFile};
 use crate::support::pgbouncer::{PgBouncer, entry};
 use crate::support::postgres::DATABASE;
 use crate::support::scratch::give_to_server_user;
@@ -169,6 +169,36 @@ fn a_file_that_there_is_no_room_for_is_named_before_anybody_is_held() {
     // The folder that it is in goes with the detour.
     drop(disk);
     drop(detour);
+}
+
+/// As in a container: its folder can be written, and a rename to it is refused.
+#[test]
+fn a_file_that_is_mounted_by_itself_is_named_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let file = detour.pooler().databases_file();
+    let by_program =
+        format!("file_command = [{:?}]", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/replace-file"));
+    let (console, target) = (detour.pooler().console_conninfo(), entry(detour.target.port()));
+    let mut mounted = None;
+    for (more, hint) in [(by_program.as_str(), ""), ("", "Mount its folder instead")] {
+        let section = section(&console, &file, &target, more);
+        detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}"));
+        mounted = mounted.or_else(|| MountedFile::mount(&file, "a router's file that is mounted"));
+        if mounted.is_none() {
+            return;
+        }
+        for (command, arguments) in [("check", &[][..]), ("cutover", &["--rehearse"]), ("cutover", &[])] {
+            detour = detour.run(command).with(arguments).exits(3).phase("mirrored");
+            detour = detour.finding("databases.ini", "a mount of its own", hint);
+        }
+        detour = detour.serving(Serving::Source).application_goes_on();
+    }
+    drop(mounted);
+    detour = detour.run("cutover").exits(0).run("replay").exits(0);
+    let mounted = MountedFile::mount(&file, "nothing").expect("as before");
+    detour = detour.run("cutback").exits(3).phase("detoured").serving(Serving::Target).application_goes_on();
+    drop(mounted);
+    detour.run("cutback").exits(0).application_goes_on().no_client_error().no_row_lost();
 }
 
 /// What comes back is the entry as it was when clients were moved, not as an earlier run has found it.

@@ -33,7 +33,13 @@ fn check(detour: Detour, code: i32, reason: &str) -> Detour {
 
 #[test]
 fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
-    let mut detour = check(Detour::new().table("orders"), 0, "").mirrored();
+    let mut detour = check(Detour::new().table("orders"), 0, "");
+    detour.target.stop(Shutdown::Immediate);
+    detour = check(detour, 3, "unreachable").phase("absent");
+    let hint = detour.last().text_at("/report/attention/0/hint").to_owned();
+    assert!(hint.starts_with("No detour is under way"), "{hint}");
+    detour.target.start();
+    detour = check(detour, 0, "").mirrored();
     detour = check(detour, 0, "");
 
     detour = detour.on_target("alter subscription pgdetour_mirror disable");
@@ -79,6 +85,8 @@ fn monitoring_hears_what_is_well_what_needs_attention_and_what_is_broken() {
     detour.target.stop(Shutdown::Immediate);
     detour =
         check(detour, 3, "unreachable").reports("/phase", "mirrored").reports("/servers/1/reachable", false);
+    let hint = detour.last().text_at("/report/attention/0/hint").to_owned();
+    assert!(hint.contains("keeps all its WAL for the mirror"), "{hint}");
     detour.source.stop(Shutdown::Immediate);
     detour = check(detour, 8, "unreachable");
     // For people, nothing can be told then.

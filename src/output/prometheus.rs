@@ -166,7 +166,7 @@ fn metrics(report: &Value) -> Vec<Metric> {
         ),
         gauge(
             "pgdetour_router_down",
-            "Whether the router does not answer where clients reach it.",
+            "Whether clients are not served through the router.",
             each("router", "router", "name", &|row| flag(&row["down"])),
         ),
         gauge(

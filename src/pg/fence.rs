@@ -81,15 +81,25 @@ impl FenceUndo {
     }
 }
 
-/// What takes back by hand what a fence does to `roles`.
-pub fn opening_statements(kind: FenceKind, roles: &[String], database: &str) -> String {
+/// What takes back by hand what a fence does to `roles`; `known` is what lowers it, where that is known.
+pub fn opening_statements(
+    kind: FenceKind,
+    roles: &[String],
+    database: &str,
+    known: Option<&FenceUndo>,
+) -> String {
     let database = quote_identifier(database);
-    let roles: Vec<String> = roles.iter().map(|role| quote_identifier(role)).collect();
     match kind {
-        FenceKind::Closed => format!("GRANT CONNECT ON DATABASE {database} TO {};", roles.join(", ")),
+        FenceKind::Closed => {
+            let roles: Vec<String> = roles.iter().map(|role| quote_identifier(role)).collect();
+            format!("GRANT CONNECT ON DATABASE {database} TO {};", roles.join(", "))
+        }
         FenceKind::ReadOnly => {
-            let reset = |role: &String| format!("ALTER ROLE {role} IN DATABASE {database} RESET {SETTING};");
-            roles.iter().map(reset).collect::<Vec<_>>().join(" ")
+            let opening = |role: &String| {
+                let setting = known.and_then(|known| known.setting_of(role));
+                read_only::opening_statement(role, &database, setting)
+            };
+            roles.iter().map(opening).collect::<Vec<_>>().join(" ")
         }
     }
 }

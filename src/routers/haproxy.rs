@@ -134,6 +134,11 @@ impl HaProxy {
         format!("set map {} {} {value}", self.settings.map, self.settings.key)
     }
 
+    /// Gives it one where it has none in the process.
+    fn add_map(&self, value: &str) -> String {
+        format!("add map {} {} {value}", self.settings.map, self.settings.key)
+    }
+
     /// What it does once the key has this value; None in a dry run.
     fn set_live(&mut self, value: &str) -> Result<Option<Look>> {
         let command = self.set_map(value);
@@ -142,11 +147,15 @@ impl HaProxy {
             self.noted_value = Some(value.to_owned());
             return Ok(None);
         }
-        let look = self.act(std::slice::from_ref(&command))?;
-        if look.value == value {
+        let look = match self.act(std::slice::from_ref(&command)) {
+            // Somebody has taken the key out.
+            Err(Error::Router { .. }) if self.live()?.is_none() => self.act(&[self.add_map(value)])?,
+            other => other?,
+        };
+        if look.value.as_deref() == Some(value) {
             return Ok(Some(look));
         }
-        let message = format!("the map says \"{}\" after it", look.value);
+        let message = format!("the map says \"{}\" after it", look.value.unwrap_or_default());
         Err(self.wrong(&format!("run {command} on"), message, "See who else uses its runtime API."))
     }
 
@@ -200,7 +209,7 @@ impl HaProxy {
 
     /// Ends what TCP clients still have open on a side, since such a session stays where it began.
     fn end_sessions(&self, side: Side, look: &Look) -> Result<Vec<String>> {
-        let of_tcp = self.stats_of(side, &look.stats)?.into_iter().filter(|stat| !stat.is_http);
+        let of_tcp = self.stats_of(side, &look.seen.stats)?.into_iter().filter(|stat| !stat.is_http);
         let servers = of_tcp.filter_map(|stat| Some((&stat.backend, stat.server.as_ref()?)));
         Ok(servers.map(|(backend, server)| format!("shutdown sessions server {backend}/{server}")).collect())
     }
@@ -208,9 +217,12 @@ impl HaProxy {
     /// Sends clients to `side` of a process that did `look`, unless they wait; what it does after that.
     fn lead_to(&mut self, side: Side, look: &Look) -> Result<Look> {
         let mut commands = self.set_weights(side, look)?;
-        let is_elsewhere = look.value != HOLD && look.value != self.backend(side);
+        let backend = self.backend(side);
+        let value = look.value.as_deref();
+        let is_elsewhere = value != Some(HOLD) && value != Some(backend);
         if is_elsewhere {
-            commands.push(self.set_map(self.backend(side)));
+            // Reloaded with its file as it is now, it would have the key again.
+            commands.push(if value.is_none() { self.add_map(backend) } else { self.set_map(backend) });
         }
         commands.extend(self.end_sessions(side.other(), look)?);
         if !self.plan.is_dry() {
@@ -290,7 +302,8 @@ impl Router for HaProxy {
         // A reload during the hold, and the way back from it, need a side in the file.
         let side = self.file_side()?;
         if self.plan.is_dry() {
-            return if self.live()? == HOLD { Ok(()) } else { self.set_live(HOLD).map(drop) };
+            let is_held = self.live()?.as_deref() == Some(HOLD);
+            return if is_held { Ok(()) } else { self.set_live(HOLD).map(drop) };
         }
         self.runtime.keep_line();
         self.holds = true;
@@ -322,8 +335,8 @@ impl Router for HaProxy {
     }
 
     fn resume(&mut self) -> Result<()> {
-        // Not asked first when it is known: clients wait for this.
-        if self.holds || self.live()? == HOLD {
+        // Not asked first when it is known: clients wait for this. Without a key they may wait as well.
+        if self.holds || self.live()?.is_none_or(|value| value == HOLD) {
             let side = self.file_side()?;
             let backend = self.backend(side).to_owned();
             self.set_live(&backend)?;
@@ -346,6 +359,11 @@ impl Router for HaProxy {
 
     fn state(&mut self) -> Result<RouterState> {
         self.look().map(|look| self.state_of(&look))
+    }
+
+    /// Its process listens for both.
+    fn is_down(&self, _error: &Error) -> bool {
+        self.runtime.is_gone()
     }
 
     fn answer(&mut self) -> Result<()> {

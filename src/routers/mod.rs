@@ -29,7 +29,7 @@ pub struct RouterState {
     pub held: bool,
     /// New clients are refused.
     pub disabled: bool,
-    /// It does not answer where clients reach it.
+    /// Clients are not served through it: it does not run, as far as can be told, or has no server to send them to.
     pub down: bool,
     /// Where clients are sent; None when that is neither side, not the same everywhere, or unknown.
     pub side: Option<Side>,
@@ -38,6 +38,9 @@ pub struct RouterState {
     pub live: Option<Side>,
     /// What a person should know about it.
     pub detail: Option<String>,
+    /// What mends that, where the switch that led there does not when it is run again.
+    #[serde(skip)]
+    pub mend: Option<String>,
 }
 
 /// What a router needs in order to send clients home, stored in the record before it acts.
@@ -105,8 +108,8 @@ pub trait Router: Send {
     /// What it does with clients now.
     fn state(&mut self) -> Result<RouterState>;
 
-    /// Whether it is asked where clients reach it, so that they cannot when we cannot.
-    fn listens_for_clients_there(&self) -> bool {
+    /// Whether clients cannot reach it either, when asking it what it does has failed so.
+    fn is_down(&self, _error: &Error) -> bool {
         false
     }
 
@@ -277,8 +280,9 @@ impl Routers {
         let states = self.list.iter_mut().map(|router| {
             router.state().unwrap_or_else(|error| RouterState {
                 name: router.name().to_owned(),
-                down: router.listens_for_clients_there() && error.is_connection_lost(),
+                down: router.is_down(&error),
                 detail: Some(error.with_cause()),
+                mend: error.hint(),
                 ..RouterState::default()
             })
         });

@@ -22,6 +22,8 @@ use crate::sql::quote_identifier;
 
 /// Shows all entries.
 const SHOW: &str = "SHOW DATABASES";
+/// The entry that its console neither shows nor takes for PAUSE.
+const WILDCARD: &str = "*";
 /// The entry as it was before the detour.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PgBouncerUndo {
@@ -140,6 +142,16 @@ impl PgBouncer {
     /// Our entry among those that it shows.
     fn entry_of(&self, shown: Vec<Row>) -> Result<Row> {
         let database = &self.settings.database;
+        if database == WILDCARD {
+            return Err(self.wrong(
+                "find the database in",
+                format!("\"{WILDCARD}\" stands for databases without an entry, each of which is held by its own name"),
+                format!(
+                    "Give the database that general traffic uses an entry of its own under [databases], run RELOAD on its \
+                     console, and name that as \"database\" instead of \"{WILDCARD}\"."
+                ),
+            ));
+        }
         shown.into_iter().find(|row| row.get("name") == Some(database)).ok_or_else(|| {
             self.wrong(
                 "find the database in",
@@ -381,6 +393,7 @@ impl Router for PgBouncer {
         let live_side = self.side_of(&place, &target);
         let file = self.file_place();
         let file_side = file.as_ref().ok().map(|place| self.side_of(place, &target));
+        let mend = file.as_ref().err().and_then(Error::hint);
         let (side, detail) = match (live_side, file_side, &file) {
             (Some(side), None, Err(error)) => (Some(side), Some(format!("its file is not known: {error}"))),
             (Some(live), Some(Some(file)), _) if live == file => (Some(live), None),
@@ -391,11 +404,21 @@ impl Router for PgBouncer {
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
         let name = self.name.clone();
-        Ok(RouterState { name, held, disabled, side, live: live_side, detail, ..RouterState::default() })
+        Ok(RouterState {
+            name,
+            held,
+            disabled,
+            side,
+            live: live_side,
+            detail,
+            mend,
+            ..RouterState::default()
+        })
     }
 
-    fn listens_for_clients_there(&self) -> bool {
-        true
+    /// Its console is where clients reach it.
+    fn is_down(&self, error: &Error) -> bool {
+        error.is_connection_lost()
     }
 
     fn server_ports(&mut self) -> Result<Option<Vec<i32>>> {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 
 use crate::error::{Checked, Error, Result};
 use crate::routers::program;
@@ -41,6 +41,12 @@ enum Place {
     Here(fs::Metadata),
     /// Where this command reads and replaces it.
     Behind(Vec<String>),
+}
+
+/// What keeps a file from being replaced although another can be made beside it, and what mends it.
+struct Obstacle {
+    message: String,
+    hint: String,
 }
 
 impl ReplaceableFile {
@@ -83,7 +89,9 @@ impl ReplaceableFile {
                 return None;
             }
         };
-        if let Err(error) = file.try_replace(&file.text) {
+        if let Some(Obstacle { message, hint }) = file.obstacle() {
+            checked.fail("router_file", &object, format!("it cannot be replaced: {message}"), hint);
+        } else if let Err(error) = file.try_replace(&file.text) {
             let why = match error {
                 Error::Router { message, .. } => message,
                 other => other.with_cause(),
@@ -134,15 +142,19 @@ impl ReplaceableFile {
         let mut file = self.temporary(metadata).map_err(action())?;
         file.write_all(text).map_err(action())?;
         file.as_file().sync_all().map_err(action())?;
-        file.persist(&self.path).map_err(|error| action()(error.error))?;
-        Ok(())
+        let put = file.persist(&self.path).map_err(|error| action()(error.error));
+        // It may have come to be so since it was looked at.
+        put.map(drop).map_err(|error| self.obstacle().map_or(error, |obstacle| self.in_the_way(obstacle)))
     }
 
     /// Writes `text` to the disk as [`Self::replace`] will need it, under no name, so that nothing is left of it when we
-    /// die. None where files need a name, or the file is elsewhere. An error where there would be no room for it: past the
-    /// decision of a switch it would be too late.
+    /// die. None where files need a name, or the file is elsewhere. An error where there would be no room for it, or it could
+    /// not take the file's place: past the decision of a switch it would be too late.
     pub fn make_ready(&self, text: &[u8]) -> Result<Option<Ready>> {
         let Place::Here(metadata) = &self.place else { return self.try_replace(text).map(|()| None) };
+        if let Some(obstacle) = self.obstacle() {
+            return Err(self.in_the_way(obstacle));
+        }
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let Ok(file) = rustix::fs::open(self.directory(), flags, Mode::RUSR | Mode::WUSR) else {
             return self.try_replace(text).map(|()| None);
@@ -151,6 +163,41 @@ impl ReplaceableFile {
         let written = take_after(&file, metadata).and_then(|()| file.write_all(text));
         written.and_then(|()| file.sync_all()).map_err(|error| self.no_room(&error))?;
         Ok(Some(Ready { path: self.path.clone(), text: text.to_owned(), file }))
+    }
+
+    /// Why rename(2) would refuse to put another file in its place, which shows in nothing that can be tried without doing it.
+    /// None where it would not, or the kernel cannot tell.
+    fn obstacle(&self) -> Option<Obstacle> {
+        if let Place::Behind(_) = self.place {
+            return None;
+        }
+        let (file, folder) = (attributes(&self.path), attributes(self.directory()));
+        let (path, directory) = (self.path.display(), self.directory().display());
+        if file.contains(StatxAttributes::MOUNT_ROOT) {
+            return Some(Obstacle {
+                message: "it is a mount of its own".into(),
+                hint: format!(
+                    "Mount its folder instead of {path} alone, or name a file_command that writes into it where it is."
+                ),
+            });
+        }
+        let flags = [
+            (file, StatxAttributes::IMMUTABLE, format!("{path} is immutable"), format!("chattr -i {path}")),
+            (file, StatxAttributes::APPEND, format!("{path} is append-only"), format!("chattr -a {path}")),
+            (
+                folder,
+                StatxAttributes::APPEND,
+                format!("{directory} is append-only"),
+                format!("chattr -a {directory}"),
+            ),
+        ];
+        let stands = |(has, flag, ..): &(StatxAttributes, _, _, _)| has.contains(*flag);
+        let (.., message, command) = flags.into_iter().find(stands)?;
+        Some(Obstacle { message, hint: format!("Run {command}.") })
+    }
+
+    fn in_the_way(&self, Obstacle { message, hint }: Obstacle) -> Error {
+        Error::Router { action: format!("replace {}", self.path.display()), message, hint }
     }
 
     fn no_room(&self, error: &io::Error) -> Error {
@@ -234,6 +281,12 @@ impl Ready {
     }
 }
 
+/// What the kernel knows to hold of a file or a folder.
+fn attributes(path: &Path) -> StatxAttributes {
+    let seen = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::empty());
+    seen.map_or(StatxAttributes::empty(), |seen| seen.stx_attributes & seen.stx_attributes_mask)
+}
+
 /// Gives a file the mode and the owner of another.
 fn take_after(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
     let created = file.metadata()?;
@@ -287,4 +340,71 @@ pub fn repeat_if_changed<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
         }
     }
     work()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn runs(program: &str, arguments: &[&str], path: &Path) -> bool {
+        let ended = Command::new(program).args(arguments).arg(path).output();
+        ended.is_ok_and(|output| output.status.success())
+    }
+
+    /// What is found of it, and that it is not made ready either.
+    fn found(path: &Path) -> Vec<(String, String)> {
+        let mut checked = Checked::default();
+        let file = ReplaceableFile::check(path, None, "PgBouncer", &mut checked).expect("it can be read");
+        assert_eq!(file.make_ready(b"new").is_err(), !checked.failures.is_empty());
+        let folder = fs::read_dir(file.directory()).expect("it can be read");
+        assert_eq!(folder.count(), 2, "nothing is left");
+        assert!(checked.failures.iter().all(|finding| finding.check == "router_file"));
+        checked.failures.into_iter().map(|finding| (finding.message, finding.hint)).collect()
+    }
+
+    #[test]
+    fn a_file_whose_place_no_other_can_take_is_named_before_it_is_tried() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (path, link) = (folder.path().join("databases.ini"), folder.path().join("link.ini"));
+        fs::write(&path, "old").expect("a file");
+        symlink(&path, &link).expect("a link");
+        assert_eq!(found(&link), []);
+
+        if runs("mount", &["--bind", &path.display().to_string()], &path) {
+            let seen = found(&link);
+            let file = ReplaceableFile::read(&link, None).expect("it can be read");
+            let error = file.replace(b"new", None).expect_err("it is busy");
+            assert!(runs("umount", &[], &path));
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            assert_eq!(seen[0].0, "it cannot be replaced: it is a mount of its own");
+            assert!(seen[0].1.starts_with("Mount its folder instead of "), "{seen:?}");
+            assert_eq!(error.hint().as_ref(), Some(&seen[0].1));
+        } else {
+            println!("skipped: a file that is mounted, since nothing can be mounted here");
+        }
+        for (flag, on, what) in [
+            ("i", &path, "immutable"),
+            ("a", &path, "append-only"),
+            ("a", &folder.path().to_owned(), "append-only"),
+        ] {
+            // Not every file system has them, and not everybody may set them.
+            if !runs("chattr", &[&format!("+{flag}")], on) {
+                println!("skipped: {} that is {what}, since nothing can be made so here", on.display());
+                continue;
+            }
+            let seen = found(&link);
+            assert!(runs("chattr", &[&format!("-{flag}")], on));
+            let on = on.display();
+            assert_eq!(
+                seen,
+                [(format!("it cannot be replaced: {on} is {what}"), format!("Run chattr -{flag} {on}."))]
+            );
+        }
+        let file = ReplaceableFile::read(&link, None).expect("it can be read");
+        let ready = file.make_ready(b"new").expect("nothing is in the way any more");
+        file.replace(b"new", ready).expect("it can be replaced");
+        assert_eq!(fs::read(&path).expect("it can be read"), b"new");
+    }
 }

@@ -199,7 +199,7 @@ fn lower_fences(run: &mut Run, phase: Phase) -> Result<()> {
                 FenceKind::Closed => "closed to",
                 FenceKind::ReadOnly => "read-only for",
             };
-            let opens = fence::opening_statements(fence.kind, &fence.roles, &database);
+            let opens = fence::opening_statements(fence.kind, &fence.roles, &database, Some(fence));
             run.warn(format!(
                 "the source stays {state} \"{roles}\"; {opens} there ends that when it is needed"
             ));

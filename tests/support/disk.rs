@@ -1,4 +1,4 @@
-//! A file system that can be filled.
+//! A file system that can be filled, and a file that is one by itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,5 +48,26 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
+    }
+}
+
+/// A file that is mounted by itself, as containers have it; as it was when dropped.
+pub struct MountedFile(PathBuf);
+
+impl MountedFile {
+    /// Mounts it where it is; nothing where we may not, which is said with what is left out.
+    pub fn mount(path: &Path, left_out: &str) -> Option<MountedFile> {
+        let mounted = Command::new("mount").arg("--bind").args([path, path]).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            println!("skipped: {left_out}, since no file can be mounted here");
+            return None;
+        }
+        Some(MountedFile(path.to_owned()))
+    }
+}
+
+impl Drop for MountedFile {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
     }
 }

@@ -82,6 +82,16 @@ impl FenceUndo {
     }
 }
 
+/// What opens it by hand for a role: what was set before comes back, where that is known and lets it write.
+pub fn opening_statement(role: &str, database: &str, known: Option<&RoleSetting>) -> String {
+    let before = known.filter(|known| !known.is_raised()).and_then(|known| known.before.as_deref());
+    let action = match before {
+        Some(value) => format!("SET {SETTING} = {}", quote_literal(value)),
+        None => format!("RESET {SETTING}"),
+    };
+    format!("ALTER ROLE {} IN DATABASE {database} {action};", quote_identifier(role))
+}
+
 /// The statements that raise it.
 pub fn raising_script(undo: &FenceUndo, database: &str) -> String {
     undo.settings.iter().map(|setting| setting.raise(database)).collect()

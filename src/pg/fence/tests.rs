@@ -369,6 +369,7 @@ fn a_read_only_fence_is_exact_whatever_was_set_before() {
     let before = settings(&test);
     let mut us = session(&test, "postgres", "shop");
     let undo = plan_fence(&mut us, READ_ONLY, &general, None).expect("it only looks");
+    let by_hand = opening_statements(READ_ONLY, &general[..3], "shop", Some(&undo));
     let stored = serde_json::to_string(&undo).expect("it is JSON");
     assert!(stored.contains("\"kind\":\"read-only\""), "{stored}");
     let undo: FenceUndo = serde_json::from_str(&stored).expect("it was JSON");
@@ -399,6 +400,9 @@ fn a_read_only_fence_is_exact_whatever_was_set_before() {
     assert!(!writes(&test, "app"), "not before the commit");
     us.change_script("commit").expect("it can be committed");
     assert_eq!(settings(&test), before);
+    raise(&mut us, &undo).expect("it can be raised");
+    us.change_script(&by_hand).expect("it is what status prints");
+    assert_eq!(settings(&test), before, "{by_hand}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::config::HaProxySettings;
 use crate::error::{Checked, Error};
 use crate::phase::Side;
 use crate::routers::REACHABLE;
-use crate::routers::haproxy::look::get_weight;
+use crate::routers::haproxy::look::{get_weight, has_agent};
 use crate::routers::haproxy::map::MapFile;
 use crate::routers::haproxy::runtime::{SHOW_STAT, read_weight};
 use crate::routers::haproxy::{HOLD, HaProxy};
@@ -77,7 +77,7 @@ fn check_file(router: &HaProxy, checked: &mut Checked) -> Option<String> {
 
 /// The key in the process, against the configuration and the file.
 fn check_map(router: &mut HaProxy, file: Option<&str>, checked: &mut Checked) {
-    let live = match router.live() {
+    let live = match router.live().and_then(|live| live.ok_or_else(|| router.no_key())) {
         Ok(live) => live,
         Err(error) => return fail(checked, "router_map", &router.name, &error),
     };
@@ -117,29 +117,26 @@ fn check_map(router: &mut HaProxy, file: Option<&str>, checked: &mut Checked) {
 fn check_backends(router: &mut HaProxy, file: Option<&str>, checked: &mut Checked) {
     let asked = router.runtime.ask(SHOW_STAT).and_then(|answer| router.runtime.read_stats(&answer));
     let all = match asked {
-        Ok(all) => all,
+        Ok(seen) => seen.stats,
         Err(error) => return fail(checked, "router_backend", &router.name, &error),
     };
+    for (server, _) in router.settings.weights.iter().filter(|(server, _)| has_agent(server, &all)) {
+        checked.warn(
+            "router_weight",
+            &format!("{}: server {server}", router.name),
+            "its agent may set another weight at any time, so that status says nothing of it",
+            format!("Run \"disable agent {server}\" in its runtime API for the detour, or leave it out of weights."),
+        );
+    }
     let now = file.and_then(|value| router.side_of(value)).unwrap_or(Side::Source);
     for side in [Side::Source, Side::Target] {
-        let stats = match router.stats_of(side, &all) {
-            Ok(stats) => stats,
-            Err(error) => {
-                fail(checked, "router_backend", &router.name, &error);
-                continue;
-            }
-        };
-        let is_up = stats.iter().any(|stat| stat.server.is_none() && stat.status.starts_with("UP"));
-        if side != now && !is_up {
+        if let Err(error) = router.stats_of(side, &all) {
+            fail(checked, "router_backend", &router.name, &error);
+        } else if let Some(message) = router.unserved(side, &all).filter(|_| side != now) {
             let backend = router.backend(side);
             let hint =
                 format!("See \"show stat\" in its runtime API, and the health checks of \"{backend}\".");
-            checked.fail(
-                "router_backend",
-                &router.name,
-                format!("backend \"{backend}\" has no server that is up"),
-                hint,
-            );
+            checked.fail("router_backend", &router.name, message, hint);
         }
     }
 }

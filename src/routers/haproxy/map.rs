@@ -77,8 +77,9 @@ impl MapFile {
         let entry = find_entry(self.0.text(), key)
             .map_err(|message| wrong(message, "Leave one of them, then reload HAProxy.".into()))?;
         let Some(entry) = entry else {
-            let hint =
-                format!("Add a line: {key}, a space, and the backend of the source. Then reload HAProxy.");
+            let hint = format!(
+                "Add a line: {key}, a space, and the backend of the side that serves. Then reload HAProxy."
+            );
             return Err(wrong("it has no line for that key".into(), hint));
         };
         let value = String::from_utf8_lossy(&self.0.text()[entry.value.clone()]).into_owned();

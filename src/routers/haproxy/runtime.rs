@@ -26,6 +26,26 @@ pub struct Stat {
     pub status: String,
     /// HTTP mode, where every request is sent anew.
     pub is_http: bool,
+    /// A server whose agent is asked, which may set its weight.
+    pub has_agent: bool,
+}
+
+/// Where clients come in, as `show stat` tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frontend {
+    /// It takes clients.
+    pub is_open: bool,
+    /// HTTP mode.
+    pub is_http: bool,
+}
+
+/// All that `show stat` tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statistics {
+    /// Backends and their servers.
+    pub stats: Vec<Stat>,
+    /// Frontends.
+    pub frontends: Vec<Frontend>,
 }
 
 /// The runtime API of one process.
@@ -37,6 +57,8 @@ pub struct Runtime {
     /// The connection of before, while it is kept.
     line: Option<Line>,
     keeps_line: bool,
+    /// Nobody listened the last time that a connection was made.
+    is_gone: bool,
 }
 
 /// A connection in which several commands may be given, as they are to a person who types.
@@ -60,7 +82,13 @@ impl Runtime {
             patience: Patience::default(),
             line: None,
             keeps_line: false,
+            is_gone: false,
         }
+    }
+
+    /// Whether nobody listened the last time: one that is slow, or keeps us out, is there.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// Keeps one connection from now on, which saves a round trip each time; after a reload of HAProxy it leads to the process
@@ -130,8 +158,8 @@ impl Runtime {
         read_entries(answer).ok_or_else(|| self.refused(command, answer))
     }
 
-    /// Every backend and its servers, from the answer to [`SHOW_STAT`].
-    pub fn read_stats(&self, answer: &str) -> Result<Vec<Stat>> {
+    /// What the answer to [`SHOW_STAT`] tells.
+    pub fn read_stats(&self, answer: &str) -> Result<Statistics> {
         read_stats(answer).ok_or_else(|| self.refused(SHOW_STAT, answer))
     }
 
@@ -142,7 +170,10 @@ impl Runtime {
             (line, 0)
         } else {
             text.push_str(BEGIN);
-            (connect(&self.address, deadline)?, BEGIN.lines().count())
+            let connected = connect(&self.address, deadline);
+            let keeps_out = [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
+            self.is_gone = connected.as_ref().is_err_and(|error| !keeps_out.contains(&error.kind()));
+            (connected?, BEGIN.lines().count())
         };
         for command in commands {
             text.push_str(command.as_ref());
@@ -258,25 +289,33 @@ fn read_entries(answer: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// CSV with a header; columns come and go between versions. None when it is not that.
-fn read_stats(answer: &str) -> Option<Vec<Stat>> {
+fn read_stats(answer: &str) -> Option<Statistics> {
     let mut lines = answer.lines().filter(|line| !line.is_empty());
     let header: Vec<&str> = lines.next()?.strip_prefix("# ")?.split(',').collect();
     let column = |name: &str| header.iter().position(|column| *column == name);
     let (backend, server, current) = (column("pxname")?, column("svname")?, column("scur")?);
     let (status, mode, kind) = (column("status")?, column("mode")?, column("type")?);
-    let mut found = Vec::new();
+    let agent = column("agent_status");
+    let mut found = Statistics { stats: Vec::new(), frontends: Vec::new() };
     for line in lines {
         let fields = split_csv(line);
         let field = |at: usize| fields.get(at).map(String::as_str).unwrap_or_default();
-        // 0 is a frontend, 3 a listener.
-        if matches!(field(kind), "1" | "2") {
-            found.push(Stat {
+        let is_http = field(mode) == "http";
+        match field(kind) {
+            "0" => {
+                let is_open = !matches!(field(status), "STOP" | "PAUSED");
+                found.frontends.push(Frontend { is_open, is_http });
+            }
+            "1" | "2" => found.stats.push(Stat {
                 backend: field(backend).to_owned(),
                 server: (field(kind) == "2").then(|| field(server).to_owned()),
                 current: field(current).parse().unwrap_or(0),
                 status: field(status).to_owned(),
-                is_http: field(mode) == "http",
-            });
+                is_http,
+                has_agent: agent.is_some_and(|agent| !field(agent).is_empty()),
+            }),
+            // A listener.
+            _ => {}
         }
     }
     Some(found)
@@ -297,7 +336,7 @@ fn split_csv(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stat, read_entries, read_stats};
+    use super::{Frontend, Stat, Statistics, read_entries, read_stats};
 
     #[test]
     fn entries_are_read_and_a_refusal_is_none() {
@@ -311,23 +350,28 @@ mod tests {
 
     #[test]
     fn backends_and_servers_are_read_by_the_names_of_the_columns() {
-        let answer = "# pxname,svname,scur,status,last_chk,type,mode,\nfront,FRONTEND,4,OPEN,,0,tcp,\n\
-                      source,db1,3,UP,\"Layer4 check, passed\",2,tcp,\nsource,BACKEND,3,UP,,1,tcp,\n\
-                      web,BACKEND,,DOWN,,1,http,\n";
+        let answer = "# pxname,svname,scur,status,last_chk,type,mode,agent_status,\nfront,FRONTEND,4,OPEN,,0,tcp,,\n\
+                      web,FRONTEND,0,PAUSED,,0,http,,\nsource,db1,3,UP,\"Layer4 check, passed\",2,tcp,L4OK,\n\
+                      source,BACKEND,3,UP,,1,tcp,,\nweb,BACKEND,,DOWN,,1,http,,\n";
         let stat = |backend: &str, server: Option<&str>, current, status: &str, is_http| Stat {
             backend: backend.into(),
             server: server.map(str::to_owned),
             current,
             status: status.into(),
             is_http,
+            has_agent: server.is_some(),
         };
+        let frontend = |is_open, is_http| Frontend { is_open, is_http };
         assert_eq!(
             read_stats(answer).expect("statistics"),
-            [
-                stat("source", Some("db1"), 3, "UP", false),
-                stat("source", None, 3, "UP", false),
-                stat("web", None, 0, "DOWN", true)
-            ]
+            Statistics {
+                stats: vec![
+                    stat("source", Some("db1"), 3, "UP", false),
+                    stat("source", None, 3, "UP", false),
+                    stat("web", None, 0, "DOWN", true)
+                ],
+                frontends: vec![frontend(true, false), frontend(false, true)],
+            }
         );
         assert_eq!(read_stats("Permission denied\n"), None);
     }

@@ -56,7 +56,10 @@ impl TestHaProxy {
              frontend shared\n    mode http\n    bind unix@{at}/shared.sock\n    \
              http-request lua.pgdetour_side web\n    default_backend shared\n\
              backend shared\n    mode http\n    server one 127.0.0.1:{one} weight 30\n    \
-             server two 127.0.0.1:{two} weight 0\n",
+             server two 127.0.0.1:{two} weight 0\n\
+             backend agents\n    mode http\n    \
+             server three 127.0.0.1:{one} weight 100 agent-check agent-port {agent} agent-inter 200ms agent-send x\n",
+            agent = serve("30%\n", false),
             one = serve("app1", true),
             two = serve("app2", true),
             at = directory.path().display()

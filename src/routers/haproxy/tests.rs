@@ -251,6 +251,88 @@ fn a_side_that_the_file_does_not_know_is_a_drift() {
 }
 
 #[test]
+fn a_process_that_is_gone_or_has_no_server_for_clients_serves_nobody() {
+    let mut haproxy = TestHaProxy::start();
+    let state = |settings: &HaProxySettings| {
+        let router = config::Router {
+            kind: RouterKind::Haproxy,
+            haproxy: vec![settings.clone()],
+            ..config::Router::default()
+        };
+        let mut routers = Routers::new(&router, &[], &[], &Plan::real(), "test").expect("one router");
+        routers.states().swap_remove(0)
+    };
+    let (settings, of_http) = (general(&haproxy), web(&haproxy));
+    haproxy.act("disable server source/db1");
+    let seen = state(&settings);
+    assert_eq!((seen.down, seen.side), (true, Some(Side::Source)));
+    assert_eq!(seen.detail.as_deref(), Some("backend \"source\" has no server that is up"));
+    assert!(!state(&of_http).down, "another backend has");
+    haproxy.act("enable server source/db1");
+    assert!(!state(&settings).down);
+
+    // Of several in TCP mode, nobody tells which one asks the map.
+    haproxy.act("disable frontend postgresql");
+    assert!(!state(&settings).disabled);
+    haproxy.act("disable frontend from_admin_network");
+    assert!(state(&settings).disabled);
+    assert!(!state(&of_http).disabled);
+    haproxy.act("enable frontend postgresql");
+    assert!(!state(&settings).disabled);
+
+    for socket in [settings.socket.clone(), haproxy.runtime_address()] {
+        haproxy.end();
+        let settings = HaProxySettings { socket, ..settings.clone() };
+        let seen = state(&settings);
+        assert_eq!((seen.down, seen.side), (true, None), "{seen:?}");
+        haproxy.restart();
+        assert!(!state(&settings).down);
+    }
+    // One that is silent may serve clients all the same.
+    let silent = std::os::unix::net::UnixListener::bind(haproxy.path("silent.sock")).expect("a socket");
+    let socket = haproxy.path("silent.sock").display().to_string();
+    let seen = state(&HaProxySettings { socket, ..settings });
+    assert!(!seen.down && seen.mend.is_some(), "{seen:?}");
+    drop(silent);
+}
+
+#[test]
+fn a_key_that_somebody_has_taken_out_of_the_process_is_put_back() {
+    let haproxy = TestHaProxy::start();
+    let settings = general(&haproxy);
+    let map = &settings.map;
+    let mut router = router(&settings);
+    router.point_to(Side::Target).expect("pointed");
+    let found = |router: &mut HaProxy| {
+        let checked = router.check(Duration::from_secs(5));
+        assert_eq!(failures(&checked), ["router_map"]);
+        checked.failures[0].hint.clone()
+    };
+    haproxy.act(&format!("del map {map} general"));
+    let state = router.state().expect("known");
+    let detail = format!("map {map} has no key \"general\" in the process");
+    assert_eq!((state.side, state.live, state.detail), (None, None, Some(detail)));
+    let hint = found(&mut router);
+    assert!(hint.starts_with(&format!("Run \"add map {map} general target\" in its runtime API")), "{hint}");
+    router.point_to(Side::Target).expect("put back");
+    assert_eq!(router.state().expect("known").side, Some(Side::Target));
+    assert_eq!(who(haproxy.connect()), "db2");
+    // In a hold, too.
+    router.hold(soon()).expect("held");
+    haproxy.act(&format!("del map {map} general"));
+    router.resume().expect("resumed");
+    assert_eq!(who(haproxy.connect()), "db2");
+
+    haproxy.act(&format!("add map {map} general source"));
+    let hint = found(&mut router);
+    for command in [format!("del map {map} general"), format!("add map {map} general target")] {
+        assert!(hint.contains(&format!("\"{command}\"")), "{hint}");
+        haproxy.act(&command);
+    }
+    assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
+}
+
+#[test]
 fn the_runtime_api_may_listen_on_tcp() {
     let haproxy = TestHaProxy::start();
     let mut settings = general(&haproxy);
@@ -342,7 +424,7 @@ fn a_dry_run_shows_the_commands_and_does_nothing() {
         ]
     );
     let live = HaProxy::new(&general(&haproxy), &[], &[], &Plan::real()).live();
-    assert_eq!(live.expect("known"), "source");
+    assert_eq!(live.expect("known").as_deref(), Some("source"));
     assert_eq!(std::fs::read_to_string(&map).expect("readable"), MAP);
 }
 
@@ -426,6 +508,17 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     let weight = |server: &str| read_weight(&haproxy.ask(&format!("get weight {server}")));
     assert_eq!((weight("shared/one"), weight("shared/two")), (Some(30), Some(0)));
     assert_eq!(shares(&haproxy, 8), [8, 0]);
+
+    let agents = HaProxySettings { weights: vec![("agents/three".to_owned(), 64)], ..settings.clone() };
+    let mut third = router(&agents);
+    let checked = third.check(Duration::from_secs(5));
+    assert_eq!((failures(&checked).len(), checked.warnings.len()), (0, 1), "{checked:?}");
+    assert!(checked.warnings[0].message.starts_with("its agent may set another weight"), "{checked:?}");
+    third.point_to(Side::Target).expect("pointed");
+    haproxy.act("set weight agents/three 1");
+    assert_eq!(third.state().expect("known").detail, None, "the agent would set it again");
+    haproxy.act("disable agent agents/three");
+    assert!(third.state().expect("known").detail.is_some());
 
     let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
     assert_eq!(failures(&router(&wrong).check(Duration::from_secs(5))), ["router_weight"]);

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::*;
 use crate::config::{self, RouterKind};
+use crate::error::Finding;
 use crate::pg::test_server::TestServer;
 use crate::routers::Routers;
 use crate::routers::pgbouncer::test_server::TestPgBouncer;
@@ -131,7 +132,8 @@ fn clients_go_to_the_target_and_home_without_an_error() {
             down: false,
             side: Some(Side::Target),
             live: Some(Side::Target),
-            detail: None
+            detail: None,
+            mend: None
         }
     );
     first.resume().expect("it was held");
@@ -447,6 +449,13 @@ fn check_names_everything_that_would_fail_later() {
     assert_eq!(findings(&nowhere).0, ["router_file", limits[0], limits[1]]);
     let unknown = PgBouncerSettings { database: "blog".into(), ..right.clone() };
     assert_eq!(findings(&unknown).0, ["router_entry", "router_database"]);
+    let wildcard = PgBouncerSettings { database: "*".into(), ..right.clone() };
+    fs::write(pooler.databases_file(), format!("{databases}* = {}\n", entry(&source))).expect("ours");
+    let checked = routers(&[wildcard], &[], &Plan::real()).check(Duration::from_secs(5));
+    assert_eq!(checked.failures.len(), 1, "{checked:?}");
+    let Finding { message, hint, .. } = &checked.failures[0];
+    assert!(message.contains("\"*\" stands for databases without an entry"), "{message}");
+    assert!(hint.starts_with("Give the database that general traffic uses an entry of its own"), "{hint}");
     let gone = PgBouncerSettings { admin: "host=127.0.0.1 port=1 user=dba".into(), ..right };
     assert_eq!(findings(&gone).0, ["router_reachable"]);
     fs::write(pooler.databases_file(), "[databases]\nshop = host=elsewhere\n").expect("it is writable");

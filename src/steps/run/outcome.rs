@@ -47,23 +47,26 @@ impl Run {
         (outcome, error)
     }
 
-    /// Phase and who serves. Without a record nothing but the routers knows that the target has stayed in service; they are asked
-    /// if that is still worth their time.
+    /// Phase and who serves. Without a record nothing but the routers, or the fences, knows that the target has stayed in service;
+    /// they are asked if that is still worth their time.
     fn found(&mut self, asks: bool) -> (Phase, Serving) {
         if let Some(reported) = self.reported {
             return reported;
         }
         let phase = self.phase();
-        if phase == Phase::Absent && asks && self.record_read && self.clients_are_on_the_target() {
+        if phase == Phase::Absent && asks && self.record_read && self.target_has_stayed() {
             return (phase, Serving::Target);
         }
         (phase, self.serving())
     }
 
-    /// Whether every router sends clients to the target.
-    fn clients_are_on_the_target(&mut self) -> bool {
+    /// Whether every router sends clients to the target; where none tells, whether the source alone is fenced.
+    fn target_has_stayed(&mut self) -> bool {
         let states = self.routers().map(Routers::states).unwrap_or_default();
-        !states.is_empty() && states.iter().all(|state| state.live == Some(Side::Target))
+        if states.iter().any(|state| state.live.is_some()) {
+            return states.iter().all(|state| state.live == Some(Side::Target));
+        }
+        self.is_fenced(Side::Source) == Some(true) && self.is_fenced(Side::Target) != Some(true)
     }
 
     /// Who was told to end while a server did not answer ends as told, as long as nothing is half done.

@@ -100,12 +100,27 @@ fn servers(seen: &Seen, list: &mut List) {
             (Place::Source, false) => {
                 "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
             }
-            (Place::Target, false) => {
-                "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
-            }
+            (Place::Target, false) => away_target(seen),
             _ => "Start it, or correct how pgdetour reaches it.",
         };
         list.add(level, "unreachable", server.side.name(), message, hint);
+    }
+}
+
+/// What it means that the target is away while it does not serve.
+fn away_target(seen: &Seen) -> &'static str {
+    let has_slot = seen.mirror.as_ref().is_some_and(|mirror| mirror.slot.is_some());
+    match seen.phase {
+        Some(Phase::Absent) => {
+            "No detour is under way, as far as the source was told. The next one needs it."
+        }
+        Some(Phase::Returned) => {
+            "The phase is what the source was told last. Clients do not need it any more, and pgdetour clean does."
+        }
+        _ if has_slot => {
+            "The phase is what the source was told last. The source keeps all its WAL for the mirror until then."
+        }
+        _ => "The phase is what the source was told last.",
     }
 }
 
@@ -177,7 +192,8 @@ fn routers(seen: &Seen, list: &mut List) {
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
         }
         if state.disabled && !moves {
-            let hint = "Enable it by hand (ENABLE on PgBouncer's console), unless somebody has disabled it on purpose.";
+            let hint = "Enable it by hand (ENABLE on PgBouncer's console, \"enable frontend\" in HAProxy's runtime API), unless \
+                        somebody has disabled it on purpose.";
             list.add(Level::Broken, "router_disabled", &state.name, "it refuses new clients", hint);
         }
         // Where its file says otherwise, clients are where it sends them now.
@@ -198,17 +214,24 @@ fn routers(seen: &Seen, list: &mut List) {
             };
             list.add(Level::Broken, "router_side", &state.name, message, hint);
         }
+        let detail = state.detail.clone().unwrap_or_default();
         if state.down {
-            let message =
-                format!("clients cannot reach it either: {}", state.detail.clone().unwrap_or_default());
-            let hint = "Start it; status then tells whether it sends clients where it should.";
+            // One that has told where it sends clients runs, and has no server for them.
+            let (message, hint) = match (&state.mend, state.live) {
+                (Some(mend), Some(_)) => (format!("no client is served: {detail}"), mend.as_str()),
+                _ => (
+                    format!("clients cannot reach it either: {detail}"),
+                    "Start it; status then tells whether it sends clients where it should.",
+                ),
+            };
             list.add(Level::Broken, "router_down", &state.name, message, hint);
-        } else if let Some(detail) = &state.detail {
-            let hint = match seen.phase {
-                Some(Phase::Detoured) => {
+        } else if state.detail.is_some() {
+            let hint = match (&state.mend, seen.phase) {
+                (Some(mend), _) => mend,
+                (None, Some(Phase::Detoured)) => {
                     "Run pgdetour cutover again: it points the router to the target anew."
                 }
-                Some(Phase::Returned) => {
+                (None, Some(Phase::Returned)) => {
                     "Run pgdetour cutback again: it points the router to the source anew."
                 }
                 _ => "Correct it before the next switch; pgdetour check tells how.",
@@ -344,7 +367,16 @@ fn traffic(seen: &Seen, list: &mut List) {
                 FenceKind::Closed => "general roles may not connect, and it serves",
                 FenceKind::ReadOnly => "general roles are read-only there, and it serves",
             };
-            list.add(Level::Broken, "fence", side.name(), message, format!("Run {} there.", fence.opened_by));
+            let opens = format!("Run {} there.", fence.opened_by);
+            // It may be one that was left behind for good, which takes no more writes.
+            let was_left =
+                seen.phase == Some(Phase::Absent) && side == Side::Source && seen.fenced.source_alone();
+            let hint = if was_left {
+                format!("Send clients to the target if that has stayed in service. If not: {opens}")
+            } else {
+                opens
+            };
+            list.add(Level::Broken, "fence", side.name(), message, hint);
         }
     }
     if seen.fenced.source.raised == Some(false) && seen.phase == Some(Phase::Detoured) {

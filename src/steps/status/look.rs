@@ -176,6 +176,11 @@ pub struct Fenced {
 }
 
 impl Fenced {
+    /// General roles are kept out of the source, and nobody knows that they are kept out of the target, too.
+    pub fn source_alone(&self) -> bool {
+        self.source.raised == Some(true) && self.target.raised != Some(true)
+    }
+
     pub fn on(&self, side: Side) -> &SideFence {
         match side {
             Side::Source => &self.source,
@@ -308,20 +313,26 @@ fn router_states(run: &mut Run) -> Vec<RouterState> {
 }
 
 /// The routers know better than the record: a run may have died between an act and its note. In a switch that stopped part
-/// way a router may send clients to where they are kept out.
+/// way a router may send clients to where they are kept out. Once the record is gone, a source that alone is fenced is one that
+/// was left behind for good.
 fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState], fenced: &Fenced) -> Serving {
-    if phase.is_none() || routers.is_empty() {
+    if phase.is_none() {
         return recorded;
     }
     if routers.iter().any(|router| router.held) {
         return Serving::Nobody;
     }
-    let first = routers[0].side;
-    match first {
-        Some(side) if routers.iter().all(|router| router.side == first) => {
+    let is_absent = phase == Some(Phase::Absent);
+    // Without a record nobody knows better than the router itself, whatever its file says.
+    let side_of = |router: &RouterState| if is_absent { router.live } else { router.side };
+    match routers.first().and_then(side_of) {
+        Some(side) if routers.iter().all(|router| side_of(router) == Some(side)) => {
             let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
             let is_shut = fenced.on(side).raised;
             if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() }
+        }
+        _ if is_absent && routers.iter().all(|router| router.live.is_none()) && fenced.source_alone() => {
+            Serving::Target
         }
         _ => recorded,
     }
@@ -594,14 +605,12 @@ fn kind_of_fence(run: &Run, side: Side) -> FenceKind {
     run.fence_kind(side).unwrap_or(run.config.traffic.fence)
 }
 
-/// A role that does not exist is kept out by nobody.
 fn side_fence(run: &mut Run, side: Side) -> SideFence {
     let kind = kind_of_fence(run, side);
-    let mut seen = SideFence { raised: None, kind, opened_by: String::new() };
-    let roles = run.config.general_roles(side);
+    let mut seen = SideFence { raised: run.is_fenced(side), kind, opened_by: String::new() };
+    let (roles, known) = (run.config.general_roles(side), run.stored_fence(side).ok().flatten());
     if let Some(session) = run.answering(side).filter(|_| !roles.is_empty()) {
-        seen.raised = fence::is_raised(session, kind, &roles).ok();
-        seen.opened_by = fence::opening_statements(kind, &roles, &session.database);
+        seen.opened_by = fence::opening_statements(kind, &roles, &session.database, known.as_ref());
     }
     seen
 }

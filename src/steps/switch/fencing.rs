@@ -119,6 +119,15 @@ impl Run {
         })
     }
 
+    /// Whether general roles are kept out of a side, or from writing there; None where nobody tells.
+    pub fn is_fenced(&mut self, side: Side) -> Option<bool> {
+        let kind = self.fence_kind(side).unwrap_or(self.config.traffic.fence);
+        let roles = self.config.general_roles(side);
+        // A role that does not exist is kept out by nobody.
+        let session = self.answering(side).filter(|_| !roles.is_empty())?;
+        fence::is_raised(session, kind, &roles).ok()
+    }
+
     /// Whether general roles are kept out of the source, or from writing there.
     pub fn source_is_fenced(&mut self) -> Result<bool> {
         let (roles, kind) = (self.config.general_roles(Side::Source), self.fence_kind(Side::Source)?);
