@@ -204,6 +204,7 @@ statements! {
         END_WAITS_OF_APPLIERS = "end_waits_of_appliers",
         FIND_EARLIER_QUARANTINED = "find_earlier_quarantined",
         FIND_UNMADE = "find_unmade",
+        FIND_FOREIGN_SLOT = "find_foreign_slot",
         FIND_SLOT = "find_slot",
         FIND_SUBSCRIPTION = "find_subscription",
         FINISH_POST_DATA = "finish_post_data",

@@ -35,6 +35,7 @@ pub const MIRROR: &[Precondition] = group![
     collations::collation_versions,
     servers::source_wal_level,
     servers::source_slots,
+    servers::slot_names,
     retention::source_keeps_wal,
     servers::trigger_cost,
     servers::free_workers,
@@ -66,6 +67,7 @@ pub const CAPTURE: &[Precondition] = group![
     servers::not_in_recovery,
     servers::target_wal_level,
     servers::target_slots,
+    servers::slot_names,
     privileges::capture,
     tables::captured_identity,
 ];
