@@ -174,7 +174,7 @@ pub fn same(owner: &Owner) -> Vec<Owner> {
 
 /// Each sequence with its namesake there, or with those that number the same values: maintenance may have made a table anew, in
 /// another schema or as two. One for which there is nothing stands alone.
-fn pair(
+pub fn pair(
     here: Vec<Sequence>,
     there: &[Sequence],
     images: &dyn Fn(&Owner) -> Vec<Owner>,

@@ -116,6 +116,7 @@ pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::map
 pub const CUTBACK: &[Precondition] = group![
     tables::quarantine_is_empty,
     tables::sequences,
+    rights::rights_on_source,
     traffic::roles_named,
     traffic::target_fence,
     traffic::router,

@@ -452,7 +452,7 @@ pub fn ended<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 }
 
 /// The source's columns that get a column's values as they are.
-fn images(mapping: &Mapping, owner: &Owner) -> Vec<Owner> {
+pub(super) fn images(mapping: &Mapping, owner: &Owner) -> Vec<Owner> {
     let (schema, table, column) = owner;
     if mapping.rules_for(schema, table).is_empty() {
         return sequences::same(owner);
