@@ -120,15 +120,22 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     }
     let source = run.selected_tables(Side::Source)?;
     let wanted = fingerprint_tables(run.source(), &source)?;
+    let copies = copy::list_table_copies(run.target())?;
+    let known: HashSet<&Name> = copies.iter().map(|copy| &copy.name).collect();
     for place in run.places().into_iter().filter(|place| *place != Place::Source) {
         let tables = run.selected_tables(place)?;
         let found = fingerprint_tables(run.session(place), &tables)?;
         let hint = format!("Make the same change on the {place}, or run pgdetour clean and mirror again.");
-        for ((schema, name), fingerprint) in &wanted {
-            let table = format!("{schema}.{name}");
-            match found.get(&(schema.clone(), name.clone())) {
+        for (name, fingerprint) in &wanted {
+            let table = format!("{}.{}", name.0, name.1);
+            match found.get(name) {
+                None if known.contains(name) => {
+                    let message = format!("table \"{table}\" is not on the {place} any more");
+                    checked.fail("schema", &table, message, "Run pgdetour clean and mirror again.");
+                }
                 None => {
-                    checked.fail("schema", &table, format!("table \"{table}\" is not on the {place}"), &hint);
+                    let hint = "Run pgdetour mirror, which adds it, or leave it out with mirror.exclude.";
+                    checked.fail("schema", &table, format!("table \"{table}\" is not on the {place}"), hint);
                 }
                 Some(other) if other != fingerprint => {
                     let message =
