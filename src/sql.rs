@@ -138,6 +138,7 @@ statements! {
         FINGERPRINT_TABLES = "fingerprint_tables",
         LIST_ABILITIES = "list_abilities",
         LIST_DATABASE_SETTINGS = "list_database_settings",
+        LIST_DEFINITIONS = "list_definitions",
         LIST_FILTER_COLUMNS = "list_filter_columns",
         LIST_OBJECTS = "list_objects",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",

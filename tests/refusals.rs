@@ -307,3 +307,115 @@ fn what_a_general_role_may_do_on_the_target_alone_is_named_before_it_comes_home(
         .exits(0)
         .application("insert into public.notes (note) values ('home'); insert into public.purchases (note) values ('home')");
 }
+
+/// A subscription carries rows: whatever else is made on the source while it is mirrored is not on the target.
+#[test]
+fn what_was_made_on_the_source_since_it_was_mirrored_is_named_before_cutover() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("notes")
+        .on_source(
+            "create function public.price(integer) returns integer language plpgsql as 'begin return $1; end';
+             create view public.glance as select o.id, n.note from public.orders o join public.notes n using (id)
+                 where o.note like any (array['a%', 'b%']) and n.id between 1 and 5;
+             create type public.mood as enum ('good', 'bad');
+             create domain public.amount as numeric(10, 2) default 1 check (value > 0);
+             alter table public.notes enable row level security;
+             create policy own on public.notes using (note <> current_user)",
+        )
+        .mirrored();
+    let left_out = "select (facts -> 'left_out')::text from pgdetour.detour";
+    assert_eq!(detour.target.value::<String>(left_out), "[]");
+    let detour = detour
+        .run("check")
+        .exits(0)
+        .run("status")
+        .with(&["--check"])
+        .exits(0)
+        .on_source(
+            "create view public.later as select id from public.orders;
+             grant select on public.later to shop_app;
+             create view public.unused as select id from public.orders;
+             create or replace function public.price(integer) returns integer language plpgsql as 'begin return $1 + 1; end';
+             create function public.rebate(integer) returns integer language sql return $1;
+             create sequence public.numbers;
+             grant usage on sequence public.numbers to shop_app;
+             create type public.colour as enum ('red');
+             alter type public.mood add value 'fair';
+             create unique index notes_note on public.notes (note, id);
+             alter table public.orders add constraint short check (length(note) < 10000) not valid;
+             alter table public.orders alter note set default 'none';
+             create trigger watch before update on public.orders for each row execute function suppress_redundant_updates_trigger();
+             alter table public.orders enable row level security;
+             create policy all_of_it on public.orders using (true);
+             create table public.fresh (id int primary key, note text)",
+        )
+        .run("status")
+        .with(&["--check"])
+        .exits(3);
+    let attention = detour.last().at("/report/attention").to_string();
+    assert!(attention.contains("public.later"), "{attention}");
+    assert!(attention.contains("Run pgdetour mirror, which adds it"), "{attention}");
+    let mut detour = detour;
+    for command in ["check", "cutover"] {
+        detour = detour
+            .run(command)
+            .exits(3)
+            .phase("mirrored")
+            .finding("public.later", "view public.later is not on the target", "Make it on the target")
+            .finding("public.rebate(integer)", "function", "Make it on the target")
+            .finding("public.numbers", "sequence", "Make it on the target")
+            .finding("public.colour", "type", "Make it on the target")
+            .finding("public.orders", "row level security", "ENABLE ROW LEVEL SECURITY")
+            .finding("all_of_it on public.orders", "policy", "Make it on the target")
+            .finding("public.fresh", "is not on the target", "Run pgdetour mirror, which adds it");
+        let warnings = detour.last().at("/warnings").to_string();
+        for part in [
+            "public.unused",
+            "function public.price(integer) has another definition",
+            "type public.mood has another definition",
+            "unique index public.notes_note is not",
+            "constraint short on public.orders is not",
+            "default note of public.orders is not",
+            "trigger watch on public.orders is not",
+        ] {
+            assert!(warnings.contains(part), "{part}: {warnings}");
+        }
+        let failures = detour.last().at("/error/failures").to_string();
+        assert!(!failures.contains("fresh_pkey"), "what belongs to a new table goes with it: {failures}");
+    }
+    // What the hints say.
+    detour
+        .on_target(
+            "create view public.later as select id from public.orders;
+             create function public.rebate(integer) returns integer language sql return $1;
+             create sequence public.numbers;
+             create type public.colour as enum ('red');
+             alter table public.orders enable row level security;
+             create policy all_of_it on public.orders using (true);
+             grant select on public.later to shop_app; grant usage on sequence public.numbers to shop_app",
+        )
+        .run("mirror")
+        .exits(0)
+        .run("cutover")
+        .exits(0);
+}
+
+#[test]
+fn a_table_that_was_dropped_on_the_source_keeps_cutover_from_beginning() {
+    let gone = "is not on the source any more";
+    Detour::new()
+        .table("orders")
+        .table("notes")
+        .mirrored()
+        .on_source("drop table public.notes")
+        .run("cutover")
+        .exits(3)
+        .phase("mirrored")
+        .finding("public.notes", gone, "DROP TABLE \"public\".\"notes\"")
+        .on_target("drop table public.notes")
+        .run("cutover")
+        .exits(0)
+        .run("replay")
+        .exits(0);
+}

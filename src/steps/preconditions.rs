@@ -15,7 +15,7 @@ use crate::error::{Checked, Error, Result, ServerError};
 use crate::phase::{Command, Phase};
 use crate::routers;
 use crate::steps::Run;
-use crate::steps::mirror::{inventory, stages};
+use crate::steps::mirror::{drift, inventory, stages};
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
@@ -62,6 +62,10 @@ pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::s
 /// What a copy needs that goes on, or has been made.
 pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 
+/// What of the schema may have changed on the source since it was mirrored.
+pub const AS_MIRRORED: &[Precondition] =
+    group![tables::schema_unchanged, tables::still_on_the_source, drift::objects_as_mirrored];
+
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Precondition] = group![
     servers::not_in_recovery,
@@ -78,6 +82,8 @@ pub const CUTOVER: &[Precondition] = group![
     servers::mirror_is_running,
     servers::backup_can_follow,
     tables::schema_unchanged,
+    tables::still_on_the_source,
+    drift::objects_as_mirrored,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,

@@ -149,6 +149,29 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// What was mirrored is still on the source: replay would have no place for the rows of a table that is not.
+pub fn still_on_the_source(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let source: HashSet<Name> = named(run.list_tables(Side::Source)?).collect();
+    let mirrored: HashSet<Name> = named(run.selected_tables(Side::Target)?).collect();
+    for copy in copy::list_table_copies(run.target())? {
+        if source.contains(&copy.name) || !mirrored.contains(&copy.name) {
+            continue;
+        }
+        let table = format!("{}.{}", copy.name.0, copy.name.1);
+        let message = format!("table \"{table}\" is not on the source any more");
+        let hint = format!(
+            "Add it to mirror.exclude, where it may stay on the target, or run DROP TABLE {}; there.",
+            sql::quote_qualified(&copy.name.0, &copy.name.1)
+        );
+        checked.fail("schema", &table, message, hint);
+    }
+    Ok(())
+}
+
+fn named(tables: Vec<Table>) -> impl Iterator<Item = Name> {
+    tables.into_iter().map(|table| (table.schema, table.name))
+}
+
 /// The source's tables are still those that were, or are being, copied. A change that was made on the copy too is
 /// noted as the new state.
 pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
