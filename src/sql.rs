@@ -115,6 +115,7 @@ statements! {
         DESCRIBE_TABLE = "describe_table",
         DROP_CHANGE = "drop_change",
         HAS_CHANGE_TABLE = "has_change_table",
+        HAS_RECORDED_TABLE = "has_recorded_table",
         LIST_ALTERED = "list_altered",
         LIST_CAPTURED = "list_captured",
         LIST_DESCRIPTIONS = "list_descriptions",
