@@ -124,6 +124,45 @@ fn the_target_stays_without_a_source_that_never_comes_back() {
 }
 
 #[test]
+fn the_detour_of_another_database_on_the_same_servers_keeps_its_slots() {
+    let detour = Detour::new().table("orders").detoured();
+    let aside = |server: &Postgres| server.conninfo("dba").replace("dbname=shop", "dbname=aside");
+    for server in [&detour.source, &detour.target] {
+        server.exec("create database aside");
+    }
+    let (source, target) = (aside(&detour.source), aside(&detour.target));
+    let there = ["--source", &source, "--target", &target];
+    // What an earlier detour of that database has left.
+    let mut left =
+        postgres::Client::connect(&target, postgres::NoTls).expect("the database takes connections");
+    left.batch_execute("create schema pgdetour").expect("it has none");
+    let detour = detour
+        .application("insert into public.orders (note) values ('while detoured')")
+        .run("check")
+        .with(&there)
+        .exits(3)
+        .finding("target", "exists for another database, \"shop\"", "wait until that of \"shop\" is over")
+        .run("mirror")
+        .with(&there)
+        .exits(3)
+        .finding("target", "exists for another database, \"shop\"", "don't drop it")
+        .run("status")
+        .with(&there)
+        .exits(0);
+    assert!(
+        !detour.last().at("/report/orphans").to_string().contains("slot"),
+        "{}",
+        detour.last().describe()
+    );
+    let detour = detour.run("clean").with(&there).exits(0).changed(true);
+    let slots = "select string_agg(slot_name, ', ') from pg_replication_slots";
+    assert_eq!(detour.target.value::<Option<String>>(slots).as_deref(), Some("pgdetour_capture"));
+    let detour = detour.run("replay").exits(0).reports("/changes", 1).run("cutback").exits(0);
+    let detour = detour.run("clean").exits(0);
+    nothing_is_left(&detour);
+}
+
+#[test]
 fn orphans_are_found_by_their_names_when_no_record_is_left() {
     let detour = Detour::new().table("orders").table("users").configured(RESTRICTED).mirrored();
     let detour = detour.run("restrict").exits(0).run("capture").exits(0);

@@ -340,6 +340,36 @@ fn following_sees_what_maintenance_alters_beside_it() {
     assert_eq!(detour.source.value::<i64>("select count(*) from public.child"), 1);
 }
 
+/// By the name that a table had then its changes have no place any more.
+#[test]
+fn changes_of_tables_that_were_dropped_or_renamed_on_the_target_since() {
+    for method in ["wal", "trigger"] {
+        Detour::new()
+            .table("orders")
+            .table("notes")
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .detoured()
+            .on_target("insert into public.notes (note) values ('soon gone'); drop table public.notes")
+            .on_target(
+                "alter table public.orders rename to purchases;
+                 insert into public.purchases (id, note) values (5000, 'under another name');
+                 alter table public.purchases rename to orders;
+                 insert into public.orders (id, note) values (5001, 'under its own')",
+            )
+            .run("replay")
+            .exits(3)
+            .finding("public.notes", "was dropped on the target", "Drop it on the source, too")
+            .on_source("drop table public.notes")
+            .run("replay")
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true)
+            .run("cutback")
+            .exits(0);
+    }
+}
+
 #[test]
 fn following_begins_in_spite_of_sessions_that_are_ended_before() {
     let mut detour = Detour::new().table("orders").detoured();

@@ -1,9 +1,8 @@
--- A replication slot by name, and how much WAL it keeps. $1 text: name
+-- A replication slot of this database by name, and how much WAL it keeps. Another database may have one of that name: a server
+-- has each name once. $1 text: name
 select
     s.plugin::text,
     s.slot_type,
-    s.database::text,
-    s.database = pg_catalog.current_database() as here,
     s.active_pid,
     s.confirmed_flush_lsn,
     s.restart_lsn,
@@ -15,4 +14,4 @@ select
         s.restart_lsn
     )::int8 as retained_bytes
 from pg_catalog.pg_replication_slots as s
-where s.slot_name = $1
+where s.slot_name = $1 and s.database = pg_catalog.current_database()

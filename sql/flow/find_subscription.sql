@@ -1,6 +1,7 @@
 -- A subscription of this database and its apply worker. The connection string, which may hold a password, is not read.
 -- $1 text: name
 select
+    s.oid,
     s.subenabled as enabled,
     s.subslotname::text as slot_name,
     w.pid as worker_pid,

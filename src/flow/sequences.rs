@@ -175,7 +175,8 @@ pub fn plan(publisher: &Server, subscriber: &Server, mapping: Option<&Mapping>) 
     Ok(plan)
 }
 
-type Pairs = Vec<(Sequence, Option<Sequence>)>;
+/// Sequences, each with one that becomes it; none where nothing does.
+pub type Pairs = Vec<(Sequence, Option<Sequence>)>;
 
 /// The sequences of both sides, and those of the subscriber that no pair accounts for.
 fn pair_all(
@@ -205,6 +206,16 @@ fn images(mapping: Option<&Mapping>, owner: &Owner) -> Vec<Owner> {
             found.map(|(table, column)| (table.schema, table.name, column)).collect()
         }
     }
+}
+
+/// Each sequence of the publisher with those that become it on the subscriber, on which `session` is, where `there` are its sequences.
+pub fn list_heirs(
+    here: Vec<Sequence>,
+    there: &[Sequence],
+    session: &mut Session,
+    mapping: &Mapping,
+) -> Result<Pairs> {
+    Ok(pair(here, there, &list_filled(session)?, Some(mapping)))
 }
 
 /// Each sequence with its namesake there, or with those that number the same values: maintenance may have made a table anew, in

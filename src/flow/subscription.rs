@@ -116,8 +116,8 @@ pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<
     let Some(row) = subscriber.query_opt(&sql::flow::FIND_SUBSCRIPTION, &[&name])? else { return Ok(None) };
     let apply_errors = if subscriber.version >= 150_000 {
         let text =
-            "select s.apply_error_count from pg_catalog.pg_stat_subscription_stats as s where s.subname = $1";
-        subscriber.query_text(text, &[&name])?.first().map(|row| row.get(0))
+            "select s.apply_error_count from pg_catalog.pg_stat_subscription_stats as s where s.subid = $1";
+        subscriber.query_text(text, &[&row.get::<_, u32>("oid")])?.first().map(|row| row.get(0))
     } else {
         None
     };

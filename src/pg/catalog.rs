@@ -1,6 +1,7 @@
 //! What a database holds: tables, columns, identities.
 
 pub mod collations;
+pub mod definitions;
 pub mod emptiness;
 pub mod facts;
 pub mod inventory;

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod carrier;
 mod carry;
 mod draft;
+pub mod drift;
 pub mod inventory;
 pub mod lag;
 mod progress;
@@ -21,6 +22,7 @@ use crate::flow::source::{change_table, publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pattern::Selection;
 use crate::pg::catalog::Table;
+use crate::pg::catalog::definitions::Definition;
 use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::objects::Name;
 use crate::pg::{Server, Session, record};
@@ -83,6 +85,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
         })?;
         Drafting::start(run)
     })?;
+    let before = drift::look_at_source(run)?;
     run.step("begin the record", begin_record)?;
     run.keep_the_target_read_only()?;
     let watch = run.watch_for_stop()?;
@@ -90,7 +93,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     for stage in run.stages() {
         made.push(make(run, *stage, jobs, &again, drafting.take())?);
     }
-    let report = run.step("finish the mirror", |run| finish(run, made, begun))?;
+    let report = run.step("finish the mirror", |run| finish(run, made, &before, begun))?;
     drop(watch);
     if wishes.follow { carry::follow(run, report) } else { Ok(report) }
 }
@@ -382,9 +385,10 @@ pub fn source(run: &Run, stage: Stage) -> ChangeSource {
     }
 }
 
-fn finish(run: &mut Run, made: Vec<Made>, begun: Instant) -> Result<Value> {
+fn finish(run: &mut Run, made: Vec<Made>, before: &[Definition], begun: Instant) -> Result<Value> {
     // Beside the statistics that are still being collected.
     let objects = inventory::count_objects(run)?;
+    let left_out = drift::left_out(run, before)?;
     let mut stages = Vec::new();
     for Made { copied, carrier, analysis } in made {
         analysis.map_or(Ok(()), Analysis::finish)?;
@@ -410,7 +414,7 @@ fn finish(run: &mut Run, made: Vec<Made>, begun: Instant) -> Result<Value> {
     if let [(to_backup, _), _] = stages[..] {
         report["backup"] = json!(to_backup);
     }
-    let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), ..Facts::default() };
+    let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), left_out, ..Facts::default() };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;
     run.stamp_phase()?;
     run.note_event("the target is a mirror of the source");

@@ -15,7 +15,7 @@ use crate::error::{Checked, Error, Result, ServerError};
 use crate::phase::{Command, Phase};
 use crate::routers;
 use crate::steps::Run;
-use crate::steps::mirror::{inventory, stages};
+use crate::steps::mirror::{drift, inventory, stages};
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;
@@ -35,6 +35,7 @@ pub const MIRROR: &[Precondition] = group![
     collations::collation_versions,
     servers::source_wal_level,
     servers::source_slots,
+    servers::slot_names,
     retention::source_keeps_wal,
     servers::trigger_cost,
     servers::free_workers,
@@ -63,11 +64,16 @@ pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::s
 /// What a copy needs that goes on, or has been made.
 pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 
+/// What of the schema may have changed on the source since it was mirrored.
+pub const AS_MIRRORED: &[Precondition] =
+    group![tables::schema_unchanged, tables::still_on_the_source, drift::objects_as_mirrored];
+
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Precondition] = group![
     servers::not_in_recovery,
     servers::target_wal_level,
     servers::target_slots,
+    servers::slot_names,
     privileges::capture,
     tables::captured_identity,
 ];
@@ -79,6 +85,8 @@ pub const CUTOVER: &[Precondition] = group![
     servers::backup_can_follow,
     tables::schema_unchanged,
     tables::emptied_partitions,
+    tables::still_on_the_source,
+    drift::objects_as_mirrored,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
@@ -118,6 +126,7 @@ pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::map
 pub const CUTBACK: &[Precondition] = group![
     tables::quarantine_is_empty,
     tables::sequences,
+    rights::rights_on_source,
     traffic::roles_named,
     traffic::target_fence,
     traffic::router,

@@ -19,10 +19,6 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Slot {
     /// Output plugin; none for a physical slot.
     pub plugin: Option<String>,
-    /// Database that it decodes; none for a physical slot.
-    pub database: Option<String>,
-    /// It belongs to the database of the session.
-    pub here: bool,
     /// Walsender that reads it now.
     pub active_pid: Option<i32>,
     /// Changes before it are not sent again.
@@ -44,13 +40,12 @@ impl Slot {
     }
 }
 
-/// The slot of this name; none when there is none.
+/// The slot of this name; none when the session's database has none. A server has each name once: another database's is none of
+/// ours, and see [`find_foreign_slot`] for it.
 pub fn find_slot(session: &mut Session, name: &str) -> Result<Option<Slot>> {
     let row = session.query_opt(&sql::flow::FIND_SLOT, &[&name])?;
     Ok(row.map(|row| Slot {
         plugin: row.get("plugin"),
-        database: row.get("database"),
-        here: row.get::<_, Option<bool>>("here").unwrap_or(false),
         active_pid: row.get("active_pid"),
         confirmed_flush: row.get("confirmed_flush_lsn"),
         restart: row.get("restart_lsn"),
@@ -58,6 +53,44 @@ pub fn find_slot(session: &mut Session, name: &str) -> Result<Option<Slot>> {
         safe_wal_bytes: row.get("safe_wal_size"),
         retained_bytes: row.get("retained_bytes"),
     }))
+}
+
+/// A slot that has one of our names, and is not of the session's database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignSlot {
+    name: String,
+    /// Database that it decodes; none for a physical slot.
+    database: Option<String>,
+}
+
+impl ForeignSlot {
+    /// What is in the way.
+    pub fn message(&self) -> String {
+        let name = &self.name;
+        match &self.database {
+            Some(database) => {
+                format!("replication slot \"{name}\" exists for another database, \"{database}\"")
+            }
+            None => format!("replication slot \"{name}\" exists, and is a physical one"),
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match &self.database {
+            Some(database) => format!(
+                "A server takes one database on a detour at a time: wait until that of \"{database}\" is over. \"pgdetour status\" \
+                 with its own configuration tells where it is. The slot keeps changes that may be nowhere else: don't drop it."
+            ),
+            None => "Drop it with pg_drop_replication_slot() if nobody uses it.".to_owned(),
+        }
+    }
+}
+
+/// Who else has the slot of this name; none where it is free, or ours.
+pub fn find_foreign_slot(session: &mut Session, name: &str) -> Result<Option<ForeignSlot>> {
+    let row = session.query_opt(&sql::flow::FIND_FOREIGN_SLOT, &[&name])?;
+    Ok(row.map(|row| ForeignSlot { name: name.to_owned(), database: row.get("database") }))
 }
 
 /// Notes that a slot will be created in place of one that goes before.
@@ -72,6 +105,9 @@ pub fn create_slot(session: &mut Session, name: &str, budget: Duration) -> Resul
     let action = || format!("create replication slot \"{name}\"");
     if let Some(slot) = find_slot(session, name)? {
         return existing(&slot, name).map(|position| (position, false));
+    }
+    if let Some(foreign) = find_foreign_slot(session, name)? {
+        return Err(mismatch(foreign.message(), foreign.hint()));
     }
     if session.is_dry() {
         plan_slot(session, name)?;
@@ -105,24 +141,19 @@ pub fn create_slot(session: &mut Session, name: &str, budget: Duration) -> Resul
 }
 
 fn existing(slot: &Slot, name: &str) -> Result<PgLsn> {
-    let refused = |message: String, hint: &str| Error::Refused {
-        kind: "slot_mismatch",
-        message,
-        detail: None,
-        hint: hint.to_owned(),
-    };
-    if !slot.here || slot.plugin.as_deref() != Some("pgoutput") {
+    if slot.plugin.as_deref() != Some("pgoutput") {
         let plugin = slot.plugin.as_deref().unwrap_or("none");
-        let database = slot.database.as_deref().unwrap_or("none");
-        return Err(refused(
-            format!("replication slot \"{name}\" exists, with plugin {plugin} and database {database}"),
-            "Drop it with pg_drop_replication_slot() if nobody uses it.",
-        ));
+        let hint = "Drop it with pg_drop_replication_slot() if nobody uses it.".to_owned();
+        return Err(mismatch(format!("replication slot \"{name}\" exists, with plugin {plugin}"), hint));
     }
     match slot.confirmed_flush {
         Some(position) if !slot.is_lost() => Ok(position),
         _ => Err(lost(name)),
     }
+}
+
+fn mismatch(message: String, hint: String) -> Error {
+    Error::Refused { kind: "slot_mismatch", message, detail: None, hint }
 }
 
 /// What can still be done when changes on the side that serves were not recorded.
@@ -204,11 +235,14 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         (None, true) => format!("slot \"{slot}\" does"),
         (None, false) => format!("slot \"{slot}\" and publication \"{publication}\" do"),
     };
+    // Whose the name is by now tells how it came to that.
+    let taken = if found.is_none() { find_foreign_slot(publisher, slot)? } else { None };
+    let taken = taken.map(|foreign| format!("; {}", foreign.message())).unwrap_or_default();
     Err(Error::Conflict {
         kind: "capture_missing",
         sqlstate: None,
         message: format!("the recording of changes on {} is not complete", publisher.place),
-        detail: Some(format!("{missing} not exist there any more")),
+        detail: Some(format!("{missing} not exist there any more{taken}")),
         hint: format!("What was written since it was dropped is there alone: {MISSED}"),
     })
 }

@@ -56,6 +56,12 @@ fn slots_and_publications_are_made_once_and_removed() {
     assert_eq!(slot::create_slot(&mut session, "s", BUDGET).unwrap(), (position, false));
     let mut elsewhere = pair.session(Side::Target);
     assert_eq!(slot::create_slot(&mut elsewhere, "s", BUDGET).unwrap_err().kind(), "slot_mismatch");
+    // Another database's is none of ours: neither found nor dropped nor moved.
+    assert_eq!(slot::find_slot(&mut elsewhere, "s").unwrap(), None);
+    assert!(!slot::drop_slot(&mut elsewhere, "s", BUDGET).unwrap());
+    let foreign = slot::find_foreign_slot(&mut elsewhere, "s").unwrap().unwrap();
+    assert!(foreign.message().contains("exists for another database"), "{}", foreign.message());
+    assert_eq!(slot::find_foreign_slot(&mut session, "s").unwrap(), None);
     slot::wait_for_horizon(&mut session, BUDGET).unwrap();
     assert!(slot::drop_slot(&mut session, "s", BUDGET).unwrap());
 }

@@ -233,11 +233,22 @@ pub struct RightOn {
     pub role: String,
     /// The schema, unquoted.
     pub schema: String,
-    /// The table, view or sequence, unquoted; none for the schema itself.
+    /// The table, view, sequence or function, unquoted; none for the schema itself.
     pub object: Option<String>,
+    /// Types of the arguments; none for what is no function.
+    pub arguments: Option<String>,
 }
 
-/// What roles may do with the users' schemas, tables, views and sequences, such as `SELECT`, whoever granted it to whom.
+impl RightOn {
+    /// The same role's right on another object that is no function.
+    pub fn at(&self, schema: &str, object: &str) -> RightOn {
+        let (schema, object) = (schema.to_owned(), Some(object.to_owned()));
+        RightOn { role: self.role.clone(), schema, object, arguments: None }
+    }
+}
+
+/// What roles may do with the users' schemas, tables, views, sequences and functions, such as `SELECT`, whoever granted it to whom;
+/// what they may do nothing with is there, too.
 pub fn list_role_rights(
     session: &mut Session,
     roles: &[String],
@@ -248,6 +259,7 @@ pub fn list_role_rights(
             role: row.get("role_name"),
             schema: row.get("schema_name"),
             object: row.get("object_name"),
+            arguments: row.get("arguments"),
         };
         (on, row.get::<_, Vec<String>>("may").into_iter().collect())
     };

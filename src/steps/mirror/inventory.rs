@@ -219,7 +219,7 @@ pub fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 }
 
 /// Tables and views that the configuration leaves out, or that read such.
-fn absent(run: &mut Run) -> Result<HashSet<Name>> {
+pub(super) fn absent(run: &mut Run) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
     let selected: HashSet<Name> = run.matching_tables(Side::Source)?.iter().map(name).collect();
     let mut tables = run.list_tables(Side::Source)?;

@@ -1,9 +1,10 @@
-//! What general roles may do with the users' tables: the same on the target as where they work now.
+//! What general roles may do with the users' objects: the same where they are about to work as where they work now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::{Checked, Result};
-use crate::flow::sequences::list_sequences;
+use crate::flow::mapping::Mapping;
+use crate::flow::sequences::{Sequence, list_heirs, list_sequences};
 use crate::pg::catalog::facts::{RightOn, Role, list_role_rights, list_roles};
 use crate::phase::{Phase, Side};
 use crate::sql::{quote_identifier, quote_qualified};
@@ -21,30 +22,190 @@ pub fn rights_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let there = list_role_rights(target, &roles)?;
     let (of_source, of_target) = (list_roles(source, &roles)?, list_roles(target, &roles)?);
     let present = objects(run)?;
-    let lacking = lacking(here, &there, &present);
-    for role in &of_target {
-        let groups = missing_groups(role, &of_source);
+    let carried =
+        |on: &RightOn| on.arguments.is_none() && present.contains(&(on.schema.clone(), on.object.clone()));
+    let lacking = lacking(here.into_iter().filter(|(on, _)| carried(on)), &there);
+    tell(checked, &lacking, [Side::Source, Side::Target], [&of_source, &of_target]);
+    Ok(())
+}
+
+/// General roles may do on the source what they may do on the target, with what that has become: maintenance that makes an object
+/// anew makes it without its grants.
+pub fn rights_on_source(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    // Without a mapping nobody knows what has become of the tables.
+    let Some(mapping) = run.checked_mapping.take() else { return Ok(()) };
+    let outcome = rights_at_home(run, &mapping, checked);
+    run.checked_mapping = Some(mapping);
+    outcome
+}
+
+fn rights_at_home(run: &mut Run, mapping: &Mapping, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    let (source, target) = run.both();
+    let (of_source, of_target) = (list_roles(source, &roles)?, list_roles(target, &roles)?);
+    let (here, there) = (list_role_rights(target, &roles)?, list_role_rights(source, &roles)?);
+    let sequences = list_sequences(source)?;
+    let heirs = list_heirs(list_sequences(target)?, &sequences, source, mapping)?;
+    // One that is not there cannot be fenced, which is told apart.
+    let here: BTreeMap<_, _> =
+        here.into_iter().filter(|(on, _)| of_source.iter().any(|role| role.name == on.role)).collect();
+    let needs = Needs::at_home(&here, &there, &heirs, mapping);
+    let lacking = lacking(needs.wanted.clone().into_iter(), &there);
+    tell(checked, &lacking, [Side::Target, Side::Source], [&of_target, &of_source]);
+    for (role, gone) in &needs.unknown {
+        let message = format!("on the target it may, and the source has none of that name: {}", listed(gone));
+        let hint = "Make it on the source again with its grants, or see that the application does not need it any more.";
+        checked.warn("role_rights", role, message, hint);
+    }
+    for (role, sequence) in new_sequences(&needs, &there, &sequences, &heirs) {
+        let name = sequence.display();
+        let message = format!(
+            "it may insert where sequence \"{name}\" of the source gives the value, and may not use that"
+        );
+        let grant = format!(
+            "Unless the application gives the value itself, run on the source: GRANT USAGE ON SEQUENCE {} TO {};",
+            quote_qualified(&sequence.schema, &sequence.name),
+            quote_identifier(&role)
+        );
+        checked.warn("role_rights", &role, message, grant);
+    }
+    Ok(())
+}
+
+/// What general roles need on the source to do there what they do on the target.
+#[derive(Default)]
+struct Needs {
+    wanted: BTreeMap<RightOn, BTreeSet<String>>,
+    /// By role, what it may do with an object of which nobody can tell what it has become.
+    unknown: BTreeMap<String, Vec<String>>,
+}
+
+impl Needs {
+    /// Of `here`, what roles may do on the target; `heirs` are its sequences with what they are on the source.
+    fn at_home(
+        here: &BTreeMap<RightOn, BTreeSet<String>>,
+        there: &BTreeMap<RightOn, BTreeSet<String>>,
+        heirs: &[(Sequence, Option<Sequence>)],
+        mapping: &Mapping,
+    ) -> Needs {
+        let mut of_sequences: HashMap<(&str, &str), Vec<&Option<Sequence>>> = HashMap::new();
+        for (sequence, heir) in heirs {
+            of_sequences.entry((&sequence.schema, &sequence.name)).or_default().push(heir);
+        }
+        let mut routines: HashSet<(&str, &str, Option<&str>)> = HashSet::new();
+        for (on, may) in there.iter().filter(|(on, may)| on.arguments.is_some() && !may.is_empty()) {
+            debug_assert!(may.contains("EXECUTE"));
+            routines.insert((&on.role, &on.schema, on.object.as_deref()));
+        }
+        let mut needs = Needs::default();
+        for (on, may) in here.iter().filter(|(_, may)| !may.is_empty()) {
+            let Some(name) = &on.object else { continue };
+            let schema = RightOn { object: None, arguments: None, ..on.clone() };
+            // A right on what is in a schema that it may not use is none.
+            if here.get(&schema).is_none_or(BTreeSet::is_empty) {
+                continue;
+            }
+            if on.arguments.is_some() {
+                let other_arguments = routines.contains(&(&on.role, &on.schema, Some(name)));
+                if there.contains_key(on) {
+                    needs.want(on.clone(), may);
+                } else if !other_arguments {
+                    needs.miss(on, may);
+                }
+                continue;
+            }
+            if let Some(heirs) = of_sequences.get(&(on.schema.as_str(), name.as_str())) {
+                // One that has no heir is a finding of its own; that of an identity column gives its values to whoever may insert.
+                for heir in heirs.iter().filter_map(|heir| heir.as_ref()).filter(|heir| !heir.identity) {
+                    needs.want(on.at(&heir.schema, &heir.name), may);
+                }
+                continue;
+            }
+            let rules = mapping.rules_for(&on.schema, name);
+            let mut images: Vec<RightOn> =
+                rules.iter().map(|rule| on.at(&rule.to.schema, &rule.to.name)).collect();
+            if images.is_empty() {
+                images.push(on.clone());
+            }
+            for image in images {
+                if there.contains_key(&image) { needs.want(image, may) } else { needs.miss(&image, may) }
+            }
+        }
+        needs
+    }
+
+    fn want(&mut self, on: RightOn, may: &BTreeSet<String>) {
+        let schema = RightOn { object: None, arguments: None, ..on.clone() };
+        self.wanted.entry(schema).or_default().insert("USAGE".to_owned());
+        self.wanted.entry(on).or_default().extend(may.iter().cloned());
+    }
+
+    fn miss(&mut self, on: &RightOn, may: &BTreeSet<String>) {
+        let may: Vec<&str> = may.iter().map(String::as_str).collect();
+        self.unknown.entry(on.role.clone()).or_default().push(text(on, &may.join(", ")));
+    }
+}
+
+/// Sequences that maintenance has given columns of tables into which a role may insert, and that it may not use.
+fn new_sequences<'a>(
+    needs: &Needs,
+    there: &BTreeMap<RightOn, BTreeSet<String>>,
+    sequences: &'a [Sequence],
+    heirs: &[(Sequence, Option<Sequence>)],
+) -> Vec<(String, &'a Sequence)> {
+    let known: HashSet<u32> = heirs.iter().filter_map(|(_, heir)| Some(heir.as_ref()?.oid)).collect();
+    let mut found = Vec::new();
+    for sequence in sequences.iter().filter(|sequence| !sequence.identity && !known.contains(&sequence.oid)) {
+        let Some((schema, table, _)) = &sequence.owner else { continue };
+        let inserts = needs.wanted.iter().filter(|(on, may)| {
+            on.arguments.is_none()
+                && &on.schema == schema
+                && on.object.as_ref() == Some(table)
+                && may.contains("INSERT")
+        });
+        for (on, _) in inserts {
+            if there.get(&on.at(&sequence.schema, &sequence.name)).is_some_and(BTreeSet::is_empty) {
+                found.push((on.role.clone(), sequence));
+            }
+        }
+    }
+    found
+}
+
+/// Fails for each role that lacks something on the second side which it has on the first, and warns of memberships.
+fn tell(
+    checked: &mut Checked,
+    lacking: &BTreeMap<String, Vec<(String, String)>>,
+    [from, to]: [Side; 2],
+    [known, roles]: [&[Role]; 2],
+) {
+    for role in roles {
+        let groups = missing_groups(role, known);
         let Some(missing) = lacking.get(&role.name) else {
             if !groups.is_empty() {
                 let message =
-                    format!("it is a member of {} on the source, and not on the target", groups.join(", "));
-                checked.warn("role_member", &role.name, message, grant_groups(role, &groups));
+                    format!("it is a member of {} on the {from}, and not on the {to}", groups.join(", "));
+                checked.warn("role_member", &role.name, message, grant_groups(to, role, &groups));
             }
             continue;
         };
-        let named: Vec<&str> = missing.iter().take(NAMED).map(|(text, _)| text.as_str()).collect();
-        let more = missing.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        let message =
-            format!("on the source it may, and on the target it may not: {}{more}", named.join("; "));
+        let named: Vec<String> = missing.iter().map(|(text, _)| text.clone()).collect();
+        let message = format!("on the {from} it may, and on the {to} it may not: {}", listed(&named));
         let hint = if groups.is_empty() {
-            format!("Run on the target: {}", missing[0].1)
+            let grants: Vec<&str> = missing.iter().take(NAMED).map(|(_, grant)| grant.as_str()).collect();
+            format!("Run on the {to}: {}", grants.join(" "))
         } else {
-            grant_groups(role, &groups)
+            grant_groups(to, role, &groups)
         };
         checked.fail("role_rights", &role.name, message, hint);
     }
-    Ok(())
+}
+
+/// The first of them, and how many more.
+fn listed(texts: &[String]) -> String {
+    let named = texts.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = texts.len().saturating_sub(NAMED);
+    if more > 0 { format!("{named}, and {more} more") } else { named }
 }
 
 /// What of the mirror is on the target: schemas, and tables and sequences with theirs.
@@ -64,17 +225,13 @@ fn objects(run: &mut Run) -> Result<BTreeSet<(String, Option<String>)>> {
     Ok(all)
 }
 
-/// By role, what it lacks of what is there, and the statement that gives it.
+/// By role, what it lacks of what it needs, and the statement that gives it.
 fn lacking(
-    here: BTreeMap<RightOn, BTreeSet<String>>,
+    needed: impl Iterator<Item = (RightOn, BTreeSet<String>)>,
     there: &BTreeMap<RightOn, BTreeSet<String>>,
-    present: &BTreeSet<(String, Option<String>)>,
 ) -> BTreeMap<String, Vec<(String, String)>> {
     let mut lacking: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for (on, may) in here {
-        if !present.contains(&(on.schema.clone(), on.object.clone())) {
-            continue;
-        }
+    for (on, may) in needed {
         let missing: Vec<String> = match there.get(&on) {
             Some(known) => may.difference(known).cloned().collect(),
             None => may.into_iter().collect(),
@@ -83,24 +240,30 @@ fn lacking(
             continue;
         }
         let what = missing.join(", ");
-        let role = quote_identifier(&on.role);
-        let (text, statement) = match &on.object {
-            Some(name) => {
-                let kind = if missing == ["USAGE"] { "SEQUENCE" } else { "TABLE" };
-                let place = quote_qualified(&on.schema, name);
-                (
-                    format!("{what} on \"{}.{name}\"", on.schema),
-                    format!("GRANT {what} ON {kind} {place} TO {role};"),
-                )
+        let place = match (&on.object, &on.arguments) {
+            (Some(name), Some(arguments)) => {
+                format!("ROUTINE {}({arguments})", quote_qualified(&on.schema, name))
             }
-            None => (
-                format!("{what} of schema \"{}\"", on.schema),
-                format!("GRANT {what} ON SCHEMA {} TO {role};", quote_identifier(&on.schema)),
-            ),
+            (Some(name), None) if what == "USAGE" => {
+                format!("SEQUENCE {}", quote_qualified(&on.schema, name))
+            }
+            (Some(name), None) => format!("TABLE {}", quote_qualified(&on.schema, name)),
+            (None, _) => format!("SCHEMA {}", quote_identifier(&on.schema)),
         };
+        let statement = format!("GRANT {what} ON {place} TO {};", quote_identifier(&on.role));
+        let text = text(&on, &what);
         lacking.entry(on.role).or_default().push((text, statement));
     }
     lacking
+}
+
+/// `SELECT on "public.orders"`.
+fn text(on: &RightOn, what: &str) -> String {
+    match (&on.object, &on.arguments) {
+        (Some(name), Some(arguments)) => format!("{what} of \"{}.{name}({arguments})\"", on.schema),
+        (Some(name), None) => format!("{what} on \"{}.{name}\"", on.schema),
+        (None, _) => format!("{what} of schema \"{}\"", on.schema),
+    }
 }
 
 fn missing_groups(role: &Role, of_source: &[Role]) -> Vec<String> {
@@ -109,7 +272,7 @@ fn missing_groups(role: &Role, of_source: &[Role]) -> Vec<String> {
     groups.into_iter().filter(|group| !role.member_of.contains(group)).collect()
 }
 
-fn grant_groups(role: &Role, groups: &[String]) -> String {
+fn grant_groups(side: Side, role: &Role, groups: &[String]) -> String {
     let groups: Vec<String> = groups.iter().map(|group| quote_identifier(group)).collect();
-    format!("Run on the target: GRANT {} TO {};", groups.join(", "), quote_identifier(&role.name))
+    format!("Run on the {side}: GRANT {} TO {};", groups.join(", "), quote_identifier(&role.name))
 }

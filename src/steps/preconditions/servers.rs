@@ -142,17 +142,28 @@ pub fn target_slots(run: &mut Run, checked: &mut Checked) -> Result<()> {
     slots(run, checked, Place::Target, names::CAPTURE_SLOT)
 }
 
-fn slots(run: &mut Run, checked: &mut Checked, place: Place, name: &str) -> Result<()> {
-    let ours = slot::find_slot(run.session(place), name)?;
-    if let Some(slot) = &ours {
-        if !slot.here {
-            let message = format!(
-                "replication slot \"{name}\" exists for another database, \"{}\"",
-                slot.database.as_deref().unwrap_or("none")
-            );
-            let hint = "One detour at a time can run on a server: finish that one, or clean it.";
-            checked.fail("replication_slot", place.name(), message, hint);
+/// No other database has a slot of a name that this trip will need, now or later: a server has each name once.
+pub fn slot_names(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let by_wal = |method| method == CaptureMethod::Wal;
+    let names = [
+        (Place::Source, names::MIRROR_SLOT, by_wal(run.config.mirror.method)),
+        (Place::Backup, names::STAGE_SLOT, run.has_backup()),
+        (Place::Target, names::CAPTURE_SLOT, by_wal(run.config.capture.method)),
+        (Place::Target, names::BACKUP_SLOT, run.has_backup()),
+    ];
+    let there = run.places();
+    for (place, name, _) in names.into_iter().filter(|(place, _, needed)| *needed && there.contains(place)) {
+        if let Some(foreign) = slot::find_foreign_slot(run.session(place), name)? {
+            checked.fail("replication_slot", place.name(), foreign.message(), foreign.hint());
         }
+    }
+    Ok(())
+}
+
+fn slots(run: &mut Run, checked: &mut Checked, place: Place, name: &str) -> Result<()> {
+    let session = run.session(place);
+    // Whose it is, [`slot_names`] looks at.
+    if slot::find_slot(session, name)?.is_some() || slot::find_foreign_slot(session, name)?.is_some() {
         return Ok(());
     }
     let server = run.server_facts(place)?;

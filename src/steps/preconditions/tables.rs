@@ -139,15 +139,22 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
     }
     let source = run.selected_tables(Side::Source)?;
     let wanted = fingerprint_tables(run.source(), &source)?;
+    let copies = copy::list_table_copies(run.target())?;
+    let known: HashSet<&Name> = copies.iter().map(|copy| &copy.name).collect();
     for place in run.places().into_iter().filter(|place| *place != Place::Source) {
         let tables = run.selected_tables(place)?;
         let found = fingerprint_tables(run.session(place), &tables)?;
         let hint = format!("Make the same change on the {place}, or run pgdetour clean and mirror again.");
-        for ((schema, name), fingerprint) in &wanted {
-            let table = format!("{schema}.{name}");
-            match found.get(&(schema.clone(), name.clone())) {
+        for (name, fingerprint) in &wanted {
+            let table = format!("{}.{}", name.0, name.1);
+            match found.get(name) {
+                None if known.contains(name) => {
+                    let message = format!("table \"{table}\" is not on the {place} any more");
+                    checked.fail("schema", &table, message, "Run pgdetour clean and mirror again.");
+                }
                 None => {
-                    checked.fail("schema", &table, format!("table \"{table}\" is not on the {place}"), &hint);
+                    let hint = "Run pgdetour mirror, which adds it, or leave it out with mirror.exclude.";
+                    checked.fail("schema", &table, format!("table \"{table}\" is not on the {place}"), hint);
                 }
                 Some(other) if other != fingerprint => {
                     let message =
@@ -159,6 +166,29 @@ pub fn schema_unchanged(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was mirrored is still on the source: replay would have no place for the rows of a table that is not.
+pub fn still_on_the_source(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let source: HashSet<Name> = named(run.list_tables(Side::Source)?).collect();
+    let mirrored: HashSet<Name> = named(run.selected_tables(Side::Target)?).collect();
+    for copy in copy::list_table_copies(run.target())? {
+        if source.contains(&copy.name) || !mirrored.contains(&copy.name) {
+            continue;
+        }
+        let table = format!("{}.{}", copy.name.0, copy.name.1);
+        let message = format!("table \"{table}\" is not on the source any more");
+        let hint = format!(
+            "Add it to mirror.exclude, where it may stay on the target, or run DROP TABLE {}; there.",
+            sql::quote_qualified(&copy.name.0, &copy.name.1)
+        );
+        checked.fail("schema", &table, message, hint);
+    }
+    Ok(())
+}
+
+fn named(tables: Vec<Table>) -> impl Iterator<Item = Name> {
+    tables.into_iter().map(|table| (table.schema, table.name))
 }
 
 /// The source's tables are still those that were, or are being, copied. A change that was made on the copy too is

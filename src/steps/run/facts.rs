@@ -1,6 +1,6 @@
 //! What one step leaves for later ones in the record, typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +21,9 @@ pub struct Facts {
     /// `mirror`'s report, for a second run of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Value>,
+    /// What of the source was not on the target, or not in the same words, as the mirror was made: kind and identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<BTreeSet<String>>,
     /// Who carries the mirror.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carrier: Option<Carrier>,

@@ -13,7 +13,7 @@ use crate::steps::mirror::carrier::Carrier;
 use crate::steps::preconditions::traffic::KEEP_OUT;
 use crate::steps::run::names;
 
-/// How much of what the mapping lacks is told one by one.
+/// How much of what the mapping or the target lacks is told one by one.
 const UNMAPPED_SHOWN: usize = 10;
 
 /// How bad it is; the order is that of urgency.
@@ -163,6 +163,18 @@ fn refused(seen: &Seen, list: &mut List) {
             stop.hint
                 .clone()
                 .unwrap_or_else(|| "Mend what the server says, and run pgdetour replay again.".into()),
+        );
+    }
+    let drifted = seen.drifted.iter().take(UNMAPPED_SHOWN).cloned();
+    list.0.extend(drifted.map(|finding| Attention { level: Level::Attention, finding }));
+    if let Some(more @ 1..) = seen.drifted.len().checked_sub(UNMAPPED_SHOWN) {
+        let message = format!("{more} more like these, which were changed there since they were mirrored");
+        list.add(
+            Level::Attention,
+            "schema",
+            "source",
+            message,
+            "Run pgdetour check, which lists all of them.",
         );
     }
     let unmapped = seen.unmapped.iter().take(UNMAPPED_SHOWN).cloned();

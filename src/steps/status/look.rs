@@ -68,6 +68,9 @@ pub struct Seen {
     /// What has no place on the source as it is now, so that replay would be refused.
     #[serde(skip)]
     pub(super) unmapped: Vec<Finding>,
+    /// What has changed on the source since it was mirrored and is not on the target.
+    #[serde(skip)]
+    pub(super) drifted: Vec<Finding>,
     /// A run of somebody's is at work. A guardian's is none: it does what a run has left, again and again.
     #[serde(skip)]
     pub(super) is_at_work: bool,
@@ -261,9 +264,11 @@ pub fn look(run: &mut Run) -> Seen {
         recorded,
         refusal: refusal(run, phase),
         unmapped: Vec::new(),
+        drifted: Vec::new(),
     };
     if seen.refusal.is_none() && !seen.is_at_work {
         seen.unmapped = unmapped(run, phase);
+        seen.drifted = drifted(run, phase);
     }
     seen.attention = attention::of(&seen);
     seen.health = seen.attention.iter().map(|attention| attention.level).max().unwrap_or(Level::Well);
@@ -521,6 +526,18 @@ fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
         }
         started => started.err().filter(known),
     }
+}
+
+/// What cutover would be refused for, or the application would miss after it.
+fn drifted(run: &mut Run, phase: Option<Phase>) -> Vec<Finding> {
+    let answers = [Side::Source, Side::Target].into_iter().all(|side| run.answering(side).is_some());
+    if phase != Some(Phase::Mirrored) || !answers {
+        return Vec::new();
+    }
+    // What cannot be looked at now, as a table that somebody alters, is for the next look, or for check.
+    let checked =
+        without_waiting(run, |run| run.check_all(&[preconditions::AS_MIRRORED])).unwrap_or_default();
+    checked.failures.into_iter().chain(checked.warnings).collect()
 }
 
 /// What the mapping lacks, as a run of replay would find: maintenance may be part way through the source's schema.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use super::Run;
 use crate::error::{Error, Result};
 use crate::flow::mapping::bound::Bound;
-use crate::flow::mapping::{Mapping, drift};
+use crate::flow::mapping::{Mapping, TableName, drift};
 use crate::flow::source::change::Relation;
-use crate::flow::{Snapshot, Xid};
+use crate::flow::{FlowName, Snapshot, Xid};
 use crate::pg::catalog;
+
+/// What helps where recorded changes are of a table that is not there any more.
+const GONE: &str =
+    "Run pgdetour capture --anew, which begins a new recording and makes the source equal to the target.";
 
 /// Where the rows of a relation go, and what the copy of the table holds already.
 pub(super) struct Binding {
@@ -36,11 +40,19 @@ impl Run<'_> {
             self.learn(relation)?;
         }
         let rules = self.mapping.rules_for(&relation.schema, &relation.name);
+        let mut name = (relation.schema.clone(), relation.name.clone());
         let known = if rules.is_empty() { None } else { Some(Bound::new(Arc::clone(relation), rules)) };
         let bound = match known {
             Some(Ok(bound)) => Some(bound),
             // Others than these columns by now; with nothing known of it, it may be gone.
-            _ if known.is_some() || self.is_gone(relation)? => self.bind_as_recorded(relation)?,
+            _ if known.is_some() || self.is_gone(relation)? => match self.bind_as_recorded(relation)? {
+                Some((bound, now)) => {
+                    name = (now.schema, now.name);
+                    bound
+                }
+                // With the table went its rows, on both sides.
+                None => return Ok(Binding { table: None, snapshot: None }),
+            },
             _ => None,
         };
         let Some(bound) = bound else {
@@ -53,7 +65,6 @@ impl Run<'_> {
             });
         };
         let table = Some(Arc::new(bound));
-        let name = (relation.schema.clone(), relation.name.clone());
         Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
     }
 
@@ -63,12 +74,23 @@ impl Run<'_> {
         Ok(!tables.iter().any(|table| table.schema == relation.schema && table.name == relation.name))
     }
 
-    /// Where the rows of a table go that was altered or dropped since; none when they have no place.
-    fn bind_as_recorded(&mut self, relation: &Arc<Relation>) -> Result<Option<Bound>> {
+    /// Where the rows of a table go that was altered, renamed or dropped since, if they have a place, and its name by now; none when it
+    /// is on neither side any more.
+    fn bind_as_recorded(&mut self, relation: &Arc<Relation>) -> Result<Option<(Option<Bound>, TableName)>> {
         let rules = self.mapping.map_rules().to_vec();
-        let mapping = drift::map_as_recorded(relation, &rules, self.publisher, &self.flow.subscriber)?;
-        let rules = mapping.rules_for(&relation.schema, &relation.name);
-        if rules.is_empty() { Ok(None) } else { Bound::new(Arc::clone(relation), rules).map(Some) }
+        let hint = match self.flow.name {
+            FlowName::Replay => GONE,
+            FlowName::Mirror | FlowName::Backup => "Run pgdetour clean, then mirror again.",
+        };
+        let subscriber = &self.flow.subscriber;
+        let Some((mapping, now)) =
+            drift::map_as_recorded(relation, &rules, self.publisher, subscriber, hint)?
+        else {
+            return Ok(None);
+        };
+        let rules = mapping.rules_for(&now.schema, &now.name);
+        let bound = if rules.is_empty() { None } else { Some(Bound::new(Arc::clone(relation), rules)?) };
+        Ok(Some((bound, now)))
     }
 
     /// A table that was not there when the mapping was built: a new partition of one that was.
