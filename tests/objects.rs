@@ -380,3 +380,18 @@ fn schema_of(server: &Postgres, database: &str) -> Vec<String> {
     entries.sort();
     entries
 }
+
+#[test]
+fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
+    let detour = Detour::new().table("orders").without_router().on_source(
+        "create table public.event (id bigint generated always as identity, at date not null, primary key (id, at))
+             partition by range (at);
+         create table public.event_1 partition of public.event default;
+         insert into public.event (at) values ('2026-05-05');
+         grant select, insert, update, delete on public.event to shop_app",
+    );
+    let detour = detour.mirrored().run("mirror").exits(0).run("check").exits(0).run("cutover").exits(0);
+    let detour = detour.on_target("insert into public.event (at) values ('2026-06-06')");
+    let detour = detour.run("replay").exits(0).run("cutback").exits(0);
+    assert_eq!(detour.source.value::<i64>("select sum(id)::bigint from public.event"), 3);
+}
