@@ -3,6 +3,7 @@
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
 mod collations;
+mod logins;
 mod parts;
 mod privileges;
 mod retention;
@@ -82,6 +83,7 @@ pub const CUTOVER: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
+    logins::logins_on_target,
     rights::rights_on_target,
     traffic::source_fence,
     traffic::worth_of_the_fence,
@@ -194,6 +196,7 @@ const CUTOVER_AHEAD: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
     traffic::roles_on_target,
+    logins::logins_on_target,
     rights::rights_on_target,
     traffic::source_fence,
     traffic::worth_of_the_fence,

@@ -70,6 +70,8 @@ pub struct DatabaseFacts {
     pub collation_version: Option<String>,
     /// Size on disk.
     pub bytes: i64,
+    /// CONNECTION LIMIT; -1 for none.
+    pub connection_limit: i32,
 }
 
 /// Asks about the database that the session is in.
@@ -85,6 +87,7 @@ pub fn read_database(session: &mut Session) -> Result<DatabaseFacts> {
         locale: row.get("locale"),
         collation_version: row.get("collation_version"),
         bytes: row.get("bytes"),
+        connection_limit: row.get("connection_limit"),
     })
 }
 
@@ -201,6 +204,8 @@ pub struct Role {
     pub bypass_rls: bool,
     /// CONNECTION LIMIT; -1 for none.
     pub connection_limit: i32,
+    /// VALID UNTIL is past: no password lets it in.
+    pub expired: bool,
     /// CONNECT on this database, by any way.
     pub may_connect: bool,
     /// All roles that it is a member of, directly or not.
@@ -219,11 +224,47 @@ pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> 
         replication: row.get("replication"),
         bypass_rls: row.get("bypass_rls"),
         connection_limit: row.get("connection_limit"),
+        expired: row.get("expired"),
         may_connect: row.get("may_connect"),
         member_of: row.get("member_of"),
         settings: row.get("settings"),
     };
     Ok(rows.iter().map(role).collect())
+}
+
+/// Those of the named roles that have a password; `None` where our role is not told.
+pub fn list_passwords(session: &mut Session, names: &[String]) -> Result<Option<BTreeSet<String>>> {
+    let told = "select pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
+    if !session.query_text(told, &[])?.first().is_some_and(|row| row.get(0)) {
+        return Ok(None);
+    }
+    let rows = session.query(&sql::catalog::LIST_PASSWORDS, &[&names])?;
+    Ok(Some(rows.iter().map(|row| row.get("name")).collect()))
+}
+
+/// A value that a role finds set in this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleValue {
+    /// Whose.
+    pub role: String,
+    /// Of the setting.
+    pub name: String,
+    /// As it was given.
+    pub value: String,
+    /// Set for the role in this database alone, which is where a read-only fence sets its own.
+    pub of_role_in_database: bool,
+}
+
+/// What the named roles find set in this database; of each role and name what is in force comes first.
+pub fn list_role_settings(session: &mut Session, names: &[String]) -> Result<Vec<RoleValue>> {
+    let rows = session.query(&sql::catalog::LIST_ROLE_SETTINGS, &[&names])?;
+    let value = |row: &postgres::Row| RoleValue {
+        role: row.get("role_name"),
+        name: row.get("name"),
+        value: row.get("value"),
+        of_role_in_database: row.get("of_role_in_database"),
+    };
+    Ok(rows.iter().map(value).collect())
 }
 
 /// A role, and a schema or what is in it.
