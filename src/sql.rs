@@ -146,6 +146,7 @@ statements! {
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_KEYS_INTO = "list_keys_into",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
+        LIST_NEWER_FEATURES = "list_newer_features",
         LIST_NOT_OWNED = "list_not_owned",
         LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_PASSWORDS = "list_passwords",

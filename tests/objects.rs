@@ -409,3 +409,65 @@ fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
     let detour = detour.run("replay").exits(0).run("cutback").exits(0);
     assert_eq!(detour.source.value::<i64>("select sum(id)::bigint from public.event"), 3);
 }
+
+#[test]
+fn what_the_target_is_too_old_for_is_told_before_anything_is_made() {
+    let version = "select current_setting('server_version_num')::int / 10000";
+    let mut detour = Detour::new().table("orders").without_router();
+    let (source, target) = (detour.source.value::<i32>(version), detour.target.value::<i32>(version));
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    if source >= 15 && target < 15 {
+        detour = detour.on_source(
+            "create table public.once (id int primary key, a int unique nulls not distinct);
+             create view public.seen with (security_invoker = on) as select id from public.orders",
+        );
+        found.extend([("public.once_a_key", "NULLS NOT DISTINCT"), ("public.seen", "security_invoker")]);
+    }
+    if source >= 18 && target < 18 {
+        detour = detour.on_source(
+            "create extension btree_gist;
+             create table public.computed (id int primary key, a int, v int generated always as (a * 2) virtual);
+             create table public.lax (id int primary key, a int, constraint lax_check check (a > 0) not enforced);
+             create table public.late (id int primary key, a int);
+             alter table public.late add constraint late_a not null a not valid;
+             create table public.own (id int primary key, a int, constraint own_a not null a no inherit);
+             create table public.heir () inherits (public.computed);
+             alter table public.heir add constraint heir_a not null a;
+             create table public.stay (id int, during int4range, primary key (id, during without overlaps))",
+        );
+        found.extend([
+            ("public.computed.v", "virtual"),
+            ("public.lax.lax_check", "NOT ENFORCED"),
+            ("public.late.late_a", "NOT VALID"),
+            ("public.own.own_a", "NO INHERIT"),
+            ("public.heir.heir_a", "inherited"),
+            ("public.stay.stay_pkey", "periods"),
+        ]);
+    }
+    if found.is_empty() {
+        detour.run("check").exits(0);
+        return;
+    }
+    for command in ["check", "mirror"] {
+        detour = detour.run(command).exits(3).kind("checks_failed").changed(false);
+        for (object, message) in &found {
+            detour = detour.finding(object, message, "mirror.exclude");
+        }
+    }
+    detour = detour.on_source(
+        "drop table if exists public.once, public.heir, public.computed, public.lax, public.late, public.own, public.stay;
+         drop view if exists public.seen",
+    );
+    if source >= 18 {
+        // What no catalog tells the age of the server tells itself, and the same command goes on once it is changed.
+        detour = detour
+            .on_source("create table public.keyed (id uuid primary key default uuidv7())")
+            .run("mirror")
+            .exits(3)
+            .kind("newer_feature")
+            .changed(false)
+            .message("could not create table \"keyed\" as PostgreSQL 18 has it")
+            .on_source("alter table public.keyed alter id drop default");
+    }
+    detour.run("mirror").exits(0).run("verify").exits(0);
+}

@@ -55,6 +55,7 @@ pub const MIRROR: &[Precondition] = group![
     parts::parts_fit,
     parts::parts_unchanged,
     inventory::objects,
+    inventory::newer_features,
 ];
 
 /// What our own runs need to keep a mirror current.
