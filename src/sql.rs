@@ -145,6 +145,7 @@ statements! {
         LIST_EXTENSIONS = "list_extensions",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_KEYS_INTO = "list_keys_into",
+        LIST_LOGIN_MEMBERS = "list_login_members",
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NEWER_FEATURES = "list_newer_features",
         LIST_NOT_OWNED = "list_not_owned",

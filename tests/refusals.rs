@@ -298,3 +298,14 @@ fn a_read_only_fence_is_no_setting_of_somebody_else() {
     detour = detour.on_target("alter role shop_app set default_transaction_read_only = on");
     detour.run("check").exits(3).finding("shop_app", "cannot write there", "RESET");
 }
+
+#[test]
+fn a_general_role_that_only_others_log_in_through_is_told_with_these() {
+    let roles = "alter role shop_app nologin; create role \"app 1\" login in role shop_app; create role part in role shop_app;
+                 create role app_2 login in role part; create role idle in role shop_app";
+    let detour = Detour::new().table("orders").without_router().on_source(roles).on_target(roles);
+    let detour = detour.run("check").exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("it cannot log in, so that no connection is its"), "{warnings}");
+    assert!(warnings.contains("these are members of it: app 1, app_2."), "{warnings}");
+}

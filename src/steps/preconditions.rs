@@ -83,6 +83,7 @@ pub const CUTOVER: &[Precondition] = group![
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
+    logins::roles_log_in,
     traffic::roles_on_target,
     logins::logins_on_target,
     rights::rights_on_target,
@@ -196,6 +197,7 @@ const RESTRICT: &[Precondition] = group![traffic::restrictions];
 const CUTOVER_AHEAD: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
+    logins::roles_log_in,
     traffic::roles_on_target,
     logins::logins_on_target,
     rights::rights_on_target,

@@ -242,6 +242,18 @@ pub fn list_passwords(session: &mut Session, names: &[String]) -> Result<Option<
     Ok(Some(rows.iter().map(|row| row.get("name")).collect()))
 }
 
+/// By each of the named roles, those that log in as its members.
+pub fn list_login_members(
+    session: &mut Session,
+    names: &[String],
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in session.query(&sql::catalog::LIST_LOGIN_MEMBERS, &[&names])? {
+        members.entry(row.get("group_name")).or_default().insert(row.get("name"));
+    }
+    Ok(members)
+}
+
 /// A value that a role finds set in this database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleValue {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::FenceKind;
 use crate::error::{Checked, Result};
-use crate::pg::catalog::facts::{Role, list_passwords, list_role_settings, list_roles};
+use crate::pg::catalog::facts::{Role, list_login_members, list_passwords, list_role_settings, list_roles};
 use crate::pg::fence::SETTING;
 use crate::phase::Side;
 use crate::sql::quote_identifier;
 use crate::steps::Run;
+use crate::steps::mirror::inventory::name_some;
 
 /// Settings that end what takes longer; zero is none.
 const TIMEOUTS: [&str; 5] = [
@@ -25,6 +26,28 @@ const DECISIVE: [&str; 5] =
 
 /// What roles find set, by role and name.
 type Values = BTreeMap<(String, String), String>;
+
+/// The connections of general traffic are those of the roles that are named, not of members of them.
+pub fn roles_log_in(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let roles = run.config.traffic.roles.clone();
+    let found = list_roles(run.source(), &roles)?;
+    let members = list_login_members(run.source(), &roles)?;
+    for role in found.iter().filter(|role| !role.can_login) {
+        let unnamed = members.get(&role.name).into_iter().flatten().filter(|name| !roles.contains(name));
+        let unnamed: Vec<&str> = unnamed.map(String::as_str).collect();
+        let message = "it cannot log in, so that no connection is its: a fence keeps nobody out for it";
+        let hint = if unnamed.is_empty() {
+            "Name the roles that the application logs in as under traffic.roles.".to_owned()
+        } else {
+            format!(
+                "Name the roles that the application logs in as under traffic.roles; these are members of it: {}.",
+                name_some(unnamed.into_iter())
+            )
+        };
+        checked.warn("traffic_roles", &role.name, message, hint);
+    }
+    Ok(())
+}
 
 /// General roles are let in on the target by as many connections as on the source, and may write there.
 pub fn logins_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
