@@ -15,7 +15,8 @@ use crate::pg::catalog::Table;
 /// Something that a rehearsal finds out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Doubt {
-    /// `unique`, `not_null` or `foreign_key`: the kind of conflict that may come of it; `trigger`: what may change the rows.
+    /// `unique`, `not_null` or `foreign_key`: the kind of conflict that may come of it; `trigger`: what may change the rows;
+    /// `volatile`: what is another value each time.
     pub kind: &'static str,
     /// What may happen, and why.
     pub message: String,

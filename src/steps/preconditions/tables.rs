@@ -1,11 +1,11 @@
 //! What the tables have to be like: decodable, identifiable, fitting the other side.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::config::SchemaMode;
 use crate::error::{Checked, Error, Result};
 use crate::flow::mapping::triggers::{list_always_triggers, list_ordinary_triggers};
-use crate::flow::mapping::Mapping;
+use crate::flow::mapping::{Mapping, Unsteady};
 use crate::flow::{TableName, copy};
 use crate::output::plural_is;
 use crate::pg::Session;
@@ -209,8 +209,21 @@ fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
 
 /// Every captured column has a place on the source as it is now.
 pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let built = run.replay_mapping().map(|mapping| run.checked_mapping = Some(mapping));
-    collect(built, checked)
+    let built = run.replay_mapping();
+    if let Ok(mapping) = &built {
+        // Partitions have the rule of their root.
+        let told: BTreeSet<(String, String)> = mapping
+            .pairs()
+            .flat_map(|rule| {
+                let from = rule.from_root.as_ref().unwrap_or(&rule.from);
+                rule.unsteady.iter().map(|one| (from.to_string(), one.message(&rule.to)))
+            })
+            .collect();
+        for (from, message) in told {
+            checked.warn("mapping", &from, message, Unsteady::HINT);
+        }
+    }
+    collect(built.map(|mapping| run.checked_mapping = Some(mapping)), checked)
 }
 
 /// No trigger of the source makes other rows of those that replay writes; without a mapping nobody knows yet which tables these are.

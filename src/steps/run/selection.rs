@@ -152,6 +152,9 @@ impl Run {
         let (old, new) = (Keys::read(self.target())?, Keys::read(self.source())?);
         lint::add_doubts(&mut found, (&publisher, &subscriber), &rules, (&old, &new));
         triggers::add_doubts(&mut found, &list_always_triggers(self.source())?);
+        if let Some(mapping) = &self.checked_mapping {
+            lint::add_unsteady(&mut found, mapping);
+        }
         lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)
     }
