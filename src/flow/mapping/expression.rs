@@ -6,8 +6,8 @@ use std::collections::hash_map::Entry;
 use postgres::error::SqlState;
 use postgres::types::Json;
 
-use super::lint::mentions;
-use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, Unsteady, finding};
+use super::lint::{mentions, quoted_where_needed, toml_key, toml_text};
+use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, Unsteady, finding, is_column_name};
 use crate::error::{Error, Finding, Result, ServerError};
 use crate::pg::Session;
 use crate::pg::catalog::{Column, Table};
@@ -130,9 +130,28 @@ fn refused(rule: &TableRule, publisher: &[Table], column: &MappedColumn, said: &
             column.type_name, rule.from, column.name
         )
     });
+    // The server speaks of the text that the old value is here, which nobody has written.
+    let hint = renamed_type(rule, column).unwrap_or(hint);
     let message = format!("column \"{}\" of \"{}\" cannot be written: {why}", column.name, rule.to);
     let place = format!("{}.{}", rule.to, column.name);
     Finding { column: Some(place), ..finding(&rule.from.to_string(), message, hint) }
+}
+
+/// What to write where a value goes over by name, and its type is not known under its old name.
+fn renamed_type(rule: &TableRule, column: &MappedColumn) -> Option<String> {
+    let is_it = |old: &&OldColumn| {
+        old.stage_type != old.publisher_type && is_column_name(&column.expression, &old.name)
+    };
+    let old = rule.old_columns.iter().find(is_it)?;
+    let expression = format!("{}::{}", quoted_where_needed(&old.name), column.type_name);
+    Some(format!(
+        "Type \"{}\" of the old column is not there under its name, or lacks values. Where it was renamed or moved, say so in a \
+         [[map]] from \"{}\": columns = {{ {} = {} }}.",
+        old.publisher_type,
+        rule.from,
+        toml_key(&column.name),
+        toml_text(&expression)
+    ))
 }
 
 fn refused_condition(

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use self::checks::{check_key, check_places, check_reads};
 pub use self::definitions::Definitions;
 use self::draft::draft;
-pub use self::facts::{list_defaulted, list_unique_keys};
+pub use self::facts::list_defaulted;
 use self::facts::{Facts, read_facts};
 use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
