@@ -590,3 +590,21 @@ fn xml_is_compared_as_its_output_shows_it() {
     assert_eq!(table(&detour, "public.docs")["rows"].as_array().map(Vec::len), Some(1));
     detour.run("verify").with(&["--repair"]).exits(0).reports("/equal", true);
 }
+
+#[test]
+fn a_row_without_a_key_is_named_by_itself() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.loose (a int, b text); alter table public.loose replica identity full;
+             insert into public.loose values (1, 'one')",
+        )
+        .mirrored()
+        .on_target("insert into public.loose values (9, 'there'), (10, repeat('x', 1000))")
+        .run("verify")
+        .exits(8);
+    let rows = table(&detour, "public.loose")["rows"].clone();
+    let named: Vec<&str> =
+        rows.as_array().expect("rows").iter().filter_map(|row| row["key"]["row"].as_str()).collect();
+    assert!(named.contains(&"(9,there)"), "{rows}");
+    assert!(named.iter().any(|row| row.starts_with("(10,xxx") && row.ends_with("x…")), "{rows}");
+}
