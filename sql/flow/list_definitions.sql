@@ -5,7 +5,8 @@ select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
     (
-        select pg_catalog.md5(string_agg(d.part, ' ' order by d.part collate "C"))
+        -- One without columns has none of these.
+        select pg_catalog.md5(coalesce(string_agg(d.part, ' ' order by d.part collate "C"), ''))
         from (
             select pg_catalog.format('a%s:%s', a.attnum, a.xmin) as part
             from pg_catalog.pg_attribute as a
