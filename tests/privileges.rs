@@ -319,3 +319,41 @@ fn without_one_grant_the_check_names_it() {
     }
     detour.ask("status", &[]);
 }
+
+#[test]
+fn triggers_that_the_mirror_fires_on_the_target_are_named() {
+    let detour = Detour::new().table("orders").on_source(
+        "alter table public.orders owner to shop_owner;
+         create function public.shout() returns trigger language plpgsql as
+             $$ begin new.note := pg_catalog.upper(new.note); return new; end $$;
+         create trigger shout before insert or update on public.orders for each row execute function public.shout();
+         create trigger off before insert on public.orders for each row execute function public.shout();
+         alter table public.orders disable trigger off",
+    );
+    let mut detour = detour.without_router();
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    detour = detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"");
+    let told = |detour: &Detour| {
+        let warnings = detour.last().at("/warnings").to_string();
+        let of_shout = warnings.contains("trigger \\\"shout\\\" fires on the target again for mirrored rows");
+        assert!(!warnings.contains("\\\"off\\\" fires"), "{warnings}");
+        of_shout
+    };
+    let may = detour.target.value::<i32>("select current_setting('server_version_num')::int") >= 150_000;
+    if may {
+        detour = detour.run("check").exits(0);
+        assert!(!told(&detour), "{}", detour.last().describe());
+        detour = detour.on_target("revoke set on parameter session_replication_role from detour");
+    }
+    for command in ["check", "mirror", "check"] {
+        detour = detour.run(command).exits(0);
+        assert!(told(&detour), "{}", detour.last().describe());
+    }
+    detour = detour.run("cutover").with(&["--rehearse"]).exits(0);
+    assert!(told(&detour), "{}", detour.last().describe());
+    detour = detour.on_target("alter table public.orders disable trigger shout").run("check").exits(0);
+    assert!(!told(&detour), "{}", detour.last().describe());
+}

@@ -443,3 +443,68 @@ fn a_table_that_was_dropped_on_the_source_keeps_cutover_from_beginning() {
         .run("replay")
         .exits(0);
 }
+
+#[test]
+fn a_target_that_lets_the_application_in_less_than_the_source_is_named() {
+    let mut detour = Detour::new().table("orders").on_source("alter role shop_app password 'one'").on_target(
+        "alter role shop_app password 'one'; alter database shop set default_transaction_isolation = 'serializable';
+         alter role shop_app connection limit 0 valid until '2001-01-01';
+         alter role shop_app in database shop set default_transaction_read_only = on",
+    );
+    for _ in ["before the mirror", "behind it"] {
+        detour = detour.run("check").exits(3);
+        detour = detour.finding("shop_app", "connection limit is 0", "CONNECTION LIMIT -1");
+        detour = detour.finding("shop_app", "valid no more", "VALID UNTIL 'infinity'");
+        detour = detour.finding("shop_app", "default_transaction_read_only", "RESET");
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(warnings.contains("default_transaction_isolation is"), "{warnings}");
+        detour = detour.on_target(
+            "alter database shop reset default_transaction_isolation; alter database shop connection limit 7;
+             alter role shop_app connection limit 5 valid until 'infinity' password null;
+             alter role shop_app in database shop reset default_transaction_read_only;
+             alter role shop_app reset default_transaction_read_only;
+             alter role shop_app set statement_timeout = '2s'; alter role shop_app set lock_timeout = '1h'",
+        );
+        detour = detour.on_source("alter role shop_app set statement_timeout = 10000; alter role shop_app set lock_timeout = '30min'");
+        detour = detour.run("check").exits(0);
+        let warnings = detour.last().at("/warnings").to_string();
+        for part in [
+            "its CONNECTION LIMIT is 5 on the target",
+            "its CONNECTION LIMIT is 7 on the target",
+            "it has a password on the source, and none on the target",
+            "statement_timeout is \\\"2s\\\" for it on the target, and \\\"10000\\\" on the source",
+        ] {
+            assert!(warnings.contains(part), "{part}: {warnings}");
+        }
+        assert!(!warnings.contains("lock_timeout is"), "{warnings}");
+        detour = detour.run("mirror").exits(0).on_target(
+            "alter database shop set default_transaction_isolation = 'serializable';
+             alter role shop_app connection limit 0 valid until '2001-01-01';
+             alter role shop_app set default_transaction_read_only = on",
+        );
+    }
+}
+
+#[test]
+fn a_read_only_fence_is_no_setting_of_somebody_else() {
+    let detour = Detour::new().table("orders").fenced_read_only().run("check").exits(0).mirrored();
+    let fenced =
+        "select count(*) from pg_db_role_setting where array_to_string(setconfig, ' ') ~ 'read_only=on'";
+    assert_eq!(detour.target.value::<i64>(fenced), 1);
+    let mut detour = detour.run("check").exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(!warnings.contains("default_transaction_read_only is set"), "{warnings}");
+    detour = detour.on_target("alter role shop_app set default_transaction_read_only = on");
+    detour.run("check").exits(3).finding("shop_app", "cannot write there", "RESET");
+}
+
+#[test]
+fn a_general_role_that_only_others_log_in_through_is_told_with_these() {
+    let roles = "alter role shop_app nologin; create role \"app 1\" login in role shop_app; create role part in role shop_app;
+                 create role app_2 login in role part; create role idle in role shop_app";
+    let detour = Detour::new().table("orders").without_router().on_source(roles).on_target(roles);
+    let detour = detour.run("check").exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("it cannot log in, so that no connection is its"), "{warnings}");
+    assert!(warnings.contains("these are members of it: app 1, app_2."), "{warnings}");
+}

@@ -432,3 +432,22 @@ fn large_values_are_held_a_few_at_a_time_however_many_there_are() {
     // One that waits in each of reader, queue and batch, and three of the one that is written; what was freed may be kept.
     assert!(peak < 12 * (size as u64 >> 10), "{} MiB", peak >> 10);
 }
+
+#[test]
+fn an_expression_that_is_another_value_each_time_is_told_before_it_is_replayed() {
+    let map = "[[map]]\nfrom = \"public.orders\"\nto = \"public.orders\"\ncolumns = { stamp = \"gen_random_uuid()\" }";
+    let mut detour = Detour::new().table("orders").detoured();
+    detour = detour.on_source("alter table public.orders add stamp uuid").configured(map);
+    let message = "\"stamp\" of \"public.orders\" is computed by gen_random_uuid(), which may give another value each time";
+    for (command, arguments) in [("check", &[][..]), ("replay", &["--lint"][..])] {
+        detour = detour.run(command).with(arguments).exits(0);
+        let report = detour.last().at("/report/lint").clone();
+        let of_orders =
+            report.as_array().and_then(|lint| lint.iter().find(|table| table["from"] == "public.orders"));
+        let doubts = of_orders.expect("a line for the table")["doubts"].clone();
+        assert_eq!(doubts[0]["kind"], "volatile", "{doubts}");
+        assert!(doubts[0]["message"].as_str().is_some_and(|text| text.starts_with(message)), "{doubts}");
+    }
+    let warnings = detour.answer_of("check").at("/warnings").to_string();
+    assert!(warnings.contains("is computed by gen_random_uuid()"), "{warnings}");
+}

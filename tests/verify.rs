@@ -572,3 +572,39 @@ fn a_key_that_differs_only_within_its_collation_is_repaired() {
     };
     assert_eq!(there(&detour), "abc,x");
 }
+
+#[test]
+fn xml_is_compared_as_its_output_shows_it() {
+    let detour = Detour::new()
+        .on_source(
+            r#"create table public.docs (id int primary key, x xml);
+               insert into public.docs values (1, '<?xml version="1.0"?><b/>'),
+                   (2, '<?xml version="1.0" encoding="UTF-8"?><b/>'), (3, '<?xml version="1.0" standalone="yes"?><b/>'), (4, null)"#,
+        )
+        .mirrored()
+        .run("verify")
+        .exits(0)
+        .on_target("update public.docs set x = '<c/>' where id = 3")
+        .run("verify")
+        .exits(8);
+    assert_eq!(table(&detour, "public.docs")["rows"].as_array().map(Vec::len), Some(1));
+    detour.run("verify").with(&["--repair"]).exits(0).reports("/equal", true);
+}
+
+#[test]
+fn a_row_without_a_key_is_named_by_itself() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.loose (a int, b text); alter table public.loose replica identity full;
+             insert into public.loose values (1, 'one')",
+        )
+        .mirrored()
+        .on_target("insert into public.loose values (9, 'there'), (10, repeat('x', 1000))")
+        .run("verify")
+        .exits(8);
+    let rows = table(&detour, "public.loose")["rows"].clone();
+    let named: Vec<&str> =
+        rows.as_array().expect("rows").iter().filter_map(|row| row["key"]["row"].as_str()).collect();
+    assert!(named.contains(&"(9,there)"), "{rows}");
+    assert!(named.iter().any(|row| row.starts_with("(10,xxx") && row.ends_with("x…")), "{rows}");
+}

@@ -20,7 +20,8 @@ select
                 a.attname,
                 pg_catalog.format_type(a.atttypid, a.atttypmod),
                 a.attnotnull,
-                a.attidentity,
+                -- That of a partition is its root's, which is compared itself; before 17 the catalog does not repeat it.
+                case when c.relispartition then '' else a.attidentity::text end,
                 a.attgenerated,
                 case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end
             ) order by a.attnum)

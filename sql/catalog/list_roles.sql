@@ -7,6 +7,7 @@ select
     r.rolreplication as replication,
     r.rolbypassrls as bypass_rls,
     r.rolconnlimit as connection_limit,
+    coalesce(r.rolvaliduntil <= pg_catalog.now(), false) as expired,
     pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT') as may_connect,
     coalesce(
         (

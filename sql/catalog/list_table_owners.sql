@@ -5,7 +5,9 @@ select
     c.relname::text as table_name,
     o.rolname::text as owner,
     o.rolsuper as superuser,
-    c.relforcerowsecurity as forced
+    c.relforcerowsecurity as forced,
+    c.relrowsecurity and c.relforcerowsecurity as enforced,
+    c.relrowsecurity and c.relforcerowsecurity and not o.rolsuper and not o.rolbypassrls as binds_owner
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_roles as o on o.oid = c.relowner

@@ -9,6 +9,7 @@ select
     coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale') as locale,
     pg_catalog.to_jsonb(d) ->> 'datcollversion' as collation_version,
     pg_catalog.pg_database_size(d.oid) as bytes,
+    d.datconnlimit as connection_limit,
     (select t.spcname::text from pg_catalog.pg_tablespace as t where t.oid = d.dattablespace) as tablespace
 from pg_catalog.pg_database as d
 where d.datname = pg_catalog.current_database()

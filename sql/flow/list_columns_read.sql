@@ -1,7 +1,8 @@
 -- Columns of the temporary table pgdetour_stage that the temporary view pgdetour_expression reads; whether it reads the row
 -- as a whole, which leaves no trace in pg_depend; whether it needs anything else that somebody made in this database
 -- (tables, functions, types), so that another server may give another value; and which other tables it reads: through views, in
--- partitions, and in functions, whose bodies, where they are text, tell by the names in them. No parameters.
+-- partitions, and in functions, whose bodies, where they are text, tell by the names in them; and which functions in it may give
+-- another value each time, of which those of the system are in the view's tree alone. No parameters.
 with recursive needed (classid, objid) as (
     select 'pg_catalog.pg_class'::pg_catalog.regclass::oid, pg_catalog.to_regclass('pg_temp.pgdetour_expression')::oid
     union
@@ -66,6 +67,30 @@ select
             and d.refobjid <> pg_catalog.to_regclass('pg_temp.pgdetour_stage')
             and d.refobjid >= 16384
     ) as needs_others,
+    array(
+        select p.proname::text
+        from pg_catalog.pg_rewrite as r
+        cross join lateral pg_catalog.regexp_matches(r.ev_action::text, ':(?:funcid|opfuncid) (\d+)', 'g') as m (found)
+        join pg_catalog.pg_proc as p on p.oid = m.found[1]::oid
+        where r.ev_class = v.oid
+            and (
+                p.provolatile = 'v'
+                or p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+                and (
+                    p.proname in (
+                        'now', 'transaction_timestamp', 'statement_timestamp', 'txid_current_if_assigned', 'pg_current_xact_id_if_assigned'
+                    )
+                    -- Since when is as of today.
+                    or p.proname = 'age' and p.pronargs = 1
+                )
+            )
+        union
+        select 'current_timestamp'
+        from pg_catalog.pg_rewrite as r
+        -- Those of dates and times; others are of roles and names.
+        where r.ev_class = v.oid and r.ev_action::text ~ '\{SQLVALUEFUNCTION :op [0-8] '
+        order by 1
+    ) as unsteady,
     coalesce(
         (
             select pg_catalog.json_agg(pg_catalog.json_build_array(s.nspname, c.relname))

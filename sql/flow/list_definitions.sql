@@ -5,6 +5,7 @@ select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
     (
+        -- One without columns has none of these.
         select pg_catalog.md5(coalesce(string_agg(d.part, ' ' order by d.part collate "C"), ''))
         from (
             select pg_catalog.format('a%s:%s', a.attnum, a.xmin) as part

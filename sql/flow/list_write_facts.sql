@@ -1,5 +1,5 @@
 -- What decides whether a row can be written to a table: columns that fill themselves, defaults that are constants, identities that refuse values,
--- unique keys that are checked at once, all keys by which rows are found, and whether no row can meet another one in more than one key,
+-- unique keys that are checked at once, unique indexes over some rows or over expressions, all keys by which rows are found, and whether no row can meet another one in more than one key,
 -- those of partitions included. No parameters. One row a table.
 select
     n.nspname::text as schema_name,
@@ -43,6 +43,21 @@ select
         ),
         '[]'
     ) as unique_keys,
+    coalesce(
+        (
+            select pg_catalog.jsonb_agg(
+                pg_catalog.jsonb_build_array(
+                    x.relname, pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(i.indexrelid), '^.*? USING ', '')
+                )
+                order by x.relname
+            )
+            from pg_catalog.pg_index as i
+            join pg_catalog.pg_class as x on x.oid = i.indexrelid
+            where i.indrelid = c.oid and i.indisunique and i.indisvalid
+                and (i.indpred is not null or i.indexprs is not null)
+        ),
+        '[]'
+    ) as partial_keys,
     coalesce(
         (
             select pg_catalog.jsonb_agg(

@@ -27,6 +27,14 @@ pub struct NewSubscription<'a> {
     pub publication: &'a str,
     /// The slot there, which exists and stands where the copy ends.
     pub slot: &'a str,
+    /// From 16 on its worker writes as the owner of each table, unless this says that it is to write as the subscription's.
+    pub as_its_owner: bool,
+}
+
+/// Whether any of `tables` has row-level security that binds the table's owner, as whom a worker could not write to it.
+pub fn has_bound_owners(subscriber: &mut Session, tables: &[u32]) -> Result<bool> {
+    let rows = subscriber.query(&sql::catalog::LIST_TABLE_OWNERS, &[&tables])?;
+    Ok(rows.iter().any(|row| row.get("binds_owner")))
 }
 
 /// A subscription as its server has it.
@@ -55,10 +63,11 @@ pub fn create_subscription(subscriber: &mut Session, new: &NewSubscription) -> R
     if find_subscription(subscriber, new.name)?.is_some() {
         return Ok(false);
     }
+    let owner = if new.as_its_owner && subscriber.version >= 160_000 { ", run_as_owner = true" } else { "" };
     let statement = |conninfo: &str| {
         format!(
             "create subscription {} connection {conninfo} publication {} \
-             with (copy_data = false, create_slot = false, enabled = false, slot_name = {})",
+             with (copy_data = false, create_slot = false, enabled = false, slot_name = {}{owner})",
             quote_identifier(new.name),
             quote_identifier(new.publication),
             quote_literal(new.slot)
@@ -414,7 +423,13 @@ mod tests {
         subscriber.change_script("create table public.t (n int4 primary key)").unwrap();
         assert!(may_create_subscription(&mut subscriber).unwrap());
         let conninfo = format!(r"{} password='se\'cret'", one.conninfo_text());
-        let new = NewSubscription { name: "mirror", conninfo: &conninfo, publication: "p", slot: "s" };
+        let new = NewSubscription {
+            name: "mirror",
+            conninfo: &conninfo,
+            publication: "p",
+            slot: "s",
+            as_its_owner: false,
+        };
 
         let mut dry = server(Side::Target, &two, Plan::dry()).connect().unwrap();
         create_subscription(&mut dry, &new).unwrap();
@@ -462,7 +477,8 @@ mod tests {
         let target = server(Side::Target, &two, Plan::real());
         let mut subscriber = target.connect().unwrap();
         let conninfo = "host=127.0.0.1 port=1 dbname=x user=y password=topsecret";
-        let new = NewSubscription { name: "mirror", conninfo, publication: "p", slot: "s" };
+        let new =
+            NewSubscription { name: "mirror", conninfo, publication: "p", slot: "s", as_its_owner: false };
         let error = create_subscription(&mut subscriber, &new).unwrap_err();
         assert_eq!(error.to_string(), "could not create subscription \"mirror\" on target");
         assert!(!format!("{error:?}").contains("topsecret"));

@@ -83,7 +83,9 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
         run.step("check preconditions", |run| {
             run.require(&[preconditions::MIRROR, preconditions::UNCHANGED, run.needs_of_a_standing_fence()])
         })?;
-        Drafting::start(run)
+        let mut drafting = Drafting::start(run)?;
+        drafting.as_mut().map_or(Ok(()), |drafting| drafting.try_out(run))?;
+        Ok(drafting)
     })?;
     let before = drift::look_at_source(run)?;
     run.step("begin the record", begin_record)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
 mod collations;
+mod logins;
 mod parts;
 mod privileges;
 mod retention;
@@ -53,9 +54,11 @@ pub const MIRROR: &[Precondition] = group![
     tables::target_is_empty,
     tables::existing_schema_fits,
     tables::emptied_partitions,
+    tables::mirror_triggers,
     parts::parts_fit,
     parts::parts_unchanged,
     inventory::objects,
+    inventory::newer_features,
 ];
 
 /// What our own runs need to keep a mirror current.
@@ -87,10 +90,13 @@ pub const CUTOVER: &[Precondition] = group![
     tables::emptied_partitions,
     tables::still_on_the_source,
     drift::objects_as_mirrored,
+    tables::mirror_triggers,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
+    logins::roles_log_in,
     traffic::roles_on_target,
+    logins::logins_on_target,
     rights::rights_on_target,
     traffic::source_fence,
     traffic::worth_of_the_fence,
@@ -204,7 +210,9 @@ const RESTRICT: &[Precondition] = group![traffic::restrictions];
 const CUTOVER_AHEAD: &[Precondition] = group![
     privileges::replay,
     traffic::roles_named,
+    logins::roles_log_in,
     traffic::roles_on_target,
+    logins::logins_on_target,
     rights::rights_on_target,
     traffic::source_fence,
     traffic::worth_of_the_fence,

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicBool;
 
+use postgres::error::SqlState;
+
 use super::post_data::{self, PostStatement, Sorter};
 use super::{CopyJob, record};
-use crate::error::{Doing as _, Error, Finding, Result};
+use crate::error::{Doing as _, Error, Finding, Result, ServerError};
 use crate::pg::Server;
 use crate::pg::Session;
 use crate::pg::catalog::emptiness::restore_emptiness;
@@ -36,6 +38,8 @@ impl Receiver {
 
 /// A schema as it is on the publisher, fitted to the subscriber; nothing is made yet.
 pub struct Draft {
+    /// Of the publisher's server.
+    version: i32,
     tables: Vec<(u32, Name)>,
     fingerprints: BTreeMap<Name, String>,
     schema: Schema,
@@ -53,6 +57,7 @@ impl Draft {
         stop: &AtomicBool,
     ) -> Result<Draft> {
         let mut source = publisher.connect()?;
+        let of_publisher = source.version;
         let Receiver { version, mut abilities } = subscriber;
         abilities.absent = list_absent(&mut source, tables.iter().chain(left_empty))?;
         // Before the dump: a change in between is seen as one, at worst where there is none.
@@ -61,7 +66,26 @@ impl Draft {
         let mut views = objects::list_materialized_views(&mut source)?;
         views.retain(|view| !abilities.absent.contains(view));
         let schema = dump::dump_schema(publisher, source, version, &abilities, &[], stop)?;
-        Ok(Draft { tables: named(tables, left_empty), fingerprints, schema, views, constraints })
+        Ok(Draft {
+            version: of_publisher,
+            tables: named(tables, left_empty),
+            fingerprints,
+            schema,
+            views,
+            constraints,
+        })
+    }
+
+    /// Makes it on the subscriber and takes that back; a large one, whose locks there is no room for, is not tried.
+    pub fn try_out(&self, subscriber: &mut Session) -> Result<()> {
+        let entries = &self.schema.pre_data;
+        if entries.len() > MOST_IN_ONE_TRANSACTION {
+            return Ok(());
+        }
+        subscriber.change_script("begin")?;
+        let made = run_part(subscriber, entries, &mut BTreeMap::new());
+        let ended = subscriber.change_script("rollback");
+        made.map_err(|error| too_old(error, self.version, subscriber)).and(ended)
     }
 
     /// Whether it is of exactly these tables.
@@ -92,7 +116,7 @@ pub fn load(
     } else {
         Draft::read(publisher, Receiver::ask(subscriber)?, tables, left_empty, stop)?
     };
-    let Draft { fingerprints, schema, views, constraints, .. } = draft;
+    let Draft { version, fingerprints, schema, views, constraints, .. } = draft;
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
     if let Some(before) = job.before
         && !subscriber.is_dry()
@@ -104,14 +128,47 @@ pub fn load(
     let last = parts.pop().unwrap_or_default();
     let mut settings = BTreeMap::new();
     for part in parts {
-        subscriber.atomically(|subscriber| run_part(subscriber, part, &mut settings))?;
+        let made = subscriber.atomically(|subscriber| run_part(subscriber, part, &mut settings));
+        made.map_err(|error| too_old(error, version, subscriber))?;
     }
-    subscriber.atomically(|subscriber| {
+    let made = subscriber.atomically(|subscriber| {
         run_part(subscriber, last, &mut settings)?;
         record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
-    })?;
+    });
+    made.map_err(|error| too_old(error, version, subscriber))?;
     Ok((statements, schema.warnings))
+}
+
+/// What a server says of a statement that it does not understand, and that a newer one has written: no run again mends that.
+fn too_old(error: Error, publisher: i32, subscriber: &Session) -> Error {
+    let (majors, place) = ((publisher / 10_000, subscriber.version / 10_000), subscriber.place);
+    match error {
+        Error::Sql { action, cause, .. } if majors.1 < majors.0 && is_misunderstood(&cause) => {
+            let message = format!(
+                "PostgreSQL {} of the {place} could not {action} as PostgreSQL {} has it",
+                majors.1, majors.0
+            );
+            let hint = format!(
+                "Take a {place} of PostgreSQL {} or later, change it on the source, or leave its table out with mirror.exclude.",
+                majors.0
+            );
+            Error::Refused { kind: "newer_feature", message, detail: Some(cause.to_string()), hint }
+        }
+        other => other,
+    }
+}
+
+/// Its grammar, or what there is by a name, is in the way.
+fn is_misunderstood(cause: &ServerError) -> bool {
+    let codes = [
+        SqlState::SYNTAX_ERROR,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_PARAMETER_VALUE,
+        SqlState::FEATURE_NOT_SUPPORTED,
+    ];
+    codes.iter().any(|code| cause.is(code))
 }
 
 /// Runs entries in the transaction that is open, under the settings of the dump as they are at this place of it.

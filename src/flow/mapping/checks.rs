@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lint::toml_text;
 use super::{Facts, MapRule, TableName, TableRule, finding};
 use crate::error::Finding;
 use crate::pg::catalog::{Identity, Table};
@@ -56,10 +57,11 @@ pub(super) fn check_reads(
             format!("column \"{name}\" of \"{object}\" is mapped nowhere"),
             if map.is_some() {
                 format!(
-                    "Use it in an expression of the [[map]], or add it to its \"drop\": drop = [\"{name}\"]."
+                    "Use it in an expression of the [[map]], or add it to its \"drop\": drop = [{}].",
+                    toml_text(name)
                 )
             } else {
-                format!("Add a [[map]] from \"{object}\" that uses it or has drop = [\"{name}\"].")
+                format!("Add a [[map]] from \"{object}\" that uses it or has drop = [{}].", toml_text(name))
             },
         ));
     }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::facts::read_facts;
 use super::lossless::keeps_values;
-use super::{MapRule, TableName, is_column_name, list_unique_keys};
+use super::{MapRule, TableName, is_column_name};
 use crate::error::Result;
 use crate::flow::mapping::foreign_key::{ForeignKey, list_foreign_keys};
 use crate::pg::Session;
@@ -15,7 +16,8 @@ use crate::pg::catalog::Table;
 /// Something that a rehearsal finds out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Doubt {
-    /// `unique`, `not_null` or `foreign_key`: the kind of conflict that may come of it; `trigger`: what may change the rows.
+    /// `unique`, `not_null` or `foreign_key`: the kind of conflict that may come of it; `trigger`: what may change the rows;
+    /// `volatile`: what is another value each time.
     pub kind: &'static str,
     /// What may happen, and why.
     pub message: String,
@@ -25,13 +27,17 @@ pub struct Doubt {
 #[derive(Debug, Default)]
 pub struct Keys {
     unique: HashMap<TableName, Vec<Vec<String>>>,
+    /// Over some rows or over expressions: name and definition.
+    partial: HashMap<TableName, Vec<(String, String)>>,
     foreign: Vec<ForeignKey>,
 }
 
 impl Keys {
     /// All of the database.
     pub fn read(session: &mut Session) -> Result<Keys> {
-        Ok(Keys { unique: list_unique_keys(session)?, foreign: list_foreign_keys(session)? })
+        let facts = read_facts(session, &[])?;
+        let foreign = list_foreign_keys(session)?;
+        Ok(Keys { unique: facts.unique_keys, partial: facts.partial_keys, foreign })
     }
 }
 
@@ -82,6 +88,15 @@ pub fn list_doubts(way: Way<'_>, all: &[Way<'_>], publisher: &Keys, subscriber: 
             ),
         };
         doubts.push(Doubt { kind: "unique", message });
+    }
+    for (name, definition) in subscriber.partial.get(&to).into_iter().flatten() {
+        let is_kept = publisher.partial.get(&from).into_iter().flatten().any(|(_, kept)| kept == definition);
+        if !is_kept || shares {
+            let message = format!(
+                "\"{name}\" of \"{to}\" is unique over some rows or an expression, and nothing keeps it so in \"{from}\""
+            );
+            doubts.push(Doubt { kind: "unique", message });
+        }
     }
     for key in subscriber.foreign.iter().filter(|key| key.table == to) {
         if let Some(why) = doubt_about_parent(way, key, all, publisher) {

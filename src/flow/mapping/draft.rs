@@ -240,6 +240,7 @@ fn pair(
             portable: true,
         }),
         looks_up: HashSet::new(),
+        unsteady: Vec::new(),
         // A row that is deleted and inserted again would lose what the other rule wrote.
         complete: kept.is_empty() && !map.joins,
         kept,

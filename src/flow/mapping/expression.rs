@@ -6,8 +6,8 @@ use std::collections::hash_map::Entry;
 use postgres::error::SqlState;
 use postgres::types::Json;
 
-use super::lint::mentions;
-use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, finding};
+use super::lint::{mentions, quoted_where_needed, toml_key, toml_text};
+use super::{Condition, MappedColumn, OldColumn, TableName, TableRule, Unsteady, finding, is_column_name};
 use crate::error::{Error, Finding, Result, ServerError};
 use crate::pg::Session;
 use crate::pg::catalog::{Column, Table};
@@ -32,6 +32,8 @@ struct Needs {
     others: bool,
     /// The tables among them, as far as can be told.
     tables: Vec<TableName>,
+    /// Functions that may give another value each time.
+    unsteady: Vec<String>,
 }
 
 /// What the expression depends on, or what the server says against it.
@@ -78,6 +80,7 @@ pub(super) fn resolve(
                 Ok(needs) => {
                     let found = (reads(&needs), !needs.others);
                     rule.looks_up.extend(needs.tables);
+                    note_unsteady(&mut rule.unsteady, Some(&column.name), needs.unsteady);
                     answers.insert((column.name, column.expression), found);
                 }
                 Err(said) => findings.push(refused(rule, publisher, &column, &said)),
@@ -89,6 +92,7 @@ pub(super) fn resolve(
                     condition.reads = reads(&needs);
                     condition.portable = !needs.others;
                     rule.looks_up.extend(needs.tables);
+                    note_unsteady(&mut rule.unsteady, None, needs.unsteady);
                 }
                 Err(said) => findings.push(refused_condition(&rule.from, publisher, condition, &said)),
             }
@@ -101,6 +105,14 @@ pub(super) fn resolve(
         }
     }
     Ok(findings)
+}
+
+fn note_unsteady(all: &mut Vec<Unsteady>, column: Option<&str>, functions: Vec<String>) {
+    let column = column.map(str::to_owned);
+    // A column of the key is asked about twice.
+    if !functions.is_empty() && all.iter().all(|other| other.column != column) {
+        all.push(Unsteady { column, functions });
+    }
 }
 
 /// Whether only the server can say what the expression reads, or whether its value fits.
@@ -118,9 +130,28 @@ fn refused(rule: &TableRule, publisher: &[Table], column: &MappedColumn, said: &
             column.type_name, rule.from, column.name
         )
     });
+    // The server speaks of the text that the old value is here, which nobody has written.
+    let hint = renamed_type(rule, column).unwrap_or(hint);
     let message = format!("column \"{}\" of \"{}\" cannot be written: {why}", column.name, rule.to);
     let place = format!("{}.{}", rule.to, column.name);
     Finding { column: Some(place), ..finding(&rule.from.to_string(), message, hint) }
+}
+
+/// What to write where a value goes over by name, and its type is not known under its old name.
+fn renamed_type(rule: &TableRule, column: &MappedColumn) -> Option<String> {
+    let is_it = |old: &&OldColumn| {
+        old.stage_type != old.publisher_type && is_column_name(&column.expression, &old.name)
+    };
+    let old = rule.old_columns.iter().find(is_it)?;
+    let expression = format!("{}::{}", quoted_where_needed(&old.name), column.type_name);
+    Some(format!(
+        "Type \"{}\" of the old column is not there under its name, or lacks values. Where it was renamed or moved, say so in a \
+         [[map]] from \"{}\": columns = {{ {} = {} }}.",
+        old.publisher_type,
+        rule.from,
+        toml_key(&column.name),
+        toml_text(&expression)
+    ))
 }
 
 fn refused_condition(
@@ -218,6 +249,7 @@ fn examine(session: &mut Session, question: &Question) -> std::result::Result<Ne
         columns: row.get("columns"),
         others: row.get("needs_others"),
         tables: tables.into_iter().map(table).collect(),
+        unsteady: row.get("unsteady"),
     };
     if row.get("whole_row") {
         let rows = client.query_typed(
@@ -233,6 +265,37 @@ fn examine(session: &mut Session, question: &Question) -> std::result::Result<Ne
 #[cfg(test)]
 mod tests {
     use crate::flow::apply::test_pair::{Pair, rule};
+
+    #[test]
+    fn it_is_known_which_functions_may_give_another_value_each_time() {
+        let pair = Pair::new(
+            "create table t (id int primary key, v text)",
+            "create table t (id int primary key, v text);
+             create sequence s;
+             create function steady(v text) returns text language sql immutable as 'select v';
+             create function plain(v text) returns text language sql as 'select v'",
+        );
+        for (expression, expected) in [
+            ("old.v || ':funcid 3432 {SQLVALUEFUNCTION :op 3 '", ""),
+            ("pg_catalog.to_char(old.id, '9')", ""),
+            ("public.steady(v)", ""),
+            ("current_user", ""),
+            ("gen_random_uuid()::text", "gen_random_uuid"),
+            ("now()::text || v", "now"),
+            ("current_date", "current_timestamp"),
+            ("age('2020-01-01'::timestamp)::text", "age"),
+            ("age('2020-01-01'::timestamp, '2021-01-01')::text", ""),
+            ("nextval('public.s')::text || random()", "nextval random"),
+            ("case when v = '' then public.plain(v) end", "plain"),
+        ] {
+            let mapping =
+                pair.mapping(&[rule("public.t", "public.t", &[], &[("v", expression)], &["v"])]).unwrap();
+            let found = &mapping.rules_for("public", "t")[0].unsteady;
+            let names: Vec<String> = found.iter().flat_map(|one| one.functions.clone()).collect();
+            assert_eq!(names.join(" "), expected, "{expression}");
+            assert!(found.iter().all(|one| one.column.as_deref() == Some("v")));
+        }
+    }
 
     #[test]
     fn it_is_known_which_tables_an_expression_looks_up() {

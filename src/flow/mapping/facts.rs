@@ -18,7 +18,10 @@ pub(super) struct Facts {
     /// Defaults that are constants.
     pub(super) constants: HashMap<(TableName, String), String>,
     pub(super) always_identity: HashSet<(TableName, String)>,
+    /// Columns of the unique keys that hold for all rows and at once.
     pub(super) unique_keys: HashMap<TableName, Vec<Vec<String>>>,
+    /// Unique indexes over some rows or over expressions: name and definition.
+    pub(super) partial_keys: HashMap<TableName, Vec<(String, String)>>,
     pub(super) indexed_keys: HashMap<TableName, Vec<Vec<String>>>,
     /// Tables that have no more than one unique key, whatever it holds for.
     pub(super) with_one_key: HashSet<TableName>,
@@ -29,11 +32,6 @@ pub(super) struct Facts {
 /// Columns of the server's tables that fill themselves when an INSERT names them not.
 pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, String)>> {
     Ok(read_facts(session, &[])?.defaulted)
-}
-
-/// Columns of the unique keys of the server's tables that hold for all rows and at once.
-pub fn list_unique_keys(session: &mut Session) -> Result<HashMap<TableName, Vec<Vec<String>>>> {
-    Ok(read_facts(session, &[])?.unique_keys)
 }
 
 /// Asks the subscriber, and which types of the publisher's columns it knows.
@@ -53,6 +51,8 @@ pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<F
         }
         let keys: postgres::types::Json<Vec<Vec<String>>> = row.get("unique_keys");
         facts.unique_keys.insert(table.clone(), keys.0);
+        let keys: postgres::types::Json<Vec<(String, String)>> = row.get("partial_keys");
+        facts.partial_keys.insert(table.clone(), keys.0);
         if row.get("has_one_key") {
             facts.with_one_key.insert(table.clone());
         }

@@ -1,12 +1,13 @@
 //! What becomes of each captured column in the other side's schema as it is, and what a mapping could say: proposed, never assumed.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::doubts::{Doubt, Keys, Way, list_doubts};
 use super::lossless::keeps_values;
-use super::{CHECK, MapRule, is_column_name};
+use super::{CHECK, MapRule, Mapping, TableRule, Unsteady, is_column_name};
 use crate::error::Finding;
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
@@ -131,6 +132,23 @@ pub fn add_doubts(
         if let Some(way) = way {
             lint.doubts = list_doubts(*way, &all, keys.0, keys.1);
         }
+    }
+}
+
+/// Adds the expressions that make another value each time, as the server has told when the mapping was built.
+pub fn add_unsteady(lints: &mut [TableLint], mapping: &Mapping) {
+    for lint in lints {
+        let is_it = |rule: &&Arc<TableRule>| {
+            let from = rule.from_root.as_ref().unwrap_or(&rule.from);
+            from.to_string() == lint.from && Some(rule.to.to_string()) == lint.to
+        };
+        // Partitions have the rule of their root.
+        let Some(rule) = mapping.pairs().find(is_it) else { continue };
+        let doubt = |one: &Unsteady| Doubt {
+            kind: "volatile",
+            message: format!("{}. {}", one.message(&rule.to), Unsteady::HINT),
+        };
+        lint.doubts.extend(rule.unsteady.iter().map(doubt));
     }
 }
 

@@ -1,7 +1,8 @@
 //! The lint against catalogs of a real server.
 
 use super::MapRule;
-use super::lint::{Fate, TableLint, add_refusals, lint};
+use super::doubts::Keys;
+use super::lint::{Fate, TableLint, add_doubts, add_refusals, lint};
 use crate::error::Error;
 use crate::flow::apply::test_pair::{Pair, rule};
 use crate::pg::catalog;
@@ -299,5 +300,40 @@ fn the_lint_finds_what_replay_is_refused_for() {
     assert!(
         messages.iter().any(|message| message.starts_with("column \"v\" of \"public.part\" cannot")),
         "{messages:#?}"
+    );
+}
+
+#[test]
+fn a_renamed_type_and_an_odd_name_are_written_as_the_file_takes_them() {
+    let pair = Pair::new(
+        "create type mood as enum ('good'); create table t (id int primary key, m mood, \"Weird \"\"col\" text)",
+        "create schema ext; create type ext.humour as enum ('good'); create table t (id int primary key, m ext.humour)",
+    );
+    let found = refused(&pair, &[]);
+    let hints: Vec<&str> = found.iter().map(|(_, hint)| hint.as_str()).collect();
+    assert!(hints.iter().any(|hint| hint.ends_with(r#"columns = { m = "m::ext.humour" }."#)), "{found:#?}");
+    assert!(hints.iter().any(|hint| hint.ends_with(r#"drop = ["Weird \"col"]."#)), "{found:#?}");
+    let map = rule("public.t", "public.t", &[], &[("m", "m::ext.humour")], &["Weird \"col"]);
+    assert!(pair.mapping(&[map]).is_ok());
+}
+
+#[test]
+fn a_unique_index_over_some_rows_is_a_doubt_where_the_other_side_has_none() {
+    let table =
+        "create table t (id int primary key, v text); create unique index old on t (lower(v)) where id > 5;";
+    let new = format!("{table} create unique index new on t (v) where id > 10");
+    let pair = Pair::new(table, &new);
+    let mut lints = lint_of(&pair, &[]);
+    let [mut old, mut new] = [Side::Source, Side::Target].map(|side| pair.session(side));
+    let tables = (catalog::list_tables(&mut old).unwrap(), catalog::list_tables(&mut new).unwrap());
+    let keys = (Keys::read(&mut old).unwrap(), Keys::read(&mut new).unwrap());
+    add_doubts(&mut lints, (&tables.0, &tables.1), &[], (&keys.0, &keys.1));
+    let doubts: Vec<&str> =
+        lints.iter().flat_map(|lint| &lint.doubts).map(|doubt| doubt.message.as_str()).collect();
+    assert_eq!(
+        doubts,
+        [
+            "\"new\" of \"public.t\" is unique over some rows or an expression, and nothing keeps it so in \"public.t\""
+        ]
     );
 }

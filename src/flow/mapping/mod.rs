@@ -25,8 +25,8 @@ use std::sync::Arc;
 use self::checks::{check_key, check_places, check_reads};
 pub use self::definitions::Definitions;
 use self::draft::draft;
+pub use self::facts::list_defaulted;
 use self::facts::{Facts, read_facts};
-pub use self::facts::{list_defaulted, list_unique_keys};
 use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
 use crate::pg::Session;
@@ -121,6 +121,35 @@ pub struct Condition {
     pub portable: bool,
 }
 
+/// An expression of which a row's next UPDATE makes another value, though nobody has changed what it reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsteady {
+    /// The column that it is for; `None`: it decides which rows go there.
+    pub column: Option<String>,
+    /// The functions in it that are so.
+    pub functions: Vec<String>,
+}
+
+impl Unsteady {
+    /// What may be meant.
+    pub const HINT: &str = "For a value that a row gets once, give the new column a DEFAULT and map nothing to it; a function of \
+                            your own that gives the same each time can be declared STABLE or IMMUTABLE.";
+
+    /// What it comes to, for rows of `to`.
+    pub fn message(&self, to: &TableName) -> String {
+        let functions = self.functions.iter().map(|name| format!("{name}()")).collect::<Vec<_>>().join(", ");
+        match &self.column {
+            Some(column) => format!(
+                "\"{column}\" of \"{to}\" is computed by {functions}, which may give another value each time: every later UPDATE \
+                 of the row on the target changes it on the source"
+            ),
+            None => format!(
+                "which rows go to \"{to}\" is decided by {functions}, which may give another value each time"
+            ),
+        }
+    }
+}
+
 /// In which order rows may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -148,6 +177,8 @@ pub struct TableRule {
     pub condition: Option<Condition>,
     /// Tables of the subscriber that its expressions read beside the old row: what they hold at that moment makes the row.
     pub looks_up: HashSet<TableName>,
+    /// What in its expressions may give another value each time that a row is written.
+    pub unsteady: Vec<Unsteady>,
     /// Where its rows fill columns of rows that another rule makes: these columns. It makes and removes no row itself.
     pub fills: Option<Vec<Filled>>,
     /// Columns of the subscriber's table that nothing is written to and that are not generated.

@@ -1,4 +1,4 @@
-//! Triggers of the subscriber that fire on replayed rows, and may make others of them.
+//! Triggers of the subscriber that fire on rows that are carried over, and may make others of them.
 
 use crate::error::Result;
 use crate::pg::Session;
@@ -8,9 +8,9 @@ use super::TableName;
 use super::doubts::Doubt;
 use super::lint::TableLint;
 
-/// A trigger that is ENABLE ALWAYS or ENABLE REPLICA.
+/// A trigger that somebody made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlwaysTrigger {
+pub struct UserTrigger {
     /// The table that it is on.
     pub table: TableName,
     /// The topmost table, where it is on a partition or on what has some.
@@ -19,19 +19,28 @@ pub struct AlwaysTrigger {
     pub name: String,
 }
 
-impl AlwaysTrigger {
+impl UserTrigger {
     /// Whether what is written to one of these tables may set it off: a partition's fires on what is written to its root.
     pub fn is_on(&self, is_written: impl Fn(&TableName) -> bool) -> bool {
         is_written(&self.table) || self.root.as_ref().is_some_and(is_written)
     }
 }
 
-/// All of the database.
-pub fn list_always_triggers(session: &mut Session) -> Result<Vec<AlwaysTrigger>> {
-    let rows = session.query(&sql::flow::LIST_ALWAYS_TRIGGERS, &[])?;
+/// All of the database that fire in sessions that act as a replica, too.
+pub fn list_always_triggers(session: &mut Session) -> Result<Vec<UserTrigger>> {
+    list_triggers(session, &["A", "R"])
+}
+
+/// All of the database that fire in ordinary sessions alone.
+pub fn list_ordinary_triggers(session: &mut Session) -> Result<Vec<UserTrigger>> {
+    list_triggers(session, &["O"])
+}
+
+fn list_triggers(session: &mut Session, enabled: &[&str]) -> Result<Vec<UserTrigger>> {
+    let rows = session.query(&sql::flow::LIST_USER_TRIGGERS, &[&enabled])?;
     let trigger = |row: &postgres::Row| {
         let root: Option<String> = row.get("root_schema");
-        AlwaysTrigger {
+        UserTrigger {
             table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
             root: root.zip(row.get("root_table")).map(|(schema, name)| TableName { schema, name }),
             name: row.get("trigger_name"),
@@ -41,7 +50,7 @@ pub fn list_always_triggers(session: &mut Session) -> Result<Vec<AlwaysTrigger>>
 }
 
 /// Adds to each table's doubts the triggers that replay would set off.
-pub fn add_doubts(lints: &mut [TableLint], triggers: &[AlwaysTrigger]) {
+pub fn add_doubts(lints: &mut [TableLint], triggers: &[UserTrigger]) {
     for lint in lints {
         let is_written = |table: &TableName| lint.to.as_ref() == Some(&table.to_string());
         let own = triggers.iter().filter(|trigger| trigger.is_on(is_written));
@@ -50,8 +59,8 @@ pub fn add_doubts(lints: &mut [TableLint], triggers: &[AlwaysTrigger]) {
     }
 }
 
-fn doubt(trigger: &AlwaysTrigger) -> Doubt {
-    let AlwaysTrigger { table, name, .. } = trigger;
+fn doubt(trigger: &UserTrigger) -> Doubt {
+    let UserTrigger { table, name, .. } = trigger;
     let message = format!(
         "trigger \"{name}\" of \"{table}\" is ENABLE ALWAYS or REPLICA: it fires on replayed rows, and may change them"
     );

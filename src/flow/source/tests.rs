@@ -214,7 +214,8 @@ fn what_the_mirrors_subscription_writes_is_not_recorded_and_what_another_writes_
     for (row, name) in ["pgdetour_mirror", "somebodys"].into_iter().enumerate() {
         pair.source(&format!("create publication {name} for table t"));
         pair.source(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')"));
-        let new = NewSubscription { name, conninfo: &conninfo, publication: name, slot: name };
+        let new =
+            NewSubscription { name, conninfo: &conninfo, publication: name, slot: name, as_its_owner: false };
         subscription::create_subscription(&mut session, &new).unwrap();
         subscription::enable_subscription(&mut session, name).unwrap();
         pair.source(&format!("insert into t values ({row})"));

@@ -114,7 +114,10 @@ pub enum What {
 impl Carried {
     /// How the rows of `rule` are read.
     pub fn new(rule: &Arc<TableRule>, shape: &Shape, sample: Option<rows::Sample>) -> Carried {
-        let text = |column: &MappedColumn| format!("(({}\n)::{})::text", column.expression, column.type_name);
+        let text = |column: &MappedColumn| {
+            let value = format!("(({}\n)::{})", column.expression, column.type_name);
+            rows::text_of(&value, &column.type_name)
+        };
         let columns: Vec<String> = shape.columns_of(rule).into_iter().map(text).collect();
         let mut parts: Vec<String> = shape.key_of(rule).into_iter().map(text).collect();
         if parts.is_empty() {

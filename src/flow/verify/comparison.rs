@@ -59,7 +59,7 @@ pub struct Failure {
 /// A row that is not the same on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DifferentRow {
-    /// The columns of its key, as text; empty for a table without one.
+    /// The columns of its key, as text; of a table without one, the beginning of the row.
     pub key: BTreeMap<String, Option<String>>,
     /// `different`, `missing_on_source` or `missing_on_target`.
     pub state: String,

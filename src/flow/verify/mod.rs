@@ -37,6 +37,8 @@ const ROUNDS: usize = 10;
 /// deleted during the second one is on the source alone both times. A row that is the same version in three is unchanged
 /// from before the second reading of the other side until after it.
 const READINGS: usize = 3;
+/// How many characters are shown of a row that has no key.
+const SHOWN: usize = 200;
 /// How many differing rows are listed by their key.
 const LISTED: usize = 20;
 
@@ -298,6 +300,14 @@ impl Difference {
     }
 }
 
+/// The beginning of a row, which may be large.
+fn shorten(row: &str) -> String {
+    match row.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &row[..end]),
+        None => row.to_owned(),
+    }
+}
+
 /// Each row by its key, and which of its columns differ.
 fn describe(
     pair: &Pair,
@@ -314,7 +324,12 @@ fn describe(
     };
     let mut rows = Vec::new();
     for difference in differences {
-        let key = pair.shape.key.iter().cloned().zip(difference.key.iter().cloned()).collect();
+        let mut key: BTreeMap<String, Option<String>> =
+            pair.shape.key.iter().cloned().zip(difference.key.iter().cloned()).collect();
+        if pair.shape.key.is_empty() {
+            // Without a key, the row itself is all that there is to tell it by.
+            key.insert("row".to_owned(), difference.key.first().cloned().flatten().map(|row| shorten(&row)));
+        }
         let state = match (&difference.source, &difference.target) {
             (None, _) => "missing_on_source",
             (_, None) => "missing_on_target",

@@ -122,7 +122,7 @@ impl Rows {
         let cell = |column: &MappedColumn| {
             let name = quote_identifier(&column.name);
             let value = is_built_in(&column.type_name).then(|| (name.clone(), column.type_name.clone()));
-            Cell { text: format!("{name}::text"), value }
+            Cell { text: text_of(&name, &column.type_name), value }
         };
         let rows = Rows::build(rule, shape, (&rule.to, rule.to_partitioned), bytes, cell);
         Rows { condition: rule.is_filled(quote_identifier), is_versioned: true, ..rows }
@@ -140,7 +140,7 @@ impl Rows {
         let cell = |column: &MappedColumn| {
             if known.get(&column.type_name) == Some(&true) {
                 let value = format!("({}\n)::{}", column.expression, column.type_name);
-                let text = format!("({value})::text");
+                let text = text_of(&format!("({value})"), &column.type_name);
                 // A cast of a column to its own type is no cast, and an index finds it.
                 let value = is_built_in(&column.type_name).then(|| (value, column.type_name.clone()));
                 Cell { text, value }
@@ -364,6 +364,16 @@ fn row_of(cells: &[Cell]) -> String {
 /// One text of several.
 pub(super) fn row_text<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("row({})::text", texts.collect::<Vec<_>>().join(", "))
+}
+
+/// SQL for the text of a value as changes and copies have it: of xml, what its output shows, without the declaration that a cast
+/// to text keeps.
+pub(super) fn text_of(value: &str, type_name: &str) -> String {
+    if type_name == "xml" {
+        format!("pg_catalog.textin(pg_catalog.xml_out({value}))")
+    } else {
+        format!("{value}::text")
+    }
 }
 
 /// Types of other schemas are written with them; their operators are not in the `search_path`.

@@ -70,6 +70,8 @@ pub struct DatabaseFacts {
     pub collation_version: Option<String>,
     /// Size on disk.
     pub bytes: i64,
+    /// CONNECTION LIMIT; -1 for none.
+    pub connection_limit: i32,
 }
 
 /// Asks about the database that the session is in.
@@ -85,6 +87,7 @@ pub fn read_database(session: &mut Session) -> Result<DatabaseFacts> {
         locale: row.get("locale"),
         collation_version: row.get("collation_version"),
         bytes: row.get("bytes"),
+        connection_limit: row.get("connection_limit"),
     })
 }
 
@@ -201,6 +204,8 @@ pub struct Role {
     pub bypass_rls: bool,
     /// CONNECTION LIMIT; -1 for none.
     pub connection_limit: i32,
+    /// VALID UNTIL is past: no password lets it in.
+    pub expired: bool,
     /// CONNECT on this database, by any way.
     pub may_connect: bool,
     /// All roles that it is a member of, directly or not.
@@ -219,11 +224,59 @@ pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> 
         replication: row.get("replication"),
         bypass_rls: row.get("bypass_rls"),
         connection_limit: row.get("connection_limit"),
+        expired: row.get("expired"),
         may_connect: row.get("may_connect"),
         member_of: row.get("member_of"),
         settings: row.get("settings"),
     };
     Ok(rows.iter().map(role).collect())
+}
+
+/// Those of the named roles that have a password; `None` where our role is not told.
+pub fn list_passwords(session: &mut Session, names: &[String]) -> Result<Option<BTreeSet<String>>> {
+    let told = "select pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
+    if !session.query_text(told, &[])?.first().is_some_and(|row| row.get(0)) {
+        return Ok(None);
+    }
+    let rows = session.query(&sql::catalog::LIST_PASSWORDS, &[&names])?;
+    Ok(Some(rows.iter().map(|row| row.get("name")).collect()))
+}
+
+/// By each of the named roles, those that log in as its members.
+pub fn list_login_members(
+    session: &mut Session,
+    names: &[String],
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in session.query(&sql::catalog::LIST_LOGIN_MEMBERS, &[&names])? {
+        members.entry(row.get("group_name")).or_default().insert(row.get("name"));
+    }
+    Ok(members)
+}
+
+/// A value that a role finds set in this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleValue {
+    /// Whose.
+    pub role: String,
+    /// Of the setting.
+    pub name: String,
+    /// As it was given.
+    pub value: String,
+    /// Set for the role in this database alone, which is where a read-only fence sets its own.
+    pub of_role_in_database: bool,
+}
+
+/// What the named roles find set in this database; of each role and name what is in force comes first.
+pub fn list_role_settings(session: &mut Session, names: &[String]) -> Result<Vec<RoleValue>> {
+    let rows = session.query(&sql::catalog::LIST_ROLE_SETTINGS, &[&names])?;
+    let value = |row: &postgres::Row| RoleValue {
+        role: row.get("role_name"),
+        name: row.get("name"),
+        value: row.get("value"),
+        of_role_in_database: row.get("of_role_in_database"),
+    };
+    Ok(rows.iter().map(value).collect())
 }
 
 /// A role, and a schema or what is in it.
@@ -374,5 +427,28 @@ mod tests {
         let before = objects::fingerprint_tables(&mut session, &tables).unwrap();
         session.change_script("drop table public.t; create table public.t (id int4 primary key, s varchar(5) not null); alter table public.t replica identity full").unwrap();
         assert_eq!(before, objects::fingerprint_tables(&mut session, &tables).unwrap());
+    }
+
+    #[test]
+    fn the_identity_of_a_partition_is_that_of_its_root() {
+        let one = TestServer::start("");
+        let mut session = one.server(Place::Source).connect().unwrap();
+        let make = "create table public.p (id int8 generated always as identity, at date) partition by range (at); \
+                    create table public.p_1 partition of public.p default";
+        make.split("; ").for_each(|statement| session.change_script(statement).unwrap());
+        let names = |name: &str| [("public".to_owned(), name.to_owned())];
+        let mut print = |name: &str| objects::fingerprint_named(&mut session, &names(name)).unwrap();
+        let (root, partition) = (print("p"), print("p_1"));
+        // As the one major has it in the catalog, and then as the other does.
+        for identity in ["a", ""] {
+            let text = format!(
+                "set allow_system_table_mods = on; update pg_catalog.pg_attribute set attidentity = '{identity}' \
+                 where attname = 'id' and attrelid = 'public.p_1'::pg_catalog.regclass"
+            );
+            one.client().batch_execute(&text).unwrap();
+            assert_eq!(print("p_1"), partition, "{identity}");
+        }
+        one.client().batch_execute("alter table public.p alter id set generated by default").unwrap();
+        assert_ne!(print("p"), root);
     }
 }

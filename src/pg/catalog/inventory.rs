@@ -92,6 +92,34 @@ impl DatabaseSetting {
     }
 }
 
+/// What a definition holds that older majors do not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewerFeature {
+    /// What it is, such as `public.t.c`.
+    pub identity: String,
+    /// The table or view that it is of.
+    pub relation: Option<Name>,
+    /// Such as `a virtual generated column`.
+    pub what: String,
+    /// The first major that knows it.
+    pub since: i32,
+}
+
+/// What of the users' definitions `major` does not know.
+pub fn list_newer_features(session: &mut Session, major: i32) -> Result<Vec<NewerFeature>> {
+    let rows = session.query(&sql::catalog::LIST_NEWER_FEATURES, &[&major])?;
+    let feature = |row: &postgres::Row| {
+        let schema: Option<String> = row.get("schema_name");
+        NewerFeature {
+            identity: row.get("identity"),
+            relation: schema.zip(row.get("relation_name")),
+            what: row.get("feature"),
+            since: row.get("since"),
+        }
+    };
+    Ok(rows.iter().map(feature).collect())
+}
+
 /// The settings of the database that we are in.
 pub fn list_database_settings(session: &mut Session) -> Result<Vec<DatabaseSetting>> {
     let rows = session.query(&sql::catalog::LIST_DATABASE_SETTINGS, &[])?;
@@ -173,6 +201,43 @@ mod tests {
                 "type: public.span",
             ]
         );
+    }
+
+    #[test]
+    fn what_older_majors_cannot_have_is_told_with_the_first_that_can() {
+        let server = TestServer::start("");
+        let mut session = server.server(Side::Source).connect().unwrap();
+        if session.version < 150_000 {
+            return;
+        }
+        session
+            .change_script(
+                "create table public.o (a pg_catalog.int4, b pg_catalog.int4, primary key (a, b));
+                 create table public.t (id pg_catalog.int4 primary key, u pg_catalog.int4 unique nulls not distinct,
+                     n pg_catalog.numeric(2, -3), m pg_catalog.numeric(2, 5), x pg_catalog.numeric(9, 2), s pg_catalog.numeric,
+                     a pg_catalog.int4, b pg_catalog.int4,
+                     constraint k foreign key (a, b) references public.o on delete set null (b));
+                 create view public.v with (security_invoker = on) as select id from public.t;
+                 create view public.w as select id from public.t; create unlogged sequence public.q",
+            )
+            .unwrap();
+        let told: Vec<String> = list_newer_features(&mut session, 14)
+            .unwrap()
+            .into_iter()
+            .map(|feature| format!("{} {} {}", feature.since, feature.identity, feature.what))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "15 public.q an unlogged sequence",
+                "15 public.t.k a foreign key that sets some of its columns on delete",
+                "15 public.t.m a numeric of such a scale",
+                "15 public.t.n a numeric of such a scale",
+                "15 public.t_u_key an index with NULLS NOT DISTINCT",
+                "15 public.v a view with security_invoker",
+            ]
+        );
+        assert_eq!(list_newer_features(&mut session, 15).unwrap(), []);
     }
 
     #[test]

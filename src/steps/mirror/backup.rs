@@ -25,11 +25,13 @@ pub fn arm(run: &mut Run) -> Result<()> {
     publication::create_publication(run.target(), names::BACKUP_PUBLICATION, &selection::captured(&tables))?;
     slot::create_slot(run.target(), names::BACKUP_SLOT, OLDER_TRANSACTIONS_BUDGET)?;
     let conninfo = run.server(Place::Target).conninfo.libpq_text();
+    let as_its_owner = run.binds_owners(Place::Backup)?;
     let new = NewSubscription {
         name: names::BACKUP_SUBSCRIPTION,
         conninfo: &conninfo,
         publication: names::BACKUP_PUBLICATION,
         slot: names::BACKUP_SLOT,
+        as_its_owner,
     };
     subscription::create_subscription(run.session(Place::Backup), &new).map(drop)
 }

@@ -201,11 +201,13 @@ pub fn hand_over(run: &mut Run, stage: Stage) -> Result<Carrier> {
 
 fn subscribe(run: &mut Run, stage: Stage) -> Result<()> {
     let conninfo = run.conninfo_of(stage)?.libpq_text();
+    let as_its_owner = run.binds_owners(stage.subscriber())?;
     let new = NewSubscription {
         name: names::MIRROR_SUBSCRIPTION,
         conninfo: &conninfo,
         publication: names::MIRROR_PUBLICATION,
         slot: stage.slot(),
+        as_its_owner,
     };
     let subscriber = run.session(stage.subscriber());
     subscription::create_subscription(subscriber, &new)?;

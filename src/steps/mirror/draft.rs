@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::SchemaMode;
 use crate::error::{Error, Result};
 use crate::flow::copy::{Draft, Receiver};
+use crate::pg::Session;
 use crate::phase::Phase;
 use crate::steps::Run;
 
@@ -17,6 +18,7 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// The schema on its way. Dropping it ends that.
 pub struct Drafting {
     thread: Option<JoinHandle<Result<Draft>>>,
+    read: Option<Draft>,
     stop: Arc<AtomicBool>,
 }
 
@@ -37,11 +39,33 @@ impl Drafting {
         let work = move || Draft::read(&publisher, receiver, &tables, &left_empty, &asked);
         let thread = thread::Builder::new().name("read the schema".to_owned()).spawn(work);
         let thread = thread.map_err(Error::io("start a thread"))?;
-        Ok(Some(Drafting { thread: Some(thread), stop }))
+        Ok(Some(Drafting { thread: Some(thread), read: None, stop }))
+    }
+
+    /// Refuses, before anything is made, what the first subscriber is too old to have. That takes the time of making it twice,
+    /// and so is done for an older one alone.
+    pub fn try_out(&mut self, run: &mut Run) -> Result<()> {
+        let (stage, major) = (run.stages()[0], |session: &Session| session.version / 10_000);
+        if major(run.session(stage.publisher())) <= major(run.session(stage.subscriber())) {
+            return Ok(());
+        }
+        let draft = self.wait(&run.signals.stop_flag());
+        run.heed_signals()?;
+        let draft = draft?;
+        let tried = draft.try_out(run.session(stage.subscriber()));
+        self.read = Some(draft);
+        tried
     }
 
     /// Waits for it; ends early when `stop` is set.
     pub fn finish(mut self, stop: &AtomicBool) -> Result<Draft> {
+        self.wait(stop)
+    }
+
+    fn wait(&mut self, stop: &AtomicBool) -> Result<Draft> {
+        if let Some(draft) = self.read.take() {
+            return Ok(draft);
+        }
         let died = || Error::Internal { message: "the thread that read the schema died".into() };
         let thread = self.thread.take().ok_or_else(died)?;
         while !thread.is_finished() {

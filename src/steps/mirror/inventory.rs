@@ -9,7 +9,7 @@ use crate::pg::catalog::facts::read_database;
 use crate::pg::catalog::inventory::{self, DatabaseSetting, Object};
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::fence::{FenceUndo, RoleSetting, SETTING};
-use crate::phase::Side;
+use crate::phase::{Phase, Place, Side};
 use crate::steps::Run;
 use crate::steps::run::facts::Facts;
 
@@ -123,6 +123,46 @@ pub fn objects(run: &mut Run, checked: &mut Checked) -> Result<()> {
         if !of_kind.is_empty() {
             let named = name_some(of_kind.iter().map(|object| object.identity.as_str()));
             checked.warn("objects", &format!("{} {named}", caveat.kind), caveat.message, caveat.hint);
+        }
+    }
+    Ok(())
+}
+
+/// Names what the source has and the server that gets its schema is too old to have.
+pub fn newer_features(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    // Later on it is there, in whatever form somebody has found for it.
+    if run.config.mirror.schema != SchemaMode::Dump
+        || !matches!(run.phase(), Phase::Absent | Phase::Mirroring)
+    {
+        return Ok(());
+    }
+    let major = run.source().version / 10_000;
+    let there = run.places();
+    let older: Vec<(Place, i32)> = run
+        .stages()
+        .iter()
+        .map(|stage| stage.subscriber())
+        .filter(|place| there.contains(place))
+        .map(|place| (place, run.session(place).version / 10_000))
+        .filter(|(_, their)| *their < major)
+        .collect();
+    if older.is_empty() {
+        return Ok(());
+    }
+    let absent = absent(run)?;
+    for (place, their) in older {
+        for feature in inventory::list_newer_features(run.source(), their)? {
+            if feature.relation.as_ref().is_some_and(|name| absent.contains(name)) {
+                continue;
+            }
+            let message =
+                format!("it is {}, which PostgreSQL {their} of the {place} cannot have", feature.what);
+            let hint = format!(
+                "Take a {place} of PostgreSQL {} or later, change it on the source, or leave its table out with \
+                 mirror.exclude.",
+                feature.since
+            );
+            checked.fail("newer_feature", &feature.identity, message, hint);
         }
     }
     Ok(())

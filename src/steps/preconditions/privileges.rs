@@ -5,7 +5,7 @@ use crate::error::{Checked, Result};
 use crate::flow::subscription;
 use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica_role, read_own_role};
 use crate::phase::{Place, Side};
-use crate::sql::quote_identifier;
+use crate::sql::{self, quote_identifier};
 use crate::steps::Run;
 use crate::steps::mirror::carrier::{Carrier, Choice};
 
@@ -16,6 +16,7 @@ pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Place::Source, &role)?;
+    row_security(run, checked, Place::Source, &role)?;
     if run.config.mirror.method == CaptureMethod::Trigger {
         return triggers(run, checked, Side::Source, &role);
     }
@@ -40,6 +41,7 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Place::Target, &role)?;
+    row_security(run, checked, Place::Target, &role)?;
     subscribe(run, checked, Place::Target, &role)
 }
 
@@ -53,6 +55,7 @@ pub fn backup(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Place::Backup, &role)?;
+    row_security(run, checked, Place::Backup, &role)?;
     replication(checked, Place::Backup, &role);
     subscribe(run, checked, Place::Backup, &role)
 }
@@ -170,6 +173,26 @@ fn replication(checked: &mut Checked, place: Place, role: &OwnRole) {
         let hint = format!("Run ALTER ROLE {} REPLICATION; on the {place}.", quote_identifier(&role.name));
         checked.fail("privilege", place.name(), message, hint);
     }
+}
+
+/// Row-level security that binds a table's owner binds who is a member of it, too, wherever that reads or writes its rows.
+fn row_security(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
+    if role.bypass_rls {
+        return Ok(());
+    }
+    // The other sides' tables are copies of these, or are to be.
+    let oids: Vec<u32> = run.selected_tables(Side::Source)?.iter().map(|table| table.oid).collect();
+    let rows = run.source().query(&sql::catalog::LIST_TABLE_OWNERS, &[&oids])?;
+    for row in rows.iter().filter(|row| row.get("enforced")) {
+        let table = format!("{}.{}", row.get::<_, &str>("schema_name"), row.get::<_, &str>("table_name"));
+        let message = format!(
+            "row-level security of table \"{table}\" is forced, and binds role \"{}\" on the {place}",
+            role.name
+        );
+        let hint = format!("Run ALTER ROLE {} BYPASSRLS; on the {place}.", quote_identifier(&role.name));
+        checked.fail("privilege", &table, message, hint);
+    }
+    Ok(())
 }
 
 fn create(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {

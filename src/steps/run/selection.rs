@@ -10,6 +10,7 @@ use crate::flow::mapping::lint::{self, TableLint};
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
+use crate::flow::subscription;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
 use crate::pg::catalog::{self, Column, Part, Table};
@@ -51,6 +52,12 @@ impl Run {
             (part.table.to_string(), Part { filter, columns, ..Part::default() })
         };
         self.config.mirror.parts.iter().map(part).collect()
+    }
+
+    /// Whether row-level security of a mirrored table binds its owner on a subscriber.
+    pub fn binds_owners(&mut self, place: Place) -> Result<bool> {
+        let oids: Vec<u32> = self.selected_tables(place)?.iter().map(|table| table.oid).collect();
+        subscription::has_bound_owners(self.session(place), &oids)
     }
 
     /// UNLOGGED tables of the source that `[mirror]` selects: made on the target, and left empty.
@@ -145,6 +152,9 @@ impl Run {
         let (old, new) = (Keys::read(self.target())?, Keys::read(self.source())?);
         lint::add_doubts(&mut found, (&publisher, &subscriber), &rules, (&old, &new));
         triggers::add_doubts(&mut found, &list_always_triggers(self.source())?);
+        if let Some(mapping) = &self.checked_mapping {
+            lint::add_unsteady(&mut found, mapping);
+        }
         lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)
     }
