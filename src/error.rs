@@ -100,6 +100,10 @@ const SERVER_CLASSES: [&str; 42] = [
     "54", "55", "57", "58", "72", "F0", "HV", "XX",
 ];
 
+/// The kind of error that tells that a table which was written to is not what it was when the mapping was made: neither that nor what
+/// is known of keys holds any more. The same command, run again, maps it anew.
+pub const ALTERED: &str = "table_altered";
+
 /// Whether a function of the users' has raised it, as what PL/pgSQL gives an exception without a code, or with one that is
 /// nobody else's.
 pub fn is_raised(sqlstate: &str) -> bool {

@@ -347,6 +347,7 @@ fn what_was_made_on_the_source_since_it_was_mirrored_is_named_before_cutover() {
              alter table public.notes enable row level security;
              create policy own on public.notes using (note <> current_user)",
         )
+        .configured("[mirror]\nexclude = [\"junk.*\"]")
         .mirrored();
     let left_out = "select (facts -> 'left_out')::text from pgdetour.detour";
     assert_eq!(detour.target.value::<String>(left_out), "[]");
@@ -362,9 +363,14 @@ fn what_was_made_on_the_source_since_it_was_mirrored_is_named_before_cutover() {
              create view public.unused as select id from public.orders;
              create or replace function public.price(integer) returns integer language plpgsql as 'begin return $1 + 1; end';
              create function public.rebate(integer) returns integer language sql return $1;
+             grant execute on function public.rebate to shop_app;
+             create function public.of_everybody(integer) returns integer language sql return $1;
              create sequence public.numbers;
              grant usage on sequence public.numbers to shop_app;
              create type public.colour as enum ('red');
+             grant usage on type public.colour to shop_app;
+             create schema junk; create function junk.price(integer) returns integer language sql return $1;
+             grant usage on schema junk to shop_app; grant execute on function junk.price to shop_app;
              alter type public.mood add value 'fair';
              create unique index notes_note on public.notes (note, id);
              alter table public.orders add constraint short check (length(note) < 10000) not valid;
@@ -396,6 +402,7 @@ fn what_was_made_on_the_source_since_it_was_mirrored_is_named_before_cutover() {
         let warnings = detour.last().at("/warnings").to_string();
         for part in [
             "public.unused",
+            "public.of_everybody(integer) is not",
             "function public.price(integer) has another definition",
             "type public.mood has another definition",
             "unique index public.notes_note is not",
@@ -407,6 +414,7 @@ fn what_was_made_on_the_source_since_it_was_mirrored_is_named_before_cutover() {
         }
         let failures = detour.last().at("/error/failures").to_string();
         assert!(!failures.contains("fresh_pkey"), "what belongs to a new table goes with it: {failures}");
+        assert!(!failures.contains("junk.price"), "its schema is left out: {failures}");
     }
     // What the hints say.
     detour

@@ -330,6 +330,12 @@ fn following_sees_what_maintenance_alters_beside_it() {
     arrives("select id = 2 from public.parent");
     let extra: Option<String> = detour.source.value("select extra from public.parent");
     assert_eq!(extra.as_deref(), Some("filled"), "the row was not made anew without it");
+    // However often, and however little it matters.
+    for number in 0..12 {
+        detour.source.exec(&format!("alter table public.parent alter n set statistics {number}"));
+        detour.target.exec(&format!("update public.parent set n = '{number}'"));
+        arrives(&format!("select n = '{number}' from public.parent"));
+    }
     // What nobody but the flow looks after, as it applies with triggers switched off.
     detour.source.exec("alter table public.child add foreign key (parent) references public.parent");
     detour.target.exec("insert into public.child values (1, 2)");

@@ -88,7 +88,12 @@ found as (
         0,
         0,
         s.open and p.prorettype not in ('pg_catalog.trigger'::pg_catalog.regtype, 'pg_catalog.event_trigger'::pg_catalog.regtype)
-            and exists (select from roles as r where pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE')),
+            -- Not as everybody may: that is the default.
+            and exists (
+                select from roles as r
+                cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) as x
+                where x.grantee <> 0 and x.privilege_type = 'EXECUTE' and pg_catalog.pg_has_role(r.oid, x.grantee, 'USAGE')
+            ),
         pg_catalog.concat_ws(
             ' ', l.lanname, pg_catalog.format_type(p.prorettype, null), p.proretset, p.prosecdef, p.proisstrict, p.provolatile,
             p.proconfig, p.prosrc
@@ -107,7 +112,11 @@ found as (
         pg_catalog.format('%I.%I', s.nspname, t.typname),
         0,
         0,
-        s.open and exists (select from roles as r where pg_catalog.has_type_privilege(r.oid, t.oid, 'USAGE')),
+        s.open and exists (
+            select from roles as r
+            cross join lateral pg_catalog.aclexplode(coalesce(t.typacl, pg_catalog.acldefault('T', t.typowner))) as x
+            where x.grantee <> 0 and x.privilege_type = 'USAGE' and pg_catalog.pg_has_role(r.oid, x.grantee, 'USAGE')
+        ),
         pg_catalog.concat_ws(
             ' ',
             case when t.typtype = 'd' then pg_catalog.format_type(t.typbasetype, t.typtypmod) end,
@@ -184,7 +193,8 @@ found as (
         c.oid,
         0,
         false,
-        t.tgenabled::text,
+        -- One that the mirror would fire may be disabled on the target until traffic is there.
+        case t.tgenabled when 'D' then 'O' else t.tgenabled::text end,
         pg_catalog.pg_get_triggerdef(t.oid)
     from pg_catalog.pg_trigger as t
     join relations as c on c.oid = t.tgrelid

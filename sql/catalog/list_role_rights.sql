@@ -33,6 +33,8 @@ rights as (
         case c.relkind
             when 'S' then pg_catalog.has_sequence_privilege(r.oid, c.oid, p.may)
             else pg_catalog.has_table_privilege(r.oid, c.oid, p.may)
+                -- Granted on single columns.
+                or p.may <> 'DELETE' and pg_catalog.has_any_column_privilege(r.oid, c.oid, p.may)
         end
     from roles as r
     cross join schemas as s

@@ -1,6 +1,6 @@
 -- What tables are like, as far as it decides how rows are written to them: their columns with defaults, indexes, constraints, and
 -- triggers, among which are those of the foreign keys that refer to them. Whatever alters one of these stores a new row of it.
--- $1 text[]: their names, quoted where they have to be; null: all but the system's and ours.
+-- No parameters. One row a table, but for the system's and ours.
 select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
@@ -31,11 +31,6 @@ select
     ) as definition
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-where case
-    when $1::text[] is not null then c.oid = any (
-        array(select pg_catalog.to_regclass(q.name)::oid from unnest($1::text[]) as q (name))
-    )
-    else c.relkind in ('r', 'p')
-        and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
-        and n.nspname !~ '^pg_(toast|temp)'
-end
+where c.relkind in ('r', 'p')
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
+    and n.nspname !~ '^pg_(toast|temp)'

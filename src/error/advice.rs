@@ -1,6 +1,6 @@
 //! What follows from a failure: the exit code, more about it, what mends it, and what to run next.
 
-use super::{Error, Finding, ServerError, is_raised};
+use super::{ALTERED, Error, Finding, ServerError, is_raised};
 use crate::phase::{Command, Phase};
 
 /// Exit codes, by what a script should do next. Part of the interface.
@@ -71,10 +71,11 @@ impl Error {
             Error::ChecksFailed { .. }
             | Error::WrongPhase { .. }
             | Error::Unhealthy { broken: false, .. } => exit::REFUSED,
+            // Taken back for now.
+            Error::TimedOut { .. } | Error::Refused { kind: ALTERED, .. } => unless_part_way(exit::TIMED_OUT),
             Error::Refused { .. } | Error::Router { .. } => unless_part_way(exit::REFUSED),
             Error::Busy { .. } => unless_part_way(exit::BUSY),
             Error::Unreachable { .. } => unless_part_way(exit::UNREACHABLE),
-            Error::TimedOut { .. } => unless_part_way(exit::TIMED_OUT),
             Error::Conflict { .. } | Error::Unhealthy { broken: true, .. } => exit::CONFLICT,
             Error::Sql { cause, .. } => unless_part_way(match StatementFailure::of(cause) {
                 StatementFailure::Lost => exit::UNREACHABLE,

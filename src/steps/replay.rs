@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::config::OnConflict;
-use crate::error::{Error, Result};
-use crate::flow::apply::ALTERED;
+use crate::error::{ALTERED, Error, Result};
 use crate::flow::apply::follow::{BACKLOG_BYTES, BATCH_BYTES};
 use crate::flow::apply::pace::Rates;
 use crate::flow::apply::resume;
@@ -219,6 +218,9 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
             done = progress.after(&before);
             gauge.show(|| describe(&done));
         });
+        if done.transactions > before.transactions {
+            attempt = 1;
+        }
         match applied {
             Err(error) if error.kind() == ALTERED && attempt < resume::ATTEMPTS => {
                 run.output.say(&format!("{error}; maps them anew"));

@@ -52,7 +52,6 @@ use self::express::Express;
 use self::quarantine::Quarantine;
 use self::references::References;
 use self::stage::Stages;
-pub use self::transaction::ALTERED;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::FlowName;
 use crate::flow::mapping::foreign_key::list_foreign_keys;

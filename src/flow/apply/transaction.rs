@@ -7,12 +7,8 @@ use postgres::types::PgLsn;
 
 use super::Applier;
 use super::batch::{self, Transaction};
-use crate::error::{Error, Result};
+use crate::error::{ALTERED, Error, Result};
 use crate::sql;
-
-/// The kind of error that tells that a table which was written to is not what it was when the mapping was made: neither that nor what
-/// is known of keys holds any more.
-pub const ALTERED: &str = "table_altered";
 
 impl Applier {
     /// Gives up the open transaction, if there is one.
@@ -128,7 +124,9 @@ impl Applier {
 /// What [`ALTERED`] says.
 fn altered(error: Error) -> Error {
     match error {
-        Error::Sql { on, cause, .. } if cause.is(&SqlState::INVALID_TEXT_REPRESENTATION) => Error::Refused {
+        Error::Sql { on, cause, .. }
+            if cause.is(&SqlState::INVALID_TEXT_REPRESENTATION) && cause.message.contains(" was altered") =>
+        Error::Refused {
             kind: ALTERED,
             message: format!("a table of the {on} was altered while changes were applied to it"),
             detail: Some(cause.message),

@@ -15,7 +15,7 @@ pub struct Definitions(HashMap<TableName, String>);
 impl Definitions {
     /// Of all tables. To be read before anything else is read about them.
     pub fn read(session: &mut Session) -> Result<Definitions> {
-        let rows = session.query(&sql::flow::LIST_DEFINITIONS, &[&None::<Vec<String>>])?;
+        let rows = session.query(&sql::flow::LIST_DEFINITIONS, &[])?;
         let one = |row: &postgres::Row| {
             let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
             (table, row.get("definition"))
@@ -23,8 +23,11 @@ impl Definitions {
         Ok(Definitions(rows.iter().map(one).collect()))
     }
 
-    /// Adds those of tables that are not known yet.
+    /// Adds those of tables that are not known yet, unless nothing is to be known of any.
     pub fn learn(&mut self, later: &Definitions) {
+        if self.0.is_empty() {
+            return;
+        }
         for (table, definition) in &later.0 {
             self.0.entry(table.clone()).or_insert_with(|| definition.clone());
         }
@@ -38,13 +41,33 @@ impl Definitions {
         if names.is_empty() {
             return None;
         }
-        let now = sql::flow::LIST_DEFINITIONS.text.replace("$1::text[]", "array[k.name]");
+        // By its oid, each is found at once.
+        let now = sql::flow::LIST_DEFINITIONS.text;
+        let this = "c.oid = pg_catalog.to_regclass(k.name)";
         // No function of the server's raises an error; a text that is no number does.
         Some(format!(
             "select (k.name || ' was altered')::pg_catalog.int4 from unnest({}, {}) as k (name, definition) \
-             where k.definition is distinct from (select d.definition from (\n{now}\n) as d)",
+             where k.definition is distinct from (select d.definition from (\n{now} and {this}\n) as d)",
             sql::quote_array(&names),
             sql::quote_array(&definitions),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_holds_nobody_to_them_learns_none() {
+        let table = TableName { schema: "public".into(), name: "t".into() };
+        let known = |name: &str| Definitions(HashMap::from([(table.clone(), name.to_owned())]));
+        let mut none = Definitions::default();
+        none.learn(&known("later"));
+        assert_eq!(none.refuse_altered([&table].into_iter()), None);
+        let mut first = known("first");
+        first.learn(&known("later"));
+        let guard = first.refuse_altered([&table].into_iter());
+        assert!(guard.is_some_and(|guard| guard.contains("'first'") && !guard.contains("'later'")));
     }
 }

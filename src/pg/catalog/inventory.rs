@@ -158,6 +158,14 @@ pub fn list_filter_columns(session: &mut Session, table: &Table) -> Result<Resul
     }
 }
 
+/// Whether the server takes a text for true, of a setting that is either.
+pub fn is_true(value: &str) -> bool {
+    let value = value.to_lowercase();
+    ["true", "yes"].iter().any(|word| !value.is_empty() && word.starts_with(&value))
+        || value == "on"
+        || value == "1"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -171,8 +171,8 @@ impl Runtime {
         } else {
             text.push_str(BEGIN);
             let connected = connect(&self.address, deadline);
-            let keeps_out = [io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
-            self.is_gone = connected.as_ref().is_err_and(|error| !keeps_out.contains(&error.kind()));
+            let nobody = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+            self.is_gone = connected.as_ref().is_err_and(|error| nobody.contains(&error.kind()));
             (connected?, BEGIN.lines().count())
         };
         for command in commands {

@@ -82,6 +82,7 @@ pub fn objects_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let name = |table: Table| (table.schema, table.name);
     let mirrored: HashSet<Name> = run.selected_tables(Side::Source)?.into_iter().map(name).collect();
     let there: HashSet<&Name> = relations(&target).collect();
+    let left_out = schemas_left_out(run, &source)?;
     let mut by_kind: BTreeMap<(&str, bool), Vec<Finding>> = BTreeMap::new();
     for difference in compare(&source, &target, of_one_major(run)) {
         let Difference { object, how } = &difference;
@@ -95,7 +96,10 @@ pub fn objects_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let goes_with_another = *how == How::Missing
             && !is_relation(object)
             && relation.is_some_and(|relation| !there.contains(relation));
-        if is_absent || is_table || goes_with_another || known.contains(&difference.key()) {
+        // The schema itself, too.
+        let name = format!("{}.", object.identity);
+        let is_left_out = left_out.iter().any(|schema| name.starts_with(schema));
+        if is_absent || is_left_out || is_table || goes_with_another || known.contains(&difference.key()) {
             continue;
         }
         let is_guard = GUARDS.contains(&object.kind.as_str());
@@ -115,6 +119,22 @@ pub fn objects_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
         if fails { checked.failures.extend(findings) } else { checked.warnings.extend(findings) }
     }
     Ok(())
+}
+
+/// What names of objects begin with that are in a schema of which `mirror.exclude` leaves out whatever there is.
+fn schemas_left_out(run: &Run, source: &[Definition]) -> Result<Vec<String>> {
+    let selection = run.config.mirror.selection()?;
+    let is_excluded = |schema: &str| selection.exclude.iter().any(|pattern| pattern.matches(schema, "\u{1}"));
+    let schemas =
+        source.iter().filter(|object| object.kind == "schema").map(|object| object.identity.as_str());
+    let unquoted = |identity: &str| match identity.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(name) => name.replace("\"\"", "\""),
+        None => identity.to_owned(),
+    };
+    Ok(schemas
+        .filter(|identity| is_excluded(&unquoted(identity)))
+        .map(|identity| format!("{identity}."))
+        .collect())
 }
 
 /// As general roles may use it. The limited role that `restrict` makes on the target is in policies beside theirs.

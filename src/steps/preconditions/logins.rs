@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::FenceKind;
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::{Role, list_login_members, list_passwords, list_role_settings, list_roles};
+use crate::pg::catalog::inventory::is_true;
 use crate::pg::fence::SETTING;
 use crate::phase::Side;
 use crate::sql::quote_identifier;
@@ -143,9 +144,7 @@ fn compare_values(role: &str, here: &Values, there: &Values, found: &mut Checked
             "See ALTER ROLE … SET and ALTER DATABASE … SET on the target, and RESET {name} there or set it as on the source."
         )
     };
-    let is_on = |value: Option<String>| {
-        value.is_some_and(|value| ["on", "true", "yes", "1"].contains(&value.as_str()))
-    };
+    let is_on = |value: Option<String>| value.is_some_and(|value| is_true(&value));
     if is_on(of(there, SETTING)) && !is_on(of(here, SETTING)) {
         let message = format!("{SETTING} is set for it on the target: it cannot write there");
         found.fail("role_setting", role, message, hint(SETTING));

@@ -8,7 +8,7 @@ use crate::flow::source::slot;
 use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
 use crate::pg::catalog::facts::read_own_role;
-use crate::pg::catalog::inventory::{DatabaseSetting, list_database_settings};
+use crate::pg::catalog::inventory::{DatabaseSetting, is_true, list_database_settings};
 use crate::pg::dump::program;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
@@ -214,8 +214,7 @@ pub fn array_nulls(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let applies = |setting: &DatabaseSetting| {
             setting.name == "array_nulls" && setting.role.as_ref().is_none_or(|of| *of == role)
         };
-        let is_off =
-            |setting: &DatabaseSetting| !matches!(setting.value.as_str(), "on" | "true" | "yes" | "1");
+        let is_off = |setting: &DatabaseSetting| !is_true(&setting.value);
         // The mirror gives the target what the source's database sets, where it sets nothing itself.
         let is_copied = place == Place::Target
             && run.config.mirror.schema == SchemaMode::Dump

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::config::OnConflict;
-use crate::error::Result;
+use crate::error::{ALTERED, Result};
 use crate::pg::{fence, record};
 use crate::phase::Side;
 use crate::steps::mirror::backup;
@@ -87,7 +87,11 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     let id = record::new_id(run.target())?;
     run.step("start replay", |run| {
         let mut flow = replay::start(run, &id)?;
-        let caught_up = flow.catch_up(run, bounds.drain_timeout);
+        let mut caught_up = flow.catch_up(run, bounds.drain_timeout);
+        if caught_up.as_ref().is_err_and(|error| error.kind() == ALTERED) {
+            flow = replay::start(run, &id)?;
+            caught_up = flow.catch_up(run, bounds.drain_timeout);
+        }
         run.replaying = Some(flow);
         caught_up
     })?;
