@@ -229,7 +229,7 @@ statements! {
         INSERT_TABLE_COPIES = "insert_table_copies",
         INSERT_UNMADE = "insert_unmade",
         LIST_COLUMNS_READ = "list_columns_read",
-        LIST_DEFINITIONS = "list_definitions",
+        LIST_TABLE_DEFINITIONS = "list_table_definitions",
         LIST_DEFERRABLE_KEYS = "list_deferrable_keys",
         LIST_FOREIGN_KEYS = "list_foreign_keys",
         LIST_HELD_KEYS = "list_held_keys",

@@ -15,7 +15,7 @@ pub struct Definitions(HashMap<TableName, String>);
 impl Definitions {
     /// Of all tables. To be read before anything else is read about them.
     pub fn read(session: &mut Session) -> Result<Definitions> {
-        let rows = session.query(&sql::flow::LIST_DEFINITIONS, &[])?;
+        let rows = session.query(&sql::flow::LIST_TABLE_DEFINITIONS, &[])?;
         let one = |row: &postgres::Row| {
             let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
             (table, row.get("definition"))
@@ -42,7 +42,7 @@ impl Definitions {
             return None;
         }
         // By its oid, each is found at once.
-        let now = sql::flow::LIST_DEFINITIONS.text;
+        let now = sql::flow::LIST_TABLE_DEFINITIONS.text;
         let this = "c.oid = pg_catalog.to_regclass(k.name)";
         // No function of the server's raises an error; a text that is no number does.
         Some(format!(

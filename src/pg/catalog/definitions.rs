@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::Session;
+use crate::pg::catalog::inventory::Object;
 use crate::pg::catalog::objects::Name;
 use crate::sql;
 
@@ -32,17 +33,10 @@ pub fn list_definitions(
     limited: Option<&str>,
 ) -> Result<Vec<Definition>> {
     let rows = session.query(&sql::catalog::LIST_DEFINITIONS, &[&roles, &limited])?;
-    let name = |row: &postgres::Row, schema: &str, name: &str| {
-        row.get::<_, Option<String>>(schema).zip(row.get::<_, Option<String>>(name))
-    };
-    let definition = |row: &postgres::Row| Definition {
-        kind: row.get("kind"),
-        identity: row.get("identity"),
-        relation: name(row, "relation_schema", "relation_name"),
-        referenced: name(row, "referenced_schema", "referenced_name"),
-        used: row.get("used"),
-        portable: row.get("definition"),
-        shown: row.get("shown"),
+    let definition = |row: &postgres::Row| {
+        let Object { kind, identity, relation, referenced } = Object::of_row(row);
+        let (used, portable, shown) = (row.get("used"), row.get("definition"), row.get("shown"));
+        Definition { kind, identity, relation, referenced, used, portable, shown }
     };
     Ok(rows.iter().map(definition).collect())
 }

@@ -22,16 +22,22 @@ pub struct Object {
 /// Everything that users made in this database; not the system's, extensions' and ours.
 pub fn list_objects(session: &mut Session) -> Result<Vec<Object>> {
     let rows = session.query(&sql::catalog::LIST_OBJECTS, &[])?;
-    let name = |row: &postgres::Row, schema: &str, name: &str| {
-        row.get::<_, Option<String>>(schema).zip(row.get::<_, Option<String>>(name))
-    };
-    let object = |row: &postgres::Row| Object {
-        kind: row.get("kind"),
-        identity: row.get("identity"),
-        relation: name(row, "relation_schema", "relation_name"),
-        referenced: name(row, "referenced_schema", "referenced_name"),
-    };
-    Ok(rows.iter().map(object).collect())
+    Ok(rows.iter().map(Object::of_row).collect())
+}
+
+impl Object {
+    /// Of a row of `list_objects.sql`, or of another file that names objects alike.
+    pub(super) fn of_row(row: &postgres::Row) -> Object {
+        let name = |schema: &str, name: &str| {
+            row.get::<_, Option<String>>(schema).zip(row.get::<_, Option<String>>(name))
+        };
+        Object {
+            kind: row.get("kind"),
+            identity: row.get("identity"),
+            relation: name("relation_schema", "relation_name"),
+            referenced: name("referenced_schema", "referenced_name"),
+        }
+    }
 }
 
 /// One setting of a database, for everybody or for one role in it.
