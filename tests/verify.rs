@@ -592,6 +592,38 @@ fn xml_is_compared_as_its_output_shows_it() {
 }
 
 #[test]
+fn a_char_beyond_ascii_is_read_as_its_octal_form() {
+    let detour = Detour::new()
+        .on_source(
+            r#"create table public.codes (id int primary key, c "char");
+               insert into public.codes values (1, 'x'), (2, (-1)::int::"char"), (3, null)"#,
+        )
+        .mirrored()
+        .run("verify")
+        .exits(0)
+        .on_target(r#"update public.codes set c = (-2)::int::"char" where id = 2"#)
+        .run("verify")
+        .exits(8);
+    assert_eq!(table(&detour, "public.codes")["rows"][0]["key"]["id"], "2");
+}
+
+#[test]
+fn what_no_run_carries_yet_is_told_from_what_somebody_changed() {
+    Detour::new()
+        .on_source("create table public.orders (id int primary key)")
+        .configured("[mirror]\ncarrier = \"pgdetour\"")
+        .mirrored()
+        .on_source("insert into public.orders values (1)")
+        .run("verify")
+        .exits(8)
+        .hint("run pgdetour mirror, then verify again")
+        .run("mirror")
+        .exits(0)
+        .run("verify")
+        .exits(0);
+}
+
+#[test]
 fn a_row_without_a_key_is_named_by_itself() {
     let detour = Detour::new()
         .on_source(

@@ -95,14 +95,27 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         report["steps"] = run.steps_report();
     }
     run.report = Some(report);
-    // What is lost no replay brings.
-    let is_recorded =
-        run.phase() != Phase::Detoured || capture::source(run).require_intact(run.target()).is_ok();
-    Err(unequal_tables(run.phase(), is_recorded, &tables))
+    Err(unequal_tables(run.phase(), advice(run)?, &tables))
+}
+
+/// What to do about tables that differ.
+fn advice(run: &mut Run) -> Result<&'static str> {
+    Ok(match run.phase() {
+        // What is lost no replay brings.
+        Phase::Detoured if capture::source(run).require_intact(run.target()).is_err() => slot::MISSED,
+        Phase::Detoured => {
+            "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
+        }
+        Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
+        Phase::Mirrored if !is_followed(run)? => {
+            "Changes that were not carried over yet differ too, and nothing carries them now: run pgdetour mirror, then verify again."
+        }
+        _ => "Find out who changed rows of the target; pgdetour verify --repair copies them from the source.",
+    })
 }
 
 /// The failure that tells which tables differ, and which could not be compared.
-fn unequal_tables(phase: Phase, is_recorded: bool, tables: &[Comparison]) -> Error {
+fn unequal_tables(phase: Phase, advice: &str, tables: &[Comparison]) -> Error {
     let (failed, different): (Vec<_>, Vec<_>) =
         tables.iter().filter(|table| !table.equal).partition(|table| table.failure.is_some());
     let mut said = Vec::new();
@@ -114,23 +127,14 @@ fn unequal_tables(phase: Phase, is_recorded: bool, tables: &[Comparison]) -> Err
         said.push(format!("{} could not be compared", plural(failed.len() as u64, "table")));
     }
     let failure = failed.iter().find_map(|table| table.failure.as_ref());
-    let hint = match (failure, phase) {
-        (Some(Failure { hint: Some(hint), .. }), _) => hint,
-        (Some(_), Phase::Detoured) => {
+    let hint = match failure {
+        Some(Failure { hint: Some(hint), .. }) => hint,
+        Some(_) if phase == Phase::Detoured => {
             "Run pgdetour replay --rehearse, which names the rows; correct them on the target, or the expression in the [[map]], \
              and verify again."
         }
-        (Some(_), _) => "Correct what fails there, and verify again.",
-        (None, Phase::Detoured) if !is_recorded => slot::MISSED,
-        (None, Phase::Detoured) => {
-            "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
-        }
-        (None, Phase::Returned) => {
-            "Since cutback, traffic changes the source alone: the target stays as it was."
-        }
-        (None, _) => {
-            "Find out who changed rows of the target; pgdetour verify --repair copies them from the source."
-        }
+        Some(_) => "Correct what fails there, and verify again.",
+        None => advice,
     };
     Error::Conflict {
         kind: if failure.is_some() { "not_compared" } else { "differs" },

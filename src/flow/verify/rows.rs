@@ -367,12 +367,16 @@ pub(super) fn row_text<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// SQL for the text of a value as changes and copies have it: of xml, what its output shows, without the declaration that a cast
-/// to text keeps.
+/// to text keeps; of a `"char"` beyond ASCII, the octal form, for which servers before 16 give a bare byte that is no text.
 pub(super) fn text_of(value: &str, type_name: &str) -> String {
-    if type_name == "xml" {
-        format!("pg_catalog.textin(pg_catalog.xml_out({value}))")
-    } else {
-        format!("{value}::text")
+    match type_name {
+        "xml" => format!("pg_catalog.textin(pg_catalog.xml_out({value}))"),
+        "\"char\"" => format!(
+            "(select case when byte >= 0 then \"char\"::text else pg_catalog.concat(pg_catalog.chr(92), (byte + 256) / 64, \
+             (byte + 256) / 8 % 8, (byte + 256) % 8) end \
+             from (select {value} as \"char\", ({value})::int4 as byte) as one)"
+        ),
+        _ => format!("{value}::text"),
     }
 }
 
