@@ -390,7 +390,7 @@ impl Run {
         let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
             let whose = match self.fence_kind(switch.from)? {
-                FenceKind::Closed => "not by general roles, which were fenced",
+                FenceKind::Closed => "not by clients of general roles, which were fenced",
                 FenceKind::ReadOnly => "by other roles, or by clients that write whatever the fence says",
             };
             self.warn(format!(
