@@ -533,6 +533,36 @@ fn what_somebody_else_has_written_and_not_committed_is_waited_for_or_named() {
     }
 }
 
+/// What holds them up may be a session that does not come through the router, and that only the switch can end.
+#[test]
+fn who_waits_for_a_general_session_is_waited_for_once_that_is_ended() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let mut direct = detour.source.client("shop_app");
+    direct
+        .batch_execute("begin; update public.orders set note = 'of the application' where id = 1")
+        .expect("it may");
+    let bounds = ["--yes", "--max-pause", "10s", "--terminate-after", "100ms"];
+    let run = detour.start_until("cutover", &bounds, "after:wait for other writers");
+    let mut admin = detour.source.client("dba");
+    let waiting = std::thread::spawn(move || {
+        let rows = "insert into public.orders (note) values ('of the admin');
+            update public.orders set note = 'of the admin' where id = 1";
+        admin.batch_execute(rows).map(|()| admin)
+    });
+    until("the admin waits for the application", Duration::from_secs(60), || {
+        let waits = "select exists (select from pg_stat_activity
+            where usename = 'dba' and wait_event_type = 'Lock' and backend_xid is not null)";
+        detour.source.value::<bool>(waits).then_some(())
+    });
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    detour.keep(answer);
+    waiting.join().expect("it does not panic").expect("nobody has ended it");
+    let rows = "select count(*) from public.orders where note = 'of the admin'";
+    assert_eq!(detour.target.value::<i64>(rows), 2);
+    detour.serving(Serving::Target).application_goes_on().no_client_error().no_row_lost();
+}
+
 /// A subscription's worker does what its owner may, and no fence ends it: pools of connections are not all that writes as the
 /// application.
 #[test]

@@ -190,11 +190,15 @@ impl Run {
         if bounds.rehearsal.is_some() {
             return self.tell_of_direct_sessions(side);
         }
-        self.end_writers(switch, bounds)?;
         // Looked for when the fence was raised.
-        if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
-            return Ok(());
+        if self.none_left.take() != Some(side) || self.ended_transactions > 0 {
+            self.end_sessions(switch, side, bounds)?;
         }
+        // Afterwards: they may be waiting for a lock that one of these had, and nothing else would have ended it.
+        self.end_writers(switch, bounds)
+    }
+
+    fn end_sessions(&mut self, switch: Switch, side: Side, bounds: &Bounds) -> Result<()> {
         self.require_time(switch, bounds, Moment::Ending)?;
         let deadline = self.pause_deadline(switch, bounds);
         let roles = self.config.general_roles(side);
