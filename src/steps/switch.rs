@@ -128,7 +128,7 @@ impl Run {
 
     /// Holds clients at the router; transactions that are open for longer than `after` from now on are ended on the server.
     fn hold_and_end(&mut self, side: Side, deadline: Instant, after: Duration) -> Result<()> {
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         self.routers()?;
         let Run { routers: Some(routers), source: Some(source), target: Some(target), .. } = self else {
             unreachable!("open() connected to both sides, and the line above to the routers")
