@@ -574,8 +574,8 @@ fn what_a_worker_has_written_as_a_general_role_and_not_committed_is_waited_for_o
     let mut publisher = postgres::Client::connect(&feed, postgres::NoTls).expect("it lets an admin in");
     let tables =
         "create table public.fed (id int primary key); create table public.gate (id int primary key);";
-    let published = "create publication feed for table public.fed, public.gate;";
-    publisher.batch_execute(&format!("{tables}{published}")).expect("it is new");
+    let offer = "create publication feed for table public.fed, public.gate;";
+    publisher.batch_execute(&format!("{tables}{offer}")).expect("it is new");
     publisher
         .batch_execute("select pg_create_logical_replication_slot('feed', 'pgoutput')")
         .expect("one is free");

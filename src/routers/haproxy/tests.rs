@@ -518,7 +518,9 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     let prepared =
         each.iter().map(|one| router(one).prepare().expect("the weights can be read").expect("kept"));
     let undo: Vec<RouterUndo> = prepared.collect();
-    each.iter().for_each(|one| router(one).point_to(Side::Target).expect("pointed"));
+    for one in &each {
+        router(one).point_to(Side::Target).expect("pointed");
+    }
     assert_eq!((weight("shared/one"), weight("shared/two")), (Some(64), Some(192)));
     for one in &each {
         HaProxy::new(one, &[], &undo, &Plan::real()).point_to(Side::Source).expect("pointed");

@@ -457,7 +457,7 @@ fn each_of_several_hosts_gets_its_own_entry_back_however_it_is_named_by_then() {
             RouterUndo::PgBouncer(undo) => {
                 RouterUndo::PgBouncer(PgBouncerUndo { console: "pgbouncer".into(), ..undo })
             }
-            other => other,
+            other @ RouterUndo::HaProxy(_) => other,
         })
         .collect();
     let later = [
