@@ -205,13 +205,21 @@ fn traffic_reaches_the_target_as_a_limited_role_like_the_applications() {
         .with_environment("GUEST_PASSWORD", "never seen 1")
         .exits(0)
         .run("replay")
-        .exits(0)
-        .run("cutback")
-        .exits(0)
-        .serving(Serving::Source)
-        .application_goes_on()
-        .run("clean")
         .exits(0);
+    // At the target it is a general role like the others: seen beside the router, and ended in time.
+    let _direct = postgres::Client::connect(&detour.target.conninfo("shop_guest"), postgres::NoTls)
+        .expect("the server lets it in");
+    let mut busy = detour.application_client();
+    busy.batch_execute("begin; insert into public.orders (note) values ('busy')").expect("it may");
+    let detour = detour.run("cutback").with(&["--max-pause", "20s", "--terminate-after", "100ms"]).exits(0);
+    let answer = detour.answer_of("cutback");
+    for warning in
+        ["role \\\"shop_guest\\\" is connected from", "1 open transactions of general roles were ended"]
+    {
+        assert!(answer.at("/warnings").to_string().contains(warning), "{}", answer.describe());
+    }
+    assert!(busy.batch_execute("commit").is_err(), "its session was ended");
+    let detour = detour.serving(Serving::Source).application_goes_on().run("clean").exits(0);
     let left = "select count(*) from pg_roles where rolname = 'shop_guest'";
     assert_eq!(detour.target.value::<i64>(left), 0, "clean removes the role that was made");
     detour.no_client_error().no_row_lost();

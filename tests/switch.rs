@@ -532,3 +532,120 @@ fn what_somebody_else_has_written_and_not_committed_is_waited_for_or_named() {
         detour.no_client_error().no_row_lost();
     }
 }
+
+/// What holds them up may be a session that does not come through the router, and that only the switch can end.
+#[test]
+fn who_waits_for_a_general_session_is_waited_for_once_that_is_ended() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let mut direct = detour.source.client("shop_app");
+    direct
+        .batch_execute("begin; update public.orders set note = 'of the application' where id = 1")
+        .expect("it may");
+    let bounds = ["--yes", "--max-pause", "10s", "--terminate-after", "100ms"];
+    let run = detour.start_until("cutover", &bounds, "after:wait for other writers");
+    let mut admin = detour.source.client("dba");
+    let waiting = std::thread::spawn(move || {
+        let rows = "insert into public.orders (note) values ('of the admin');
+            update public.orders set note = 'of the admin' where id = 1";
+        admin.batch_execute(rows).map(|()| admin)
+    });
+    until("the admin waits for the application", Duration::from_secs(60), || {
+        let waits = "select exists (select from pg_stat_activity
+            where usename = 'dba' and wait_event_type = 'Lock' and backend_xid is not null)";
+        detour.source.value::<bool>(waits).then_some(())
+    });
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    detour.keep(answer);
+    waiting.join().expect("it does not panic").expect("nobody has ended it");
+    let rows = "select count(*) from public.orders where note = 'of the admin'";
+    assert_eq!(detour.target.value::<i64>(rows), 2);
+    detour.serving(Serving::Target).application_goes_on().no_client_error().no_row_lost();
+}
+
+/// A subscription's worker does what its owner may, and no fence ends it: pools of connections are not all that writes as the
+/// application.
+#[test]
+fn what_a_worker_has_written_as_a_general_role_and_not_committed_is_waited_for_or_named() {
+    let mut detour = Detour::new().table("orders").configured("[mirror]\nexclude = [\"public.gate\"]");
+    let source = &detour.source;
+    source.exec("create database feed");
+    let feed = format!("host={} port={} dbname=feed user=dba", source.directory().display(), source.port());
+    let mut publisher = postgres::Client::connect(&feed, postgres::NoTls).expect("it lets an admin in");
+    let tables =
+        "create table public.fed (id int primary key); create table public.gate (id int primary key);";
+    let offer = "create publication feed for table public.fed, public.gate;";
+    publisher.batch_execute(&format!("{tables}{offer}")).expect("it is new");
+    publisher
+        .batch_execute("select pg_create_logical_replication_slot('feed', 'pgoutput')")
+        .expect("one is free");
+    source.exec(&format!(
+        "{tables}
+         alter table public.fed owner to shop_app;
+         alter table public.gate owner to shop_app;
+         create subscription feed connection '{feed}' publication feed
+           with (create_slot = false, slot_name = 'feed', copy_data = false);
+         do $$ begin
+           if current_setting('server_version_num')::int >= 160000 then
+             alter subscription feed set (password_required = false);
+           end if;
+         end $$;
+         -- Who is given one has to be a superuser at that moment, up to PostgreSQL 15.
+         alter role shop_app superuser;
+         alter subscription feed owner to shop_app;
+         alter role shop_app nosuperuser;"
+    ));
+    detour = detour.writing().mirrored();
+
+    // What stops at the gate has written to the other table, and is open.
+    let mut admin = detour.source.client("dba");
+    let mut number = 0;
+    let mut feed_and_wait = |source: &Postgres| {
+        number += 1;
+        let rows = ["fed", "gate"].map(|table| format!("insert into public.{table} values ({number});"));
+        publisher.batch_execute(&rows.concat()).expect("it is another database");
+        until("the worker waits at the gate", Duration::from_secs(60), || {
+            let at_the_gate = "select exists (select from pg_stat_activity where usename = 'shop_app'
+                and backend_type <> 'client backend' and backend_xid is not null and wait_event_type = 'Lock')";
+            source.value::<bool>(at_the_gate).then_some(())
+        });
+    };
+    let close = "begin; lock table public.gate in exclusive mode";
+    let is_named = |said: &str| said.contains("of \"shop_app\", logical replication");
+
+    admin.batch_execute(close).expect("it may");
+    feed_and_wait(&detour.source);
+    detour = detour
+        .run("cutover")
+        .with(&["--drain-timeout", "1s"])
+        .exits(6)
+        .kind("timed_out")
+        .phase("mirrored")
+        .serving(Serving::Source);
+    let answer = detour.answer_of("cutover");
+    assert!(is_named(answer.text_at("/error/detail")), "{}", answer.describe());
+    assert!(!answer.stderr.contains("hold clients"), "{}", answer.describe());
+    admin.batch_execute("rollback").expect("it stands");
+
+    let run = detour.start_until("cutover", &["--yes", "--max-pause", "3s"], "after:wait for other writers");
+    admin.batch_execute(close).expect("it may");
+    feed_and_wait(&detour.source);
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(6), "{}", answer.describe());
+    assert!(is_named(answer.text_at("/error/detail")), "{}", answer.describe());
+    detour.keep(answer);
+    admin.batch_execute("rollback").expect("it stands");
+    detour = detour.application_goes_on();
+
+    let run = detour.start_until("cutover", &["--yes"], "after:decide");
+    admin.batch_execute(close).expect("it may");
+    feed_and_wait(&detour.source);
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(0), "{}", answer.describe());
+    let warnings = answer.at("/warnings").to_string();
+    assert!(warnings.contains("is not carried over when it commits"), "{}", answer.describe());
+    assert!(warnings.contains("logical replication"), "{}", answer.describe());
+    detour.keep(answer);
+    assert_eq!(detour.target.value::<i64>("select count(*) from public.fed"), 2);
+    detour.serving(Serving::Target).application_goes_on().no_client_error().no_row_lost();
+}

@@ -1,5 +1,6 @@
--- Transactions of other than the general roles that have written to tables which are carried over, and are open still: what
--- they commit behind the marker is carried no more. Ours are left out.
+-- Transactions that no fence ends, have written to tables which are carried over, and are open still: what they commit behind
+-- the marker is carried no more. They are those of other than the general roles, and of background workers whatever their role.
+-- Ours are left out; the workers of the mirror are on the side that does not serve.
 -- $1 text[]: general roles; $2 oid[]: the tables.
 -- The transaction's number, and then as list_sessions.sql; the longest transaction first.
 with writing as (
@@ -21,15 +22,16 @@ select
     coalesce(a.usename::text, a.backend_type, '') as role_name,
     a.application_name::text as application_name,
     pg_catalog.host(a.client_addr) as address,
-    coalesce(a.state, 'unknown') as state,
+    case a.backend_type when 'client backend' then coalesce(a.state, 'unknown') else a.backend_type end as state,
     false as idle,
     extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)::float8 as transaction_seconds,
     pg_catalog.left(pg_catalog.regexp_replace(a.query, '\s+', ' ', 'g'), 80) as query,
     null::text as gid
 from pg_catalog.pg_stat_activity as a
 where a.pid in (select w.pid from writing as w)
-    -- Background workers of extensions and of other subscriptions write, too, some of them as nobody.
-    and coalesce(a.usename, '') <> all ($1::text[])
+    -- Background workers of extensions and of other subscriptions write, too, some of them as nobody. A fence neither ends
+    -- them nor keeps them out.
+    and (coalesce(a.usename, '') <> all ($1::text[]) or a.backend_type <> 'client backend')
     and a.application_name not like 'pgdetour%'
     and a.backend_xid is not null
     and a.pid <> pg_catalog.pg_backend_pid()

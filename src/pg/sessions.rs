@@ -118,11 +118,11 @@ pub fn list_apply_blockers(session: &mut Session) -> Result<Vec<GeneralSession>>
     Ok(rows.iter().map(|row| one_of(row)).collect())
 }
 
-/// A transaction of other than the general roles, by its number, and who has it open.
+/// A transaction that no fence ends, by its number, and who has it open.
 pub type Writer = (String, GeneralSession);
 
-/// Statements that list, for one round trip with others, who has written to these tables without being one of `roles`, and has
-/// not ended.
+/// Statements that list, for one round trip with others, who has written to these tables without being a client of `roles`, and
+/// has not ended.
 pub fn looking_for_writers(roles: &[String], tables: &[u32]) -> String {
     let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
     let listing = sql::fence::LIST_WRITERS.text.replace("$1::text[]", &sql::quote_array(roles));
@@ -154,7 +154,7 @@ pub fn writers_left(left: &[Writer], budget: Duration) -> Error {
         _ => String::new(),
     };
     Error::TimedOut {
-        what: "the end of other roles' transactions that have written".into(),
+        what: "the end of transactions outside of general traffic that have written".into(),
         budget,
         detail: Some(names.join("; ")),
         hint,

@@ -69,12 +69,16 @@ impl HaProxy {
         plan: &Plan,
     ) -> Self {
         let name = format!("haproxy {} {}", settings.socket, settings.key);
-        let undo = stored.iter().find_map(|undo| match undo {
-            RouterUndo::HaProxy(undo) if undo.name == name => Some(undo.clone()),
+        let ours = stored.iter().filter_map(|undo| match undo {
+            RouterUndo::HaProxy(undo) if undo.name == name => Some(undo),
             _ => None,
         });
+        // Another map of the process may have the same key: the servers tell.
+        let has = |undo: &HaProxyUndo, server: &str| undo.weights.iter().any(|(known, _)| known == server);
+        let known =
+            |undo: &&HaProxyUndo| settings.weights.iter().filter(|(server, _)| has(undo, server)).count();
         HaProxy {
-            undo,
+            undo: ours.max_by_key(known).cloned(),
             runtime: Runtime::new(&name, &settings.socket),
             name,
             settings: settings.clone(),
@@ -266,6 +270,10 @@ impl HaProxy {
 impl Router for HaProxy {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn moves(&self) -> String {
+        format!("{} in {}", self.name, self.settings.map)
     }
 
     fn check(&mut self, _budget: Duration) -> Checked {

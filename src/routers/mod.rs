@@ -59,6 +59,11 @@ pub trait Router: Send {
     /// `pgbouncer 10.0.0.5:6432`: for messages.
     fn name(&self) -> &str;
 
+    /// Whose clients it moves: no two are to move the same.
+    fn moves(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Whether it moves clients, or somebody else has to.
     fn moves_clients(&self) -> bool {
         true
@@ -152,8 +157,8 @@ impl Routers {
         let mut list: Vec<Box<dyn Router>> = Vec::new();
         match router.kind {
             RouterKind::Pgbouncer => {
-                for settings in &router.pgbouncer {
-                    list.push(Box::new(pgbouncer::PgBouncer::new(settings, stored, plan, application_name)?));
+                for one in pgbouncer::PgBouncer::all(&router.pgbouncer, stored, plan, application_name)? {
+                    list.push(Box::new(one));
                 }
             }
             RouterKind::Haproxy => {
@@ -169,6 +174,14 @@ impl Routers {
                 list.push(Box::new(command::Command::new(settings, plan)));
             }
             RouterKind::None => list.push(Box::new(none::NoRouter::new(plan, router.clients_choose))),
+        }
+        for (at, one) in list.iter().enumerate() {
+            if list[..at].iter().any(|other| other.moves() == one.moves()) {
+                return Err(Error::Usage {
+                    message: format!("two [[router.{}]] are for {}", router.kind.name(), one.moves()),
+                    hint: "Remove one of them, or correct where it leads.".into(),
+                });
+            }
         }
         Ok(Routers { list, plan: plan.clone() })
     }

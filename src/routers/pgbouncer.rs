@@ -57,39 +57,30 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Connects to nothing yet; `stored` are the undos of the record, among which its own is looked up.
-    pub fn new(
-        settings: &PgBouncerSettings,
+    /// All that are configured. Connects to nothing yet; `stored` are the undos of the record, among which each finds its own.
+    pub fn all(
+        settings: &[PgBouncerSettings],
         stored: &[RouterUndo],
         plan: &Plan,
         application_name: &str,
-    ) -> Result<Self> {
-        let name = name_of(&settings.admin);
-        let conninfo = Conninfo::parse(&settings.admin)?;
-        let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
-        let ours: Vec<&PgBouncerUndo> = stored
-            .iter()
-            .filter_map(|undo| match undo {
-                RouterUndo::PgBouncer(undo) => Some(undo),
-                RouterUndo::HaProxy(_) => None,
-            })
-            .filter(|undo| {
-                undo.database == settings.database && (undo.config == real || undo.config == settings.config)
-            })
-            .collect();
-        // The address may be written in another way by now.
-        let undo = ours.iter().find(|undo| undo.console == name).or(ours.first()).map(|undo| (*undo).clone());
-        Ok(PgBouncer {
-            console: Console::new(&name, conninfo, application_name),
-            name,
+    ) -> Result<Vec<Self>> {
+        let conninfos: Vec<Conninfo> =
+            settings.iter().map(|one| Conninfo::parse(&one.admin)).collect::<Result<_>>()?;
+        let names: Vec<String> =
+            conninfos.iter().map(|conninfo| format!("pgbouncer {}", conninfo.addresses())).collect();
+        let each = settings.iter().zip(conninfos).zip(&names).enumerate();
+        let all = each.map(|(at, ((settings, conninfo), name))| PgBouncer {
+            name: name.clone(),
             settings: settings.clone(),
-            undo,
+            undo: own_undo(at, settings, &names, stored).cloned(),
+            console: Console::new(name, conninfo, application_name),
             plan: plan.clone(),
             ready: None,
             unsynced: None,
             renews: false,
             login_retry: None,
-        })
+        });
+        Ok(all.collect())
     }
 
     /// `PAUSE "shop"`.
@@ -249,6 +240,10 @@ impl PgBouncer {
 impl Router for PgBouncer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn moves(&self) -> String {
+        format!("database {} of {}", quote_identifier(&self.settings.database), self.name)
     }
 
     fn check(&mut self, budget: Duration) -> Checked {
@@ -451,16 +446,32 @@ fn live_place(row: &Row) -> Place {
     }
 }
 
-/// The console's address without anything secret: `pgbouncer 10.0.0.5:6432`, `pgbouncer /run/pgbouncer:6432`.
-fn name_of(admin: &str) -> String {
-    use postgres::config::Host;
-    let Ok(config) = admin.parse::<postgres::Config>() else { return "pgbouncer".into() };
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => return "pgbouncer".into(),
+/// Of the record's undos, which are in the order that the processes were configured in, that of the one `at` this place of `names`.
+fn own_undo<'a>(
+    at: usize,
+    settings: &PgBouncerSettings,
+    names: &[String],
+    stored: &'a [RouterUndo],
+) -> Option<&'a PgBouncerUndo> {
+    let real = std::fs::canonicalize(&settings.config).unwrap_or_else(|_| settings.config.clone());
+    let of_entry = |(place, undo): (usize, &'a RouterUndo)| match undo {
+        RouterUndo::PgBouncer(undo)
+            if undo.database == settings.database
+                && (undo.config == real || undo.config == settings.config) =>
+        {
+            Some((place, undo))
+        }
+        _ => None,
     };
-    format!("pgbouncer {host}:{}", config.get_ports().first().unwrap_or(&5432))
+    let mut left: Vec<(usize, &PgBouncerUndo)> = stored.iter().enumerate().filter_map(of_entry).collect();
+    if let Some((_, own)) = left.iter().find(|(_, undo)| undo.console == names[at]) {
+        return Some(own);
+    }
+    // Its address is written in another way by now. Here, one path is one file, whoever reads it; elsewhere each host may have its own.
+    let is_here = settings.file_command.is_none();
+    left.retain(|(_, undo)| is_here || !names.contains(&undo.console));
+    let own = left.iter().find(|(place, _)| *place == at);
+    own.or_else(|| left.first().filter(|_| is_here || left.len() == 1)).map(|(_, undo)| *undo)
 }
 
 /// The files that `PgBouncer` reads, beginning with its main one; None when one of them cannot be read from here.

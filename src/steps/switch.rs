@@ -128,7 +128,7 @@ impl Run {
 
     /// Holds clients at the router; transactions that are open for longer than `after` from now on are ended on the server.
     fn hold_and_end(&mut self, side: Side, deadline: Instant, after: Duration) -> Result<()> {
-        let roles = self.config.traffic.roles.clone();
+        let roles = self.config.general_roles(side);
         self.routers()?;
         let Run { routers: Some(routers), source: Some(source), target: Some(target), .. } = self else {
             unreachable!("open() connected to both sides, and the line above to the routers")
@@ -190,11 +190,15 @@ impl Run {
         if bounds.rehearsal.is_some() {
             return self.tell_of_direct_sessions(side);
         }
-        self.end_writers(switch, bounds)?;
         // Looked for when the fence was raised.
-        if self.none_left.take() == Some(side) && self.ended_transactions == 0 {
-            return Ok(());
+        if self.none_left.take() != Some(side) || self.ended_transactions > 0 {
+            self.end_sessions(switch, side, bounds)?;
         }
+        // Afterwards: they may be waiting for a lock that one of these had, and nothing else would have ended it.
+        self.end_writers(switch, bounds)
+    }
+
+    fn end_sessions(&mut self, switch: Switch, side: Side, bounds: &Bounds) -> Result<()> {
         self.require_time(switch, bounds, Moment::Ending)?;
         let deadline = self.pause_deadline(switch, bounds);
         let roles = self.config.general_roles(side);
@@ -390,7 +394,7 @@ impl Run {
         let late = source.count_later(self.session(switch.from), position)?;
         if late > 0 {
             let whose = match self.fence_kind(switch.from)? {
-                FenceKind::Closed => "not by general roles, which were fenced",
+                FenceKind::Closed => "not by clients of general roles, which were fenced",
                 FenceKind::ReadOnly => "by other roles, or by clients that write whatever the fence says",
             };
             self.warn(format!(

@@ -67,6 +67,15 @@ impl Conninfo {
         self.hosts.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
+    /// The same with a host's address where that is given beside its name, which several may share: `10.0.0.5:6432`.
+    pub fn addresses(&self) -> String {
+        let address = |host: &Host| {
+            let name = host.address.map_or_else(|| host.name.clone(), |address| address.to_string());
+            format!("{name}:{}", host.port)
+        };
+        self.hosts.iter().map(address).collect::<Vec<_>>().join(", ")
+    }
+
     /// How long the server may leave ordinary SQL connections over TCP without an answer, those that are open included.
     pub fn patience(&self) -> &Patience {
         &self.patience

@@ -13,7 +13,7 @@ use crate::phase::Side;
 use crate::plan::Plan;
 use crate::routers::haproxy::runtime::read_weight;
 use crate::routers::haproxy::test_server::{MAP, TestHaProxy};
-use crate::routers::{Router as _, Routers};
+use crate::routers::{Router as _, RouterUndo, Routers};
 
 /// How long a test looks on before it says that a client waits.
 const A_WHILE: Duration = Duration::from_millis(150);
@@ -508,6 +508,24 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     let weight = |server: &str| read_weight(&haproxy.ask(&format!("get weight {server}")));
     assert_eq!((weight("shared/one"), weight("shared/two")), (Some(30), Some(0)));
     assert_eq!(shares(&haproxy, 8), [8, 0]);
+
+    // Two maps of one process may have one key.
+    let each = settings
+        .weights
+        .iter()
+        .map(|weight| HaProxySettings { weights: vec![weight.clone()], ..settings.clone() });
+    let each: Vec<HaProxySettings> = each.collect();
+    let prepared =
+        each.iter().map(|one| router(one).prepare().expect("the weights can be read").expect("kept"));
+    let undo: Vec<RouterUndo> = prepared.collect();
+    for one in &each {
+        router(one).point_to(Side::Target).expect("pointed");
+    }
+    assert_eq!((weight("shared/one"), weight("shared/two")), (Some(64), Some(192)));
+    for one in &each {
+        HaProxy::new(one, &[], &undo, &Plan::real()).point_to(Side::Source).expect("pointed");
+    }
+    assert_eq!((weight("shared/one"), weight("shared/two")), (Some(30), Some(0)));
 
     let agents = HaProxySettings { weights: vec![("agents/three".to_owned(), 64)], ..settings.clone() };
     let mut third = router(&agents);

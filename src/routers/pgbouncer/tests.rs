@@ -423,6 +423,90 @@ fn two_processes_may_share_one_file() {
     assert_eq!(fs::read(one.databases_file()).expect("it is there"), before);
 }
 
+/// One of several hosts that have the same path for their file, which `file_command` leads to; `more` is for the console.
+fn on_a_host(pooler: &TestPgBouncer, target: &TestServer, more: &str) -> PgBouncerSettings {
+    let mut settings = pooler.settings(&entry(target));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/replace-file");
+    let call = format!("exec {} \"$1\" {}", script.display(), settings.config.display());
+    settings.file_command = Some(["sh", "-c", &call, "sh"].map(str::to_owned).to_vec());
+    settings.config = "/etc/pgbouncer/databases.ini".into();
+    settings.admin += more;
+    settings
+}
+
+#[test]
+fn each_of_several_hosts_gets_its_own_entry_back_however_it_is_named_by_then() {
+    let (source, target) = (shop(), shop());
+    let poolers = ["pool_size=50", "pool_size=5 connect_query='select 1'"]
+        .map(|own| TestPgBouncer::start(&format!("[databases]\nshop = {} {own}\n", entry(&source)), ""));
+    let files =
+        || poolers.each_ref().map(|one| fs::read_to_string(one.databases_file()).expect("it is there"));
+    let before = files();
+    // libpq knows more keys than the driver of the console does.
+    let [one, two] = poolers.each_ref().map(|pooler| on_a_host(pooler, &target, " passfile=/nowhere"));
+    let elsewhere = |settings: &PgBouncerSettings| PgBouncerSettings {
+        admin: settings.admin.replace("127.0.0.1", "localhost"),
+        ..settings.clone()
+    };
+    let mut both = routers(&[one.clone(), two.clone()], &[], &Plan::real());
+    let undo = both.prepare().expect("the entries are there");
+    // As a version noted them that did not know the key.
+    let nameless: Vec<RouterUndo> = undo
+        .iter()
+        .map(|undo| match undo.clone() {
+            RouterUndo::PgBouncer(undo) => {
+                RouterUndo::PgBouncer(PgBouncerUndo { console: "pgbouncer".into(), ..undo })
+            }
+            other @ RouterUndo::HaProxy(_) => other,
+        })
+        .collect();
+    let later = [
+        (&undo, vec![one.clone(), two.clone()]),
+        (&undo, vec![two.clone(), one.clone()]),
+        (&undo, vec![two.clone(), elsewhere(&one)]),
+        (&undo, vec![elsewhere(&one), elsewhere(&two)]),
+        (&nameless, vec![one.clone(), two.clone()]),
+    ];
+    for (at, (undo, settings)) in later.into_iter().enumerate() {
+        both.point_to(Side::Target).expect("both follow");
+        assert!(files().iter().all(|file| file.contains(&entry(&target))), "{:?}", files());
+        routers(&settings, undo, &Plan::real()).point_to(Side::Source).expect("the originals are known");
+        assert_eq!(files(), before, "{at}");
+    }
+
+    // Of one that has come since nobody knows what its entry was.
+    let third = TestPgBouncer::start(&format!("[databases]\nshop = {}\n", entry(&target)), "");
+    let mut three = routers(&[one, two, on_a_host(&third, &target, "")], &undo, &Plan::real());
+    let error = three.point_to(Side::Source).expect_err("it has no original");
+    assert!(error.with_cause().contains("the original entry is not known"), "{}", error.with_cause());
+}
+
+#[test]
+fn two_that_would_move_the_same_clients_are_refused() {
+    let pooler = |admin: &str, database: &str| PgBouncerSettings {
+        admin: format!("{admin} port=6432 dbname=pgbouncer user=pgbouncer"),
+        database: database.into(),
+        config: "/etc/pgbouncer/databases.ini".into(),
+        target: "host=db2".into(),
+        source: None,
+        file_command: None,
+    };
+    let refused = |one, two| {
+        let router = config::Router {
+            kind: RouterKind::Pgbouncer,
+            pgbouncer: vec![one, two],
+            ..config::Router::default()
+        };
+        Routers::new(&router, &[], &[], &Plan::real(), "pgdetour test").err().map(|error| error.with_cause())
+    };
+    let refusal = "two [[router.pgbouncer]] are for database \"shop\" of pgbouncer 10.0.0.5:6432";
+    let known = |database| pooler("host=10.0.0.5 passfile=/nowhere", database);
+    assert_eq!(refused(known("shop"), pooler("host=10.0.0.5", "shop")).as_deref(), Some(refusal));
+    assert_eq!(refused(known("shop"), known("reports")), None);
+    let of_one_name = |address: &str| pooler(&format!("host=pool hostaddr={address}"), "shop");
+    assert_eq!(refused(of_one_name("10.0.0.5"), of_one_name("10.0.0.6")), None);
+}
+
 #[test]
 fn check_names_everything_that_would_fail_later() {
     let source = shop();

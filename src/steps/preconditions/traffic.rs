@@ -195,7 +195,7 @@ pub fn target_direct_sessions(run: &mut Run, checked: &mut Checked) -> Result<()
 }
 
 fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(side);
     // The router's connections come and go: one that it had before or has after is its own.
     let Ok(Some(mut routed)) = run.routers()?.server_ports() else { return Ok(()) };
     let ports = sessions::list_ports(run.session(side), &roles)?;
@@ -236,7 +236,7 @@ pub fn target_sessions(run: &mut Run, checked: &mut Checked) -> Result<()> {
 }
 
 fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
-    let roles = run.config.traffic.roles.clone();
+    let roles = run.config.general_roles(side);
     checked.append(sessions::check(run.session(side), &roles)?);
     let pause = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
     for open in sessions::list_sessions(run.session(side), &roles)? {

@@ -27,11 +27,15 @@ impl Run {
     pub fn prepare_router(&mut self) -> Result<()> {
         let known = self.facts()?;
         let original = self.routers()?.prepare()?;
-        if known.router_original.as_ref() == Some(&original) {
+        let now = Facts {
+            router_original: Some(original),
+            source_place: Some(self.source_server.conninfo.places()),
+            ..Facts::default()
+        };
+        if (&known.router_original, &known.source_place) == (&now.router_original, &now.source_place) {
             return Ok(());
         }
-        let source_place = known.source_place.or_else(|| Some(self.source_server.conninfo.places()));
-        self.add_facts(&Facts { router_original: Some(original), source_place, ..Facts::default() })
+        self.add_facts(&now)
     }
 
     /// Does ahead what can be done of sending clients to `side`, so that they are not held for it.

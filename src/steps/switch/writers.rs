@@ -1,5 +1,5 @@
-//! Transactions of roles that are not general traffic, and have written to tables that are carried over: no fence keeps them out,
-//! and what they commit once the switch has taken the last changes would stay where it is.
+//! Transactions that are not general traffic, of other roles or of background workers, and have written to tables that are carried
+//! over: no fence keeps them out, and what they commit once the switch has taken the last changes would stay where it is.
 
 use std::thread;
 use std::time::{Duration, Instant};
