@@ -42,7 +42,8 @@ impl Command {
         let begun = Instant::now();
         let latest = begun + self.settings.timeout;
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let bound = if deadline == latest { "raise its timeout" } else { "allow a longer pause (--max-pause)" };
+        let bound =
+            if deadline == latest { "raise its timeout" } else { "allow a longer pause (--max-pause)" };
         let [program, arguments @ ..] = self.settings.program.as_slice() else {
             return Err(self.failed(action, "no program is configured".into()));
         };
