@@ -189,7 +189,7 @@ fn a_sample_reads_a_part_and_an_interrupted_comparison_goes_on() {
     assert!(rows > 350 && rows < 650, "about half of 1000: {rows}");
     let different = detour.last().at("/report/tables/0/different").as_i64();
     assert_eq!(different, Some(rows), "all that were read differ");
-    // Found equal before: not read again, though it has been damaged since.
+    // A comparison that has come to its end is over: what is damaged since is found.
     let detour = detour
         .run("verify")
         .with(&["--table", "public.orders"])
@@ -197,14 +197,9 @@ fn a_sample_reads_a_part_and_an_interrupted_comparison_goes_on() {
         .on_target("update public.orders set note = 'x' where id = 1")
         .run("verify")
         .with(&["--resume"])
-        .exits(8);
-    let tables = detour.last().at("/report/tables").to_string();
-    assert!(
-        tables
-            .contains("\"table\":\"public.orders\",\"rows_source\":1000,\"rows_target\":1000,\"equal\":true"),
-        "{tables}"
-    );
-    detour.run("verify").exits(8).message("2 tables differ").run("verify").with(&["--repair"]).exits(0);
+        .exits(8)
+        .message("2 tables differ");
+    detour.run("verify").with(&["--repair"]).exits(0);
 }
 
 const MAPPED: &str = "
@@ -445,6 +440,8 @@ fn an_interrupted_comparison_of_a_large_table_goes_on_range_by_range() {
         .with(&["--table", "public.large", "--resume"])
         .exits(0)
         .reports("/tables/0/equal", true);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("all or a part of 1 table, counts as it was then"), "{warnings}");
     let count = |side: &str| detour.last().at(&format!("/report/tables/0/rows_{side}")).as_i64();
     let mut counts = [count("source"), count("target")];
     counts.sort_unstable();

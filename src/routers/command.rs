@@ -42,6 +42,8 @@ impl Command {
         let begun = Instant::now();
         let latest = begun + self.settings.timeout;
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
+        let bound =
+            if deadline == latest { "raise its timeout" } else { "allow a longer pause (--max-pause)" };
         let [program, arguments @ ..] = self.settings.program.as_slice() else {
             return Err(self.failed(action, "no program is configured".into()));
         };
@@ -57,7 +59,7 @@ impl Command {
                 what: format!("{} ({action})", self.name),
                 budget: deadline.saturating_duration_since(begun),
                 detail: program::some_text(&ended.errors),
-                hint: "It was ended. Make it faster, or raise its timeout.".into(),
+                hint: format!("It was ended. Make it faster, or {bound}."),
             });
         };
         if !status.success() {

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::routers::haproxy::check::check;
 use crate::routers::haproxy::look::Look;
 use crate::routers::haproxy::map::MapFile;
-use crate::routers::haproxy::runtime::Runtime;
+use crate::routers::haproxy::runtime::{IS_REPLACED, Runtime, SHOW_INFO, SHOW_STAT};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo, require_side};
 
@@ -218,9 +218,20 @@ impl HaProxy {
         Ok(servers.map(|(backend, server)| format!("shutdown sessions server {backend}/{server}")).collect())
     }
 
+    /// Has servers of `side` take clients where all of them are out for health checks that the fence has refused: it is lowered, and
+    /// clients do not wait until the next checks tell.
+    fn call_back(&self, side: Side, look: &Look) -> Vec<String> {
+        if self.unserved(side, &look.seen.stats).is_none() {
+            return Vec::new();
+        }
+        let servers = self.refusing(side, &look.seen.stats).into_iter();
+        servers.map(|server| format!("set server {server} health up")).collect()
+    }
+
     /// Sends clients to `side` of a process that did `look`, unless they wait; what it does after that.
     fn lead_to(&mut self, side: Side, look: &Look) -> Result<Look> {
         let mut commands = self.set_weights(side, look)?;
+        commands.extend(self.call_back(side, look));
         let backend = self.backend(side);
         let value = look.value.as_deref();
         let is_elsewhere = value != Some(HOLD) && value != Some(backend);
@@ -241,14 +252,15 @@ impl HaProxy {
         self.look()
     }
 
-    /// Waits until requests that were sent before the hold are answered. Sessions of TCP mode are not waited for:
-    /// only the server knows of their transactions, and ends them once it is fenced.
-    fn wait_for_requests(&mut self, side: Side, deadline: Instant, first: &Look) -> Result<()> {
+    /// Waits until requests that were sent before the hold are answered; what it does then. Sessions of TCP mode are not waited
+    /// for: only the server knows of their transactions, and ends them once it is fenced.
+    fn wait_for_requests(&mut self, side: Side, deadline: Instant, mut look: Look) -> Result<Look> {
         let begun = Instant::now();
-        let (mut current, is_http) = self.current(side, first)?;
         loop {
+            let (current, is_http) = self.current(side, &look)?;
+            let current = current + self.current_left(side);
             if current == 0 || !is_http {
-                return Ok(());
+                return Ok(look);
             }
             if Instant::now() >= deadline {
                 return Err(Error::TimedOut {
@@ -261,9 +273,30 @@ impl HaProxy {
                 });
             }
             thread::sleep(PAUSE);
-            let look = self.look()?;
-            (current, _) = self.current(side, &look)?;
+            look = match self.hold_successor()? {
+                Some(look) => look,
+                None => self.look()?,
+            };
         }
+    }
+
+    /// Holds the clients of the process that a reload has put in the place of the one that was told to; what it does then.
+    fn hold_successor(&mut self) -> Result<Option<Look>> {
+        if !self.runtime.ask(SHOW_INFO)?.lines().any(|line| line == IS_REPLACED) {
+            return Ok(None);
+        }
+        self.runtime.leave_line();
+        self.set_live(HOLD)
+    }
+
+    /// Requests that processes of before are still answering.
+    fn current_left(&mut self, side: Side) -> u64 {
+        let mut sum = 0;
+        for answer in self.runtime.ask_those_left(SHOW_STAT) {
+            let seen = self.runtime.read_stats(&answer);
+            sum += seen.and_then(|seen| self.current_of(side, &seen.stats)).map_or(0, |(current, _)| current);
+        }
+        sum
     }
 }
 
@@ -316,13 +349,16 @@ impl Router for HaProxy {
         self.runtime.keep_line();
         self.holds = true;
         let Some(look) = self.set_live(HOLD)? else { return Ok(()) };
-        let waited = self.wait_for_requests(side, deadline, &look);
-        if waited.is_err() {
-            self.resume()?;
-        } else {
-            self.held = Some(look);
+        match self.wait_for_requests(side, deadline, look) {
+            Ok(look) => {
+                self.held = Some(look);
+                Ok(())
+            }
+            Err(error) => {
+                self.resume()?;
+                Err(error)
+            }
         }
-        waited
     }
 
     /// While clients are held, only the file says where they will go on.
@@ -336,7 +372,7 @@ impl Router for HaProxy {
             return Ok(());
         }
         // Nobody has held clients, or it was restarted or reloaded since.
-        self.runtime.hang_up();
+        self.runtime.leave_line();
         let look = self.look()?;
         let look = self.lead_to(side, &look)?;
         if self.plan.is_dry() { Ok(()) } else { require_side(self.state_of(&look), side) }
@@ -347,7 +383,10 @@ impl Router for HaProxy {
         if self.holds || self.live()?.is_none_or(|value| value == HOLD) {
             let side = self.file_side()?;
             let backend = self.backend(side).to_owned();
-            self.set_live(&backend)?;
+            let led = self.set_live(&backend);
+            let command = self.set_map(&backend);
+            self.runtime.ask_those_left(&command);
+            led?;
             self.holds = false;
         }
         self.unsynced.take().map_or(Ok(()), |folder| sync_folder(&folder))
@@ -375,7 +414,13 @@ impl Router for HaProxy {
     }
 
     fn answer(&mut self) -> Result<()> {
-        self.live().map(drop)
+        if !self.holds {
+            return self.live().map(drop);
+        }
+        if let Some(look) = self.hold_successor()? {
+            self.held = Some(look);
+        }
+        Ok(())
     }
 
     fn clients(&mut self) -> Result<u64> {

@@ -72,6 +72,7 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     }
     let pairs = left;
     found.extend(pairs.iter().map(Pair::is_filling).zip(compare_all(run, &pairs)?));
+    forget(run)?;
     let mut tables = merge(found);
     if extent.repair && tables.iter().any(|table| !table.equal) {
         tables = repair_all(run, &pairs, tables)?;
@@ -303,18 +304,31 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
         return Ok(known);
     }
     if !extent.resume {
-        run.target().change_script("delete from pgdetour.verified")?;
+        forget(run)?;
         return Ok(known);
     }
+    let mut since: Option<String> = None;
     for row in run.target().query(&sql::record::LIST_VERIFIED, &[])? {
         let (report, partial): (Option<Value>, Option<Value>) = (row.get("report"), row.get("partial"));
         let equal = report.and_then(|report| serde_json::from_value(report).ok()).map(Known::Equal);
         let part = partial.and_then(|partial| serde_json::from_value(partial).ok()).map(Known::Part);
         if let Some(found) = equal.or(part) {
             known.insert(row.get("table_name"), found);
+            since = Some(row.get("since"));
         }
     }
+    if let Some(since) = since {
+        run.warn(format!(
+            "what the interrupted comparison has read since {since}, all or a part of {}, counts as it was then",
+            plural(known.len() as u64, "table")
+        ));
+    }
     Ok(known)
+}
+
+/// A comparison that has come to its end leaves nothing to go on with.
+fn forget(run: &mut Run) -> Result<()> {
+    if run.plan.is_dry() { Ok(()) } else { run.target().change_script("delete from pgdetour.verified") }
 }
 
 fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {

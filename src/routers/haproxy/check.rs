@@ -136,7 +136,17 @@ fn check_backends(router: &mut HaProxy, file: Option<&str>, checked: &mut Checke
             let backend = router.backend(side);
             let hint =
                 format!("See \"show stat\" in its runtime API, and the health checks of \"{backend}\".");
-            checked.fail("router_backend", &router.name, message, hint);
+            let refusing = router.refusing(side, &all);
+            if side == Side::Source && !refusing.is_empty() {
+                let message = format!(
+                    "{message}; {} answer health checks, which the fence refuses where they log in as the application does: they \
+                     are taken for up once it is lowered",
+                    refusing.join(", ")
+                );
+                checked.warn("router_backend", &router.name, message, hint);
+            } else {
+                checked.fail("router_backend", &router.name, message, hint);
+            }
         }
     }
 }

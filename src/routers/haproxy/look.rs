@@ -110,7 +110,12 @@ impl HaProxy {
 
     /// Sessions in TCP mode, and requests in HTTP mode, at a side's backend.
     pub(super) fn current(&self, side: Side, look: &Look) -> Result<(u64, bool)> {
-        let stats = self.stats_of(side, &look.seen.stats)?;
+        self.current_of(side, &look.seen.stats)
+    }
+
+    /// The same, of what is told of all backends.
+    pub(super) fn current_of(&self, side: Side, stats: &[Stat]) -> Result<(u64, bool)> {
+        let stats = self.stats_of(side, stats)?;
         let sum = stats.iter().find(|stat| stat.server.is_none());
         Ok(sum.map_or((0, false), |sum| (sum.current, sum.is_http)))
     }
@@ -150,6 +155,13 @@ impl HaProxy {
             Ok(_) => Some(format!("backend \"{}\" has no server that is up", self.backend(side))),
             Err(error) => Some(error.to_string()),
         }
+    }
+
+    /// Servers of a side's backend, `backend/server`, that answer their health checks and are out for what they answer.
+    pub(super) fn refusing(&self, side: Side, stats: &[Stat]) -> Vec<String> {
+        let stats = self.stats_of(side, stats).unwrap_or_default().into_iter();
+        let refusing = stats.filter(|stat| stat.is_refusing);
+        refusing.filter_map(|stat| Some(format!("{}/{}", stat.backend, stat.server.as_ref()?))).collect()
     }
 
     /// Whether no client gets in. Which frontends look into the map nobody tells: it is sure only once all are shut that can lead

@@ -12,6 +12,10 @@ use crate::routers::patience::Patience;
 
 /// Shows every backend and its servers.
 pub const SHOW_STAT: &str = "show stat";
+/// Shows, among much else, whether a reload has put another process in the place of this one.
+pub const SHOW_INFO: &str = "show info";
+/// It does.
+pub const IS_REPLACED: &str = "Stopping: 1";
 
 /// A server or the sum of a backend, as `show stat` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Stat {
     pub is_http: bool,
     /// A server whose agent is asked, which may set its weight.
     pub has_agent: bool,
+    /// A server that answers its health check, and says no.
+    pub is_refusing: bool,
 }
 
 /// Where clients come in, as `show stat` tells of it.
@@ -57,6 +63,8 @@ pub struct Runtime {
     /// The connection of before, while it is kept.
     line: Option<Line>,
     keeps_line: bool,
+    /// Connections of before that lead to processes which a reload has replaced, and whose clients only they can reach.
+    left: Vec<Line>,
     /// Nobody listened the last time that a connection was made.
     is_gone: bool,
 }
@@ -82,6 +90,7 @@ impl Runtime {
             patience: Patience::default(),
             line: None,
             keeps_line: false,
+            left: Vec::new(),
             is_gone: false,
         }
     }
@@ -97,14 +106,26 @@ impl Runtime {
         (self.line, self.keeps_line) = (None, true);
     }
 
-    /// Connects anew the next time.
-    pub fn hang_up(&mut self) {
-        self.line = None;
+    /// Connects anew the next time; the process at the other end of the connection of before can still be told something.
+    pub fn leave_line(&mut self) {
+        self.left.extend(self.line.take());
     }
 
     /// Makes a connection for each exchange again.
     pub fn give_line_up(&mut self) {
         (self.line, self.keeps_line) = (None, false);
+        self.left.clear();
+    }
+
+    /// What each process of before answers. One that is gone has no clients, and is forgotten.
+    pub fn ask_those_left(&mut self, command: &str) -> Vec<String> {
+        let deadline = Instant::now() + self.patience.budget();
+        let mut answers = Vec::new();
+        self.left.retain_mut(|line| {
+            let answer = line.exchange(&format!("{command}\n"), 1, deadline);
+            answer.map(|mut answer| answers.append(&mut answer)).is_ok()
+        });
+        answers
     }
 
     /// What a command that may be run twice answers, without the empty line at its end.
@@ -163,7 +184,7 @@ impl Runtime {
         read_stats(answer).ok_or_else(|| self.refused(SHOW_STAT, answer))
     }
 
-    /// The answers and nothing else are read; all of it may come in pieces.
+    /// The answers of the commands; the connection is kept if it is to be.
     fn exchange(&mut self, commands: &[impl AsRef<str>], deadline: Instant) -> io::Result<Vec<String>> {
         let mut text = String::new();
         let (mut line, begun) = if let Some(line) = self.line.take() {
@@ -179,22 +200,7 @@ impl Runtime {
             text.push_str(command.as_ref());
             text.push('\n');
         }
-        line.write(text.as_bytes(), deadline)?;
-        let mut answers = Vec::new();
-        let (mut read, mut start, mut looked_at) = (Vec::new(), 0, 0);
-        while answers.len() < begun + commands.len() {
-            let at = read[looked_at..].windows(PROMPT.len()).position(|window| window == PROMPT);
-            if let Some(at) = at {
-                let end = looked_at + at;
-                answers.push(String::from_utf8_lossy(&read[start..end]).trim_end().to_owned());
-                start = end + PROMPT.len();
-                looked_at = start;
-            } else {
-                // The prompt itself may come in two pieces.
-                looked_at = start.max((read.len() + 1).saturating_sub(PROMPT.len()));
-                line.read(&mut read, deadline)?;
-            }
-        }
+        let mut answers = line.exchange(&text, begun + commands.len(), deadline)?;
         if self.keeps_line {
             self.line = Some(line);
         }
@@ -208,6 +214,27 @@ fn is_late(error: &io::Error) -> bool {
 }
 
 impl Line {
+    /// As many answers, and nothing else is read; all of it may come in pieces.
+    fn exchange(&mut self, text: &str, wanted: usize, deadline: Instant) -> io::Result<Vec<String>> {
+        self.write(text.as_bytes(), deadline)?;
+        let mut answers = Vec::new();
+        let (mut read, mut start, mut looked_at) = (Vec::new(), 0, 0);
+        while answers.len() < wanted {
+            let at = read[looked_at..].windows(PROMPT.len()).position(|window| window == PROMPT);
+            if let Some(at) = at {
+                let end = looked_at + at;
+                answers.push(String::from_utf8_lossy(&read[start..end]).trim_end().to_owned());
+                start = end + PROMPT.len();
+                looked_at = start;
+            } else {
+                // The prompt itself may come in two pieces.
+                looked_at = start.max((read.len() + 1).saturating_sub(PROMPT.len()));
+                self.read(&mut read, deadline)?;
+            }
+        }
+        Ok(answers)
+    }
+
     fn write(&mut self, text: &[u8], deadline: Instant) -> io::Result<()> {
         let left = Some(left(deadline)?);
         match self {
@@ -295,7 +322,7 @@ fn read_stats(answer: &str) -> Option<Statistics> {
     let column = |name: &str| header.iter().position(|column| *column == name);
     let (backend, server, current) = (column("pxname")?, column("svname")?, column("scur")?);
     let (status, mode, kind) = (column("status")?, column("mode")?, column("type")?);
-    let agent = column("agent_status");
+    let (agent, checked) = (column("agent_status"), column("check_status"));
     let mut found = Statistics { stats: Vec::new(), frontends: Vec::new() };
     for line in lines {
         let fields = split_csv(line);
@@ -313,12 +340,19 @@ fn read_stats(answer: &str) -> Option<Statistics> {
                 status: field(status).to_owned(),
                 is_http,
                 has_agent: agent.is_some_and(|agent| !field(agent).is_empty()),
+                is_refusing: field(status).starts_with("DOWN")
+                    && checked.is_some_and(|at| is_refusal(field(at).trim_start_matches("* "))),
             }),
             // A listener.
             _ => {}
         }
     }
     Some(found)
+}
+
+/// Whether a health check has come to somebody: there is an answer, if late or not the one that is wanted, or a program that was asked.
+fn is_refusal(check_status: &str) -> bool {
+    check_status.starts_with("L7") || check_status.starts_with("PROC")
 }
 
 fn split_csv(line: &str) -> Vec<String> {
@@ -350,9 +384,10 @@ mod tests {
 
     #[test]
     fn backends_and_servers_are_read_by_the_names_of_the_columns() {
-        let answer = "# pxname,svname,scur,status,last_chk,type,mode,agent_status,\nfront,FRONTEND,4,OPEN,,0,tcp,,\n\
-                      web,FRONTEND,0,PAUSED,,0,http,,\nsource,db1,3,UP,\"Layer4 check, passed\",2,tcp,L4OK,\n\
-                      source,BACKEND,3,UP,,1,tcp,,\nweb,BACKEND,,DOWN,,1,http,,\n";
+        let answer = "# pxname,svname,scur,status,last_chk,type,mode,agent_status,check_status,\nfront,FRONTEND,4,OPEN,,0,tcp,,,\n\
+                      web,FRONTEND,0,PAUSED,,0,http,,,\nsource,db1,3,UP,\"Layer4 check, passed\",2,tcp,L4OK,L4OK,\n\
+                      source,db3,0,DOWN,,2,tcp,L4OK,PROCERR,\nsource,db4,0,DOWN,,2,tcp,L4OK,L4CON,\n\
+                      source,BACKEND,3,UP,,1,tcp,,,\nweb,BACKEND,,DOWN,,1,http,,,\n";
         let stat = |backend: &str, server: Option<&str>, current, status: &str, is_http| Stat {
             backend: backend.into(),
             server: server.map(str::to_owned),
@@ -360,6 +395,7 @@ mod tests {
             status: status.into(),
             is_http,
             has_agent: server.is_some(),
+            is_refusing: server == Some("db3"),
         };
         let frontend = |is_open, is_http| Frontend { is_open, is_http };
         assert_eq!(
@@ -367,6 +403,8 @@ mod tests {
             Statistics {
                 stats: vec![
                     stat("source", Some("db1"), 3, "UP", false),
+                    stat("source", Some("db3"), 0, "DOWN", false),
+                    stat("source", Some("db4"), 0, "DOWN", false),
                     stat("source", None, 3, "UP", false),
                     stat("web", None, 0, "DOWN", true)
                 ],

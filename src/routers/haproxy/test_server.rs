@@ -31,6 +31,11 @@ pub struct TestHaProxy {
 impl TestHaProxy {
     /// Starts one that keeps clients from 127.0.0.2 on the source.
     pub fn start() -> TestHaProxy {
+        TestHaProxy::start_with("")
+    }
+
+    /// Starts one with more lines in its global section.
+    pub fn start_with(global: &str) -> TestHaProxy {
         let directory = tempfile::Builder::new().prefix("pgdetour-haproxy-").tempdir().expect("a directory");
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("a file");
         write("pgdetour.map", MAP);
@@ -57,6 +62,8 @@ impl TestHaProxy {
              http-request lua.pgdetour_side web\n    default_backend shared\n\
              backend shared\n    mode http\n    server one 127.0.0.1:{one} weight 30\n    \
              server two 127.0.0.1:{two} weight 0\n\
+             backend refused\n    mode http\n    option httpchk GET /refused\n    \
+             server four 127.0.0.1:{one} check inter 60s fall 1\n\
              backend agents\n    mode http\n    \
              server three 127.0.0.1:{one} weight 100 agent-check agent-port {agent} agent-inter 200ms agent-send x\n",
             agent = serve("30%\n", false),
@@ -65,7 +72,7 @@ impl TestHaProxy {
             at = directory.path().display()
         );
         let sockets = format!(
-            "global\n    stats socket {}/user.sock level user\n    stats socket ipv4@127.0.0.1:{runtime} level admin\n",
+            "global\n    stats socket {}/user.sock level user\n    stats socket ipv4@127.0.0.1:{runtime} level admin\n{global}",
             directory.path().display()
         );
         write("haproxy.cfg", &example.replacen("global\n", &sockets, 1));
@@ -202,7 +209,8 @@ fn spawn(directory: &tempfile::TempDir, more: &[&str]) -> Child {
         .expect("haproxy runs")
 }
 
-/// Answers each message with its name, an HTTP request for `/slow` only after a while; until the tests end.
+/// Answers each message with its name, an HTTP request for `/slow` only after a while, one for `/refused` with an error; until the
+/// tests end.
 fn serve(name: &'static str, is_http: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -215,7 +223,9 @@ fn serve(name: &'static str, is_http: bool) -> u16 {
                     if chunk[..read].starts_with(b"GET /slow") {
                         thread::sleep(Duration::from_millis(400));
                     }
-                    let answer = if is_http {
+                    let answer = if chunk[..read].starts_with(b"GET /refused") {
+                        "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_owned()
+                    } else if is_http {
                         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len())
                     } else {
                         name.to_owned()

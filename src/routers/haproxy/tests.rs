@@ -56,6 +56,15 @@ fn read_response(client: &mut TcpStream) -> String {
     text.split_once("\r\n\r\n").map_or(text.clone(), |(_, body)| body.to_owned())
 }
 
+/// Looks until it is so.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = soon() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it does not come about");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Whether nothing comes for a while.
 fn waits(client: &mut TcpStream) -> bool {
     client.set_read_timeout(Some(A_WHILE)).expect("a duration");
@@ -212,6 +221,94 @@ fn a_reload_in_a_hold_is_seen_once_clients_go_on() {
         let state = router.state().expect("known");
         assert_eq!((state.held, state.side, state.detail), (false, Some(Side::Target), None));
     }
+}
+
+#[test]
+fn clients_that_wait_in_a_process_that_is_reloaded_away_go_on_with_all_others() {
+    let mut haproxy = TestHaProxy::start();
+    let (mut of_tcp, mut of_http) = (router(&general(&haproxy)), router(&web(&haproxy)));
+    of_tcp.hold(soon()).expect("held");
+    of_http.hold(soon()).expect("held");
+    let (mut client, mut browser) = (haproxy.connect(), haproxy.connect_http());
+    client.write_all(b"x").expect("HAProxy reads");
+    write!(browser, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    assert!(waits(&mut client) && waits(&mut browser));
+    haproxy.reload();
+    for router in [&mut of_tcp, &mut of_http] {
+        router.answer().expect("it answers");
+        assert!(router.state().expect("known").held, "the new process holds its clients, too");
+        router.point_to(Side::Target).expect("pointed");
+    }
+    assert!(waits(&mut client) && waits(&mut browser));
+    for router in [&mut of_tcp, &mut of_http] {
+        router.resume().expect("resumed");
+        router.settle().expect("settled");
+    }
+    let mut name = [0; 3];
+    client.read_exact(&mut name).expect("an answer");
+    assert_eq!((&name, read_response(&mut browser)), (b"db2", "app2".into()));
+    assert_eq!(
+        (who(haproxy.connect()), get(&mut haproxy.connect_http(), "/")),
+        ("db2".into(), "app2".into())
+    );
+}
+
+#[test]
+fn a_reload_while_requests_are_waited_for_lets_none_of_them_through() {
+    let mut haproxy = TestHaProxy::start();
+    let mut router = router(&web(&haproxy));
+    let mut busy = haproxy.connect_http();
+    assert_eq!(get(&mut busy, "/"), "app1");
+    write!(busy, "GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    until(|| router.clients().expect("counted") == 1);
+    let mut router = thread::scope(|scope| {
+        let holding = scope.spawn(move || {
+            router.hold(soon()).expect("held");
+            router
+        });
+        haproxy.reload();
+        holding.join().expect("it holds")
+    });
+    assert_eq!(read_response(&mut busy), "app1", "it was answered before the hold was complete");
+    router.answer().expect("it answers");
+    let mut client = haproxy.connect_http();
+    write!(client, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    assert!(waits(&mut client));
+    router.resume().expect("resumed");
+    assert_eq!(read_response(&mut client), "app1");
+}
+
+#[test]
+fn a_client_that_nobody_releases_in_a_process_of_before_goes_where_the_file_says() {
+    let mut haproxy = TestHaProxy::start_with("    setenv PGDETOUR_PATIENCE 1\n");
+    let mut router = router(&web(&haproxy));
+    router.hold(soon()).expect("held");
+    let mut client = haproxy.connect_http();
+    write!(client, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
+    assert!(waits(&mut client));
+    haproxy.reload();
+    drop(router);
+    assert_eq!(read_response(&mut client), "app1");
+}
+
+#[test]
+fn servers_whose_health_checks_the_fence_refuses_are_called_back() {
+    let haproxy = TestHaProxy::start();
+    let settings = haproxy.settings("web", "refused", "web_target");
+    haproxy.act(&format!("set map {} web web_target", settings.map));
+    let map = std::fs::read_to_string(&settings.file).expect("readable");
+    std::fs::write(&settings.file, map.replace("web_source", "web_target")).expect("writable");
+    until(|| haproxy.ask("show servers state refused").contains(" four 127.0.0.1 0 "));
+    let mut router = router(&settings);
+    let checked = router.check(Duration::from_secs(5));
+    assert_eq!(failures(&checked), [""; 0]);
+    assert!(
+        checked.warnings.iter().any(|finding| finding.message.contains("refused/four answer health checks"))
+    );
+    router.hold(soon()).expect("held");
+    router.point_to(Side::Source).expect("pointed");
+    router.resume().expect("resumed");
+    assert_eq!(get(&mut haproxy.connect_http(), "/"), "app1");
 }
 
 #[test]
