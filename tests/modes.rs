@@ -313,6 +313,21 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
 }
 
 #[test]
+fn a_table_that_is_copied_again_is_emptied_once_nobody_reads_it() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    let mut reader = detour.target.client("dba");
+    reader.batch_execute("begin; select from public.orders").expect("the target answers");
+    let copying = detour.start("mirror", &["--table", "public.orders", "--again"]);
+    let timeout = "lock timeout";
+    until("the table could not be emptied at once", LIMIT, || {
+        detour.target.log().contains(timeout).then_some(())
+    });
+    reader.batch_execute("commit").expect("the target answers");
+    detour = detour.ended(copying, 0).phase("mirrored");
+    is_equal(detour);
+}
+
+#[test]
 fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
     let detour = Detour::new().table("orders").table("users").configured(CARRIED_BY_US);
     let detour = detour.run("mirror").fault("after:copy schema").dies();

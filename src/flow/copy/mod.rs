@@ -468,7 +468,7 @@ impl<'a> Crew<'a> {
         let ranges = work.transfer.ranges(self.job.jobs);
         let mut go_on = || self.pool.go_on();
         let shared = SharedRead::open(self.job.publisher, &work.transfer, ranges.len(), &mut go_on)?;
-        self.pipe(worker)?.begin_ranges(&work.transfer, &shared)?;
+        self.pipe(worker)?.begin_ranges(&work.transfer, &shared, &mut self.progress(&name))?;
         let shared = Arc::new(shared);
         for range in ranges {
             self.pool.push(work.weight, Task::Range(index, Arc::clone(&shared), range));
