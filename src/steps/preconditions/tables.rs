@@ -12,7 +12,7 @@ use crate::output::plural_is;
 use crate::pg::Session;
 use crate::pg::catalog::facts::{may_set_replica_role, read_own_role};
 use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
-use crate::pg::catalog::{Identity, Table};
+use crate::pg::catalog::{self, Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
@@ -106,7 +106,7 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
         };
-        if has_rows(run.target(), image)? {
+        if catalog::has_rows(run.target(), image)? {
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
@@ -248,12 +248,6 @@ fn as_mirrored_to(run: &mut Run, place: Place, checked: &mut Checked) -> Result<
         copy::update_fingerprints(run.session(place), &adopted)?;
     }
     Ok(())
-}
-
-fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
-    let only = if table.partitioned { "" } else { "only " };
-    let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
-    Ok(!rows.is_empty())
 }
 
 /// Every captured column has a place on the source as it is now.
