@@ -345,7 +345,7 @@ fn is_raw(session: &mut Session) -> Result<bool> {
 }
 
 /// Tables that TRUNCATE refuses, since foreign keys refer to them.
-fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
+pub fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
     let rows = subscriber.query(&sql::flow::LIST_REFERENCED_TABLES, &[])?;
     Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("table_name"))).collect())
 }
