@@ -41,6 +41,7 @@ pub const MIRROR: &[Precondition] = group![
     servers::trigger_cost,
     servers::free_workers,
     servers::array_nulls,
+    servers::transaction_timeout,
     servers::backup_publishes,
     servers::backup_can_follow,
     stages::unchanged,
@@ -85,6 +86,7 @@ pub const CAPTURE: &[Precondition] = group![
 pub const CUTOVER: &[Precondition] = group![
     stages::unchanged,
     servers::mirror_is_running,
+    servers::transaction_timeout,
     servers::backup_can_follow,
     tables::schema_unchanged,
     tables::emptied_partitions,
