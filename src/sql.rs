@@ -247,6 +247,7 @@ statements! {
         LIST_SEQUENCE_DEFAULTS = "list_sequence_defaults",
         LIST_TABLE_COPIES = "list_table_copies",
         LIST_UNIQUE_DEFINITIONS = "list_unique_definitions",
+        LIST_USER_RULES = "list_user_rules",
         LIST_USER_TRIGGERS = "list_user_triggers",
         LIST_WRITE_FACTS = "list_write_facts",
         LIST_WRITING_TRANSACTIONS = "list_writing_transactions",

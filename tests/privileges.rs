@@ -396,3 +396,30 @@ fn a_table_is_not_emptied_for_a_new_copy_where_foreign_keys_would_reach_into_oth
         .reports("/equal", true);
     assert_eq!(detour.target.value::<i64>("select count(*) from public.parts"), 10);
 }
+
+#[test]
+fn rules_that_act_on_the_target_again_are_named() {
+    let detour = Detour::new().table("orders").on_source(
+        "create table public.history (id bigint, note text); alter table public.history replica identity full;
+         create rule keep as on update to public.orders do also insert into public.history values (old.id, old.note);
+         create rule off as on delete to public.orders do instead nothing;
+         alter table public.orders disable rule off;
+         alter table public.orders owner to shop_owner; alter table public.history owner to shop_owner",
+    );
+    let told = |detour: &Detour| {
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(!warnings.contains("\\\"off\\\" acts"), "{warnings}");
+        warnings.contains("rule \\\"keep\\\" acts on the target")
+    };
+    let mut detour = without_the_replica_role(detour.without_router());
+    for command in ["check", "mirror", "check"] {
+        detour = detour.run(command).exits(0);
+        assert!(told(&detour), "{}", detour.last().describe());
+    }
+    let superuser = detour.target.conninfo("dba");
+    detour = detour.target_is(&superuser).run("check").exits(0);
+    assert!(!told(&detour), "{}", detour.last().describe());
+    let always = "alter table public.orders enable always rule keep";
+    detour = detour.on_target(always).run("check").exits(0);
+    assert!(told(&detour), "{}", detour.last().describe());
+}

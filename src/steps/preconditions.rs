@@ -3,6 +3,7 @@
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
 mod collations;
+mod firing;
 mod logins;
 mod parts;
 mod privileges;
@@ -55,7 +56,8 @@ pub const MIRROR: &[Precondition] = group![
     tables::target_is_empty,
     tables::existing_schema_fits,
     tables::emptied_partitions,
-    tables::mirror_triggers,
+    firing::mirror_triggers,
+    firing::mirror_rules,
     parts::parts_fit,
     parts::parts_unchanged,
     inventory::objects,
@@ -92,7 +94,8 @@ pub const CUTOVER: &[Precondition] = group![
     tables::emptied_partitions,
     tables::still_on_the_source,
     drift::objects_as_mirrored,
-    tables::mirror_triggers,
+    firing::mirror_triggers,
+    firing::mirror_rules,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
@@ -118,7 +121,7 @@ pub const REPLAY: &[Precondition] = group![
     traffic::source_stays_fenced,
     privileges::replay,
     tables::mapping,
-    tables::source_triggers,
+    firing::source_triggers,
 ];
 
 /// What `capture` needs while the target serves.

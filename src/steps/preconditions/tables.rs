@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Error, Result};
-use crate::flow::mapping::triggers::{list_always_triggers, list_ordinary_triggers};
+use crate::flow::copy;
 use crate::flow::mapping::{Mapping, Unsteady};
 use crate::flow::sequences::Untold;
-use crate::flow::{TableName, copy};
 use crate::output::plural_is;
 use crate::pg::Session;
-use crate::pg::catalog::facts::{may_set_replica_role, read_own_role};
-use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
+use crate::pg::catalog::objects::{
+    Name, fingerprint_named, fingerprint_tables, list_user_objects,
+};
 use crate::pg::catalog::{self, Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
@@ -267,69 +267,6 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
     }
     collect(built.map(|mapping| run.checked_mapping = Some(mapping)), checked)
-}
-
-/// No trigger of the source makes other rows of those that replay writes; without a mapping nobody knows yet which tables these are.
-pub fn source_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let Some(mapping) = &run.checked_mapping else { return Ok(()) };
-    let written: HashSet<TableName> = mapping.pairs().map(|rule| rule.to.clone()).collect();
-    for trigger in list_always_triggers(run.source())? {
-        if !trigger.is_on(|table| written.contains(table)) {
-            continue;
-        }
-        let message = format!(
-            "trigger \"{}\" is ENABLE ALWAYS or REPLICA, and fires on replayed rows, which it may change",
-            trigger.name
-        );
-        let hint = format!(
-            "Unless that is wanted, run ALTER TABLE {} ENABLE TRIGGER {}; on the source, and make it as it was after cutback.",
-            trigger.table.quoted(),
-            sql::quote_identifier(&trigger.name)
-        );
-        checked.warn("source_trigger", &trigger.table.to_string(), message, hint);
-    }
-    Ok(())
-}
-
-/// No trigger makes other rows of those that are mirrored, where what we write fires them.
-pub fn mirror_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    // Those of the source come with its schema, before anything is caught up.
-    let comes_from_source = run.config.mirror.schema == SchemaMode::Dump
-        && matches!(run.phase(), Phase::Absent | Phase::Mirroring);
-    let there = run.places();
-    let subscribers = run.stages().iter().map(|stage| stage.subscriber());
-    for place in subscribers.filter(|place| there.contains(place)).collect::<Vec<_>>() {
-        if may_set_replica_role(run.session(place))? {
-            continue;
-        }
-        let written: HashSet<TableName> =
-            run.selected_tables(Side::Source)?.iter().map(TableName::of).collect();
-        let holder = if comes_from_source { Place::Source } else { place };
-        let role = sql::quote_identifier(&read_own_role(run.session(place))?.name);
-        let remedy = if run.session(place).version >= 150_000 {
-            format!("Run GRANT SET ON PARAMETER session_replication_role TO {role}; on the {place}")
-        } else {
-            format!("Connect to the {place} as a superuser")
-        };
-        for trigger in list_ordinary_triggers(run.session(holder))? {
-            if !trigger.is_on(|table| written.contains(table)) {
-                continue;
-            }
-            let message = format!(
-                "trigger \"{}\" fires on the {place} again for mirrored rows, which it may change: our role may not set \
-                 session_replication_role there",
-                trigger.name
-            );
-            let hint = format!(
-                "{remedy}; or, as soon as the table is there, run ALTER TABLE {} DISABLE TRIGGER {}; and enable it again \
-                 right after cutover. What it has changed by then, pgdetour verify names.",
-                trigger.table.quoted(),
-                sql::quote_identifier(&trigger.name)
-            );
-            checked.warn("target_trigger", &trigger.table.to_string(), message, hint);
-        }
-    }
-    Ok(())
 }
 
 /// Every sequence has one on the source that takes its value, and those there are known to give none twice.
