@@ -397,6 +397,31 @@ fn a_subscription_is_not_ended_by_transaction_timeout_in_the_middle_of_each_larg
 }
 
 #[test]
+fn a_column_whose_values_a_subscription_would_make_otherwise_than_the_copy_is_refused() {
+    let table = |kind: &str| format!("create table public.moments (id int primary key, at {kind}, day date)");
+    Detour::new()
+        .on_source(&table("timestamp"))
+        .on_target(&table("timestamptz"))
+        .on_target("alter database shop set timezone = 'America/New_York'")
+        .configured("[mirror]\nschema = \"existing\"\ntables = [\"public.moments\"]")
+        .on_source("insert into public.moments values (1, '2024-01-01 12:00')")
+        .run("mirror")
+        .exits(3)
+        .finding("public.moments", "\"at\" of \"public.moments\"", "mirror.carrier = \"pgdetour\"")
+        .configured_anew(
+            "[mirror]\nschema = \"existing\"\ncarrier = \"pgdetour\"\ntables = [\"public.moments\"]",
+        )
+        .run("mirror")
+        .exits(0)
+        .on_source("insert into public.moments values (2, '2024-01-01 12:00')")
+        .run("mirror")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+}
+
+#[test]
 fn what_the_source_generates_has_to_be_generated_by_a_target_that_is_there() {
     let table = |twice| format!("create table public.computed (id int primary key, a int, twice int{twice})");
     Detour::new()

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Error, Result};
 use crate::flow::copy;
+use crate::flow::mapping::lossless::depends_on_settings;
 use crate::flow::mapping::{Mapping, Unsteady};
 use crate::flow::sequences::Untold;
 use crate::output::plural_is;
@@ -18,6 +19,7 @@ use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::Run;
 use crate::steps::capture::recorded;
+use crate::steps::mirror::carrier::{Carrier, Choice};
 use crate::steps::replay::quarantine;
 
 /// How many objects of a target that is not empty are named.
@@ -106,6 +108,9 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
         };
+        if run.choice != Choice::Only(Carrier::Pgdetour) {
+            means_the_same(table, image, checked);
+        }
         if catalog::has_rows(run.target(), image)? {
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
@@ -113,6 +118,24 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// Every column of a table that is there gets the same values from a subscription as from the copy.
+fn means_the_same(table: &Table, image: &Table, checked: &mut Checked) {
+    for column in &table.columns {
+        let Some(other) = image.column(&column.name).filter(|other| depends_on_settings(column, other))
+        else {
+            continue;
+        };
+        let (name, from, to) = (table.display(), &column.type_name, &other.type_name);
+        let message = format!(
+            "column \"{}\" of \"{name}\" is {from} on the source and {to} on the target: a subscription would make its values by the \
+             settings of the databases, and so others than the copy does",
+            column.name
+        );
+        let hint = "Give both the same type, or set mirror.carrier = \"pgdetour\".";
+        checked.fail("existing_schema", &name, message, hint);
+    }
 }
 
 /// A TRUNCATE of one partition reaches the target: it is not in the stream of a publication that has the changes of partitions under the
