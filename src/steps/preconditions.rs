@@ -5,6 +5,7 @@
 mod collations;
 mod firing;
 mod logins;
+mod partitions;
 mod parts;
 mod privileges;
 mod retention;
@@ -56,6 +57,8 @@ pub const MIRROR: &[Precondition] = group![
     tables::target_is_empty,
     tables::existing_schema_fits,
     tables::emptied_partitions,
+    partitions::foreign_partitions,
+    partitions::hashed_alike,
     firing::mirror_triggers,
     firing::mirror_rules,
     parts::parts_fit,
