@@ -307,6 +307,11 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     detour.source.exec("insert into public.users (note) values ('after it was added')");
     let detour =
         detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(
+        warnings.contains("public.counted: its rows on the target are those of the last REFRESH"),
+        "{warnings}"
+    );
     let count: i64 = detour.target.value("select count(*) from public.users");
     assert_eq!(count, 1002);
     detour.application_goes_on().no_client_error().no_row_lost();

@@ -99,6 +99,7 @@ pub const CUTOVER: &[Precondition] = group![
     drift::objects_as_mirrored,
     firing::mirror_triggers,
     firing::mirror_rules,
+    tables::materialized_views,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,

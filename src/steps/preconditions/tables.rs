@@ -11,7 +11,7 @@ use crate::flow::sequences::Untold;
 use crate::output::plural_is;
 use crate::pg::Session;
 use crate::pg::catalog::objects::{
-    Name, fingerprint_named, fingerprint_tables, list_user_objects,
+    Name, fingerprint_named, fingerprint_tables, list_materialized_views, list_user_objects,
 };
 use crate::pg::catalog::{self, Identity, Table};
 use crate::pg::record;
@@ -290,6 +290,19 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
         }
     }
     collect(built.map(|mapping| run.checked_mapping = Some(mapping)), checked)
+}
+
+/// What of the target's materialized views nobody keeps current: no flow carries what REFRESH makes.
+pub fn materialized_views(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    for (schema, name) in list_materialized_views(run.target())? {
+        let message = "its rows on the target are those of the last REFRESH there: no flow carries what is refreshed on the source";
+        let hint = format!(
+            "Run REFRESH MATERIALIZED VIEW {}; on the target shortly before cutover, as its user.",
+            sql::quote_qualified(&schema, &name)
+        );
+        checked.warn("materialized_view", &format!("{schema}.{name}"), message, hint);
+    }
+    Ok(())
 }
 
 /// Every sequence has one on the source that takes its value, and those there are known to give none twice.
