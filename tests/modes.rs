@@ -307,9 +307,144 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     detour.source.exec("insert into public.users (note) values ('after it was added')");
     let detour =
         detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    let warnings = detour.answer_of("cutover").at("/warnings").to_string();
+    assert!(
+        warnings.contains("public.counted: its rows on the target are those of the last REFRESH"),
+        "{warnings}"
+    );
     let count: i64 = detour.target.value("select count(*) from public.users");
     assert_eq!(count, 1002);
     detour.application_goes_on().no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_partition_that_is_made_later_gets_its_keys_indexes_and_triggers_and_is_attached_once_it_is_caught_up() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.owners (id int primary key); insert into public.owners values (1);
+             create table public.days (id int, day int, owner int references public.owners, primary key (id, day)) partition by list (day);
+             create index days_owner on public.days (owner);
+             create function public.pass() returns trigger language plpgsql as $$ begin return new; end $$;
+             create trigger pass before insert on public.days for each row execute function public.pass();
+             create table public.days_1 partition of public.days for values in (1);
+             insert into public.days values (1, 1, 1)",
+        )
+        .mirrored()
+        .on_source(
+            "create table public.days_2 partition of public.days for values in (2);
+             alter table public.days_2 disable trigger pass;
+             create table public.days_rest partition of public.days for values in (3, 4) partition by list (day);
+             create table public.days_3 partition of public.days_rest for values in (3);
+             insert into public.owners values (2); insert into public.days values (2, 2, 2), (3, 3, 2)",
+        )
+        .run("mirror")
+        .fault("after:copy tables")
+        .dies()
+        .on_source("insert into public.owners values (4); insert into public.days values (4, 2, 4), (5, 3, 4)")
+        .run("mirror")
+        .exits(0)
+        .phase("mirrored")
+        .on_source("update public.days set day = 2 where id = 1; insert into public.days values (6, 3, 1)");
+    let detour = is_equal(detour);
+    // Made by hand, it is taken as it is.
+    let by_hand = "create table public.days_5 partition of public.days for values in (5)";
+    let detour = detour
+        .on_source(by_hand)
+        .on_target(by_hand)
+        .on_source("insert into public.days values (7, 5, 1)")
+        .run("mirror")
+        .exits(0);
+    let detour = is_equal(detour);
+    let attached = "select string_agg(inhrelid::regclass || ' of ' || inhparent::regclass, ', ' order by inhrelid::regclass::text)
+                    from pg_inherits";
+    assert_eq!(detour.target.value::<String>(attached), detour.source.value::<String>(attached));
+    let enabled = "select string_agg(tgrelid::regclass || ' ' || tgenabled::text, ', ' order by tgrelid::regclass::text) from pg_trigger
+                   where tgname = 'pass'";
+    assert_eq!(detour.target.value::<String>(enabled), detour.source.value::<String>(enabled));
+    detour.run("cutover").exits(0).serving(Serving::Target);
+}
+
+#[test]
+fn a_table_that_is_logged_from_now_on_is_mirrored_with_its_rows() {
+    let detour = Detour::new()
+        .on_source("create unlogged table public.cache (id int primary key, note text); insert into public.cache values (1, 'a')")
+        .mirrored()
+        .on_source("alter table public.cache set logged")
+        .run("mirror")
+        .exits(0)
+        .on_source("insert into public.cache values (2, 'b')");
+    let detour = is_equal(detour);
+    assert_eq!(detour.target.value::<i64>("select count(*) from public.cache"), 2);
+}
+
+#[test]
+fn a_mirror_goes_on_where_a_new_table_cannot_be_added() {
+    let detour = Detour::new()
+        .table("orders")
+        .mirrored()
+        .on_source("create table public.log (n int)")
+        .run("mirror")
+        .exits(3)
+        .finding("public.log", "no replica identity", "REPLICA IDENTITY FULL")
+        .changed(false)
+        .phase("mirrored")
+        .on_source(
+            "drop table public.log; create type public.mood as enum ('good');
+             create table public.moods (id int primary key, mood public.mood)",
+        )
+        .run("mirror")
+        .exits(3)
+        .kind("cannot_add")
+        .hint("by the statement that made it on the source")
+        .changed(false)
+        .phase("mirrored")
+        .on_target("create type public.mood as enum ('good'); create table public.moods (id int)")
+        .run("mirror")
+        .exits(3)
+        .kind("table_in_the_way")
+        .message("with another definition")
+        .changed(false)
+        .phase("mirrored");
+    until_a_change_arrives(&detour, "after what was refused");
+    is_equal(detour.on_target("drop table public.moods").run("mirror").exits(0).phase("mirrored"));
+}
+
+#[test]
+fn a_table_that_is_added_has_the_privileges_of_the_source_and_not_those_that_the_target_gives_by_default() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "alter default privileges in schema public grant select on tables to shop_app;
+             alter default privileges in schema public grant usage on sequences to shop_app",
+        )
+        .mirrored()
+        .on_source(
+            "create table public.secrets (id int generated by default as identity primary key, note text);
+             revoke all on public.secrets from shop_app; grant insert on public.secrets to shop_app;
+             revoke all on sequence public.secrets_id_seq from shop_app",
+        )
+        .run("mirror")
+        .exits(0);
+    let granted = "select has_table_privilege('shop_app', 'public.secrets', 'select') || ' '
+                       || has_table_privilege('shop_app', 'public.secrets', 'insert') || ' '
+                       || has_sequence_privilege('shop_app', 'public.secrets_id_seq', 'usage')";
+    assert_eq!(detour.source.value::<String>(granted), "false true false");
+    assert_eq!(detour.target.value::<String>(granted), "false true false");
+}
+
+#[test]
+fn a_table_that_is_copied_again_is_emptied_once_nobody_reads_it() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    let mut reader = detour.target.client("dba");
+    reader.batch_execute("begin; select from public.orders").expect("the target answers");
+    let copying = detour.start("mirror", &["--table", "public.orders", "--again"]);
+    let timeout = "lock timeout";
+    until("the table could not be emptied at once", LIMIT, || {
+        detour.target.log().contains(timeout).then_some(())
+    });
+    reader.batch_execute("commit").expect("the target answers");
+    detour = detour.ended(copying, 0).phase("mirrored");
+    is_equal(detour);
 }
 
 #[test]

@@ -357,3 +357,69 @@ fn triggers_that_the_mirror_fires_on_the_target_are_named() {
     detour = detour.on_target("alter table public.orders disable trigger shout").run("check").exits(0);
     assert!(!told(&detour), "{}", detour.last().describe());
 }
+
+/// A detour by a role of its own, which may not write as replication does on the target; carried by our own runs.
+fn without_the_replica_role(detour: Detour) -> Detour {
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    let may = detour.target.value::<i32>("select current_setting('server_version_num')::int") >= 150_000;
+    if may {
+        detour.target.exec("revoke set on parameter session_replication_role from detour");
+    }
+    detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"")
+}
+
+#[test]
+fn a_table_is_not_emptied_for_a_new_copy_where_foreign_keys_would_reach_into_others() {
+    let detour = Detour::new().table("orders").on_source(
+        "create table public.parts (id int primary key, order_id bigint references public.orders on delete cascade);
+         insert into public.parts select n, n from generate_series(1, 10) as n;
+         alter table public.orders owner to shop_owner; alter table public.parts owner to shop_owner",
+    );
+    let detour = without_the_replica_role(detour)
+        .run("mirror")
+        .exits(0)
+        .run("mirror")
+        .with(&["--table", "public.orders", "--again"])
+        .exits(3)
+        .kind("referenced")
+        .hint("session_replication_role TO \"detour\"")
+        .changed(false)
+        .phase("mirrored")
+        .run("mirror")
+        .with(&["--table", "public.parts", "--again"])
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+    assert_eq!(detour.target.value::<i64>("select count(*) from public.parts"), 10);
+}
+
+#[test]
+fn rules_that_act_on_the_target_again_are_named() {
+    let detour = Detour::new().table("orders").on_source(
+        "create table public.history (id bigint, note text); alter table public.history replica identity full;
+         create rule keep as on update to public.orders do also insert into public.history values (old.id, old.note);
+         create rule off as on delete to public.orders do instead nothing;
+         alter table public.orders disable rule off;
+         alter table public.orders owner to shop_owner; alter table public.history owner to shop_owner",
+    );
+    let told = |detour: &Detour| {
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(!warnings.contains("\\\"off\\\" acts"), "{warnings}");
+        warnings.contains("rule \\\"keep\\\" acts on the target")
+    };
+    let mut detour = without_the_replica_role(detour.without_router());
+    for command in ["check", "mirror", "check"] {
+        detour = detour.run(command).exits(0);
+        assert!(told(&detour), "{}", detour.last().describe());
+    }
+    let superuser = detour.target.conninfo("dba");
+    detour = detour.target_is(&superuser).run("check").exits(0);
+    assert!(!told(&detour), "{}", detour.last().describe());
+    let always = "alter table public.orders enable always rule keep";
+    detour = detour.on_target(always).run("check").exits(0);
+    assert!(told(&detour), "{}", detour.last().describe());
+}

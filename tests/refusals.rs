@@ -516,3 +516,32 @@ fn a_general_role_that_only_others_log_in_through_is_told_with_these() {
     assert!(warnings.contains("it cannot log in, so that no connection is its"), "{warnings}");
     assert!(warnings.contains("these are members of it: app 1, app_2."), "{warnings}");
 }
+
+#[test]
+fn partitions_that_a_mirror_cannot_carry_are_named() {
+    let detour = Detour::new().on_source(
+        "create extension postgres_fdw; create server far foreign data wrapper postgres_fdw;
+         create table public.days (id int, day int) partition by list (day); alter table public.days replica identity full;
+         create table public.days_1 partition of public.days for values in (1); alter table public.days_1 replica identity full;
+         create foreign table public.days_0 partition of public.days for values in (0) server far;
+         create type public.mood as enum ('good', 'bad');
+         create table public.moods (id int, mood public.mood, primary key (id, mood)) partition by hash (mood);
+         create table public.moods_0 partition of public.moods for values with (modulus 2, remainder 0);
+         create table public.moods_1 partition of public.moods for values with (modulus 2, remainder 1);
+         create table public.texts (id int, mood text, primary key (id, mood)) partition by hash (mood);
+         create table public.texts_0 partition of public.texts for values with (modulus 1, remainder 0)",
+    );
+    let before = detour.fingerprint();
+    let detour = detour
+        .run("mirror")
+        .exits(3)
+        .finding("public.days_0", "is a partition", "DETACH PARTITION \"public\".\"days_0\"")
+        .finding("public.moods", "hash of an enum", "mirror.exclude")
+        .unchanged_since(&before);
+    let findings = detour.last().at("/error/failures").to_string();
+    assert!(!findings.contains("public.texts"), "{findings}");
+    detour
+        .on_source("alter table public.days detach partition public.days_0; drop table public.moods")
+        .run("mirror")
+        .exits(0);
+}

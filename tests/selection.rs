@@ -368,6 +368,60 @@ fn a_subscription_makes_no_texts_of_the_nulls_in_arrays() {
 }
 
 #[test]
+fn a_subscription_is_not_ended_by_transaction_timeout_in_the_middle_of_each_large_transaction() {
+    let mirroring = || Detour::new().table("orders");
+    let detour = mirroring();
+    let version = "select current_setting('server_version_num')::int4";
+    for (server, place) in [(&detour.source, "source"), (&detour.target, "target")] {
+        if server.value::<i32>(version) < 170_000 {
+            continue;
+        }
+        let limited = "alter database shop set transaction_timeout = '700ms'";
+        let freed = "alter role current_user in database shop set transaction_timeout = 0";
+        let mut detour = mirroring();
+        let on = |detour: Detour, text: &str| match place {
+            "source" => detour.on_source(text),
+            _ => detour.on_target(text),
+        };
+        detour = on(detour, limited).run("mirror").exits(3);
+        detour = detour.finding(place, "transaction_timeout", "ALTER ROLE \"dba\" IN DATABASE \"shop\"");
+        let target_knows = detour.target.value::<i32>(version) >= 170_000;
+        if place == "source" && target_knows {
+            // The mirror would give it to the target, too.
+            detour = detour.finding("target", "transaction_timeout", "ALTER ROLE").on_target(freed);
+        }
+        detour = on(detour, freed).mirrored();
+        detour = on(detour, "alter role current_user in database shop reset transaction_timeout");
+        detour.run("cutover").exits(3).finding(place, "transaction_timeout", "ALTER ROLE");
+    }
+}
+
+#[test]
+fn a_column_whose_values_a_subscription_would_make_otherwise_than_the_copy_is_refused() {
+    let table = |kind: &str| format!("create table public.moments (id int primary key, at {kind}, day date)");
+    Detour::new()
+        .on_source(&table("timestamp"))
+        .on_target(&table("timestamptz"))
+        .on_target("alter database shop set timezone = 'America/New_York'")
+        .configured("[mirror]\nschema = \"existing\"\ntables = [\"public.moments\"]")
+        .on_source("insert into public.moments values (1, '2024-01-01 12:00')")
+        .run("mirror")
+        .exits(3)
+        .finding("public.moments", "\"at\" of \"public.moments\"", "mirror.carrier = \"pgdetour\"")
+        .configured_anew(
+            "[mirror]\nschema = \"existing\"\ncarrier = \"pgdetour\"\ntables = [\"public.moments\"]",
+        )
+        .run("mirror")
+        .exits(0)
+        .on_source("insert into public.moments values (2, '2024-01-01 12:00')")
+        .run("mirror")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+}
+
+#[test]
 fn what_the_source_generates_has_to_be_generated_by_a_target_that_is_there() {
     let table = |twice| format!("create table public.computed (id int primary key, a int, twice int{twice})");
     Detour::new()

@@ -1,5 +1,5 @@
 -- Sessions that hold or wait for a lock on a relation, other than ours, those that have it longest first.
--- $1 oid: the relation
+-- $1 text: the relation, quoted; $2 boolean: those too that keep no readers away
 select
     a.pid,
     a.usename::text as role,
@@ -10,8 +10,8 @@ select
 from pg_catalog.pg_locks as l
 join pg_catalog.pg_stat_activity as a on a.pid = l.pid
 where l.locktype = 'relation'
-    and l.relation = $1
+    and l.relation = pg_catalog.to_regclass($1)::oid
     and l.database = (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
-    and l.mode = 'AccessExclusiveLock'
+    and (l.mode = 'AccessExclusiveLock' or $2)
     and l.pid <> pg_catalog.pg_backend_pid()
 order by l.granted desc, a.xact_start

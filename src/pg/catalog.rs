@@ -172,6 +172,13 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
     Ok(tables.collect())
 }
 
+/// Whether a table, or a partition of it, has any row.
+pub fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
+    let only = if table.partitioned { "" } else { "only " };
+    let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
+    Ok(!rows.is_empty())
+}
+
 /// The values of an enum from a JSON list of them.
 fn read_labels(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_default()

@@ -24,9 +24,11 @@ use crate::pattern::Selection;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::definitions::Definition;
 use crate::pg::catalog::emptiness::read_emptiness;
+use crate::pg::catalog::facts::{may_set_replica_role, read_own_role};
 use crate::pg::catalog::objects::Name;
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Place, Serving, Side};
+use crate::sql;
 use crate::steps::mirror::carrier::{Carrier, Choice};
 use crate::steps::mirror::stages::Stage;
 use crate::steps::run::facts::Facts;
@@ -62,7 +64,8 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     run.copy_limits = wishes.limits;
     run.open(Needs::Both)?;
     let again = named_again(run, &wishes.again)?;
-    if run.phase() == Phase::Mirrored {
+    let stands = run.phase() == Phase::Mirrored;
+    if stands {
         let added = added_tables(run)?;
         if again.is_empty() && added.is_empty() {
             run.require(&[run.needs_of_a_standing_fence()])?;
@@ -70,6 +73,21 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
             return carry::carry_on(run, wishes.follow);
         }
         tell_of_changes(run, &again, &added);
+    }
+    let begun = Instant::now();
+    let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
+    let mut drafting = run.looking_once(|run| {
+        run.step("check preconditions", |run| {
+            run.require(&[preconditions::MIRROR, preconditions::UNCHANGED, run.needs_of_a_standing_fence()])?;
+            refuse_to_reach_further(run, &again)?;
+            // What stands goes on where something new cannot be made beside it.
+            if stands { try_added(run) } else { Ok(()) }
+        })?;
+        let mut drafting = Drafting::start(run)?;
+        drafting.as_mut().map_or(Ok(()), |drafting| drafting.try_out(run))?;
+        Ok(drafting)
+    })?;
+    if stands {
         run.step("take the mirror flow back", |run| {
             let last = run.stages()[run.stages().len() - 1];
             carry::take_back(run, last, &again)
@@ -77,16 +95,6 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     } else if !again.is_empty() {
         copy::repeat_tables(run.target(), &again)?;
     }
-    let begun = Instant::now();
-    let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
-    let mut drafting = run.looking_once(|run| {
-        run.step("check preconditions", |run| {
-            run.require(&[preconditions::MIRROR, preconditions::UNCHANGED, run.needs_of_a_standing_fence()])
-        })?;
-        let mut drafting = Drafting::start(run)?;
-        drafting.as_mut().map_or(Ok(()), |drafting| drafting.try_out(run))?;
-        Ok(drafting)
-    })?;
     let before = drift::look_at_source(run)?;
     run.step("begin the record", begin_record)?;
     run.keep_the_target_read_only()?;
@@ -200,6 +208,43 @@ fn added_tables(run: &mut Run) -> Result<Vec<Name>> {
     let tables = run.selected_tables(Side::Source)?;
     let names = tables.iter().map(|table| (table.schema.clone(), table.name.clone()));
     Ok(names.filter(|name| !copies.iter().any(|copy| copy.name == *name)).collect())
+}
+
+/// Refuses to empty tables whose foreign keys would act on those that refer to them, which are not copied anew.
+fn refuse_to_reach_further(run: &mut Run, again: &[Name]) -> Result<()> {
+    for place in run.stages().iter().map(|stage| stage.subscriber()) {
+        let session = run.session(place);
+        if again.is_empty() || may_set_replica_role(session)? {
+            continue;
+        }
+        let referenced = copy::list_referenced(session)?;
+        let Some((schema, name)) = again.iter().find(|table| referenced.contains(*table)) else { continue };
+        let role = sql::quote_identifier(&read_own_role(session)?.name);
+        return Err(Error::Refused {
+            kind: "referenced",
+            message: format!(
+                "foreign keys refer to table \"{schema}.{name}\" of the {place}, and would delete or keep rows as it is emptied: our \
+                 role may not set session_replication_role there"
+            ),
+            detail: None,
+            hint: format!(
+                "From PostgreSQL 15 on, run GRANT SET ON PARAMETER session_replication_role TO {role}; on the {place}; before that, \
+                 connect as a superuser. Or let pgdetour verify --repair mend the table."
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses new tables that the first subscriber could not have.
+fn try_added(run: &mut Run) -> Result<()> {
+    if run.plan.is_dry() {
+        return Ok(());
+    }
+    let stage = run.stages()[0];
+    let tables = run.selected_tables(stage.publisher())?;
+    let copying = Copying { stage, tables: &tables, jobs: 1 };
+    with_job(run, &copying, |job, _, subscriber| job.try_added(subscriber))
 }
 
 fn tell_of_changes(run: &Run, again: &[Name], added: &[Name]) {

@@ -3,7 +3,9 @@
 #![allow(clippy::unnecessary_wraps, reason = "all checks have one signature")]
 
 mod collations;
+mod firing;
 mod logins;
+mod partitions;
 mod parts;
 mod privileges;
 mod retention;
@@ -41,6 +43,7 @@ pub const MIRROR: &[Precondition] = group![
     servers::trigger_cost,
     servers::free_workers,
     servers::array_nulls,
+    servers::transaction_timeout,
     servers::backup_publishes,
     servers::backup_can_follow,
     stages::unchanged,
@@ -54,7 +57,10 @@ pub const MIRROR: &[Precondition] = group![
     tables::target_is_empty,
     tables::existing_schema_fits,
     tables::emptied_partitions,
-    tables::mirror_triggers,
+    partitions::foreign_partitions,
+    partitions::hashed_alike,
+    firing::mirror_triggers,
+    firing::mirror_rules,
     parts::parts_fit,
     parts::parts_unchanged,
     inventory::objects,
@@ -85,12 +91,15 @@ pub const CAPTURE: &[Precondition] = group![
 pub const CUTOVER: &[Precondition] = group![
     stages::unchanged,
     servers::mirror_is_running,
+    servers::transaction_timeout,
     servers::backup_can_follow,
     tables::schema_unchanged,
     tables::emptied_partitions,
     tables::still_on_the_source,
     drift::objects_as_mirrored,
-    tables::mirror_triggers,
+    firing::mirror_triggers,
+    firing::mirror_rules,
+    tables::materialized_views,
     parts::parts_unchanged,
     privileges::replay,
     traffic::roles_named,
@@ -116,7 +125,7 @@ pub const REPLAY: &[Precondition] = group![
     traffic::source_stays_fenced,
     privileges::replay,
     tables::mapping,
-    tables::source_triggers,
+    firing::source_triggers,
 ];
 
 /// What `capture` needs while the target serves.

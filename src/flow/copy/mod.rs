@@ -1,5 +1,6 @@
 //! The copy half of a flow: schema and rows, one snapshot per table, resumable table by table.
 
+mod added;
 mod completion;
 pub(super) mod pool;
 mod post_data;
@@ -21,6 +22,7 @@ pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tabl
 pub use schema::{Draft, Receiver};
 pub use throttle::Limits;
 
+use self::added::Addition;
 use self::completion::Builder;
 use self::pool::Pool;
 use self::throttle::Throttle;
@@ -153,14 +155,12 @@ impl CopyJob<'_> {
 
     /// Makes tables that are selected now and were not when the rest was made.
     fn prepare_added(&self, session: &mut Session, noted: &[TableCopy]) -> Result<Vec<String>> {
-        let noted: HashSet<&Name> = noted.iter().map(|copy| &copy.name).collect();
-        let is_new = |table: &&Table| !noted.contains(&(table.schema.clone(), table.name.clone()));
-        let added: Vec<Table> = self.tables.iter().filter(is_new).cloned().collect();
+        let added = self.list_added(noted);
         if added.is_empty() {
             return Ok(Vec::new());
         }
         match self.mode {
-            SchemaMode::Dump => schema::load_added(self.publisher, session, self.tables, &added, self.stop),
+            SchemaMode::Dump => Addition::read(self, session, &added)?.make(session),
             SchemaMode::Existing => {
                 schema::require_existing(&added, session)?;
                 let fingerprints = objects::fingerprint_tables(&mut self.publisher.connect()?, &added)?;
@@ -168,6 +168,22 @@ impl CopyJob<'_> {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Refuses, before anything is made, what [`CopyJob::prepare`] could not add to a mirror that stands.
+    pub fn try_added(&self, session: &mut Session) -> Result<()> {
+        let added = self.list_added(&record::list_tables(session)?);
+        match self.mode {
+            _ if added.is_empty() => Ok(()),
+            SchemaMode::Dump => Addition::read(self, session, &added)?.try_out(session),
+            SchemaMode::Existing => schema::require_existing(&added, session),
+        }
+    }
+
+    fn list_added(&self, noted: &[TableCopy]) -> Vec<Table> {
+        let noted: HashSet<&Name> = noted.iter().map(|copy| &copy.name).collect();
+        let is_new = |table: &&Table| !noted.contains(&(table.schema.clone(), table.name.clone()));
+        self.tables.iter().filter(is_new).cloned().collect()
     }
 
     /// Copies every table that is not copied yet, and builds its indexes as soon as its rows are there. Of the last one
@@ -329,7 +345,7 @@ fn is_raw(session: &mut Session) -> Result<bool> {
 }
 
 /// Tables that TRUNCATE refuses, since foreign keys refer to them.
-fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
+pub fn list_referenced(subscriber: &mut Session) -> Result<HashSet<Name>> {
     let rows = subscriber.query(&sql::flow::LIST_REFERENCED_TABLES, &[])?;
     Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("table_name"))).collect())
 }
@@ -468,7 +484,7 @@ impl<'a> Crew<'a> {
         let ranges = work.transfer.ranges(self.job.jobs);
         let mut go_on = || self.pool.go_on();
         let shared = SharedRead::open(self.job.publisher, &work.transfer, ranges.len(), &mut go_on)?;
-        self.pipe(worker)?.begin_ranges(&work.transfer, &shared)?;
+        self.pipe(worker)?.begin_ranges(&work.transfer, &shared, &mut self.progress(&name))?;
         let shared = Arc::new(shared);
         for range in ranges {
             self.pool.push(work.weight, Task::Range(index, Arc::clone(&shared), range));

@@ -19,7 +19,8 @@ pub enum Kind {
     Constraint,
     /// Triggers, rules, policies, attached indexes, comments: after all tables.
     Other,
-    /// Once the flow has caught up: not validated yet where possible.
+    /// Once the flow has caught up: not validated yet where possible. Before them, partitions of tables that stand already,
+    /// whose foreign keys these get.
     ForeignKey,
     /// Validates a foreign key.
     Validate,
@@ -85,8 +86,11 @@ impl<'a> Sorter<'a> {
         Sorter { tables, constraints, settings: BTreeMap::new(), sorted: Vec::new() }
     }
 
-    /// Sorts a dump's second half; `views` are to be filled in this order.
-    pub fn sort(mut self, entries: &[Entry], views: &[Name]) -> Vec<PostStatement> {
+    /// Sorts a dump's second half; `late` are to run just before its foreign keys, and `views` to be filled in this order.
+    pub fn sort(mut self, entries: &[Entry], late: &[Entry], views: &[Name]) -> Vec<PostStatement> {
+        for entry in late {
+            self.push(Kind::ForeignKey, None, entry.statements.join(";\n"));
+        }
         for entry in entries {
             self.add_entry(entry);
         }
@@ -359,7 +363,7 @@ mod tests {
             deferral: String::new(),
         };
         let constraints = BTreeMap::from([((name, "a_pkey".to_owned()), index)]);
-        let statements = Sorter::new(&tables, constraints).sort(&script::split(dump), &[]);
+        let statements = Sorter::new(&tables, constraints).sort(&script::split(dump), &[], &[]);
         statements.into_iter().map(|s| (s.kind, s.table.map(|table| table.1), s.statement)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use postgres::error::SqlState;
@@ -14,7 +14,6 @@ use crate::pg::catalog::emptiness::restore_emptiness;
 use crate::pg::catalog::objects::{self, ConstraintIndex, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Abilities, Entry, Schema, fit};
-use crate::sql;
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
@@ -25,8 +24,8 @@ const MOST_IN_ONE_TRANSACTION: usize = 1000;
 
 /// The server that a schema is for.
 pub struct Receiver {
-    version: i32,
-    abilities: Abilities,
+    pub(super) version: i32,
+    pub(super) abilities: Abilities,
 }
 
 impl Receiver {
@@ -117,7 +116,7 @@ pub fn load(
         Draft::read(publisher, Receiver::ask(subscriber)?, tables, left_empty, stop)?
     };
     let Draft { version, fingerprints, schema, views, constraints, .. } = draft;
-    let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
+    let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &[], &views);
     if let Some(before) = job.before
         && !subscriber.is_dry()
         && !objects::list_user_objects(subscriber)?.is_empty()
@@ -186,59 +185,11 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     Ok(())
 }
 
-/// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made, and what was left
-/// out for want of them: the views that read them, and the foreign keys that refer to them.
-pub fn load_added(
-    publisher: &Server,
-    subscriber: &mut Session,
-    tables: &[Table],
-    added: &[Table],
-    stop: &AtomicBool,
-) -> Result<Vec<String>> {
-    let mut source = publisher.connect()?;
-    let Receiver { version, mut abilities } = Receiver::ask(subscriber)?;
-    abilities.absent = list_absent(&mut source, tables.iter())?;
-    let fingerprints = objects::fingerprint_tables(&mut source, added)?;
-    let constraints = objects::list_constraint_indexes(&mut source)?;
-    let mut only: Vec<Name> = added.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
-    let oids: Vec<u32> = added.iter().map(|table| table.oid).collect();
-    let readers = objects::list_dependent_views(&mut source, &oids)?;
-    only.extend(readers.into_iter().filter(|view| !abilities.absent.contains(view)));
-    let mut views = objects::list_materialized_views(&mut source)?;
-    views.retain(|view| only.contains(view));
-    let keys = list_keys_into(&mut source, tables, &oids)?;
-    let mut schema = dump::dump_schema(publisher, source, version, &abilities, &only, stop)?;
-    schema.post_data.extend(keys);
-    let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &views);
-    let schemas: BTreeSet<&String> = only.iter().map(|(schema, _)| schema).collect();
-    subscriber.atomically(|subscriber| {
-        for schema in schemas {
-            let name = sql::quote_identifier(schema);
-            subscriber.change_script(&format!("create schema if not exists {name}"))?;
-        }
-        run_entries(subscriber, &schema.pre_data)?;
-        record::insert_tables(subscriber, added, &fingerprints)?;
-        post_data::insert(subscriber, &statements)
-    })?;
-    Ok(schema.warnings)
-}
-
-/// Foreign keys of the other selected tables that refer to the added ones, as a dump has them.
-fn list_keys_into(source: &mut Session, tables: &[Table], added: &[u32]) -> Result<Vec<Entry>> {
-    let rows = source.query(&sql::catalog::LIST_KEYS_INTO, &[&added])?;
-    let entry = |row: &postgres::Row| {
-        let table = tables.iter().find(|table| table.oid == row.get::<_, u32>("table_oid"))?;
-        let (name, definition): (String, String) = (row.get("constraint_name"), row.get("definition"));
-        let only = if row.get("partitioned") { "" } else { "ONLY " };
-        let (on, constraint) = (table.quoted(), sql::quote_identifier(&name));
-        let statement = format!("ALTER TABLE {only}{on} ADD CONSTRAINT {constraint} {definition}");
-        Some(Entry { kind: "FK CONSTRAINT".into(), name, statements: vec![statement] })
-    };
-    Ok(rows.iter().filter_map(entry).collect())
-}
-
 /// Tables that were not selected, and the views that read them.
-fn list_absent<'a>(source: &mut Session, selected: impl Iterator<Item = &'a Table>) -> Result<HashSet<Name>> {
+pub(super) fn list_absent<'a>(
+    source: &mut Session,
+    selected: impl Iterator<Item = &'a Table>,
+) -> Result<HashSet<Name>> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
     let selected: HashSet<Name> = selected.map(name).collect();
     let mut tables = catalog::list_tables(source)?;
@@ -252,7 +203,7 @@ fn list_absent<'a>(source: &mut Session, selected: impl Iterator<Item = &'a Tabl
 }
 
 /// Runs a dump's entries, many in one message; a failure names the entry.
-fn run_entries(session: &mut Session, entries: &[Entry]) -> Result<()> {
+pub(super) fn run_entries(session: &mut Session, entries: &[Entry]) -> Result<()> {
     let script = |entries: &[Entry]| -> String {
         let statements = entries.iter().flat_map(|entry| &entry.statements);
         statements.flat_map(|statement| [statement.as_str(), ";\n"]).collect()

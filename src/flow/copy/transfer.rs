@@ -11,7 +11,7 @@ use super::record;
 use crate::error::{Doing as _, Error, Result, ServerError};
 use crate::pg::catalog::{self, Table, objects};
 use crate::pg::server::{AS_REPLICA, LOCK_TIMEOUT};
-use crate::pg::wire::{Client, Copied, CopyError, Purpose};
+use crate::pg::wire::{self, Client, Copied, CopyError};
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -207,10 +207,10 @@ impl<'a> Pipe<'a> {
         let (start, emptying) = (record::start_statement(table, &snapshot), transfer.emptying_statement());
         if transfer.is_small() {
             // Over before anybody could look: its beginning is noted together with its end.
-            self.run(&format!("begin; {start}; {emptying}")).doing(|| transfer.action())?;
+            self.empty(transfer, &format!("begin; {start}; {emptying}"), progress)?;
         } else {
             self.run(&start).doing(|| transfer.action())?;
-            self.run(&format!("begin; {emptying}")).doing(|| transfer.action())?;
+            self.empty(transfer, &format!("begin; {emptying}"), progress)?;
         }
         let freeze = transfer.emptying == Emptying::Truncate;
         let copied = self.pass(transfer, None, freeze, progress)?;
@@ -241,10 +241,32 @@ impl<'a> Pipe<'a> {
     }
 
     /// Notes under which snapshot a table is copied in ranges, and empties it.
-    pub fn begin_ranges(&mut self, transfer: &Transfer, shared: &SharedRead) -> Result<()> {
+    pub fn begin_ranges(
+        &mut self,
+        transfer: &Transfer,
+        shared: &SharedRead,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
         let start = record::start_statement(transfer.table, &shared.snapshot);
         let script = format!("begin; {start}; {}; commit", transfer.emptying_statement());
-        self.run(&script).doing(|| transfer.action())
+        self.empty(transfer, &script, progress)
+    }
+
+    /// Runs what empties the table, again and again while somebody has it in use.
+    fn empty(
+        &mut self,
+        transfer: &Transfer,
+        script: &str,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let lock = Lock { server: self.subscriber, purpose: Purpose::Empty, transfer };
+        with_patience(&lock, &mut || progress(0), || {
+            let done = self.run(script);
+            if done.is_err() && !self.into.is_lost() {
+                self.run("rollback")?;
+            }
+            done
+        })
     }
 
     /// Notes that all ranges of a table are there.
@@ -289,13 +311,13 @@ impl<'a> Pipe<'a> {
             }
             Ok(rows.map(|rows| rows.into_iter().flatten().flatten().next().unwrap_or_default()))
         };
-        let publisher = self.publisher;
-        with_patience(publisher, transfer, &mut || progress(0), || attempt(self)?)
+        let lock = Lock { server: self.publisher, purpose: Purpose::Read, transfer };
+        with_patience(&lock, &mut || progress(0), || attempt(self)?)
     }
 }
 
 fn connect(server: &Server) -> Result<Client> {
-    Client::connect(&server.conninfo, &server.application_name, Purpose::Sql)
+    Client::connect(&server.conninfo, &server.application_name, wire::Purpose::Sql)
         .map_err(|cause| Error::Unreachable { what: server.place.name().into(), cause })
 }
 
@@ -313,13 +335,27 @@ fn begin_statement(table: &Table) -> String {
     )
 }
 
-/// Tries again while somebody holds the table's lock, and at last says who.
+/// What a table's lock is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Empty,
+}
+
+/// A lock that a copy needs.
+struct Lock<'a> {
+    server: &'a Server,
+    purpose: Purpose,
+    transfer: &'a Transfer<'a>,
+}
+
+/// Tries again while somebody is in the way of the lock, and at last says who.
 fn with_patience<T>(
-    publisher: &Server,
-    transfer: &Transfer,
+    lock: &Lock,
     go_on: &mut dyn FnMut() -> Result<()>,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
+    let Lock { server, purpose, transfer } = *lock;
     for _ in 0..LOCK_ATTEMPTS {
         go_on()?;
         match attempt() {
@@ -327,11 +363,16 @@ fn with_patience<T>(
             result => return result.doing(|| transfer.action()),
         }
     }
-    let holders = objects::list_lock_holders(&mut publisher.connect()?, transfer.table.oid)?;
+    let readers_too = purpose == Purpose::Empty;
+    let holders = objects::list_lock_holders(&mut server.connect()?, transfer.table, readers_too)?;
     let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
     let hint = "End these transactions, or wait until they end; then run the same command again.".into();
+    let name = transfer.table.display();
     Err(Error::TimedOut {
-        what: format!("the lock to read table \"{}\"", transfer.table.display()),
+        what: match purpose {
+            Purpose::Read => format!("the lock to read table \"{name}\""),
+            Purpose::Empty => format!("the lock to empty table \"{name}\" of the {}", server.place),
+        },
         budget: LOCK_TIMEOUT * LOCK_ATTEMPTS,
         detail: (!holders.is_empty()).then(|| holders.join("; ")),
         hint,
@@ -359,7 +400,8 @@ impl SharedRead {
     ) -> Result<SharedRead> {
         let mut keeper = publisher.connect()?;
         let lock = format!("lock table only {} in access share mode", transfer.table.quoted());
-        with_patience(publisher, transfer, go_on, || {
+        let needed = Lock { server: publisher, purpose: Purpose::Read, transfer };
+        with_patience(&needed, go_on, || {
             keeper.query_text("begin isolation level repeatable read, read only", &[])?;
             let locked = keeper.query_text(&lock, &[]);
             if locked.as_ref().is_err_and(|error| !error.is_connection_lost()) {

@@ -1,4 +1,4 @@
-//! Whether a change of type keeps every value.
+//! Whether a change of type keeps every value, and whether everybody makes the same of it.
 
 use crate::pg::catalog::Column;
 
@@ -6,6 +6,27 @@ use crate::pg::catalog::Column;
 pub fn keeps_values(old: &Column, new: &Column) -> bool {
     let held = old.base_type.as_ref().unwrap_or(&old.type_name);
     old.type_name == new.type_name || is_lossless(held, &new.type_name)
+}
+
+/// Whether it depends on the settings of the sessions that write and read it what a value of one column, sent as text, is in another.
+pub fn depends_on_settings(old: &Column, new: &Column) -> bool {
+    let (from, to) = (kind_of(old), kind_of(new));
+    // Its zone, its form or its currency is the writer's choice; what lacks one gets the reader's.
+    let is_written_by_choice = |kind: &str| ["timestamp with time zone", "bytea", "money"].contains(&kind);
+    let is_read_by_choice =
+        |kind: &str| ["timestamp with time zone", "time with time zone", "money"].contains(&kind);
+    let is_text = |kind: &str| ["text", "character varying", "character"].contains(&kind);
+    let has_forms = |kind: &str| ["date", "timestamp without time zone", "interval"].contains(&kind);
+    from != to && (is_written_by_choice(&from) || is_read_by_choice(&to) || is_text(&from) && has_forms(&to))
+}
+
+/// The type of a column's values, or of their elements, without its size: `timestamp with time zone` of `timestamp(3) with time zone[]`.
+fn kind_of(column: &Column) -> String {
+    let held = column.base_type.as_ref().unwrap_or(&column.type_name).trim_end_matches("[]");
+    match held.split_once('(').and_then(|(base, rest)| Some((base, rest.split_once(')')?.1))) {
+        Some((base, rest)) => format!("{base}{rest}"),
+        None => held.to_owned(),
+    }
 }
 
 /// Whether every value of one type has a place of its own in another.
@@ -68,7 +89,8 @@ fn split_type(name: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_lossless;
+    use super::{depends_on_settings, is_lossless};
+    use crate::pg::catalog::Column;
 
     #[test]
     fn types_lose_values_or_do_not() {
@@ -94,6 +116,34 @@ mod tests {
             ("public.mood", "text", true),
         ] {
             assert_eq!(is_lossless(from, to), lossless, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn what_a_value_becomes_is_a_matter_of_settings_or_not() {
+        let column = |type_name: &str| Column {
+            name: "c".into(),
+            type_name: type_name.into(),
+            type_oid: 0,
+            base_type: None,
+            not_null: false,
+            generation: None,
+            identity: false,
+            toastable: false,
+            labels: Vec::new(),
+        };
+        for (from, to, depends) in [
+            ("timestamp without time zone", "timestamp with time zone", true),
+            ("timestamp(3) with time zone", "timestamp(3) without time zone", true),
+            ("timestamp(3) with time zone", "timestamp with time zone", false),
+            ("date", "timestamp without time zone", false),
+            ("date[]", "timestamp with time zone[]", true),
+            ("text", "date", true),
+            ("interval", "text", false),
+            ("bytea", "text", true),
+            ("integer", "bigint", false),
+        ] {
+            assert_eq!(depends_on_settings(&column(from), &column(to)), depends, "{from} to {to}");
         }
     }
 }

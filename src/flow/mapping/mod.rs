@@ -16,7 +16,7 @@ mod joins_tests;
 pub mod lint;
 #[cfg(test)]
 mod lint_tests;
-mod lossless;
+pub mod lossless;
 pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! Triggers of the subscriber that fire on rows that are carried over, and may make others of them.
+//! Triggers and rules of the subscriber that act on rows that are carried over, and may make others of them.
 
 use crate::error::Result;
 use crate::pg::Session;
@@ -47,6 +47,26 @@ fn list_triggers(session: &mut Session, enabled: &[&str]) -> Result<Vec<UserTrig
         }
     };
     Ok(rows.iter().map(trigger).collect())
+}
+
+/// A rule that somebody made for what is written to a table. Statements that name another table, a root among them, do not set it off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRule {
+    /// The table that it is on.
+    pub table: TableName,
+    /// Its name, unquoted.
+    pub name: String,
+}
+
+/// All of the database that act in sessions that act as a replica, or in ordinary ones.
+pub fn list_rules(session: &mut Session, as_replica: bool) -> Result<Vec<UserRule>> {
+    let enabled = if as_replica { ["A", "R"] } else { ["A", "O"] };
+    let rows = session.query(&sql::flow::LIST_USER_RULES, &[&&enabled[..]])?;
+    let rule = |row: &postgres::Row| UserRule {
+        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+        name: row.get("rule_name"),
+    };
+    Ok(rows.iter().map(rule).collect())
 }
 
 /// Adds to each table's doubts the triggers that replay would set off.

@@ -83,7 +83,7 @@ pub fn list_constraint_indexes(session: &mut Session) -> Result<BTreeMap<(Name, 
     Ok(rows.iter().map(entry).collect())
 }
 
-/// A session that holds or waits for ACCESS EXCLUSIVE on a table.
+/// A session that holds or waits for a lock on a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LockHolder {
     /// Its backend.
@@ -107,9 +107,9 @@ impl std::fmt::Display for LockHolder {
     }
 }
 
-/// Who keeps readers from the relation, the session's own transaction left out.
-pub fn list_lock_holders(session: &mut Session, relation: u32) -> Result<Vec<LockHolder>> {
-    let rows = session.query(&sql::catalog::LIST_LOCK_HOLDERS, &[&relation])?;
+/// Who keeps readers from the table, or, with `readers_too`, who uses it at all; the session's own transaction left out.
+pub fn list_lock_holders(session: &mut Session, table: &Table, readers_too: bool) -> Result<Vec<LockHolder>> {
+    let rows = session.query(&sql::catalog::LIST_LOCK_HOLDERS, &[&table.quoted(), &readers_too])?;
     let holder = |row: &postgres::Row| LockHolder {
         pid: row.get("pid"),
         role: row.get("role"),

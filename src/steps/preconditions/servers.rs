@@ -211,21 +211,7 @@ pub fn array_nulls(run: &mut Run, checked: &mut Checked) -> Result<()> {
     }
     for place in run.stages().iter().map(|stage| stage.subscriber()) {
         let role = read_own_role(run.session(place))?.name;
-        let applies = |setting: &DatabaseSetting| {
-            setting.name == "array_nulls" && setting.role.as_ref().is_none_or(|of| *of == role)
-        };
-        let is_off = |setting: &DatabaseSetting| !is_true(&setting.value);
-        // The mirror gives the target what the source's database sets, where it sets nothing itself.
-        let is_copied = place == Place::Target
-            && run.config.mirror.schema == SchemaMode::Dump
-            && !list_database_settings(run.session(place))?.iter().any(applies);
-        let will_be_off = is_copied
-            && list_database_settings(run.source())?
-                .iter()
-                .any(|setting| applies(setting) && is_off(setting));
-        let is_on: bool =
-            run.session(place).query_one(&sql::catalog::HAS_ARRAY_NULLS, &[])?.get("array_nulls");
-        if is_on && !will_be_off {
+        if worker_settings(run, place, &role, "array_nulls")?.iter().all(|value| is_true(value)) {
             continue;
         }
         let database = run.session(place).database.clone();
@@ -241,6 +227,74 @@ pub fn array_nulls(run: &mut Run, checked: &mut Checked) -> Result<()> {
         checked.fail("array_nulls", place.name(), message, hint);
     }
     Ok(())
+}
+
+/// Nothing ends a subscription in the middle of each transaction that takes longer, which it then begins for ever anew: neither its
+/// worker nor the walsender that it reads from says so to anybody but the log.
+pub fn transaction_timeout(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let stands = matches!(run.phase(), Phase::Mirrored | Phase::CuttingOver);
+    let is_ours = if stands {
+        run.carrier()? == Carrier::Pgdetour
+    } else {
+        run.choice == Choice::Only(Carrier::Pgdetour)
+    };
+    if is_ours {
+        return Ok(());
+    }
+    let there = run.places();
+    for stage in run.stages().iter().filter(|stage| there.contains(&stage.subscriber())) {
+        let owner = read_own_role(run.session(stage.subscriber()))?.name;
+        // One that cannot be read is another check's.
+        let reader = run.conninfo_of(*stage).map(|conninfo| conninfo.user().to_owned());
+        let ends = [
+            (stage.subscriber(), Some(owner), "owns the subscription"),
+            (stage.publisher(), reader.ok(), "the subscription connects as"),
+        ];
+        for (place, role, what) in ends {
+            let Some(role) = role.filter(|_| there.contains(&place)) else { continue };
+            let values = worker_settings(run, place, &role, "transaction_timeout")?;
+            if values.iter().all(|value| is_zero(value)) {
+                continue;
+            }
+            let database = run.session(place).database.clone();
+            let message = format!(
+                "transaction_timeout is set on the {place} or is to be, and would end a subscription in the middle of each transaction \
+                 that takes longer, again and again"
+            );
+            let hint = format!(
+                "Run ALTER ROLE {} IN DATABASE {} SET transaction_timeout = 0; on the {place}, for the role that {what}; or set \
+                 mirror.carrier = \"pgdetour\".",
+                sql::quote_identifier(&role),
+                sql::quote_identifier(&database)
+            );
+            checked.fail("transaction_timeout", place.name(), message, hint);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a time is none, in whatever unit.
+fn is_zero(time: &str) -> bool {
+    time.trim_end_matches(char::is_alphabetic).trim().parse() == Ok(0.0)
+}
+
+/// What a parameter is for sessions of `role` that nobody tells otherwise, now and once the mirror has given the target what the
+/// source's database sets; nothing where the server does not know it.
+fn worker_settings(run: &mut Run, place: Place, role: &str, name: &str) -> Result<Vec<String>> {
+    let row = run.session(place).query_opt(&sql::catalog::FIND_STANDING_SETTING, &[&name, &role])?;
+    let Some(row) = row else { return Ok(Vec::new()) };
+    let mut values = vec![row.get("value")];
+    let applies =
+        |setting: &DatabaseSetting| setting.name == name && setting.role.as_ref().is_none_or(|of| of == role);
+    // It gets none where it sets that itself.
+    let is_copied = place == Place::Target
+        && run.config.mirror.schema == SchemaMode::Dump
+        && !list_database_settings(run.session(place))?.iter().any(applies);
+    if is_copied {
+        let copied = list_database_settings(run.source())?.into_iter().filter(applies);
+        values.extend(copied.map(|setting| setting.value));
+    }
+    Ok(values)
 }
 
 /// How the target's server reaches the source is a connection string; a mistake in it would show only after the copy.

@@ -4,20 +4,22 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Error, Result};
-use crate::flow::mapping::triggers::{list_always_triggers, list_ordinary_triggers};
+use crate::flow::copy;
+use crate::flow::mapping::lossless::depends_on_settings;
 use crate::flow::mapping::{Mapping, Unsteady};
 use crate::flow::sequences::Untold;
-use crate::flow::{TableName, copy};
 use crate::output::plural_is;
 use crate::pg::Session;
-use crate::pg::catalog::facts::{may_set_replica_role, read_own_role};
-use crate::pg::catalog::objects::{Name, fingerprint_named, fingerprint_tables, list_user_objects};
-use crate::pg::catalog::{Identity, Table};
+use crate::pg::catalog::objects::{
+    Name, fingerprint_named, fingerprint_tables, list_materialized_views, list_user_objects,
+};
+use crate::pg::catalog::{self, Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::Run;
 use crate::steps::capture::recorded;
+use crate::steps::mirror::carrier::{Carrier, Choice};
 use crate::steps::replay::quarantine;
 
 /// How many objects of a target that is not empty are named.
@@ -106,13 +108,34 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
         };
-        if has_rows(run.target(), image)? {
+        if run.choice != Choice::Only(Carrier::Pgdetour) {
+            means_the_same(table, image, checked);
+        }
+        if catalog::has_rows(run.target(), image)? {
             let name = table.display();
             let hint = format!("Run TRUNCATE {}; on the target, if its rows are not needed.", table.quoted());
             checked.fail("target_empty", &name, format!("table \"{name}\" of the target is not empty"), hint);
         }
     }
     Ok(())
+}
+
+/// Every column of a table that is there gets the same values from a subscription as from the copy.
+fn means_the_same(table: &Table, image: &Table, checked: &mut Checked) {
+    for column in &table.columns {
+        let Some(other) = image.column(&column.name).filter(|other| depends_on_settings(column, other))
+        else {
+            continue;
+        };
+        let (name, from, to) = (table.display(), &column.type_name, &other.type_name);
+        let message = format!(
+            "column \"{}\" of \"{name}\" is {from} on the source and {to} on the target: a subscription would make its values by the \
+             settings of the databases, and so others than the copy does",
+            column.name
+        );
+        let hint = "Give both the same type, or set mirror.carrier = \"pgdetour\".";
+        checked.fail("existing_schema", &name, message, hint);
+    }
 }
 
 /// A TRUNCATE of one partition reaches the target: it is not in the stream of a publication that has the changes of partitions under the
@@ -250,12 +273,6 @@ fn as_mirrored_to(run: &mut Run, place: Place, checked: &mut Checked) -> Result<
     Ok(())
 }
 
-fn has_rows(session: &mut Session, table: &Table) -> Result<bool> {
-    let only = if table.partitioned { "" } else { "only " };
-    let rows = session.query_text(&format!("select 1 from {only}{} limit 1", table.quoted()), &[])?;
-    Ok(!rows.is_empty())
-}
-
 /// Every captured column has a place on the source as it is now.
 pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let built = run.replay_mapping();
@@ -275,65 +292,15 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
     collect(built.map(|mapping| run.checked_mapping = Some(mapping)), checked)
 }
 
-/// No trigger of the source makes other rows of those that replay writes; without a mapping nobody knows yet which tables these are.
-pub fn source_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let Some(mapping) = &run.checked_mapping else { return Ok(()) };
-    let written: HashSet<TableName> = mapping.pairs().map(|rule| rule.to.clone()).collect();
-    for trigger in list_always_triggers(run.source())? {
-        if !trigger.is_on(|table| written.contains(table)) {
-            continue;
-        }
-        let message = format!(
-            "trigger \"{}\" is ENABLE ALWAYS or REPLICA, and fires on replayed rows, which it may change",
-            trigger.name
-        );
+/// What of the target's materialized views nobody keeps current: no flow carries what REFRESH makes.
+pub fn materialized_views(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    for (schema, name) in list_materialized_views(run.target())? {
+        let message = "its rows on the target are those of the last REFRESH there: no flow carries what is refreshed on the source";
         let hint = format!(
-            "Unless that is wanted, run ALTER TABLE {} ENABLE TRIGGER {}; on the source, and make it as it was after cutback.",
-            trigger.table.quoted(),
-            sql::quote_identifier(&trigger.name)
+            "Run REFRESH MATERIALIZED VIEW {}; on the target shortly before cutover, as its user.",
+            sql::quote_qualified(&schema, &name)
         );
-        checked.warn("source_trigger", &trigger.table.to_string(), message, hint);
-    }
-    Ok(())
-}
-
-/// No trigger makes other rows of those that are mirrored, where what we write fires them.
-pub fn mirror_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    // Those of the source come with its schema, before anything is caught up.
-    let comes_from_source = run.config.mirror.schema == SchemaMode::Dump
-        && matches!(run.phase(), Phase::Absent | Phase::Mirroring);
-    let there = run.places();
-    let subscribers = run.stages().iter().map(|stage| stage.subscriber());
-    for place in subscribers.filter(|place| there.contains(place)).collect::<Vec<_>>() {
-        if may_set_replica_role(run.session(place))? {
-            continue;
-        }
-        let written: HashSet<TableName> =
-            run.selected_tables(Side::Source)?.iter().map(TableName::of).collect();
-        let holder = if comes_from_source { Place::Source } else { place };
-        let role = sql::quote_identifier(&read_own_role(run.session(place))?.name);
-        let remedy = if run.session(place).version >= 150_000 {
-            format!("Run GRANT SET ON PARAMETER session_replication_role TO {role}; on the {place}")
-        } else {
-            format!("Connect to the {place} as a superuser")
-        };
-        for trigger in list_ordinary_triggers(run.session(holder))? {
-            if !trigger.is_on(|table| written.contains(table)) {
-                continue;
-            }
-            let message = format!(
-                "trigger \"{}\" fires on the {place} again for mirrored rows, which it may change: our role may not set \
-                 session_replication_role there",
-                trigger.name
-            );
-            let hint = format!(
-                "{remedy}; or, as soon as the table is there, run ALTER TABLE {} DISABLE TRIGGER {}; and enable it again \
-                 right after cutover. What it has changed by then, pgdetour verify names.",
-                trigger.table.quoted(),
-                sql::quote_identifier(&trigger.name)
-            );
-            checked.warn("target_trigger", &trigger.table.to_string(), message, hint);
-        }
+        checked.warn("materialized_view", &format!("{schema}.{name}"), message, hint);
     }
     Ok(())
 }

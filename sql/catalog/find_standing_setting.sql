@@ -1,0 +1,20 @@
+-- What a parameter is in this database for sessions of a role that nobody tells otherwise; no row where the server does not know it.
+-- $1 text: the parameter, in lower case; $2 text: the role
+select
+    coalesce(
+        (
+            select pg_catalog.substr(c.setting, pg_catalog.strpos(c.setting, '=') + 1)
+            from pg_catalog.pg_db_role_setting as s
+            cross join lateral unnest(s.setconfig) as c (setting)
+            where s.setdatabase in (
+                0, (select d.oid from pg_catalog.pg_database as d where d.datname = pg_catalog.current_database())
+            )
+                and s.setrole in (0, coalesce((select r.oid from pg_catalog.pg_roles as r where r.rolname = $2), 0))
+                and pg_catalog.split_part(c.setting, '=', 1) = $1
+            order by s.setdatabase <> 0 and s.setrole <> 0 desc, s.setrole <> 0 desc, s.setdatabase <> 0 desc
+            limit 1
+        ),
+        p.reset_val
+    ) as value
+from pg_catalog.pg_settings as p
+where p.name = $1
