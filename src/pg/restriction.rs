@@ -251,7 +251,7 @@ fn resolve_condition(
     let Some(text) = definition.condition.as_ref().filter(|_| definition.is_by_row()) else {
         return Ok(None);
     };
-    match condition::resolve(session, member, text)? {
+    match condition::resolve(session, member, text, condition::sees_new(&definition.deny))? {
         Ok(resolved) => Ok(Some(resolved)),
         Err(said) => Err(Error::ChecksFailed {
             findings: vec![Finding::new(

@@ -190,13 +190,13 @@ fn check_columns(session: &mut Session, rule: &Rule, member: &Member, checked: &
         checked.fail("restrict_column", &object, format!("it has no column \"{column}\""), hint);
     }
     if let Some(text) = &rule.condition
-        && let Err(said) = condition::resolve(session, member, text)?
+        && let Err(said) = condition::resolve(session, member, text, condition::sees_new(&rule.deny))?
     {
         checked.fail(
             "restrict_where",
             &object,
             format!("its condition cannot be used: {said}"),
-            "Write SQL over the columns of one row, without subqueries, such as where = \"role = 'admin'\".",
+            "Write SQL over columns of one row that are not generated, without subqueries, such as where = \"role = 'admin'\".",
         );
     }
     Ok(())

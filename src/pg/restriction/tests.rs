@@ -624,6 +624,33 @@ fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
 }
 
 #[test]
+fn a_condition_over_generated_columns_is_refused_at_check() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute("alter table users add loud text generated always as (upper(name)) stored")
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let among = |deny: &[Verb], condition: &str| {
+        [Rule { condition: Some(condition.into()), ..rule(&["users"], deny, &["limited"], "no") }]
+    };
+    for (condition, what) in [("loud = 'USER'", "generated"), ("tableoid > 0", "system")] {
+        let failures = check(&mut us, &among(&Verb::ALL, condition), None).expect("it answers").failures;
+        let said = format!("BEFORE trigger's WHEN condition cannot reference NEW {what} columns");
+        assert!(
+            failures[0].message.starts_with(&format!("its condition cannot be used: {said}")),
+            "{failures:?}"
+        );
+    }
+    // What is deleted has all its values.
+    let rules = among(&[Verb::Delete], "loud = 'USER'");
+    assert_eq!(check(&mut us, &rules, None).expect("it answers").failures, []);
+    install(&mut us, &rules).expect("it can be installed");
+    let refused = "DELETE on table public.users is refused for role \"limited\" on rows where loud = 'USER'.";
+    hold(&mut enter(&test, "limited"), "no", &[("delete from users", Some(refused))]);
+}
+
+#[test]
 fn who_may_switch_event_triggers_off_is_named() {
     let test = TestServer::start("");
     test.client().batch_execute(TABLES).expect("a new server takes it");
