@@ -76,7 +76,14 @@ begin
         );
         select name.name into trigger_name
         from (
-            select case n when 1 then 'pgdetour_restrict' else 'pgdetour_restrict_' || n end, n
+            select
+                case
+                    -- Partitions have this one, too, beside their own; it fires last, on the row as it is to be.
+                    when rule.kind & 1 = 1 then pg_catalog.format('~pgdetour_restrict_%s_%s', relation, n)
+                    when n = 1 then 'pgdetour_restrict'
+                    else 'pgdetour_restrict_' || n
+                end,
+                n
             from pg_catalog.generate_series(1, 1000) as n
         ) as name (name, n)
         where not exists (
@@ -219,7 +226,7 @@ begin
         order by r.trigger_name
         limit 1;
         -- Our own triggers are gone already, and with them what the view knows.
-        if not found and gone.name like 'pgdetour\_restrict%' then
+        if not found and gone.object_type = 'trigger' and pg_catalog.ltrim(gone.name, '~') like 'pgdetour\_restrict%' then
             select
                 r.message, r.sqlstate, coalesce(r.argument::pg_catalog.jsonb ->> 'rule', gone.name) as rule
             into restricted

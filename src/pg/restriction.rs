@@ -34,11 +34,26 @@ enum Purpose {
 }
 
 impl Purpose {
-    /// Every trigger of this purpose begins so.
+    /// How names of its triggers for whole statements begin.
     fn trigger(self) -> &'static str {
         match self {
             Purpose::Refuse => "pgdetour_restrict",
             Purpose::Observe { .. } => "pgdetour_observe",
+        }
+    }
+
+    /// How names of its triggers for rows begin: they fire last, when no other will change the row any more.
+    fn row_trigger(self) -> String {
+        format!("~{}_", self.trigger())
+    }
+
+    /// The `n`th name for a trigger on a table, from 1 on. Partitions get those for rows of all tables above them, beside
+    /// their own: by the oid none has the name of another.
+    fn name(self, is_by_row: bool, oid: u32, n: usize) -> String {
+        match (is_by_row, n) {
+            (true, _) => format!("{}{oid}_{n}", self.row_trigger()),
+            (false, 1) => self.trigger().to_owned(),
+            (false, _) => format!("{}_{n}", self.trigger()),
         }
     }
 
@@ -70,6 +85,8 @@ pub struct RestrictionOutcome {
 /// A trigger that is there.
 struct Installed {
     name: String,
+    /// A partition's copy of one on its parent, with which it comes and goes.
+    is_inherited: bool,
     /// None when it is not what we would have made of it, or is not enabled.
     definition: Option<Definition>,
 }
@@ -97,16 +114,18 @@ impl Member {
 }
 
 /// Makes the restrictions exactly what `rules` say: only differences are changed, each table in a transaction of its
-/// own, so that no statement slips between an old and a new restriction.
-pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
+/// own, so that no statement slips between an old and a new restriction. `changed` becomes true with the first table, so
+/// that it is known after a failure, too.
+pub fn install(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Result<RestrictionOutcome> {
     let plan = TriggerPlan::new(session, rules)?;
     if !plan.is_empty() {
         create_objects(session)?;
     }
     let guarded = plan.guarded.clone();
-    let mut outcome = plan.carry_out(session, Purpose::Refuse)?;
+    let mut outcome = plan.carry_out(session, Purpose::Refuse, changed)?;
     outcome.guard_changed = guard::install(session, &guarded)?;
     Ok(outcome)
+    *changed |= outcome.guard_changed;
 }
 
 /// Which triggers which table is to have.
@@ -160,8 +179,13 @@ impl TriggerPlan {
         self.wanted.values().all(BTreeSet::is_empty)
     }
 
-    /// Changes what differs, table by table.
-    fn carry_out(mut self, session: &mut Session, purpose: Purpose) -> Result<RestrictionOutcome> {
+    /// Changes what differs, table by table, once all of it is known.
+    fn carry_out(
+        mut self,
+        session: &mut Session,
+        purpose: Purpose,
+        changed: &mut bool,
+    ) -> Result<RestrictionOutcome> {
         let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
         for (oid, member, trigger) in list_installed(session, purpose)? {
             installed.entry(oid).or_default().push(trigger);
@@ -171,10 +195,10 @@ impl TriggerPlan {
         for (oid, member) in &self.tables {
             let wanted = self.wanted.remove(oid).unwrap_or_default();
             let installed = installed.remove(oid).unwrap_or_default();
-            let script = difference(session, purpose, member, &wanted, &installed)?;
+            let script = difference(session, purpose, *oid, member, &wanted, &installed)?;
             if !script.is_empty() {
-                change_table(session, *oid, member, &script)?;
-                outcome.changed.push(member.display());
+                scripts.push((*oid, member, script));
+        let mut scripts = Vec::new();
             }
             outcome.restricted.extend(summarize(&member.display(), wanted));
         }
@@ -194,7 +218,7 @@ pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
             .doing(|| "drop function pgdetour.refuse".into())?;
     }
     drop_idle_schema(session)?;
-    Ok(changed)
+    Ok(lifted)
 }
 
 /// Drops our schema when nothing is in it: without a detour it was made for the restrictions alone.
@@ -208,7 +232,8 @@ fn drop_idle_schema(session: &mut Session) -> Result<()> {
 /// What is restricted now, by table.
 pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
     let mut tables: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
-    for (_, member, trigger) in list_installed(session, Purpose::Refuse)? {
+    let installed = list_installed(session, Purpose::Refuse)?;
+    for (_, member, trigger) in installed.into_iter().filter(|(.., trigger)| !trigger.is_inherited) {
         tables.entry(member.display()).or_default().extend(trigger.definition);
     }
     Ok(tables.into_iter().flat_map(|(table, definitions)| summarize(&table, definitions)).collect())
@@ -224,19 +249,25 @@ fn difference(
 ) -> Result<String> {
     let table = quote_qualified(&member.schema, &member.name);
     let mut missing = wanted.clone();
-    let mut names: BTreeSet<&str> = BTreeSet::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     let mut script = String::new();
     for trigger in installed {
-        if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
-            names.insert(&trigger.name);
+        let is_well_named = |definition: &Definition| {
+            !definition.is_by_row() || trigger.name.starts_with(&purpose.row_trigger())
+        };
+        let is_wanted = trigger
+            .definition
+            .as_ref()
+            .is_some_and(|definition| is_well_named(definition) && missing.remove(definition));
+        if trigger.is_inherited || is_wanted {
+            names.insert(trigger.name.clone());
         } else {
             let _ = writeln!(script, "drop trigger {} on {table};", quote_identifier(&trigger.name));
         }
     }
-    let first = purpose.trigger();
-    let free = (1..).map(|n| if n == 1 { first.to_owned() } else { format!("{first}_{n}") });
-    let free = free.filter(|name| !names.contains(name.as_str()));
-    for (definition, name) in missing.iter().zip(free) {
+    for definition in &missing {
+        let mut free = (1..).map(|n| purpose.name(definition.is_by_row(), oid, n));
+        let Some(name) = free.find(|name| !names.contains(name)) else { continue };
         let resolved = resolve_condition(session, member, definition)?;
         script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref(), purpose);
     }
@@ -245,6 +276,7 @@ fn difference(
 
 fn resolve_condition(
     session: &mut Session,
+    oid: u32,
     member: &Member,
     definition: &Definition,
 ) -> Result<Option<Resolved>> {
@@ -266,6 +298,7 @@ fn resolve_condition(
 
 fn create_objects(session: &mut Session) -> Result<()> {
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
+        names.insert(name);
     if !row.get::<_, bool>("refusal") {
         session
             .atomically(|session| session.change_script(sql::restrict::CREATE_REFUSAL.text))
@@ -380,7 +413,9 @@ fn list_installed(session: &mut Session, purpose: Purpose) -> Result<Vec<(u32, M
                 rule: argument.rule,
             })
             .filter(|definition| row.get("always") && definition.kind() == kind);
-        (row.get("table_oid"), member, Installed { name: row.get("trigger_name"), definition })
+        let trigger =
+            Installed { name: row.get("trigger_name"), is_inherited: row.get("inherited"), definition };
+        (row.get("table_oid"), member, trigger)
     });
     Ok(installed.collect())
 }
