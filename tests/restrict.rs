@@ -137,6 +137,35 @@ fn a_stop_behind_the_first_table_is_told_as_part_way_and_the_same_command_goes_o
 }
 
 #[test]
+fn an_owner_makes_partitions_of_a_table_that_is_recorded_and_restricted() {
+    let detour = Detour::new()
+        .on_source(
+            "grant create on schema public to shop_app;
+             create table public.events (id int, at date, primary key (id, at)) partition by range (at);
+             create table public.events_a partition of public.events for values from ('2024-01-01') to ('2025-01-01');
+             alter table public.events owner to shop_app; alter table public.events_a owner to shop_app",
+        )
+        .configured(
+            "[capture]\nmethod = \"trigger\"\n[[restrict]]\ntables = [\"public.events\"]\nwhere = \"id = 7\"",
+        )
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .run("cutover")
+        .exits(0)
+        .on_target("grant execute on function pgdetour.record_change(), pgdetour.record_truncate() to shop_app")
+        .application(
+            "create table public.events_b partition of public.events for values from ('2025-01-01') to ('2026-01-01')",
+        )
+        .application("insert into public.events values (1, '2025-01-01')")
+        .application_is_refused("insert into public.events values (7, '2025-01-01')", "25006")
+        .application_is_refused("alter table public.events add extra int", "25006");
+    let triggers = "select string_agg(distinct tgenabled::text, '') || count(*) filter (where tgname like '!%') || ' '
+        || count(*) filter (where tgname like '%restrict%') from pg_trigger where tgrelid = 'public.events_b'::regclass";
+    assert_eq!(detour.target.value::<String>(triggers), "A5 4");
+}
+
+#[test]
 fn traffic_reaches_the_target_as_a_limited_role_like_the_applications() {
     let rules = "[[restrict]]\ntables = [\"public.users\"]\nmessage = \"Closed.\"\n";
     let detour = Detour::new()

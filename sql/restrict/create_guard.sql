@@ -19,13 +19,14 @@ comment on column pgdetour.rule.from_above is
 
 create table if not exists pgdetour.restricting (table_oid oid not null);
 comment on table pgdetour.restricting is
-'The table that restrict_table is at work on in this transaction; empty for everybody else.';
+'The table that restrict_table is at work on in this transaction, 0 for what keeps a recording complete; empty for everybody else.';
 
 create or replace function pgdetour.restrict_table(relation pg_catalog.oid) returns void
 language plpgsql security definer set search_path = '' as $function$
 declare
     rule record;
     trigger_name text;
+    maker name;
 begin
     insert into pgdetour.restricting values (relation);
     for rule in
@@ -105,6 +106,21 @@ begin
             raise warning 'table % cannot be restricted as configured: %', relation::pg_catalog.regclass, sqlerrm;
         end;
     end loop;
+    -- A partition gets such triggers only when who makes it may execute what they call.
+    for maker in
+        select pg_catalog.pg_get_userbyid(c.relowner)
+        from pg_catalog.pg_class as c
+        where c.oid = relation and c.relkind = 'p'
+            and not pg_catalog.has_function_privilege(c.relowner, 'pgdetour.refuse()', 'execute')
+            and exists (
+                select
+                from pg_catalog.pg_trigger as t
+                where t.tgrelid = relation and t.tgfoid = 'pgdetour.refuse()'::pg_catalog.regprocedure
+                    and t.tgtype & 1 = 1
+            )
+    loop
+        execute pg_catalog.format('grant execute on function pgdetour.refuse() to %I', maker);
+    end loop;
     delete from pgdetour.restricting where table_oid = relation;
 end
 $function$;
@@ -130,7 +146,7 @@ begin
     then
         return;
     end if;
-    -- What restrict_table does in the name of a limited role is ours; nobody else can say so of himself.
+    -- What restrict_table and capture do in the name of a limited role is ours; nobody else can say so of himself.
     if refusing and is_ours then
         refusing := not exists (select from pgdetour.restricting);
     end if;

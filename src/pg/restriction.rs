@@ -97,6 +97,7 @@ struct Member {
     name: String,
     owner: String,
     we_own: bool,
+    is_partitioned: bool,
     /// Of what it is a partition.
     parent: Option<u32>,
     /// All that it inherits from or is a partition of, at any height.
@@ -124,8 +125,8 @@ pub fn install(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Res
     let guarded = plan.guarded.clone();
     let mut outcome = plan.carry_out(session, Purpose::Refuse, changed)?;
     outcome.guard_changed = guard::install(session, &guarded)?;
-    Ok(outcome)
     *changed |= outcome.guard_changed;
+    Ok(outcome)
 }
 
 /// Which triggers which table is to have.
@@ -133,6 +134,8 @@ struct TriggerPlan {
     wanted: BTreeMap<u32, BTreeSet<Definition>>,
     tables: BTreeMap<u32, Member>,
     guarded: Vec<guard::Guarded>,
+    /// Who makes partitions that get triggers of ours with them: PostgreSQL asks whether he may execute what they call.
+    makers: BTreeSet<String>,
 }
 
 impl TriggerPlan {
@@ -140,6 +143,7 @@ impl TriggerPlan {
         let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
         let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
         let mut guarded = Vec::new();
+        let mut makers = BTreeSet::new();
         for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
             let mut named = BTreeSet::new();
             for ((schema, name), found) in rule.tables.iter().zip(members) {
@@ -165,13 +169,16 @@ impl TriggerPlan {
                     let beside: Vec<Definition> = own.iter().filter_map(Definition::beside_it).collect();
                     own.extend(beside);
                 }
+                if tables[oid].is_partitioned && own.iter().any(Definition::is_by_row) {
+                    makers.insert(tables[oid].owner.clone());
+                }
                 // What fires for rows reaches partitions, those made later too, through their parent.
                 let through_parent = tables[oid].parent.is_some_and(|parent| named.contains(&parent));
                 own.retain(|it| !(through_parent && it.is_by_row()));
                 wanted.entry(*oid).or_default().extend(own);
             }
         }
-        Ok(TriggerPlan { wanted, tables, guarded })
+        Ok(TriggerPlan { wanted, tables, guarded, makers })
     }
 
     /// Whether no table is to have any trigger.
@@ -192,15 +199,21 @@ impl TriggerPlan {
             self.tables.entry(oid).or_insert(member);
         }
         let mut outcome = RestrictionOutcome::default();
+        let mut scripts = Vec::new();
         for (oid, member) in &self.tables {
             let wanted = self.wanted.remove(oid).unwrap_or_default();
             let installed = installed.remove(oid).unwrap_or_default();
             let script = difference(session, purpose, *oid, member, &wanted, &installed)?;
             if !script.is_empty() {
                 scripts.push((*oid, member, script));
-        let mut scripts = Vec::new();
             }
             outcome.restricted.extend(summarize(&member.display(), wanted));
+        }
+        grant_execute(session, purpose, &self.makers)?;
+        for (oid, member, script) in scripts {
+            change_table(session, oid, member, &script)?;
+            *changed = true;
+            outcome.changed.push(member.display());
         }
         outcome.changed.sort();
         outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
@@ -208,9 +221,23 @@ impl TriggerPlan {
     }
 }
 
-/// Removes every restriction and what applications ask about them; the tables that were restricted.
-pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
-    let changed = install(session, &[])?.changed;
+/// Lets roles make triggers that call our function, as far as they may not yet.
+fn grant_execute(session: &mut Session, purpose: Purpose, makers: &BTreeSet<String>) -> Result<()> {
+    let makers: Vec<&String> = makers.iter().collect();
+    let function = format!("pgdetour.{}()", purpose.function());
+    for row in session.query(&sql::restrict::LIST_BARRED_ROLES, &[&makers, &function])? {
+        let role = quote_identifier(row.get("role_name"));
+        session
+            .change_script(&format!("grant execute on function {function} to {role}"))
+            .doing(|| format!("let role {role} make partitions"))?;
+    }
+    Ok(())
+}
+
+/// Removes every restriction and what applications ask about them; the tables that were restricted. `changed` as for
+/// [`install`].
+pub fn lift_all(session: &mut Session, changed: &mut bool) -> Result<Vec<String>> {
+    let lifted = install(session, &[], changed)?.changed;
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if row.get("refusal") || row.get("view") {
         session
@@ -243,6 +270,7 @@ pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
 fn difference(
     session: &mut Session,
     purpose: Purpose,
+    oid: u32,
     member: &Member,
     wanted: &BTreeSet<Definition>,
     installed: &[Installed],
@@ -270,13 +298,13 @@ fn difference(
         let Some(name) = free.find(|name| !names.contains(name)) else { continue };
         let resolved = resolve_condition(session, member, definition)?;
         script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref(), purpose);
+        names.insert(name);
     }
     Ok(script)
 }
 
 fn resolve_condition(
     session: &mut Session,
-    oid: u32,
     member: &Member,
     definition: &Definition,
 ) -> Result<Option<Resolved>> {
@@ -298,7 +326,6 @@ fn resolve_condition(
 
 fn create_objects(session: &mut Session) -> Result<()> {
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
-        names.insert(name);
     if !row.get::<_, bool>("refusal") {
         session
             .atomically(|session| session.change_script(sql::restrict::CREATE_REFUSAL.text))
@@ -376,6 +403,7 @@ fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members
             name: row.get("table_name"),
             owner: row.get("owner_name"),
             we_own: row.get("we_own"),
+            is_partitioned: row.get("is_partitioned"),
             parent: row.get("parent_oid"),
             ancestors: row.get("ancestor_oids"),
             columns: row.get("columns"),
@@ -394,6 +422,7 @@ fn list_installed(session: &mut Session, purpose: Purpose) -> Result<Vec<(u32, M
             name: row.get("table_name"),
             owner: String::new(),
             we_own: true,
+            is_partitioned: false,
             parent: None,
             ancestors: Vec::new(),
             columns: Vec::new(),

@@ -771,6 +771,63 @@ fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
 }
 
 #[test]
+fn owners_go_on_making_partitions() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "grant create on schema public to limited, other; grant limited to other;
+             alter table parts owner to limited; alter table parts_b owner to other",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [Rule {
+        condition: Some("id = 7".into()),
+        patterns: vec![("public".into(), "parts".into()), ("public".into(), "rows".into())],
+        ..rule(&["parts"], &Verb::ALL, &["limited"], "no")
+    }];
+    observe(&mut us, &rules, &mut false).expect("it can be observed");
+    let (mut limited, mut other) = (enter(&test, "limited"), enter(&test, "other"));
+    limited
+        .batch_execute(
+            "create table parts_c partition of parts for values from ('2026-01-01') to ('2027-01-01')",
+        )
+        .expect("what is only counted");
+    other
+        .batch_execute("create table parts_b2 partition of parts_b for values in (7)")
+        .expect("on each level");
+    stop_observing(&mut us, &mut false).expect("it can be taken away");
+
+    install(&mut us, &rules).expect("it can be installed");
+    assert_eq!(install(&mut us, &rules).expect("it is installed").changed, [""; 0]);
+    limited
+        .batch_execute(
+            "create table parts_d partition of parts for values from ('2027-01-01') to ('2028-01-01');
+             create table rows (id int) partition by list (id); create table rows_7 partition of rows for values in (7)",
+        )
+        .expect("what is restricted to some rows");
+    other
+        .batch_execute("create table parts_b3 partition of parts_b for values in (8)")
+        .expect("on each level");
+    test.client()
+        .batch_execute("alter table rows owner to other; grant all on rows to limited")
+        .expect("a superuser may");
+    other
+        .batch_execute("create table rows_8 partition of rows for values in (8)")
+        .expect("whoever the owner is");
+    let refused = |table: &str| {
+        format!("INSERT on table public.{table} is refused for role \"limited\" on rows where id = 7.")
+    };
+    let (part, row) = (refused("parts_d"), refused("rows_7"));
+    let paths = [
+        ("insert into parts values (7, '2027-01-01')", Some(part.as_str())),
+        ("insert into rows values (7)", Some(row.as_str())),
+        ("insert into rows values (8)", None),
+    ];
+    hold(&mut limited, "no", &paths);
+}
+
+#[test]
 fn a_condition_over_generated_columns_is_refused_at_check() {
     let test = TestServer::start("");
     test.client().batch_execute(TABLES).expect("a new server takes it");
