@@ -231,9 +231,16 @@ begin
         return;
     end if;
     for gone in
-        select d.address_names[1] as schema_name, d.address_names[2] as table_name, d.address_names[3] as name
+        select
+            d.object_type,
+            d.address_names[1] as schema_name,
+            d.address_names[2] as table_name,
+            d.address_names[3] as name
         from pg_catalog.pg_event_trigger_dropped_objects() as d
-        where d.object_type in ('trigger', 'rule', 'policy')
+        -- Parts of a table: some go with a type, a sequence or a function that is the role's own.
+        where d.object_type in (
+            'trigger', 'rule', 'policy', 'table column', 'default value', 'table constraint'
+        )
     loop
         select r.message, r.sqlstate, r.rule into restricted
         from pgdetour.restriction as r

@@ -828,6 +828,47 @@ fn owners_go_on_making_partitions() {
 }
 
 #[test]
+fn no_part_of_a_restricted_table_goes_with_what_a_limited_role_owns() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create domain address as text; create domain place as text; create sequence numbers;
+             create function is_short(text) returns bool immutable language sql as 'select length($1) < 9';
+             create table accounts (id int primary key);
+             alter table users add e address, add n int default nextval('numbers'),
+                 add constraint short check (is_short(name));
+             alter table notes add foreign key (id) references accounts not valid;
+             alter table open add p place, add n int default nextval('numbers');
+             create function forbid() returns trigger language plpgsql as 'begin return null; end';
+             create trigger pgdetour_restricted before insert on open for each row execute function forbid();
+             alter domain address owner to limited; alter domain place owner to limited;
+             alter sequence numbers owner to limited; alter function is_short owner to limited;
+             alter table accounts owner to limited; alter table open owner to limited",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    install(&mut us, &[rule(&["users", "notes"], &[Verb::Insert], &["limited"], "no")])
+        .expect("it can be installed");
+    let refused = |what: &str| format!("{what} is refused for role \"limited\".");
+    let domain = refused("DROP DOMAIN on table public.users");
+    let sequence = refused("DROP SEQUENCE on table public.users");
+    let function = refused("DROP FUNCTION on table public.users");
+    let key = refused("DROP TABLE on table public.notes");
+    let paths = [
+        ("drop domain address cascade", Some(domain.as_str())),
+        ("drop domain place cascade", None),
+        ("drop sequence numbers cascade", Some(&sequence)),
+        ("drop function is_short cascade", Some(&function)),
+        ("drop table accounts cascade", Some(&key)),
+        ("alter table open drop n", None),
+    ];
+    hold(&mut enter(&test, "limited"), "no", &paths);
+    let passing: Vec<(&str, Option<&str>)> = paths.iter().map(|(statement, _)| (*statement, None)).collect();
+    hold(&mut test.client(), "no", &passing);
+}
+
+#[test]
 fn a_condition_over_generated_columns_is_refused_at_check() {
     let test = TestServer::start("");
     test.client().batch_execute(TABLES).expect("a new server takes it");
