@@ -896,6 +896,58 @@ fn a_condition_over_generated_columns_is_refused_at_check() {
 }
 
 #[test]
+fn who_could_write_as_a_role_of_his_own_making_is_named() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create role maker createrole; grant maker to limited; create role heir login createrole;
+             create schema own; revoke create on schema public from public",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [rule(&["users"], &Verb::ALL, &["heir", "limited"], "no")];
+    let mut named = |prepared: &str| -> Vec<String> {
+        test.client().batch_execute(prepared).expect(prepared);
+        let failures = check(&mut us, &rules, None).expect("it answers").failures;
+        failures
+            .into_iter()
+            .inspect(|one| {
+                assert_eq!(one.message, "it could make a role that no rule restricts, and write as that");
+            })
+            .map(|one| format!("{}: {}", one.object, one.hint.split(',').next().unwrap_or_default()))
+            .collect()
+    };
+    let limited = "target: role \"limited\": Run ALTER ROLE maker NOCREATEROLE";
+    let heir = "target: role \"heir\": Run ALTER ROLE heir NOCREATEROLE";
+    let version: i32 = test
+        .client()
+        .query_one("select current_setting('server_version_num')::int4", &[])
+        .expect("it answers")
+        .get(0);
+    if version < 160_000 {
+        assert_eq!(named("select"), [heir, limited]);
+        assert_eq!(named("alter role maker nocreaterole; alter role heir nocreaterole"), [""; 0]);
+        return;
+    }
+    // It may write, and has nothing to hand that on by.
+    assert_eq!(named("select"), [""; 0]);
+    for (given, taken) in [
+        ("grant create on schema own to limited", "revoke create on schema own from limited"),
+        ("grant create on database postgres to limited", "revoke create on database postgres from limited"),
+        (
+            "grant update (name) on users to limited with grant option",
+            "revoke grant option for update (name) on users from limited",
+        ),
+        ("grant staff to limited with admin option", "revoke admin option for staff from limited"),
+    ] {
+        assert_eq!(named(given), [limited], "{given}");
+        assert_eq!(named(taken), [""; 0], "{taken}");
+    }
+    assert_eq!(named("grant insert on users to public"), [heir, limited]);
+}
+
+#[test]
 fn who_may_switch_event_triggers_off_is_named() {
     let test = TestServer::start("");
     test.client().batch_execute(TABLES).expect("a new server takes it");
