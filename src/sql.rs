@@ -341,6 +341,7 @@ statements! {
         HAS_OBSERVATION = "has_observation",
         INSERT_RULE = "insert_rule",
         INSPECT_SCHEMA = "inspect_schema",
+        LIST_BARRED_ROLES = "list_barred_roles",
         LIST_BLOCKERS = "list_blockers",
         LIST_GUARD_SWITCHES = "list_guard_switches",
         LIST_MARKED_ROLES = "list_marked_roles",

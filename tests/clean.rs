@@ -10,7 +10,7 @@ fn ours(server: &Postgres) -> Vec<String> {
          union all select 'publication ' || pubname from pg_publication where pubname like 'pgdetour%'
          union all select 'subscription ' || subname from pg_subscription where subname like 'pgdetour%'
          union all select 'schema ' || nspname from pg_namespace where nspname like 'pgdetour%'
-         union all select 'trigger ' || tgname from pg_trigger where tgname like 'pgdetour%'
+         union all select 'trigger ' || tgname from pg_trigger where tgname like '%pgdetour%'
          union all select 'event trigger ' || evtname from pg_event_trigger where evtname like 'pgdetour%'
          union all select 'origin ' || roname from pg_replication_origin",
         &[],

@@ -90,7 +90,7 @@ fn only_what_differs_is_changed_and_lifting_leaves_the_catalog_as_it_was() {
         .exits(0)
         .changed(true);
     let marks = "select string_agg(oid::text, ',' order by oid) from pg_trigger
-                  where tgname like 'pgdetour%' and tgrelid <> 'public.notes'::regclass";
+                  where tgname like '%pgdetour%' and tgrelid <> 'public.notes'::regclass";
     let kept: String = detour.target.value(marks);
     let verifier = "select rolpassword from pg_authid where rolname = 'shop_guest'";
     let password: String = detour.target.value(verifier);
@@ -105,6 +105,64 @@ fn only_what_differs_is_changed_and_lifting_leaves_the_catalog_as_it_was() {
     assert_eq!((gone, come), (vec![], vec![]));
     assert_eq!(before, after);
     detour.run("restrict").with(&["--lift"]).exits(0).changed(false).no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_stop_behind_the_first_table_is_told_as_part_way_and_the_same_command_goes_on() {
+    Detour::new()
+        .table("users")
+        .table("orders")
+        .mirrored()
+        .configured("[[restrict]]\ntables = [\"public.users\", \"public.orders\"]")
+        .on_target(
+            "create function public.only_one() returns event_trigger language plpgsql as $$ begin
+                 if (select count(distinct tgrelid) > 1 from pg_trigger where tgname = 'pgdetour_restrict') then
+                     raise 'one is enough';
+                 end if;
+             end $$;
+             create event trigger only_one on ddl_command_end when tag in ('CREATE TRIGGER')
+                 execute function public.only_one()",
+        )
+        .run("restrict")
+        .exits(7)
+        .changed(true)
+        .message("could not restrict table public.")
+        .on_target("drop event trigger only_one; drop function public.only_one()")
+        .run("restrict")
+        .exits(0)
+        .changed(true)
+        .run("restrict")
+        .exits(0)
+        .changed(false);
+}
+
+#[test]
+fn an_owner_makes_partitions_of_a_table_that_is_recorded_and_restricted() {
+    let detour = Detour::new()
+        .on_source(
+            "grant create on schema public to shop_app;
+             create table public.events (id int, at date, primary key (id, at)) partition by range (at);
+             create table public.events_a partition of public.events for values from ('2024-01-01') to ('2025-01-01');
+             alter table public.events owner to shop_app; alter table public.events_a owner to shop_app",
+        )
+        .configured(
+            "[capture]\nmethod = \"trigger\"\n[[restrict]]\ntables = [\"public.events\"]\nwhere = \"id = 7\"",
+        )
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .run("cutover")
+        .exits(0)
+        .on_target("grant execute on function pgdetour.record_change(), pgdetour.record_truncate() to shop_app")
+        .application(
+            "create table public.events_b partition of public.events for values from ('2025-01-01') to ('2026-01-01')",
+        )
+        .application("insert into public.events values (1, '2025-01-01')")
+        .application_is_refused("insert into public.events values (7, '2025-01-01')", "25006")
+        .application_is_refused("alter table public.events add extra int", "25006");
+    let triggers = "select string_agg(distinct tgenabled::text, '') || count(*) filter (where tgname like '!%') || ' '
+        || count(*) filter (where tgname like '%restrict%') from pg_trigger where tgrelid = 'public.events_b'::regclass";
+    assert_eq!(detour.target.value::<String>(triggers), "A5 4");
 }
 
 #[test]
@@ -369,7 +427,7 @@ fn what_would_be_refused_is_counted_before_anybody_is_refused() {
     assert_eq!(counted(&detour), [line("users", "update", "web", 1)]);
     // The mirror, capture and replay go on as if nothing were observed.
     let detour = detour.writing().mirrored();
-    let ours = "select count(*) from pg_trigger where tgname like 'pgdetour%'";
+    let ours = "select count(*) from pg_trigger where tgname like '%pgdetour%'";
     assert_eq!(detour.target.value::<i64>(ours), 0, "the target has none of the source's triggers");
     shop.batch_execute("update users set note = 'while mirrored' where id = 3").expect("nothing is refused");
     drop(shop);
@@ -462,7 +520,7 @@ fn thousands_of_tables_are_restricted_each_under_its_own_short_lock() {
     assert!(error.is_err());
     let detour = detour.run("restrict").with(&["--lift"]).exits(0).changed(true);
     assert_eq!(
-        detour.target.value::<i64>("select count(*) from pg_trigger where tgname like 'pgdetour%'"),
+        detour.target.value::<i64>("select count(*) from pg_trigger where tgname like '%pgdetour%'"),
         0
     );
 }

@@ -36,6 +36,11 @@ begin
                 hint = 'SET session_replication_role = replica keeps all other triggers from firing, and foreign keys from being checked, for one session; or disable triggers by their names.';
         end if;
         perform pgdetour.describe(altered.oid);
+        continue when altered.truncates and altered.enable is null;
+        -- What keeps limited roles from altering restricted tables is told that it is us.
+        if pg_catalog.to_regclass('pgdetour.restricting') is not null then
+            insert into pgdetour.restricting values (0);
+        end if;
         if not altered.truncates then
             execute pg_catalog.format(
                 'create or replace trigger "!pgdetour_capture_truncate" after truncate on %s for each statement execute function pgdetour.record_truncate()',
@@ -44,8 +49,9 @@ begin
             altered.enable := pg_catalog.concat_ws(', ', altered.enable, 'enable always trigger "!pgdetour_capture_truncate"');
         end if;
         -- Enabled by ENABLE TRIGGER ALL, or cloned for a new partition by a server that does not clone this.
-        if altered.enable is not null then
-            execute pg_catalog.format('alter table %s %s', altered.name, altered.enable);
+        execute pg_catalog.format('alter table %s %s', altered.name, altered.enable);
+        if pg_catalog.to_regclass('pgdetour.restricting') is not null then
+            delete from pgdetour.restricting where table_oid = 0;
         end if;
     end loop;
 end

@@ -5,7 +5,7 @@ from pg_catalog.pg_trigger as g
 join pg_catalog.pg_class as c on c.oid = g.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where not g.tgisinternal and g.tgparentid = 0 and g.tgtype & 3 = 1 and g.tgenabled in ('O', 'A')
-    and g.tgname !~ '^!?pgdetour_' and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
+    and g.tgname !~ '^[!~]?pgdetour_' and n.nspname not in ('pg_catalog', 'information_schema', 'pgdetour')
 union all
 select n.nspname || '.' || c.relname, 'foreign key "' || k.conname || '"'
 from pg_catalog.pg_constraint as k

@@ -198,7 +198,7 @@ found as (
         pg_catalog.pg_get_triggerdef(t.oid)
     from pg_catalog.pg_trigger as t
     join relations as c on c.oid = t.tgrelid
-    where not t.tgisinternal and t.tgparentid = 0 and t.tgname !~ '^!?pgdetour'
+    where not t.tgisinternal and t.tgparentid = 0 and t.tgname !~ '^[!~]?pgdetour'
     union all
     select
         'rule',

@@ -278,7 +278,7 @@ counted as (
     from pg_catalog.pg_trigger as t
     join pg_catalog.pg_class as c on c.oid = t.tgrelid
     join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-    where t.tgenabled in ('A', 'R') and not t.tgisinternal and n.nspname <> 'pgdetour' and t.tgname !~ '^!?pgdetour'
+    where t.tgenabled in ('A', 'R') and not t.tgisinternal and n.nspname <> 'pgdetour' and t.tgname !~ '^[!~]?pgdetour'
 )
 
 select distinct

@@ -16,5 +16,5 @@ where t.tgenabled::text = any ($1)
     and not t.tgisinternal
     and p.tgenabled is distinct from t.tgenabled
     and n.nspname <> 'pgdetour'
-    and t.tgname !~ '^!?pgdetour'
+    and t.tgname !~ '^[!~]?pgdetour'
 order by schema_name, table_name, trigger_name

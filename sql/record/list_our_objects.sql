@@ -25,5 +25,5 @@ select 'trigger', t.tgname || ' on ' || n.nspname || '.' || c.relname
 from pg_catalog.pg_trigger as t
 join pg_catalog.pg_class as c on c.oid = t.tgrelid
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-where (t.tgname like 'pgdetour\_%' or t.tgname like '!pgdetour\_%') and not t.tgisinternal
+where t.tgname ~ '^[!~]?pgdetour_' and not t.tgisinternal
 order by 1, 2

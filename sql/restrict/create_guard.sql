@@ -19,13 +19,14 @@ comment on column pgdetour.rule.from_above is
 
 create table if not exists pgdetour.restricting (table_oid oid not null);
 comment on table pgdetour.restricting is
-'The table that restrict_table is at work on in this transaction; empty for everybody else.';
+'The table that restrict_table is at work on in this transaction, 0 for what keeps a recording complete; empty for everybody else.';
 
 create or replace function pgdetour.restrict_table(relation pg_catalog.oid) returns void
 language plpgsql security definer set search_path = '' as $function$
 declare
     rule record;
     trigger_name text;
+    maker name;
 begin
     insert into pgdetour.restricting values (relation);
     for rule in
@@ -76,7 +77,14 @@ begin
         );
         select name.name into trigger_name
         from (
-            select case n when 1 then 'pgdetour_restrict' else 'pgdetour_restrict_' || n end, n
+            select
+                case
+                    -- Partitions have this one, too, beside their own; it fires last, on the row as it is to be.
+                    when rule.kind & 1 = 1 then pg_catalog.format('~pgdetour_restrict_%s_%s', relation, n)
+                    when n = 1 then 'pgdetour_restrict'
+                    else 'pgdetour_restrict_' || n
+                end,
+                n
             from pg_catalog.generate_series(1, 1000) as n
         ) as name (name, n)
         where not exists (
@@ -97,6 +105,21 @@ begin
         exception when undefined_column or undefined_function or datatype_mismatch or invalid_object_definition then
             raise warning 'table % cannot be restricted as configured: %', relation::pg_catalog.regclass, sqlerrm;
         end;
+    end loop;
+    -- A partition gets such triggers only when who makes it may execute what they call.
+    for maker in
+        select pg_catalog.pg_get_userbyid(c.relowner)
+        from pg_catalog.pg_class as c
+        where c.oid = relation and c.relkind = 'p'
+            and not pg_catalog.has_function_privilege(c.relowner, 'pgdetour.refuse()', 'execute')
+            and exists (
+                select
+                from pg_catalog.pg_trigger as t
+                where t.tgrelid = relation and t.tgfoid = 'pgdetour.refuse()'::pg_catalog.regprocedure
+                    and t.tgtype & 1 = 1
+            )
+    loop
+        execute pg_catalog.format('grant execute on function pgdetour.refuse() to %I', maker);
     end loop;
     delete from pgdetour.restricting where table_oid = relation;
 end
@@ -123,7 +146,7 @@ begin
     then
         return;
     end if;
-    -- What restrict_table does in the name of a limited role is ours; nobody else can say so of himself.
+    -- What restrict_table and capture do in the name of a limited role is ours; nobody else can say so of himself.
     if refusing and is_ours then
         refusing := not exists (select from pgdetour.restricting);
     end if;
@@ -208,9 +231,16 @@ begin
         return;
     end if;
     for gone in
-        select d.address_names[1] as schema_name, d.address_names[2] as table_name, d.address_names[3] as name
+        select
+            d.object_type,
+            d.address_names[1] as schema_name,
+            d.address_names[2] as table_name,
+            d.address_names[3] as name
         from pg_catalog.pg_event_trigger_dropped_objects() as d
-        where d.object_type in ('trigger', 'rule', 'policy')
+        -- Parts of a table: some go with a type, a sequence or a function that is the role's own.
+        where d.object_type in (
+            'trigger', 'rule', 'policy', 'table column', 'default value', 'table constraint'
+        )
     loop
         select r.message, r.sqlstate, r.rule into restricted
         from pgdetour.restriction as r
@@ -219,7 +249,7 @@ begin
         order by r.trigger_name
         limit 1;
         -- Our own triggers are gone already, and with them what the view knows.
-        if not found and gone.name like 'pgdetour\_restrict%' then
+        if not found and gone.object_type = 'trigger' and pg_catalog.ltrim(gone.name, '~') like 'pgdetour\_restrict%' then
             select
                 r.message, r.sqlstate, coalesce(r.argument::pg_catalog.jsonb ->> 'rule', gone.name) as rule
             into restricted

@@ -19,6 +19,7 @@ select
     c.relname::text as table_name,
     owner.rolname::text as owner_name,
     pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE') as we_own,
+    c.relkind = 'p' as is_partitioned,
     (select i.inhparent from pg_catalog.pg_inherits as i where c.relispartition and i.inhrelid = c.oid) as parent_oid,
     array(
         with recursive above as (

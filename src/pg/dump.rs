@@ -58,9 +58,14 @@ pub fn dump_schema(
 }
 
 fn is_ours(statement: &str) -> bool {
-    ["CREATE TRIGGER \"!pgdetour_", "CREATE TRIGGER pgdetour_", "CREATE EVENT TRIGGER pgdetour_"]
-        .iter()
-        .any(|begin| statement.trim_start().starts_with(begin))
+    [
+        "CREATE TRIGGER \"!pgdetour_",
+        "CREATE TRIGGER \"~pgdetour_",
+        "CREATE TRIGGER pgdetour_",
+        "CREATE EVENT TRIGGER pgdetour_",
+    ]
+    .iter()
+    .any(|begin| statement.trim_start().starts_with(begin))
 }
 
 /// Begins a transaction that keeps a snapshot for others until the session ends; the snapshot's name.

@@ -34,11 +34,26 @@ enum Purpose {
 }
 
 impl Purpose {
-    /// Every trigger of this purpose begins so.
+    /// How names of its triggers for whole statements begin.
     fn trigger(self) -> &'static str {
         match self {
             Purpose::Refuse => "pgdetour_restrict",
             Purpose::Observe { .. } => "pgdetour_observe",
+        }
+    }
+
+    /// How names of its triggers for rows begin: they fire last, when no other will change the row any more.
+    fn row_trigger(self) -> String {
+        format!("~{}_", self.trigger())
+    }
+
+    /// The `n`th name for a trigger on a table, from 1 on. Partitions get those for rows of all tables above them, beside
+    /// their own: by the oid none has the name of another.
+    fn name(self, is_by_row: bool, oid: u32, n: usize) -> String {
+        match (is_by_row, n) {
+            (true, _) => format!("{}{oid}_{n}", self.row_trigger()),
+            (false, 1) => self.trigger().to_owned(),
+            (false, _) => format!("{}_{n}", self.trigger()),
         }
     }
 
@@ -70,6 +85,8 @@ pub struct RestrictionOutcome {
 /// A trigger that is there.
 struct Installed {
     name: String,
+    /// A partition's copy of one on its parent, with which it comes and goes.
+    is_inherited: bool,
     /// None when it is not what we would have made of it, or is not enabled.
     definition: Option<Definition>,
 }
@@ -80,6 +97,7 @@ struct Member {
     name: String,
     owner: String,
     we_own: bool,
+    is_partitioned: bool,
     /// Of what it is a partition.
     parent: Option<u32>,
     /// All that it inherits from or is a partition of, at any height.
@@ -97,15 +115,17 @@ impl Member {
 }
 
 /// Makes the restrictions exactly what `rules` say: only differences are changed, each table in a transaction of its
-/// own, so that no statement slips between an old and a new restriction.
-pub fn install(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
+/// own, so that no statement slips between an old and a new restriction. `changed` becomes true with the first table, so
+/// that it is known after a failure, too.
+pub fn install(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Result<RestrictionOutcome> {
     let plan = TriggerPlan::new(session, rules)?;
     if !plan.is_empty() {
         create_objects(session)?;
     }
     let guarded = plan.guarded.clone();
-    let mut outcome = plan.carry_out(session, Purpose::Refuse)?;
+    let mut outcome = plan.carry_out(session, Purpose::Refuse, changed)?;
     outcome.guard_changed = guard::install(session, &guarded)?;
+    *changed |= outcome.guard_changed;
     Ok(outcome)
 }
 
@@ -114,6 +134,8 @@ struct TriggerPlan {
     wanted: BTreeMap<u32, BTreeSet<Definition>>,
     tables: BTreeMap<u32, Member>,
     guarded: Vec<guard::Guarded>,
+    /// Who makes partitions that get triggers of ours with them: PostgreSQL asks whether he may execute what they call.
+    makers: BTreeSet<String>,
 }
 
 impl TriggerPlan {
@@ -121,6 +143,7 @@ impl TriggerPlan {
         let mut wanted: BTreeMap<u32, BTreeSet<Definition>> = BTreeMap::new();
         let mut tables: BTreeMap<u32, Member> = BTreeMap::new();
         let mut guarded = Vec::new();
+        let mut makers = BTreeSet::new();
         for (rule, members) in rules.iter().zip(list_members(session, rules)?) {
             let mut named = BTreeSet::new();
             for ((schema, name), found) in rule.tables.iter().zip(members) {
@@ -146,13 +169,16 @@ impl TriggerPlan {
                     let beside: Vec<Definition> = own.iter().filter_map(Definition::beside_it).collect();
                     own.extend(beside);
                 }
+                if tables[oid].is_partitioned && own.iter().any(Definition::is_by_row) {
+                    makers.insert(tables[oid].owner.clone());
+                }
                 // What fires for rows reaches partitions, those made later too, through their parent.
                 let through_parent = tables[oid].parent.is_some_and(|parent| named.contains(&parent));
                 own.retain(|it| !(through_parent && it.is_by_row()));
                 wanted.entry(*oid).or_default().extend(own);
             }
         }
-        Ok(TriggerPlan { wanted, tables, guarded })
+        Ok(TriggerPlan { wanted, tables, guarded, makers })
     }
 
     /// Whether no table is to have any trigger.
@@ -160,23 +186,34 @@ impl TriggerPlan {
         self.wanted.values().all(BTreeSet::is_empty)
     }
 
-    /// Changes what differs, table by table.
-    fn carry_out(mut self, session: &mut Session, purpose: Purpose) -> Result<RestrictionOutcome> {
+    /// Changes what differs, table by table, once all of it is known.
+    fn carry_out(
+        mut self,
+        session: &mut Session,
+        purpose: Purpose,
+        changed: &mut bool,
+    ) -> Result<RestrictionOutcome> {
         let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
         for (oid, member, trigger) in list_installed(session, purpose)? {
             installed.entry(oid).or_default().push(trigger);
             self.tables.entry(oid).or_insert(member);
         }
         let mut outcome = RestrictionOutcome::default();
+        let mut scripts = Vec::new();
         for (oid, member) in &self.tables {
             let wanted = self.wanted.remove(oid).unwrap_or_default();
             let installed = installed.remove(oid).unwrap_or_default();
-            let script = difference(session, purpose, member, &wanted, &installed)?;
+            let script = difference(session, purpose, *oid, member, &wanted, &installed)?;
             if !script.is_empty() {
-                change_table(session, *oid, member, &script)?;
-                outcome.changed.push(member.display());
+                scripts.push((*oid, member, script));
             }
             outcome.restricted.extend(summarize(&member.display(), wanted));
+        }
+        grant_execute(session, purpose, &self.makers)?;
+        for (oid, member, script) in scripts {
+            change_table(session, oid, member, &script)?;
+            *changed = true;
+            outcome.changed.push(member.display());
         }
         outcome.changed.sort();
         outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
@@ -184,9 +221,23 @@ impl TriggerPlan {
     }
 }
 
-/// Removes every restriction and what applications ask about them; the tables that were restricted.
-pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
-    let changed = install(session, &[])?.changed;
+/// Lets roles make triggers that call our function, as far as they may not yet.
+fn grant_execute(session: &mut Session, purpose: Purpose, makers: &BTreeSet<String>) -> Result<()> {
+    let makers: Vec<&String> = makers.iter().collect();
+    let function = format!("pgdetour.{}()", purpose.function());
+    for row in session.query(&sql::restrict::LIST_BARRED_ROLES, &[&makers, &function])? {
+        let role = quote_identifier(row.get("role_name"));
+        session
+            .change_script(&format!("grant execute on function {function} to {role}"))
+            .doing(|| format!("let role {role} make partitions"))?;
+    }
+    Ok(())
+}
+
+/// Removes every restriction and what applications ask about them; the tables that were restricted. `changed` as for
+/// [`install`].
+pub fn lift_all(session: &mut Session, changed: &mut bool) -> Result<Vec<String>> {
+    let lifted = install(session, &[], changed)?.changed;
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if row.get("refusal") || row.get("view") {
         session
@@ -194,7 +245,7 @@ pub fn lift_all(session: &mut Session) -> Result<Vec<String>> {
             .doing(|| "drop function pgdetour.refuse".into())?;
     }
     drop_idle_schema(session)?;
-    Ok(changed)
+    Ok(lifted)
 }
 
 /// Drops our schema when nothing is in it: without a detour it was made for the restrictions alone.
@@ -208,7 +259,8 @@ fn drop_idle_schema(session: &mut Session) -> Result<()> {
 /// What is restricted now, by table.
 pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
     let mut tables: BTreeMap<String, Vec<Definition>> = BTreeMap::new();
-    for (_, member, trigger) in list_installed(session, Purpose::Refuse)? {
+    let installed = list_installed(session, Purpose::Refuse)?;
+    for (_, member, trigger) in installed.into_iter().filter(|(.., trigger)| !trigger.is_inherited) {
         tables.entry(member.display()).or_default().extend(trigger.definition);
     }
     Ok(tables.into_iter().flat_map(|(table, definitions)| summarize(&table, definitions)).collect())
@@ -218,27 +270,35 @@ pub fn list_restricted(session: &mut Session) -> Result<Vec<Restricted>> {
 fn difference(
     session: &mut Session,
     purpose: Purpose,
+    oid: u32,
     member: &Member,
     wanted: &BTreeSet<Definition>,
     installed: &[Installed],
 ) -> Result<String> {
     let table = quote_qualified(&member.schema, &member.name);
     let mut missing = wanted.clone();
-    let mut names: BTreeSet<&str> = BTreeSet::new();
+    let mut names: BTreeSet<String> = BTreeSet::new();
     let mut script = String::new();
     for trigger in installed {
-        if trigger.definition.as_ref().is_some_and(|definition| missing.remove(definition)) {
-            names.insert(&trigger.name);
+        let is_well_named = |definition: &Definition| {
+            !definition.is_by_row() || trigger.name.starts_with(&purpose.row_trigger())
+        };
+        let is_wanted = trigger
+            .definition
+            .as_ref()
+            .is_some_and(|definition| is_well_named(definition) && missing.remove(definition));
+        if trigger.is_inherited || is_wanted {
+            names.insert(trigger.name.clone());
         } else {
             let _ = writeln!(script, "drop trigger {} on {table};", quote_identifier(&trigger.name));
         }
     }
-    let first = purpose.trigger();
-    let free = (1..).map(|n| if n == 1 { first.to_owned() } else { format!("{first}_{n}") });
-    let free = free.filter(|name| !names.contains(name.as_str()));
-    for (definition, name) in missing.iter().zip(free) {
+    for definition in &missing {
+        let mut free = (1..).map(|n| purpose.name(definition.is_by_row(), oid, n));
+        let Some(name) = free.find(|name| !names.contains(name)) else { continue };
         let resolved = resolve_condition(session, member, definition)?;
         script += &definition.create_trigger(&quote_identifier(&name), &table, resolved.as_ref(), purpose);
+        names.insert(name);
     }
     Ok(script)
 }
@@ -251,7 +311,7 @@ fn resolve_condition(
     let Some(text) = definition.condition.as_ref().filter(|_| definition.is_by_row()) else {
         return Ok(None);
     };
-    match condition::resolve(session, member, text)? {
+    match condition::resolve(session, member, text, condition::sees_new(&definition.deny))? {
         Ok(resolved) => Ok(Some(resolved)),
         Err(said) => Err(Error::ChecksFailed {
             findings: vec![Finding::new(
@@ -343,6 +403,7 @@ fn list_members(session: &mut Session, rules: &[Rule]) -> Result<Vec<Vec<Members
             name: row.get("table_name"),
             owner: row.get("owner_name"),
             we_own: row.get("we_own"),
+            is_partitioned: row.get("is_partitioned"),
             parent: row.get("parent_oid"),
             ancestors: row.get("ancestor_oids"),
             columns: row.get("columns"),
@@ -361,6 +422,7 @@ fn list_installed(session: &mut Session, purpose: Purpose) -> Result<Vec<(u32, M
             name: row.get("table_name"),
             owner: String::new(),
             we_own: true,
+            is_partitioned: false,
             parent: None,
             ancestors: Vec::new(),
             columns: Vec::new(),
@@ -380,7 +442,9 @@ fn list_installed(session: &mut Session, purpose: Purpose) -> Result<Vec<(u32, M
                 rule: argument.rule,
             })
             .filter(|definition| row.get("always") && definition.kind() == kind);
-        (row.get("table_oid"), member, Installed { name: row.get("trigger_name"), definition })
+        let trigger =
+            Installed { name: row.get("trigger_name"), is_inherited: row.get("inherited"), definition };
+        (row.get("table_oid"), member, trigger)
     });
     Ok(installed.collect())
 }

@@ -115,10 +115,11 @@ fn tell_of_backup(run: &mut Run, phase: Phase) {
 
 /// Restrictions, the role that was made for them, and what observed them on either side.
 fn lift(run: &mut Run) -> Result<()> {
-    restriction::lift_all(run.target())?;
-    restriction::stop_observing(run.target())?;
+    // Whatever was changed, this command is part way until it has ended.
+    restriction::lift_all(run.target(), &mut false)?;
+    restriction::stop_observing(run.target(), &mut false)?;
     if let Some(source) = run.answering(Side::Source) {
-        restriction::stop_observing(source)?;
+        restriction::stop_observing(source, &mut false)?;
     }
     // With --stay, general traffic goes on to arrive as the limited role.
     if run.phase() == Phase::Detoured {

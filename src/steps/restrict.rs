@@ -67,8 +67,9 @@ fn restrict(run: &mut Run) -> Result<Value> {
     if let Some(role) = &role {
         run.changed |= run.step("make the limited role", |run| restriction::make_role(run.target(), role))?;
     }
-    let outcome = run.step("restrict tables", |run| restriction::install(run.target(), &rules))?;
-    run.changed |= !outcome.changed.is_empty() || outcome.guard_changed;
+    let outcome = change_tables(run, "restrict tables", |run, changed| {
+        restriction::install(run.target(), &rules, changed)
+    })?;
     if run.changed {
         tell(run, "restrict tables")?;
     }
@@ -78,8 +79,7 @@ fn restrict(run: &mut Run) -> Result<Value> {
 }
 
 fn lift(run: &mut Run) -> Result<Value> {
-    let lifted = run.step("lift restrictions", |run| restriction::lift_all(run.target()))?;
-    run.changed |= !lifted.is_empty();
+    change_tables(run, "lift restrictions", |run, changed| restriction::lift_all(run.target(), changed))?;
     // What the router's entry names has to be there for as long as clients come that way.
     if matches!(run.phase(), Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack) {
         if run.config.restrict_role.is_some() {
@@ -105,8 +105,9 @@ fn observe(run: &mut Run) -> Result<Value> {
         restriction::check_tables(run.session(side), &rules, &mut checked)?;
         refuse(run, checked)
     })?;
-    let outcome = run.step("observe tables", |run| restriction::observe(run.session(side), &rules))?;
-    run.changed = !outcome.changed.is_empty();
+    let outcome = change_tables(run, "observe tables", |run, changed| {
+        restriction::observe(run.session(side), &rules, changed)
+    })?;
     if run.changed {
         run.note_event("observe tables");
     }
@@ -125,20 +126,31 @@ fn stop_observing(run: &mut Run) -> Result<()> {
             "the source does not answer: if statements are counted there, run the same command again when it does",
         );
     }
-    let stopped = run.step("stop observing", |run| {
-        let mut stopped = restriction::stop_observing(run.target())?;
+    change_tables(run, "stop observing", |run, changed| {
+        restriction::stop_observing(run.target(), changed)?;
         if run.source.is_some() {
-            stopped.extend(restriction::stop_observing(run.source())?);
+            restriction::stop_observing(run.source(), changed)?;
         }
-        Ok(stopped)
-    })?;
-    run.changed |= !stopped.is_empty();
-    Ok(())
+        Ok(())
+    })
+}
+
+/// Does a step that changes one table after the other: when it fails, those that are done stay, and the same command goes on.
+fn change_tables<T>(
+    run: &mut Run,
+    name: &'static str,
+    work: impl FnOnce(&mut Run, &mut bool) -> Result<T>,
+) -> Result<T> {
+    let mut changed = false;
+    let result = run.step(name, |run| work(run, &mut changed));
+    run.changed |= changed;
+    run.part_way |= changed && result.is_err();
+    result
 }
 
 /// Nobody whom the rules concern is there any more, and what counts would keep columns that a rule names from being dropped.
 pub fn end_counting_on_the_source(run: &mut Run) -> Result<()> {
-    match restriction::end_counting(run.source()) {
+    match restriction::end_counting(run.source(), &mut false) {
         Ok(tables) if tables.is_empty() => {}
         Ok(tables) => run.warn(format!(
             "statements on {} are counted no more, since general traffic has left the source; pgdetour restrict --report \

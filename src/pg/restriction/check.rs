@@ -132,7 +132,7 @@ fn check_roles(
         let name: &str = row.get("role_name");
         let role = quote_identifier(name);
         let object = format!("{}: role {role}", session.place);
-        let mighty: Vec<String> = row.get("mighty");
+        let (mighty, makers): (Vec<String>, Vec<String>) = (row.get("mighty"), row.get("makers"));
         let mut fail = |message: String, hint: String| checked.fail("restrict_role", &object, message, hint);
         if !row.get::<_, bool>("present") {
             if made != Some(name) {
@@ -153,6 +153,11 @@ fn check_roles(
                 format!("it may act as {first}, and could undo the restriction"),
                 format!("Run REVOKE {first} FROM {role}, or from the role through which it is a member."),
             );
+        } else if let [first, ..] = makers.as_slice() {
+            fail(
+                "it could make a role that no rule restricts, and write as that".into(),
+                format!("Run ALTER ROLE {first} NOCREATEROLE, or {INSTEAD}."),
+            );
         }
     }
     if owners == Owners::CouldUndo { check_owners(session, roles, tables, checked) } else { Ok(()) }
@@ -166,18 +171,28 @@ fn check_owners(
     checked: &mut Checked,
 ) -> Result<()> {
     for row in session.query(&sql::restrict::LIST_POWERS, &[&roles, &tables])? {
-        let owned: Vec<String> = row.get("owned");
-        let ([first, rest @ ..], false) = (owned.as_slice(), row.get("superuser")) else { continue };
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        checked.fail(
-            "restrict_role",
-            &format!("{}: role {}", session.place, quote_identifier(row.get("role_name"))),
-            format!("it may act as the owner of {first}{more}, and could drop the restriction"),
-            format!(
-                "Run ALTER TABLE {first} OWNER TO a role that the application does not use, let [restrict_role] make \
-                 a limited role for general traffic on the target, or connect as a superuser."
-            ),
-        );
+        if row.get("superuser") {
+            continue;
+        }
+        let (tables, schemas): (Vec<String>, Vec<String>) = (row.get("owned"), row.get("owned_schemas"));
+        let mut fail = |kind: &str, what: &str, first: &str, rest: &[String], act: &str| {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            checked.fail(
+                "restrict_role",
+                &format!("{}: role {}", session.place, quote_identifier(row.get("role_name"))),
+                format!("it may act as the owner of {what}{first}{more}, and could drop {act}"),
+                format!(
+                    "Run ALTER {kind} {first} OWNER TO a role that the application does not use, let [restrict_role] make \
+                     a limited role for general traffic on the target, or connect as a superuser."
+                ),
+            );
+        };
+        if let [first, rest @ ..] = tables.as_slice() {
+            fail("TABLE", "", first, rest, "the restriction");
+        }
+        if let [first, rest @ ..] = schemas.as_slice() {
+            fail("SCHEMA", "schema ", first, rest, "restricted tables");
+        }
     }
     Ok(())
 }
@@ -190,13 +205,13 @@ fn check_columns(session: &mut Session, rule: &Rule, member: &Member, checked: &
         checked.fail("restrict_column", &object, format!("it has no column \"{column}\""), hint);
     }
     if let Some(text) = &rule.condition
-        && let Err(said) = condition::resolve(session, member, text)?
+        && let Err(said) = condition::resolve(session, member, text, condition::sees_new(&rule.deny))?
     {
         checked.fail(
             "restrict_where",
             &object,
             format!("its condition cannot be used: {said}"),
-            "Write SQL over the columns of one row, without subqueries, such as where = \"role = 'admin'\".",
+            "Write SQL over columns of one row that are not generated, without subqueries, such as where = \"role = 'admin'\".",
         );
     }
     Ok(())

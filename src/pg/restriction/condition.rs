@@ -1,6 +1,6 @@
 //! A rule's condition over the old and the new row of a trigger: asked of the server, not parsed.
 
-use super::Member;
+use super::{Member, Verb};
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Session;
 use crate::sql::quote_qualified;
@@ -17,18 +17,24 @@ pub(super) struct Resolved {
     pub new: String,
 }
 
-/// The condition over the rows of a table, or what the server says against it.
-/// Works in temporary objects of a transaction that is rolled back.
+/// Whether a trigger of these statements asks for the new row.
+pub(super) fn sees_new<'a>(deny: impl IntoIterator<Item = &'a Verb>) -> bool {
+    deny.into_iter().any(|verb| matches!(verb, Verb::Insert | Verb::Update))
+}
+
+/// The condition over the rows of a table, or what the server says against it, be it only that it cannot be asked of the
+/// new row. Works in temporary objects of a transaction that is rolled back.
 pub(super) fn resolve(
     session: &mut Session,
     member: &Member,
     text: &str,
+    sees_new: bool,
 ) -> Result<std::result::Result<Resolved, ServerError>> {
     let side = session.place.name();
     let failed = |error: &postgres::Error| Error::sql("examine a restriction's condition", side, error);
     let client = session.client();
     client.batch_execute("begin").map_err(|error| failed(&error))?;
-    let answer = examine(client, &quote_qualified(&member.schema, &member.name), text);
+    let answer = examine(client, &quote_qualified(&member.schema, &member.name), text, sees_new);
     client.batch_execute("rollback").map_err(|error| failed(&error))?;
     match answer {
         Ok(resolved) => Ok(Ok(resolved)),
@@ -49,10 +55,11 @@ fn examine(
     client: &mut postgres::Client,
     table: &str,
     text: &str,
+    sees_new: bool,
 ) -> std::result::Result<Resolved, postgres::Error> {
     // A check constraint is refused what a trigger's WHEN is refused: subqueries, aggregates, sets.
     client.batch_execute(&format!(
-        "create temporary table pgdetour_row (like {table});
+        "create temporary table pgdetour_row (like {table} including generated);
          alter table pg_temp.pgdetour_row add check (({text}\n))"
     ))?;
     // The second relation makes the server qualify every column with the name of its row. Neither `old` nor `new` can
@@ -66,5 +73,14 @@ fn examine(
     let condition = definition.split_once("WHERE ").map_or(definition.as_str(), |(_, condition)| condition);
     let condition = condition.trim_end().trim_end_matches(';');
     let over = |row: &str| condition.replace(&format!("{ROW}."), &format!("{row}."));
-    Ok(Resolved { old: over("old"), new: over("new") })
+    let resolved = Resolved { old: over("old"), new: over("new") };
+    if sees_new {
+        // Generated columns have no value yet when the trigger fires.
+        client.batch_execute(&format!(
+            "create trigger pgdetour_new before update on pg_temp.pgdetour_row for each row when ({})
+             execute function pg_catalog.suppress_redundant_updates_trigger()",
+            resolved.new
+        ))?;
+    }
+    Ok(resolved)
 }

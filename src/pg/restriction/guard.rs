@@ -66,6 +66,8 @@ pub(super) fn guarded(session: &mut Session, rule: &Rule, like: &Member) -> Resu
 pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool> {
     let row = session.query_one(&sql::restrict::READ_GUARD, &[])?;
     let (present, whole): (bool, bool) = (row.get("present"), row.get("whole"));
+    let bodies: Vec<&str> = row.get("bodies");
+    let is_current = whole && bodies.iter().all(|body| sql::restrict::CREATE_GUARD.text.contains(body));
     if wanted.is_empty() {
         if present {
             session
@@ -77,7 +79,7 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
     if !row.get::<_, bool>("superuser") {
         return Ok(false);
     }
-    if whole && list(session)? == wanted {
+    if is_current && list(session)? == wanted {
         return Ok(false);
     }
     session

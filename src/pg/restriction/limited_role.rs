@@ -1,5 +1,7 @@
 //! The role that general traffic uses on the target: made like the application's, marked as ours, removed with the rest.
 
+use std::borrow::Cow;
+
 use openssl::hash::MessageDigest;
 use openssl::memcmp;
 use openssl::pkcs5::pbkdf2_hmac;
@@ -139,8 +141,8 @@ fn has_password(session: &mut Session, role: &str, password: &str, may_look: boo
     Ok(stored.is_some_and(|stored| is_verifier_of(&stored, password).unwrap_or(false)))
 }
 
-/// Whether `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` was made of the password (RFC 5802, 3); none when it
-/// is not of that form.
+/// Whether `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` was made of the password (RFC 5802, 3), in the form that
+/// RFC 4013 gives it where it can; none when it is not of that form.
 fn is_verifier_of(stored: &str, password: &str) -> Option<bool> {
     let (parameters, keys) = stored.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
     let (iterations, salt) = parameters.split_once(':')?;
@@ -148,7 +150,8 @@ fn is_verifier_of(stored: &str, password: &str) -> Option<bool> {
     let stored_key = openssl::base64::decode_block(keys.split_once(':')?.0).ok()?;
     let mut salted = [0; 32];
     let rounds = iterations.parse().ok()?;
-    pbkdf2_hmac(password.as_bytes(), &salt, rounds, MessageDigest::sha256(), &mut salted).ok()?;
+    let prepared = stringprep::saslprep(password).unwrap_or(Cow::Borrowed(password));
+    pbkdf2_hmac(prepared.as_bytes(), &salt, rounds, MessageDigest::sha256(), &mut salted).ok()?;
     let key = PKey::hmac(&salted).ok()?;
     let mut signer = Signer::new(MessageDigest::sha256(), &key).ok()?;
     let client_key = signer.sign_oneshot_to_vec(b"Client Key").ok()?;
@@ -164,6 +167,10 @@ mod tests {
         let stored = scram_sha_256(b"open sesame");
         assert_eq!(is_verifier_of(&stored, "open sesame"), Some(true));
         assert_eq!(is_verifier_of(&stored, "open sesame "), Some(false));
+        // With an ordinal indicator, which SASLprep makes a letter, and with a bell, which it leaves alone with all else.
+        for password in ["passwort\u{aa}", "passwort\u{aa}\u{7}"] {
+            assert_eq!(is_verifier_of(&scram_sha_256(password.as_bytes()), password), Some(true));
+        }
         assert_eq!(is_verifier_of("md5d8578edf8458ce06fbc5bb76a58c5ca4", "open sesame"), None);
     }
 }

@@ -28,7 +28,8 @@ pub struct Observed {
 }
 
 /// Makes the counting exactly what `rules` say; tables whose triggers were changed, and all that is observed now.
-pub fn observe(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
+/// `changed` becomes true with the first table, so that it is known after a failure, too.
+pub fn observe(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Result<RestrictionOutcome> {
     let plan = TriggerPlan::new(session, rules)?;
     if !plan.is_empty() && !session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get::<_, bool>("whole") {
         session
@@ -36,25 +37,25 @@ pub fn observe(session: &mut Session, rules: &[Rule]) -> Result<RestrictionOutco
             .doing(|| "create function pgdetour.observe".into())?;
     }
     let generation = session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("generation");
-    plan.carry_out(session, Purpose::Observe { generation })
+    plan.carry_out(session, Purpose::Observe { generation }, changed)
 }
 
-/// Counts no more, and keeps what was counted; the tables that were observed.
-pub fn end_counting(session: &mut Session) -> Result<Vec<String>> {
+/// Counts no more, and keeps what was counted; the tables that were observed. `changed` as for [`observe`].
+pub fn end_counting(session: &mut Session, changed: &mut bool) -> Result<Vec<String>> {
     let plan = TriggerPlan::new(session, &[])?;
-    Ok(plan.carry_out(session, Purpose::Observe { generation: 0 })?.changed)
+    Ok(plan.carry_out(session, Purpose::Observe { generation: 0 }, changed)?.changed)
 }
 
-/// Takes the counting away, and what was counted; the tables that were observed.
-pub fn stop_observing(session: &mut Session) -> Result<Vec<String>> {
-    let changed = end_counting(session)?;
+/// Takes the counting away, and what was counted; the tables that were observed. `changed` as for [`observe`].
+pub fn stop_observing(session: &mut Session, changed: &mut bool) -> Result<Vec<String>> {
+    let stopped = end_counting(session, changed)?;
     if session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("present") {
         session
             .atomically(|session| session.change_script(sql::restrict::DROP_OBSERVATION.text))
             .doing(|| "drop function pgdetour.observe".into())?;
     }
     drop_idle_schema(session)?;
-    Ok(changed)
+    Ok(stopped)
 }
 
 /// Whether statements are counted here, or were.

@@ -23,6 +23,14 @@ fn enter(test: &TestServer, user: &str) -> postgres::Client {
     postgres::Client::connect(&address, postgres::NoTls).expect("the test server lets us in")
 }
 
+fn install(us: &mut Session, rules: &[Rule]) -> Result<RestrictionOutcome> {
+    super::install(us, rules, &mut false)
+}
+
+fn lift_all(us: &mut Session) -> Result<Vec<String>> {
+    super::lift_all(us, &mut false)
+}
+
 fn rule(tables: &[&str], deny: &[Verb], roles: &[&str], message: &str) -> Rule {
     Rule {
         tables: tables.iter().map(|table| ("public".to_owned(), (*table).to_owned())).collect(),
@@ -227,7 +235,7 @@ fn only_differences_are_changed() {
 
     assert_eq!(lift_all(&mut us).expect("it can be lifted"), ["public.users"]);
     assert!(lift_all(&mut us).expect("again has no effect").is_empty());
-    let left = "select (select count(*) from pg_trigger where tgname like 'pgdetour%')
+    let left = "select (select count(*) from pg_trigger where tgname like '%pgdetour%')
         + (select count(*) from pg_namespace where nspname = 'pgdetour')";
     assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
 
@@ -321,7 +329,18 @@ fn check_names_what_is_missing_and_who_could_undo_it() {
             "it may act as the owner of public.open, and could drop the restriction"
         )]
     );
-    test.client().batch_execute("alter table users owner to postgres").expect("it can be given back");
+    test.client().batch_execute("alter schema public owner to limited").expect("it can be given");
+    let failures = check(&mut plain, &[rule(&["users"], &Verb::ALL, &["limited"], "no")], None);
+    assert_eq!(
+        brief(failures.expect("it answers").failures),
+        [finding(
+            "target: role \"limited\"",
+            "it may act as the owner of schema public, and could drop restricted tables"
+        )]
+    );
+    test.client()
+        .batch_execute("alter schema public owner to postgres; alter table users owner to postgres")
+        .expect("it can be given back");
     assert_eq!(install(&mut us, &rules).expect_err("there is no such table").kind(), "no_such_table");
     let mut dba = session(&test, "dba", &Plan::real());
     let checked =
@@ -512,8 +531,136 @@ fn rows_are_told_apart_by_a_condition() {
         lift_all(&mut us).expect("it can be lifted"),
         ["public.child", "public.parts", "public.users"]
     );
-    let left = "select count(*) from pg_trigger where tgname like 'pgdetour%'";
+    let left = "select count(*) from pg_trigger where tgname like '%pgdetour%'";
     assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
+}
+
+/// Names of our triggers on a table.
+fn triggers(test: &TestServer, table: &str) -> Vec<String> {
+    let query = "select tgname::text from pg_trigger
+        where tgrelid = $1::text::regclass and tgname like '%pgdetour%' order by tgname";
+    test.client().query(query, &[&table]).expect("it answers").iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn triggers_of_every_level_of_partitions_have_names_of_their_own() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create table apart (id int, at date); create table apart_too (id int, at date);
+             grant all on apart, apart_too to limited",
+        )
+        .expect("it can be made");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let among = |table: &str, condition: &str| Rule {
+        condition: Some(condition.into()),
+        ..rule(&[table], &Verb::ALL, &["limited"], "no")
+    };
+    let rules = [
+        among("parts", "id = 1"),
+        among("parts_b", "id = 2"),
+        among("parts_b1", "id = 3"),
+        among("apart", "id = 1"),
+    ];
+    let outcome = install(&mut us, &rules).expect("it can be installed");
+    assert_eq!(
+        outcome.changed,
+        ["public.apart", "public.parts", "public.parts_a", "public.parts_b", "public.parts_b1"]
+    );
+    assert!(install(&mut us, &rules).expect("it is installed").changed.is_empty());
+    // One that has its own already, one that gets them, and one that is made below.
+    test.client()
+        .batch_execute(
+            "alter table parts attach partition apart for values from ('2030-01-01') to ('2031-01-01');
+             alter table parts attach partition apart_too for values from ('2031-01-01') to ('2032-01-01');
+             create table parts_b2 partition of parts_b for values in (2); grant all on parts_b2 to limited",
+        )
+        .expect("no name is in the way");
+    let refused = |verb: &str, table: &str, rows: &str| {
+        let rows = if rows.is_empty() { String::new() } else { format!(" on rows where {rows}") };
+        format!("{verb} on table public.{table} is refused for role \"limited\"{rows}.")
+    };
+    let (first, second) = (refused("INSERT", "parts_b1", "id = 1"), refused("INSERT", "parts_b2", "id = 2"));
+    let (apart, apart_too) = (refused("INSERT", "apart", "id = 1"), refused("DELETE", "apart_too", "id = 1"));
+    let truncate = refused("TRUNCATE", "apart_too", "");
+    test.client().batch_execute("insert into apart_too values (1, '2031-01-01')").expect("it is free");
+    let paths = [
+        ("insert into parts values (1, '2025-01-01')", Some(first.as_str())),
+        ("insert into parts_b values (2, '2025-01-01')", Some(second.as_str())),
+        ("insert into parts values (1, '2030-01-01')", Some(&apart)),
+        ("insert into parts values (2, '2030-01-01')", None),
+        ("delete from parts where at = '2031-01-01'", Some(&apart_too)),
+        ("truncate apart_too", Some(&truncate)),
+    ];
+    hold(&mut enter(&test, "limited"), "no", &paths);
+    lift_all(&mut us).expect("it can be lifted");
+    for table in ["parts", "parts_a", "parts_b", "parts_b1", "parts_b2", "apart", "apart_too"] {
+        assert!(triggers(&test, table).is_empty(), "{table}");
+    }
+}
+
+#[test]
+fn what_had_other_names_before_is_taken_over() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let some = Rule {
+        condition: Some("id = 1".into()),
+        ..rule(&["parts"], &[Verb::Insert, Verb::Update, Verb::Delete], &["limited"], "no")
+    };
+    let all = Rule { deny: Verb::ALL.to_vec(), ..some.clone() };
+    let old_names = "do $$ declare t record; begin
+        for t in
+            select tgname, 'pgdetour_restrict' || coalesce('_' || nullif(row_number() over (order by tgname), 1), '') as old
+            from pg_trigger where tgrelid = 'parts'::regclass and tgname like '~%'
+        loop execute format('alter trigger %I on parts rename to %I', t.tgname, t.old); end loop;
+        create or replace function pgdetour.guard() returns event_trigger language plpgsql as 'begin end';
+    end $$";
+    for way in ["restricted anew", "restricted with more", "lifted"] {
+        install(&mut us, std::slice::from_ref(&some)).expect("it can be installed");
+        let names = triggers(&test, "parts");
+        test.client().batch_execute(old_names).expect("as an earlier version had it");
+        assert_ne!(triggers(&test, "parts"), names);
+        if way == "lifted" {
+            lift_all(&mut us).expect("it can be lifted");
+            assert!(triggers(&test, "parts").is_empty() && triggers(&test, "parts_a").is_empty());
+            continue;
+        }
+        let rules = [if way == "restricted anew" { some.clone() } else { all.clone() }];
+        let outcome = install(&mut us, &rules).expect("it can be installed");
+        assert!(outcome.guard_changed, "its functions were those of an earlier version");
+        assert!(triggers(&test, "parts").iter().filter(|name| name.starts_with('~')).eq(&names));
+        let again = install(&mut us, &rules).expect("it is installed");
+        assert!(again.changed.is_empty() && !again.guard_changed, "{again:?}");
+    }
+}
+
+#[test]
+fn a_condition_is_asked_of_the_row_that_other_triggers_have_made() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create function name_it() returns trigger language plpgsql as
+                 $$ begin new.name := coalesce(new.name, 'admin'); return new; end $$;
+             create trigger set_name before insert or update on users for each row execute function name_it()",
+        )
+        .expect("it can be made");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [Rule {
+        condition: Some("name = 'admin'".into()),
+        ..rule(&["users"], &[Verb::Insert, Verb::Update], &["limited"], "no")
+    }];
+    install(&mut us, &rules).expect("it can be installed");
+    let rows = "on table public.users is refused for role \"limited\" on rows where name = 'admin'.";
+    let (insert, update) = (format!("INSERT {rows}"), format!("UPDATE {rows}"));
+    let paths = [
+        ("insert into users values (10, 'x')", None),
+        ("insert into users values (10, null)", Some(insert.as_str())),
+        ("update users set name = null where id = 1", Some(&update)),
+    ];
+    hold(&mut enter(&test, "limited"), "no", &paths);
 }
 
 #[test]
@@ -617,10 +764,187 @@ fn tables_made_later_are_restricted_and_limited_roles_cannot_undo_it() {
     );
     let lifted = lift_all(&mut us).expect("it can be lifted");
     assert!(lifted.contains(&"public.later_one".to_owned()), "{lifted:?}");
-    let left = "select (select count(*) from pg_event_trigger) + (select count(*) from pg_trigger where tgname like 'pgdetour%')
+    let left = "select (select count(*) from pg_event_trigger) + (select count(*) from pg_trigger where tgname like '%pgdetour%')
         + (select count(*) from pg_namespace where nspname = 'pgdetour')";
     assert_eq!(test.client().query_one(left, &[]).expect("it answers").get::<_, i64>(0), 0);
     limited.batch_execute("alter table users add x int").expect("it is lifted");
+}
+
+#[test]
+fn owners_go_on_making_partitions() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "grant create on schema public to limited, other; grant limited to other;
+             alter table parts owner to limited; alter table parts_b owner to other",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [Rule {
+        condition: Some("id = 7".into()),
+        patterns: vec![("public".into(), "parts".into()), ("public".into(), "rows".into())],
+        ..rule(&["parts"], &Verb::ALL, &["limited"], "no")
+    }];
+    observe(&mut us, &rules, &mut false).expect("it can be observed");
+    let (mut limited, mut other) = (enter(&test, "limited"), enter(&test, "other"));
+    limited
+        .batch_execute(
+            "create table parts_c partition of parts for values from ('2026-01-01') to ('2027-01-01')",
+        )
+        .expect("what is only counted");
+    other
+        .batch_execute("create table parts_b2 partition of parts_b for values in (7)")
+        .expect("on each level");
+    stop_observing(&mut us, &mut false).expect("it can be taken away");
+
+    install(&mut us, &rules).expect("it can be installed");
+    assert_eq!(install(&mut us, &rules).expect("it is installed").changed, [""; 0]);
+    limited
+        .batch_execute(
+            "create table parts_d partition of parts for values from ('2027-01-01') to ('2028-01-01');
+             create table rows (id int) partition by list (id); create table rows_7 partition of rows for values in (7)",
+        )
+        .expect("what is restricted to some rows");
+    other
+        .batch_execute("create table parts_b3 partition of parts_b for values in (8)")
+        .expect("on each level");
+    test.client()
+        .batch_execute("alter table rows owner to other; grant all on rows to limited")
+        .expect("a superuser may");
+    other
+        .batch_execute("create table rows_8 partition of rows for values in (8)")
+        .expect("whoever the owner is");
+    let refused = |table: &str| {
+        format!("INSERT on table public.{table} is refused for role \"limited\" on rows where id = 7.")
+    };
+    let (part, row) = (refused("parts_d"), refused("rows_7"));
+    let paths = [
+        ("insert into parts values (7, '2027-01-01')", Some(part.as_str())),
+        ("insert into rows values (7)", Some(row.as_str())),
+        ("insert into rows values (8)", None),
+    ];
+    hold(&mut limited, "no", &paths);
+}
+
+#[test]
+fn no_part_of_a_restricted_table_goes_with_what_a_limited_role_owns() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create domain address as text; create domain place as text; create sequence numbers;
+             create function is_short(text) returns bool immutable language sql as 'select length($1) < 9';
+             create table accounts (id int primary key);
+             alter table users add e address, add n int default nextval('numbers'),
+                 add constraint short check (is_short(name));
+             alter table notes add foreign key (id) references accounts not valid;
+             alter table open add p place, add n int default nextval('numbers');
+             create function forbid() returns trigger language plpgsql as 'begin return null; end';
+             create trigger pgdetour_restricted before insert on open for each row execute function forbid();
+             alter domain address owner to limited; alter domain place owner to limited;
+             alter sequence numbers owner to limited; alter function is_short owner to limited;
+             alter table accounts owner to limited; alter table open owner to limited",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    install(&mut us, &[rule(&["users", "notes"], &[Verb::Insert], &["limited"], "no")])
+        .expect("it can be installed");
+    let refused = |what: &str| format!("{what} is refused for role \"limited\".");
+    let domain = refused("DROP DOMAIN on table public.users");
+    let sequence = refused("DROP SEQUENCE on table public.users");
+    let function = refused("DROP FUNCTION on table public.users");
+    let key = refused("DROP TABLE on table public.notes");
+    let paths = [
+        ("drop domain address cascade", Some(domain.as_str())),
+        ("drop domain place cascade", None),
+        ("drop sequence numbers cascade", Some(&sequence)),
+        ("drop function is_short cascade", Some(&function)),
+        ("drop table accounts cascade", Some(&key)),
+        ("alter table open drop n", None),
+    ];
+    hold(&mut enter(&test, "limited"), "no", &paths);
+    let passing: Vec<(&str, Option<&str>)> = paths.iter().map(|(statement, _)| (*statement, None)).collect();
+    hold(&mut test.client(), "no", &passing);
+}
+
+#[test]
+fn a_condition_over_generated_columns_is_refused_at_check() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute("alter table users add loud text generated always as (upper(name)) stored")
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let among = |deny: &[Verb], condition: &str| {
+        [Rule { condition: Some(condition.into()), ..rule(&["users"], deny, &["limited"], "no") }]
+    };
+    for (condition, what) in [("loud = 'USER'", "generated"), ("tableoid > 0", "system")] {
+        let failures = check(&mut us, &among(&Verb::ALL, condition), None).expect("it answers").failures;
+        let said = format!("BEFORE trigger's WHEN condition cannot reference NEW {what} columns");
+        assert!(
+            failures[0].message.starts_with(&format!("its condition cannot be used: {said}")),
+            "{failures:?}"
+        );
+    }
+    // What is deleted has all its values.
+    let rules = among(&[Verb::Delete], "loud = 'USER'");
+    assert_eq!(check(&mut us, &rules, None).expect("it answers").failures, []);
+    install(&mut us, &rules).expect("it can be installed");
+    let refused = "DELETE on table public.users is refused for role \"limited\" on rows where loud = 'USER'.";
+    hold(&mut enter(&test, "limited"), "no", &[("delete from users", Some(refused))]);
+}
+
+#[test]
+fn who_could_write_as_a_role_of_his_own_making_is_named() {
+    let test = TestServer::start("");
+    test.client().batch_execute(TABLES).expect("a new server takes it");
+    test.client()
+        .batch_execute(
+            "create role maker createrole; grant maker to limited; create role heir login createrole;
+             create schema own; revoke create on schema public from public",
+        )
+        .expect("it can be prepared");
+    let mut us = session(&test, "postgres", &Plan::real());
+    let rules = [rule(&["users"], &Verb::ALL, &["heir", "limited"], "no")];
+    let mut named = |prepared: &str| -> Vec<String> {
+        test.client().batch_execute(prepared).expect(prepared);
+        let failures = check(&mut us, &rules, None).expect("it answers").failures;
+        failures
+            .into_iter()
+            .inspect(|one| {
+                assert_eq!(one.message, "it could make a role that no rule restricts, and write as that");
+            })
+            .map(|one| format!("{}: {}", one.object, one.hint.split(',').next().unwrap_or_default()))
+            .collect()
+    };
+    let limited = "target: role \"limited\": Run ALTER ROLE maker NOCREATEROLE";
+    let heir = "target: role \"heir\": Run ALTER ROLE heir NOCREATEROLE";
+    let version: i32 = test
+        .client()
+        .query_one("select current_setting('server_version_num')::int4", &[])
+        .expect("it answers")
+        .get(0);
+    if version < 160_000 {
+        assert_eq!(named("select"), [heir, limited]);
+        assert_eq!(named("alter role maker nocreaterole; alter role heir nocreaterole"), [""; 0]);
+        return;
+    }
+    // It may write, and has nothing to hand that on by.
+    assert_eq!(named("select"), [""; 0]);
+    for (given, taken) in [
+        ("grant create on schema own to limited", "revoke create on schema own from limited"),
+        ("grant create on database postgres to limited", "revoke create on database postgres from limited"),
+        (
+            "grant update (name) on users to limited with grant option",
+            "revoke grant option for update (name) on users from limited",
+        ),
+        ("grant staff to limited with admin option", "revoke admin option for staff from limited"),
+    ] {
+        assert_eq!(named(given), [limited], "{given}");
+        assert_eq!(named(taken), [""; 0], "{taken}");
+    }
+    assert_eq!(named("grant insert on users to public"), [heir, limited]);
 }
 
 #[test]
