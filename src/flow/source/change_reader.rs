@@ -142,11 +142,11 @@ impl Reading<'_> {
     fn read(&mut self) -> Result<()> {
         let (mut busy, mut purged) = (Instant::now(), Instant::now());
         while !self.outlet.is_stopped() {
-            change_table::order_changes(&mut self.session)?;
-            let end = change_table::last_position(&mut self.session)?;
+            let end = change_table::order_changes(&mut self.session)?;
             let before = self.position;
+            // Behind the end, up to which is read: a change committed later may be of a table that is not described here.
             self.descriptions.learn(&mut self.session)?;
-            self.read_some()?;
+            self.read_some(end)?;
             if purged.elapsed() >= PURGE_EVERY {
                 change_table::purge(&mut self.session, self.outlet.confirmed(), PURGE_BUDGET)?;
                 purged = Instant::now();
@@ -166,12 +166,12 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Hands on the next transactions, as many as one statement reads; rows are fetched as they are taken.
-    fn read_some(&mut self) -> Result<()> {
+    /// Hands on the next transactions up to `end`, as many as one statement reads; rows are fetched as they are taken.
+    fn read_some(&mut self, end: PgLsn) -> Result<()> {
         let on = self.session.place.name();
         let failed = |error: &postgres::Error| Error::sql("read recorded changes", on, error);
-        let (position, limit) = (change_table::ordinal(self.position), TRANSACTIONS_AT_ONCE);
-        let params: [&(dyn ToSql + Sync); 2] = [&position, &limit];
+        let (position, end) = (change_table::ordinal(self.position), change_table::ordinal(end));
+        let params: [&(dyn ToSql + Sync); 3] = [&position, &end, &TRANSACTIONS_AT_ONCE];
         let mut rows = self
             .session
             .client()

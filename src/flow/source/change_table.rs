@@ -239,17 +239,19 @@ fn list_names(session: &mut Session, statement: &Sql) -> Result<Vec<String>> {
     Ok(rows.iter().map(|row| format!("{}.{}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
 }
 
-/// Gives what has been committed by now its place.
-pub fn order_changes(session: &mut Session) -> Result<()> {
-    let on = session.place.name();
-    session
-        .client()
-        .batch_execute(sql::capture::ORDER_CHANGES.text)
-        .map_err(|error| Error::sql("order the recorded changes", on, &error))
+/// Gives what has been committed by now its place; the last place that was given. What is placed later comes behind it.
+pub fn order_changes(session: &mut Session) -> Result<PgLsn> {
+    let rows = session
+        .ask_script(sql::capture::ORDER_CHANGES.text)
+        .doing(|| "order the recorded changes".to_owned())?;
+    let position = rows.first().and_then(|row| row.first()?.as_deref()?.parse::<u64>().ok());
+    position.map(PgLsn::from).ok_or_else(|| Error::Internal {
+        message: "the last place in the order of changes is no number".to_owned(),
+    })
 }
 
-/// The last place given to a transaction.
-pub fn last_position(session: &mut Session) -> Result<PgLsn> {
+/// The last place that was drawn, also by a session that has not committed it yet.
+pub fn drawn_position(session: &mut Session) -> Result<PgLsn> {
     let position: i64 = session.query_one(&sql::capture::READ_POSITION, &[])?.get("position");
     Ok(PgLsn::from(position.cast_unsigned()))
 }

@@ -66,7 +66,8 @@ fn every_kind_of_change_arrives_by_triggers() {
     let mut session = pair.session(Side::Source);
     assert!(change_table::purge(&mut session, applied.applied_lsn, BUDGET).unwrap());
     assert_eq!(pair.rows(Side::Source, "select xid, ordinal from pgdetour.change"), [""; 0]);
-    assert_eq!(pair.rows(Side::Source, "select position from pgdetour.change_order"), [""; 0]);
+    let last = format!("({})", u64::from(applied.applied_lsn));
+    assert_eq!(pair.rows(Side::Source, "select position from pgdetour.change_order"), [last]);
     change_table::drop_capture(&mut session).unwrap();
     let left = "select tgname from pg_trigger where tgname like '!pgdetour%'";
     assert_eq!(pair.rows(Side::Source, left), [""; 0]);
@@ -109,6 +110,31 @@ fn changes_of_one_row_keep_their_order_whatever_the_xids() {
     between.batch_execute("commit").unwrap();
     drain(&flow).unwrap();
     pair.assert_equal("select * from t");
+}
+
+/// A run that places transactions beside the flow's own, and has not committed: its place is not there to be read.
+#[test]
+fn a_place_that_another_session_has_drawn_and_not_committed_is_not_passed() {
+    let (pair, flow) = recorded("create table t (id int primary key)");
+    pair.source("insert into t values (1)");
+    let applied = drain(&flow).unwrap().applied_lsn;
+    pair.source("select nextval(pg_get_serial_sequence('pgdetour.change_order', 'position'))");
+    let mut session = pair.session(Side::Source);
+    assert_eq!(flow.source.end(&mut session).unwrap(), applied);
+    assert!(flow.source.written(&mut session).unwrap() > applied);
+    let reader = flow.source.open(&flow.publisher, applied, false, None).unwrap();
+    let deadline = Instant::now() + BUDGET;
+    let chunk = loop {
+        assert!(Instant::now() < deadline, "nothing is said of where it ends");
+        let chunk = reader.next(Duration::from_millis(5)).unwrap();
+        if let Some(chunk) = chunk.filter(|chunk| chunk.drained) {
+            break chunk;
+        }
+    };
+    assert_eq!(PgLsn::from(chunk.position), applied);
+    // All that was placed is removed, but how far that was is still known.
+    assert!(change_table::purge(&mut session, applied, BUDGET).unwrap());
+    assert_eq!(flow.source.end(&mut session).unwrap(), applied);
 }
 
 /// The waiting transaction drew an ordinal before the one that it waits for drew its last.
