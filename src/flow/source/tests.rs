@@ -198,6 +198,61 @@ fn partitions_made_later_and_emptied_are_recorded() {
     assert_eq!(pair.rows(Side::Target, "table q"), [""; 0]);
 }
 
+/// The rows that a statement changes are recorded as it ends, behind what triggers and functions did to them meanwhile, which was
+/// after it.
+#[test]
+fn what_happens_to_a_row_within_a_statement_that_has_changed_it_comes_after_that() {
+    let tables = "create table card (id int primary key, chosen bool default false, n int default 0);
+                  create table part (id int, k int, v int default 0, primary key (id, k)) partition by list (k);
+                  create table part_1 partition of part for values in (1);
+                  create table part_2 partition of part for values in (2);
+                  create table whole (id int, v text);
+                  alter table whole replica identity full;";
+    let (pair, flow) = recorded(tables);
+    pair.client(Side::Source)
+        .batch_execute(
+            "create function one() returns trigger language plpgsql as $$ begin
+                 if new.chosen then update card set chosen = false where id <> new.id and chosen; end if;
+                 return new;
+             end $$;
+             create trigger one before insert or update on card for each row execute function one();
+             create function note() returns trigger language plpgsql as $$ begin
+                 update whole set v = v || '+' where id = 1 and pg_trigger_depth() < 3;
+                 return null;
+             end $$;
+             create trigger note after insert or update on whole for each row execute function note();
+             create function touch() returns int language plpgsql volatile as $$ begin
+                 update card set n = n + 10 where n = 1; update card set n = n + 100 where n = 11; return 1;
+             end $$;
+             create function take() returns int language plpgsql volatile as $$ begin
+                 delete from card where n = 2; return 2;
+             end $$;
+             create function turn() returns int language plpgsql volatile as $$ begin
+                 update part set v = v + 1 where v = 3; update part set k = 2, v = v * 10 where v = 4; return 3;
+             end $$;",
+        )
+        .unwrap();
+    for (script, table) in [
+        ("insert into card values (1), (2); update card set chosen = true where id in (1, 2)", "card"),
+        ("insert into card values (3, true), (4, true), (5, true)", "card"),
+        ("update card set n = touch()", "card"),
+        ("update card set n = take()", "card"),
+        ("insert into whole values (1, 'a'), (2, 'b'); update whole set v = v || '-'", "whole"),
+        ("insert into part values (1, 1), (2, 1)", "part"),
+        ("update part set v = turn()", "part"),
+        // A version may be where another one was before, in the same transaction.
+        (
+            "begin; truncate card; insert into card values (1); update card set n = 1; update card set n = 2; truncate card;
+             insert into card values (6, true), (7, true), (8, true); savepoint a; update card set n = 3; rollback to a; commit",
+            "card",
+        ),
+    ] {
+        pair.source(script);
+        drain(&flow).unwrap();
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}
+
 #[test]
 fn an_altered_table_stops_the_flow_where_it_was_altered() {
     let (pair, flow) = recorded("create table t (id int primary key, gone text, kept text)");
