@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::change::{Change, Relation, RelationColumn, Row, RowChange};
 use super::reader::{Item, Outlet, Reader, marker};
+use super::slot::MISSED;
 use super::{change_table, record_text};
 use crate::error::{Error, Result};
 use crate::flow::Xid;
@@ -274,7 +275,7 @@ fn fields(description: &Description, text: &str) -> Result<Row> {
                 description.written.len()
             ),
             detail: Some("Its definition was altered after its changes began to be recorded.".to_owned()),
-            hint: "Alter the table back, and run the same command again.".to_owned(),
+            hint: MISSED.to_owned(),
         });
     }
     let mut written = description.written.iter();

@@ -227,10 +227,10 @@ pub fn require_described(session: &mut Session) -> Result<()> {
         sqlstate: None,
         message: format!("table \"{table}\" was altered while its changes were recorded"),
         detail: Some(
-            "Without the event trigger, which only a superuser can create, it is not known which changes came before."
+            "Which changes came before is not known: our event triggers, which only a superuser can create, did not see it."
                 .to_owned(),
         ),
-        hint: "Alter the table back, and run the same command again.".to_owned(),
+        hint: format!("Alter the table back, and run the same command again. Where that cannot be done: {MISSED}"),
     })
 }
 

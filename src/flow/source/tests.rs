@@ -8,7 +8,9 @@ use postgres::Client;
 use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
+use super::change::Change;
 use super::change_table;
+use super::reader::Item;
 use crate::error::Error;
 use crate::flow::apply::follow::BATCH_BYTES;
 use crate::flow::apply::follow_tests::{
@@ -251,6 +253,55 @@ fn what_happens_to_a_row_within_a_statement_that_has_changed_it_comes_after_that
         drain(&flow).unwrap();
         pair.assert_equal(&format!("select * from {table}"));
     }
+}
+
+#[test]
+fn a_table_that_changes_by_a_command_of_something_else_is_described_anew() {
+    let tables = "create domain email as text; create type pt as (a int, b text);
+                  create table t (id int primary key, e email, kept text);
+                  create table y of pt (primary key (a));
+                  create table above (id int primary key, gone text, kept text); create table below () inherits (above);
+                  alter table below add primary key (id);
+                  create schema old; create table old.s (id int primary key)";
+    let (pair, flow) = recorded(tables);
+    pair.source(
+        "insert into t values (1, 'x', 'before'); insert into below values (1, 'x', 'before'); insert into y values (1, 'x');
+         drop domain email cascade; alter table above drop column gone; alter type pt add attribute c int cascade;
+         alter schema old rename to new;
+         insert into t values (2, 'after'); insert into below values (2, 'after'); insert into y values (2, 'y', 3);
+         insert into new.s values (1)",
+    );
+    pair.target(
+        "alter table t drop column e; alter table above drop column gone; alter type pt add attribute c int cascade",
+    );
+    let Err(error) = drain(&flow) else { panic!("it was mapped as it was") };
+    assert_ne!(error.kind(), "columns_changed", "{error}");
+    let reader = flow.source.open(&flow.publisher, PgLsn::from(0), false, None).unwrap();
+    let deadline = Instant::now() + BUDGET;
+    let mut columns: Vec<(String, usize)> = Vec::new();
+    loop {
+        assert!(Instant::now() < deadline, "not all of it was read");
+        let Some(chunk) = reader.next(Duration::from_millis(5)).unwrap() else { continue };
+        for item in chunk.items {
+            if let Item::Change(Change::Row { relation, .. }) = item {
+                columns.push((relation.display(), relation.columns.len()));
+            }
+        }
+        if chunk.drained {
+            break;
+        }
+    }
+    let read: Vec<(&str, usize)> = columns.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    let told = [
+        ("public.t", 3),
+        ("public.below", 3),
+        ("public.y", 2),
+        ("public.t", 2),
+        ("public.below", 2),
+        ("public.y", 3),
+        ("new.s", 1),
+    ];
+    assert_eq!(read, told);
 }
 
 #[test]
