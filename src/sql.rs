@@ -122,6 +122,7 @@ statements! {
         LIST_MOVED_PARTITIONS = "list_moved_partitions",
         LIST_NESTING = "list_nesting",
         LIST_UNCAPTURED = "list_uncaptured",
+        LIST_UNCOVERED = "list_uncovered",
         LIST_UNRECORDED = "list_unrecorded",
         NOTE_RECORDED = "note_recorded",
         ORDER_CHANGES = "order_changes",

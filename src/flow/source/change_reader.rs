@@ -41,6 +41,7 @@ pub fn start(publisher: &Server, start: PgLsn) -> Result<Reader> {
         )
         .map_err(|error| Error::sql("prepare the session that reads changes", on, &error))?;
     change_table::require_described(&mut session)?;
+    change_table::cover_partitions(&mut session)?;
     let descriptions = Descriptions { publisher: publisher.clone(), tables: HashMap::new(), newest: -1 };
     Reader::spawn(move |outlet| {
         let mut reading = Reading { session, outlet, position: start, descriptions, open: None };
@@ -108,6 +109,7 @@ impl Descriptions {
             // A partition made since, where no event trigger could describe it. The other session is busy with rows.
             let mut session = self.publisher.connect()?;
             change_table::describe(&mut session, table)?;
+            change_table::cover_partitions(&mut session)?;
             self.learn(&mut session)?;
         }
         let known = self.tables.get(&table).map_or(&[][..], Vec::as_slice);
