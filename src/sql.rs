@@ -114,6 +114,7 @@ statements! {
         CREATE_WHOLE_ROW_TRIGGERS = "create_whole_row_triggers",
         DESCRIBE_TABLE = "describe_table",
         DROP_CHANGE = "drop_change",
+        GRANT_RECORDING = "grant_recording",
         HAS_CHANGE_TABLE = "has_change_table",
         HAS_RECORDED_TABLE = "has_recorded_table",
         LIST_ALTERED = "list_altered",

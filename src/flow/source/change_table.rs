@@ -101,6 +101,9 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
             .doing(|| format!("create triggers on table {quoted}"))?;
         changed = true;
     }
+    session
+        .change_script(sql::capture::GRANT_RECORDING.text)
+        .doing(|| "let the owners of partitioned tables make partitions".to_owned())?;
     match session.change_script(sql::capture::CREATE_EVENT_TRIGGER.text) {
         Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
         other => other.doing(|| "create event trigger \"pgdetour_capture\"".into())?,

@@ -331,6 +331,24 @@ fn a_partition_that_is_emptied_before_that_could_be_recorded_is_found() {
 }
 
 #[test]
+fn who_owns_a_partitioned_table_makes_partitions_of_it_that_are_recorded() {
+    let tables = "create table p (id int primary key) partition by list (id); alter table p owner to writer;
+                  grant create on schema public to writer";
+    let (pair, flow) = recorded(tables);
+    let partitions = "set role writer; create table p_1 partition of p for values in (1); create table p_2 (id int not null);
+                      alter table p attach partition p_2 for values in (2)";
+    for side in [Side::Source, Side::Target] {
+        pair.client(side).batch_execute(partitions).unwrap();
+    }
+    pair.source("set role writer; insert into p values (1), (2); truncate p_2");
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "table p"), ["(1)"]);
+    let may = "select has_function_privilege('pg_monitor', 'pgdetour.record_change()', 'execute'),
+                      has_function_privilege('writer', 'pgdetour.record_truncate()', 'execute')";
+    assert_eq!(pair.rows(Side::Source, may), ["(f,f)"]);
+}
+
+#[test]
 fn an_altered_table_stops_the_flow_where_it_was_altered() {
     let (pair, flow) = recorded("create table t (id int primary key, gone text, kept text)");
     pair.source(
