@@ -304,6 +304,19 @@ fn a_table_that_changes_by_a_command_of_something_else_is_described_anew() {
     assert_eq!(read, told);
 }
 
+#[test]
+fn what_was_of_a_type_that_has_gone_since_arrives() {
+    let tables = "create domain num as int; create type mood as enum ('glad', 'sad'); create type pair as (a int, b text);
+                  create table t (id int primary key, n num, m mood, l mood[], p pair, kept text)";
+    let (pair, flow) = recorded(tables);
+    pair.source(
+        "insert into t values (1, 5, 'sad', '{glad,sad}', '(1,x)', 'kept'); drop type mood, num, pair cascade; insert into t values (2, 'after')",
+    );
+    drain(&flow).unwrap();
+    let arrived = ["(1,5,sad,\"{glad,sad}\",\"(1,x)\",kept)", "(2,,,,,after)"];
+    assert_eq!(pair.rows(Side::Target, "table t"), arrived);
+}
+
 /// Where our role may not make event triggers.
 #[test]
 fn a_partition_that_is_emptied_before_that_could_be_recorded_is_found() {
