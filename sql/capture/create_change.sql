@@ -8,8 +8,17 @@ create table if not exists pgdetour.change (
     new_row text,
     primary key (xid, ordinal)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 1);
--- Written once, read once: compressing them would cost the application more than it saves.
-alter table pgdetour.change alter column old_row set storage external, alter column new_row set storage external;
+-- Written once, read once: compressing them would cost the application more than it saves. An earlier version of ours has made the
+-- table without some of these columns.
+alter table pgdetour.change
+alter column old_row set storage external,
+alter column new_row set storage external,
+add column if not exists file oid,
+add column if not exists replaced tid,
+add column if not exists made tid;
+create index if not exists change_replaced on pgdetour.change (xid, file, replaced) where replaced is not null;
+comment on column pgdetour.change.replaced is
+'Where in that file the version of the row was that this change has replaced by the one in made, if the same transaction had made it.';
 comment on table pgdetour.change is
 'Row changes, written by triggers in the transaction that makes them: I, U, D of a row in text form, T of a table, S for a temporary transaction. Removed once they are applied on the other side.';
 
@@ -77,21 +86,46 @@ set extra_float_digits = 3
 set bytea_output = 'hex'
 set lc_monetary = 'C'
 as $function$
+declare
+    stored oid;
+    older tid;
+    newer tid;
 begin
     if pg_catalog.current_setting('session_replication_role') = 'replica' and pgdetour.carries() then
         return null;
+    end if;
+    if tg_op <> 'INSERT' and pg_catalog.age(old.xmin) <= 0 then
+        stored := pg_catalog.pg_relation_filenode(tg_relid);
+        older := old.ctid;
+        newer := case tg_op when 'UPDATE' then new.ctid end;
     end if;
     case tg_argv[0]
         when 'I' then
             insert into pgdetour.change (relation, operation, new_row) values (tg_relid, 'I', new::text);
         when 'U' then
-            insert into pgdetour.change (relation, operation, new_row) values (tg_relid, 'U', new::text);
+            insert into pgdetour.change (relation, operation, new_row, file, replaced, made)
+            values (tg_relid, 'U', new::text, stored, older, newer);
         when 'D' then
-            insert into pgdetour.change (relation, operation, old_row) values (tg_relid, 'D', old::text);
+            insert into pgdetour.change (relation, operation, old_row, file, replaced)
+            values (tg_relid, 'D', old::text, stored, older);
         else
-            insert into pgdetour.change (relation, operation, old_row, new_row)
-            values (tg_relid, 'U', old::text, new::text);
+            insert into pgdetour.change (relation, operation, old_row, new_row, file, replaced, made)
+            values (tg_relid, 'U', old::text, new::text, stored, older, newer);
     end case;
+    -- A statement's rows are recorded as it ends. What functions and triggers within it did to them after it is recorded by then,
+    -- and goes behind.
+    if tg_op <> 'DELETE' and new.xmax <> '0' then
+        stored := pg_catalog.pg_relation_filenode(tg_relid);
+        newer := new.ctid;
+        while newer is not null loop
+            update pgdetour.change as c
+            set ordinal = default
+            where c.xid = pg_catalog.pg_current_xact_id()
+                and c.file = stored
+                and c.replaced = newer
+            returning c.made into newer;
+        end loop;
+    end if;
     return null;
 end
 $function$;
@@ -106,11 +140,19 @@ begin
         return null;
     end if;
     -- A partition that is younger than our triggers has none for this of its own.
-    insert into pgdetour.change (relation, operation)
-    select p.relid, 'T' from pg_catalog.pg_partition_tree(tg_relid) as p where p.isleaf
-    union
-    select tg_relid, 'T'
-    from pg_catalog.pg_class as c where c.oid = tg_relid and c.relkind <> 'p';
+    with emptied as (
+        insert into pgdetour.change (relation, operation)
+        select p.relid, 'T' from pg_catalog.pg_partition_tree(tg_relid) as p where p.isleaf
+        union
+        select tg_relid, 'T'
+        from pg_catalog.pg_class as c where c.oid = tg_relid and c.relkind <> 'p'
+        returning relation
+    )
+    -- Other rows may come where these were, in the same file if the transaction has made that.
+    update pgdetour.change as c
+    set replaced = null
+    from emptied as e
+    where c.xid = pg_catalog.pg_current_xact_id() and c.replaced is not null and c.relation = e.relation;
     return null;
 end
 $function$;

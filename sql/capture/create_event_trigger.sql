@@ -8,13 +8,28 @@ declare
     altered record;
 begin
     for altered in
-        select distinct c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name, t.*
-        from pg_catalog.pg_event_trigger_ddl_commands() as e
-        cross join lateral (
-            select e.objid as relid
+        -- What inherits from a table, and what is of a type, changes with it.
+        with recursive named as (
+            select coalesce(c.oid, e.objid) as relid
+            from pg_catalog.pg_event_trigger_ddl_commands() as e
+            left join pg_catalog.pg_class as c
+                on e.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass and c.relnamespace = e.objid
+            where e.classid in ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_namespace'::pg_catalog.regclass)
             union
-            select p.relid from pg_catalog.pg_partition_tree(e.objid) as p
-        ) as m
+            select m.relid
+            from named as n
+            cross join lateral (
+                select i.inhrelid as relid from pg_catalog.pg_inherits as i where i.inhparent = n.relid
+                union all
+                select c.oid
+                from pg_catalog.pg_class as t
+                join pg_catalog.pg_class as c on c.reloftype = t.reltype
+                where t.oid = n.relid and t.relkind = 'c'
+            ) as m
+        )
+
+        select c.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name, t.*
+        from named as m
         join pg_catalog.pg_class as c on c.oid = m.relid and c.relkind in ('r', 'p')
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         cross join lateral (
@@ -27,7 +42,7 @@ begin
             from pg_catalog.pg_trigger as g
             where g.tgrelid = c.oid and g.tgname like '!pgdetour\_capture\_%'
         ) as t
-        where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and t.captured
+        where t.captured
     loop
         if altered.disabled then
             raise exception 'triggers by which pgdetour records changes of table % cannot be disabled', altered.name using
@@ -58,9 +73,29 @@ end
 $function$;
 revoke all on function pgdetour.follow_definition() from public;
 
+-- A column goes with its type, too, by a command that is not of its table.
+create or replace function pgdetour.follow_drop() returns event_trigger
+language plpgsql security definer
+set search_path = ''
+as $function$
+begin
+    perform pgdetour.describe(g.tgrelid)
+    from (
+        select distinct d.objid
+        from pg_catalog.pg_event_trigger_dropped_objects() as d
+        where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objsubid > 0
+    ) as d
+    join pg_catalog.pg_trigger as g on g.tgrelid = d.objid and g.tgname = '!pgdetour_capture_delete';
+end
+$function$;
+revoke all on function pgdetour.follow_drop() from public;
+
 drop event trigger if exists pgdetour_capture;
+drop event trigger if exists pgdetour_capture_drop;
 create event trigger pgdetour_capture on ddl_command_end
-when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'ALTER SCHEMA')
+when tag in ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'ALTER SCHEMA', 'ALTER TYPE')
 execute function pgdetour.follow_definition();
+create event trigger pgdetour_capture_drop on sql_drop execute function pgdetour.follow_drop();
 -- As ours do, for a session that acts as a replica.
-alter event trigger pgdetour_capture enable always
+alter event trigger pgdetour_capture enable always;
+alter event trigger pgdetour_capture_drop enable always

@@ -1,5 +1,5 @@
--- Gives committed transactions of pgdetour.change their place in pgdetour.change_order. To be sent as one message, which is
--- a transaction. No parameters.
+-- Gives committed transactions of pgdetour.change their place in pgdetour.change_order; the last place that was given. To be sent
+-- as one message, which is a transaction. No parameters.
 --
 -- Why this order can be applied. Call B dependent on A when B changed or relied on (a row, a unique key, a foreign key, a
 -- truncated table) what A had changed before: B then waited for A's lock, or saw A's result, so A had left the list of
@@ -72,4 +72,7 @@ placed as (
 update pgdetour.change_state
 set horizon = b.xmin
 from bounds as b
-where exists (select from placed)
+where exists (select from placed);
+
+-- Not of the sequence: what it has drawn may be of a run that is not committed, or was rolled back.
+select coalesce(max(o.position), 0) as position from pgdetour.change_order as o

@@ -8,7 +8,7 @@ use crate::pg::test_server::TestServer;
 use crate::sql::{self, Sql};
 
 /// Files of several statements, in the order in which they build on each other.
-const SCRIPTS: [&str; 21] = [
+const SCRIPTS: [&str; 22] = [
     "record/create_common",
     "record/create_copies",
     "record/create_source",
@@ -23,6 +23,7 @@ const SCRIPTS: [&str; 21] = [
     "capture/create_whole_row_triggers",
     "capture/create_truncate_trigger",
     "capture/create_event_trigger",
+    "capture/grant_recording",
     "capture/order_changes",
     "capture/drop_change",
     "record/forget_waiting",
@@ -33,7 +34,7 @@ const SCRIPTS: [&str; 21] = [
 ];
 
 /// How many of them make objects, which the single statements then read and write.
-const CREATING: usize = 15;
+const CREATING: usize = 16;
 
 /// A value for every psql variable, of the type that its column has.
 const VARIABLES: [(&str, &str); 23] = [
@@ -85,7 +86,7 @@ fn every_file_is_registered() {
 #[test]
 fn every_statement_says_what_it_does_with_a_verb() {
     const VERBS: &str = "advance ask assign bar copy count create decide delete describe drop end find fingerprint finish \
-                         forget hash insert inspect list lock look make merge note notify order pin purge read record \
+                         forget grant hash insert inspect list lock look make merge note notify order pin purge read record \
                          release remove repeat revoke set settle start store sum try update widen write";
     for (path, statement) in sql::ALL {
         let action = statement.action();

@@ -163,7 +163,7 @@ pub fn find_start(flow: &Flow, applier: &mut Applier, publisher: &mut Session) -
     let Some(start) = ends.start(flow.name, applier.session())? else {
         return Ok((PgLsn::from(0), ends.let_go));
     };
-    let end = flow.source.end(publisher)?;
+    let end = flow.source.written(publisher)?;
     if start > end {
         return Err(ahead(flow.name, start, end));
     }

@@ -107,9 +107,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
             Some(known) => known.clone(),
             None => Column {
                 name: column.name.clone(),
-                type_name: publisher
-                    .query_text("select pg_catalog.format_type($1, null)", &[&column.type_oid])?[0]
-                    .get(0),
+                type_name: name_type(publisher, column.type_oid)?,
                 type_oid: column.type_oid,
                 base_type: None,
                 not_null: false,
@@ -123,4 +121,11 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
     table.columns = columns;
     table.key = key;
     Ok(table)
+}
+
+/// A type's name, as `format_type` writes it. Of one that is gone, as a column goes with its type, there are values as text.
+fn name_type(publisher: &mut Session, oid: u32) -> Result<String> {
+    let text = "select pg_catalog.format_type(t.oid, null) from pg_catalog.pg_type as t where t.oid = $1";
+    let rows = publisher.query_text(text, &[&oid])?;
+    Ok(rows.first().map_or_else(|| "text".to_owned(), |row| row.get(0)))
 }

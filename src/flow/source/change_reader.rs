@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::change::{Change, Relation, RelationColumn, Row, RowChange};
 use super::reader::{Item, Outlet, Reader, marker};
+use super::slot::MISSED;
 use super::{change_table, record_text};
 use crate::error::{Error, Result};
 use crate::flow::Xid;
@@ -40,6 +41,7 @@ pub fn start(publisher: &Server, start: PgLsn) -> Result<Reader> {
         )
         .map_err(|error| Error::sql("prepare the session that reads changes", on, &error))?;
     change_table::require_described(&mut session)?;
+    change_table::cover_partitions(&mut session)?;
     let descriptions = Descriptions { publisher: publisher.clone(), tables: HashMap::new(), newest: -1 };
     Reader::spawn(move |outlet| {
         let mut reading = Reading { session, outlet, position: start, descriptions, open: None };
@@ -107,6 +109,7 @@ impl Descriptions {
             // A partition made since, where no event trigger could describe it. The other session is busy with rows.
             let mut session = self.publisher.connect()?;
             change_table::describe(&mut session, table)?;
+            change_table::cover_partitions(&mut session)?;
             self.learn(&mut session)?;
         }
         let known = self.tables.get(&table).map_or(&[][..], Vec::as_slice);
@@ -142,11 +145,11 @@ impl Reading<'_> {
     fn read(&mut self) -> Result<()> {
         let (mut busy, mut purged) = (Instant::now(), Instant::now());
         while !self.outlet.is_stopped() {
-            change_table::order_changes(&mut self.session)?;
-            let end = change_table::last_position(&mut self.session)?;
+            let end = change_table::order_changes(&mut self.session)?;
             let before = self.position;
+            // Behind the end, up to which is read: a change committed later may be of a table that is not described here.
             self.descriptions.learn(&mut self.session)?;
-            self.read_some()?;
+            self.read_some(end)?;
             if purged.elapsed() >= PURGE_EVERY {
                 change_table::purge(&mut self.session, self.outlet.confirmed(), PURGE_BUDGET)?;
                 purged = Instant::now();
@@ -166,12 +169,12 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Hands on the next transactions, as many as one statement reads; rows are fetched as they are taken.
-    fn read_some(&mut self) -> Result<()> {
+    /// Hands on the next transactions up to `end`, as many as one statement reads; rows are fetched as they are taken.
+    fn read_some(&mut self, end: PgLsn) -> Result<()> {
         let on = self.session.place.name();
         let failed = |error: &postgres::Error| Error::sql("read recorded changes", on, error);
-        let (position, limit) = (change_table::ordinal(self.position), TRANSACTIONS_AT_ONCE);
-        let params: [&(dyn ToSql + Sync); 2] = [&position, &limit];
+        let (position, end) = (change_table::ordinal(self.position), change_table::ordinal(end));
+        let params: [&(dyn ToSql + Sync); 3] = [&position, &end, &TRANSACTIONS_AT_ONCE];
         let mut rows = self
             .session
             .client()
@@ -274,7 +277,7 @@ fn fields(description: &Description, text: &str) -> Result<Row> {
                 description.written.len()
             ),
             detail: Some("Its definition was altered after its changes began to be recorded.".to_owned()),
-            hint: "Alter the table back, and run the same command again.".to_owned(),
+            hint: MISSED.to_owned(),
         });
     }
     let mut written = description.written.iter();

@@ -21,6 +21,16 @@ const ATTEMPTS: u32 = 20;
 /// Changes that are removed by one statement.
 const PURGED_AT_ONCE: i64 = 10_000;
 
+/// How long the lock of a partition is waited for: others queue up behind us.
+const COVER_WAIT_MS: u32 = 100;
+/// Why a partition cannot be covered now.
+const COVER_LATER: [SqlState; 4] = [
+    SqlState::LOCK_NOT_AVAILABLE,
+    SqlState::T_R_DEADLOCK_DETECTED,
+    SqlState::INSUFFICIENT_PRIVILEGE,
+    SqlState::UNDEFINED_TABLE,
+];
+
 /// Makes the table and, on each of `tables`, the triggers that fill it; whether anything had to be made.
 /// Waits for each table's writers, no longer than our lock timeout at a time, so that others do not queue up behind us.
 pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
@@ -91,6 +101,9 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
             .doing(|| format!("create triggers on table {quoted}"))?;
         changed = true;
     }
+    session
+        .change_script(sql::capture::GRANT_RECORDING.text)
+        .doing(|| "let the owners of partitioned tables make partitions".to_owned())?;
     match session.change_script(sql::capture::CREATE_EVENT_TRIGGER.text) {
         Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
         other => other.doing(|| "create event trigger \"pgdetour_capture\"".into())?,
@@ -204,16 +217,52 @@ pub fn require_intact(session: &mut Session) -> Result<()> {
         });
     }
     let lacking = list_names(session, &sql::capture::LIST_UNCAPTURED)?;
-    if let Some(table) = lacking.first() {
-        return Err(Error::Conflict {
-            kind: "capture_incomplete",
-            sqlstate: None,
-            message: format!(
-                "changes of table \"{table}\" were not all recorded: a trigger of ours is missing, or is or was disabled"
-            ),
-            detail: (lacking.len() > 1).then(|| format!("The same holds for {}.", lacking[1..].join(", "))),
-            hint: MISSED.to_owned(),
+    refuse_any(&lacking, "were not all recorded: a trigger of ours is missing, or is or was disabled")?;
+    let uncovered = list_uncovered(session)?.into_iter();
+    let emptied: Vec<String> =
+        uncovered.filter(|(_, rewritten)| *rewritten).map(|(table, _)| table.to_string()).collect();
+    refuse_any(
+        &emptied,
+        "may not all be recorded: it was emptied or rewritten, and had no trigger of ours yet that would record which",
+    )
+}
+
+/// Fails for the first of these tables, whose changes are not all recorded.
+fn refuse_any(tables: &[String], why: &str) -> Result<()> {
+    let Some((table, others)) = tables.split_first() else { return Ok(()) };
+    Err(Error::Conflict {
+        kind: "capture_incomplete",
+        sqlstate: None,
+        message: format!("changes of table \"{table}\" {why}"),
+        detail: (!others.is_empty()).then(|| format!("The same holds for {}.", others.join(", "))),
+        hint: MISSED.to_owned(),
+    })
+}
+
+/// Partitions of which it is not recorded that they are emptied, and whether they may have been.
+fn list_uncovered(session: &mut Session) -> Result<Vec<(TableName, bool)>> {
+    let rows = session.query(&sql::capture::LIST_UNCOVERED, &[])?;
+    let name =
+        |row: &postgres::Row| TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+    Ok(rows.iter().map(|row| (name(row), row.get("rewritten"))).collect())
+}
+
+/// Has it recorded, from here on, that partitions are emptied that were made where no event trigger could see to that. One that is
+/// in use or not ours is left for the next time: should it be emptied before that, [`require_intact`] tells.
+pub fn cover_partitions(session: &mut Session) -> Result<()> {
+    for (table, _) in list_uncovered(session)? {
+        let quoted = sql::quote_qualified(&table.schema, &table.name);
+        let covered = session.atomically(|session| {
+            let lock = format!("lock table {quoted} in share row exclusive mode");
+            session.change_script(&format!("set local lock_timeout = {COVER_WAIT_MS}; {lock}"))?;
+            // Nobody can empty it now, and after that nobody can see any more that it was.
+            require_intact(session)?;
+            session.change_script(&sql::capture::CREATE_TRUNCATE_TRIGGER.with(&[("table", &quoted)]))
         });
+        match covered {
+            Err(error) if COVER_LATER.iter().any(|code| error.is_sqlstate(code)) => {}
+            other => other?,
+        }
     }
     Ok(())
 }
@@ -227,10 +276,10 @@ pub fn require_described(session: &mut Session) -> Result<()> {
         sqlstate: None,
         message: format!("table \"{table}\" was altered while its changes were recorded"),
         detail: Some(
-            "Without the event trigger, which only a superuser can create, it is not known which changes came before."
+            "Which changes came before is not known: our event triggers, which only a superuser can create, did not see it."
                 .to_owned(),
         ),
-        hint: "Alter the table back, and run the same command again.".to_owned(),
+        hint: format!("Alter the table back, and run the same command again. Where that cannot be done: {MISSED}"),
     })
 }
 
@@ -239,17 +288,19 @@ fn list_names(session: &mut Session, statement: &Sql) -> Result<Vec<String>> {
     Ok(rows.iter().map(|row| format!("{}.{}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect())
 }
 
-/// Gives what has been committed by now its place.
-pub fn order_changes(session: &mut Session) -> Result<()> {
-    let on = session.place.name();
-    session
-        .client()
-        .batch_execute(sql::capture::ORDER_CHANGES.text)
-        .map_err(|error| Error::sql("order the recorded changes", on, &error))
+/// Gives what has been committed by now its place; the last place that was given. What is placed later comes behind it.
+pub fn order_changes(session: &mut Session) -> Result<PgLsn> {
+    let rows = session
+        .ask_script(sql::capture::ORDER_CHANGES.text)
+        .doing(|| "order the recorded changes".to_owned())?;
+    let position = rows.first().and_then(|row| row.first()?.as_deref()?.parse::<u64>().ok());
+    position.map(PgLsn::from).ok_or_else(|| Error::Internal {
+        message: "the last place in the order of changes is no number".to_owned(),
+    })
 }
 
-/// The last place given to a transaction.
-pub fn last_position(session: &mut Session) -> Result<PgLsn> {
+/// The last place that was drawn, also by a session that has not committed it yet.
+pub fn drawn_position(session: &mut Session) -> Result<PgLsn> {
     let position: i64 = session.query_one(&sql::capture::READ_POSITION, &[])?.get("position");
     Ok(PgLsn::from(position.cast_unsigned()))
 }

@@ -157,10 +157,7 @@ impl ChangeSource {
     pub fn end(&self, publisher: &mut Session) -> Result<PgLsn> {
         match self {
             ChangeSource::Slot { .. } => lag::wal_position(publisher),
-            ChangeSource::Triggers => {
-                change_table::order_changes(publisher)?;
-                change_table::last_position(publisher)
-            }
+            ChangeSource::Triggers => change_table::order_changes(publisher),
         }
     }
 
@@ -168,7 +165,7 @@ impl ChangeSource {
     pub fn written(&self, publisher: &mut Session) -> Result<PgLsn> {
         match self {
             ChangeSource::Slot { .. } => lag::wal_position(publisher),
-            ChangeSource::Triggers => change_table::last_position(publisher),
+            ChangeSource::Triggers => change_table::drawn_position(publisher),
         }
     }
 

@@ -8,7 +8,9 @@ use postgres::Client;
 use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
+use super::change::Change;
 use super::change_table;
+use super::reader::Item;
 use crate::error::Error;
 use crate::flow::apply::follow::BATCH_BYTES;
 use crate::flow::apply::follow_tests::{
@@ -66,7 +68,8 @@ fn every_kind_of_change_arrives_by_triggers() {
     let mut session = pair.session(Side::Source);
     assert!(change_table::purge(&mut session, applied.applied_lsn, BUDGET).unwrap());
     assert_eq!(pair.rows(Side::Source, "select xid, ordinal from pgdetour.change"), [""; 0]);
-    assert_eq!(pair.rows(Side::Source, "select position from pgdetour.change_order"), [""; 0]);
+    let last = format!("({})", u64::from(applied.applied_lsn));
+    assert_eq!(pair.rows(Side::Source, "select position from pgdetour.change_order"), [last]);
     change_table::drop_capture(&mut session).unwrap();
     let left = "select tgname from pg_trigger where tgname like '!pgdetour%'";
     assert_eq!(pair.rows(Side::Source, left), [""; 0]);
@@ -109,6 +112,31 @@ fn changes_of_one_row_keep_their_order_whatever_the_xids() {
     between.batch_execute("commit").unwrap();
     drain(&flow).unwrap();
     pair.assert_equal("select * from t");
+}
+
+/// A run that places transactions beside the flow's own, and has not committed: its place is not there to be read.
+#[test]
+fn a_place_that_another_session_has_drawn_and_not_committed_is_not_passed() {
+    let (pair, flow) = recorded("create table t (id int primary key)");
+    pair.source("insert into t values (1)");
+    let applied = drain(&flow).unwrap().applied_lsn;
+    pair.source("select nextval(pg_get_serial_sequence('pgdetour.change_order', 'position'))");
+    let mut session = pair.session(Side::Source);
+    assert_eq!(flow.source.end(&mut session).unwrap(), applied);
+    assert!(flow.source.written(&mut session).unwrap() > applied);
+    let reader = flow.source.open(&flow.publisher, applied, false, None).unwrap();
+    let deadline = Instant::now() + BUDGET;
+    let chunk = loop {
+        assert!(Instant::now() < deadline, "nothing is said of where it ends");
+        let chunk = reader.next(Duration::from_millis(5)).unwrap();
+        if let Some(chunk) = chunk.filter(|chunk| chunk.drained) {
+            break chunk;
+        }
+    };
+    assert_eq!(PgLsn::from(chunk.position), applied);
+    // All that was placed is removed, but how far that was is still known.
+    assert!(change_table::purge(&mut session, applied, BUDGET).unwrap());
+    assert_eq!(flow.source.end(&mut session).unwrap(), applied);
 }
 
 /// The waiting transaction drew an ordinal before the one that it waits for drew its last.
@@ -170,6 +198,167 @@ fn partitions_made_later_and_emptied_are_recorded() {
     drain(&flow).unwrap();
     assert_eq!(pair.rows(Side::Target, "table p"), ["(101,1,after)"]);
     assert_eq!(pair.rows(Side::Target, "table q"), [""; 0]);
+}
+
+/// The rows that a statement changes are recorded as it ends, behind what triggers and functions did to them meanwhile, which was
+/// after it.
+#[test]
+fn what_happens_to_a_row_within_a_statement_that_has_changed_it_comes_after_that() {
+    let tables = "create table card (id int primary key, chosen bool default false, n int default 0);
+                  create table part (id int, k int, v int default 0, primary key (id, k)) partition by list (k);
+                  create table part_1 partition of part for values in (1);
+                  create table part_2 partition of part for values in (2);
+                  create table whole (id int, v text);
+                  alter table whole replica identity full;";
+    let (pair, flow) = recorded(tables);
+    pair.client(Side::Source)
+        .batch_execute(
+            "create function one() returns trigger language plpgsql as $$ begin
+                 if new.chosen then update card set chosen = false where id <> new.id and chosen; end if;
+                 return new;
+             end $$;
+             create trigger one before insert or update on card for each row execute function one();
+             create function note() returns trigger language plpgsql as $$ begin
+                 update whole set v = v || '+' where id = 1 and pg_trigger_depth() < 3;
+                 return null;
+             end $$;
+             create trigger note after insert or update on whole for each row execute function note();
+             create function touch() returns int language plpgsql volatile as $$ begin
+                 update card set n = n + 10 where n = 1; update card set n = n + 100 where n = 11; return 1;
+             end $$;
+             create function take() returns int language plpgsql volatile as $$ begin
+                 delete from card where n = 2; return 2;
+             end $$;
+             create function turn() returns int language plpgsql volatile as $$ begin
+                 update part set v = v + 1 where v = 3; update part set k = 2, v = v * 10 where v = 4; return 3;
+             end $$;",
+        )
+        .unwrap();
+    for (script, table) in [
+        ("insert into card values (1), (2); update card set chosen = true where id in (1, 2)", "card"),
+        ("insert into card values (3, true), (4, true), (5, true)", "card"),
+        ("update card set n = touch()", "card"),
+        ("update card set n = take()", "card"),
+        ("insert into whole values (1, 'a'), (2, 'b'); update whole set v = v || '-'", "whole"),
+        ("insert into part values (1, 1), (2, 1)", "part"),
+        ("update part set v = turn()", "part"),
+        // A version may be where another one was before, in the same transaction.
+        (
+            "begin; truncate card; insert into card values (1); update card set n = 1; update card set n = 2; truncate card;
+             insert into card values (6, true), (7, true), (8, true); savepoint a; update card set n = 3; rollback to a; commit",
+            "card",
+        ),
+    ] {
+        pair.source(script);
+        drain(&flow).unwrap();
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}
+
+#[test]
+fn a_table_that_changes_by_a_command_of_something_else_is_described_anew() {
+    let tables = "create domain email as text; create type pt as (a int, b text);
+                  create table t (id int primary key, e email, kept text);
+                  create table y of pt (primary key (a));
+                  create table above (id int primary key, gone text, kept text); create table below () inherits (above);
+                  alter table below add primary key (id);
+                  create schema old; create table old.s (id int primary key)";
+    let (pair, flow) = recorded(tables);
+    pair.source(
+        "insert into t values (1, 'x', 'before'); insert into below values (1, 'x', 'before'); insert into y values (1, 'x');
+         drop domain email cascade; alter table above drop column gone; alter type pt add attribute c int cascade;
+         alter schema old rename to new;
+         insert into t values (2, 'after'); insert into below values (2, 'after'); insert into y values (2, 'y', 3);
+         insert into new.s values (1)",
+    );
+    pair.target(
+        "alter table t drop column e; alter table above drop column gone; alter type pt add attribute c int cascade",
+    );
+    let Err(error) = drain(&flow) else { panic!("it was mapped as it was") };
+    assert_ne!(error.kind(), "columns_changed", "{error}");
+    let reader = flow.source.open(&flow.publisher, PgLsn::from(0), false, None).unwrap();
+    let deadline = Instant::now() + BUDGET;
+    let mut columns: Vec<(String, usize)> = Vec::new();
+    loop {
+        assert!(Instant::now() < deadline, "not all of it was read");
+        let Some(chunk) = reader.next(Duration::from_millis(5)).unwrap() else { continue };
+        for item in chunk.items {
+            if let Item::Change(Change::Row { relation, .. }) = item {
+                columns.push((relation.display(), relation.columns.len()));
+            }
+        }
+        if chunk.drained {
+            break;
+        }
+    }
+    let read: Vec<(&str, usize)> = columns.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    let told = [
+        ("public.t", 3),
+        ("public.below", 3),
+        ("public.y", 2),
+        ("public.t", 2),
+        ("public.below", 2),
+        ("public.y", 3),
+        ("new.s", 1),
+    ];
+    assert_eq!(read, told);
+}
+
+#[test]
+fn what_was_of_a_type_that_has_gone_since_arrives() {
+    let tables = "create domain num as int; create type mood as enum ('glad', 'sad'); create type pair as (a int, b text);
+                  create table t (id int primary key, n num, m mood, l mood[], p pair, kept text)";
+    let (pair, flow) = recorded(tables);
+    pair.source(
+        "insert into t values (1, 5, 'sad', '{glad,sad}', '(1,x)', 'kept'); drop type mood, num, pair cascade; insert into t values (2, 'after')",
+    );
+    drain(&flow).unwrap();
+    let arrived = ["(1,5,sad,\"{glad,sad}\",\"(1,x)\",kept)", "(2,,,,,after)"];
+    assert_eq!(pair.rows(Side::Target, "table t"), arrived);
+}
+
+/// Where our role may not make event triggers.
+#[test]
+fn a_partition_that_is_emptied_before_that_could_be_recorded_is_found() {
+    let (pair, flow) = recorded(PARTED);
+    pair.source("drop event trigger pgdetour_capture; drop event trigger pgdetour_capture_drop");
+    let partitions = "create table p_2 partition of p for values in (2); create table p_3 partition of p for values in (3)";
+    for side in [Side::Source, Side::Target] {
+        pair.client(side).batch_execute(partitions).unwrap();
+    }
+    pair.source("insert into p values (1), (2)");
+    drain(&flow).unwrap();
+    pair.source("truncate p_2; insert into p values (3)");
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "table p"), ["(1)", "(3)"]);
+    // One that is in use gets its trigger at another time.
+    pair.source("create table p_4 partition of p for values in (4)");
+    let mut writer = pair.client(Side::Source);
+    writer.batch_execute("begin; insert into p values (4)").unwrap();
+    drain(&flow).unwrap();
+    writer.batch_execute("rollback").unwrap();
+    pair.source("truncate p_4");
+    let error = drain(&flow).unwrap_err();
+    assert_eq!(error.kind(), "capture_incomplete");
+    assert!(error.to_string().contains("\"public.p_4\""), "{error}");
+}
+
+#[test]
+fn who_owns_a_partitioned_table_makes_partitions_of_it_that_are_recorded() {
+    let tables = "create table p (id int primary key) partition by list (id); alter table p owner to writer;
+                  grant create on schema public to writer";
+    let (pair, flow) = recorded(tables);
+    let partitions = "set role writer; create table p_1 partition of p for values in (1); create table p_2 (id int not null);
+                      alter table p attach partition p_2 for values in (2)";
+    for side in [Side::Source, Side::Target] {
+        pair.client(side).batch_execute(partitions).unwrap();
+    }
+    pair.source("set role writer; insert into p values (1), (2); truncate p_2");
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "table p"), ["(1)"]);
+    let may = "select has_function_privilege('pg_monitor', 'pgdetour.record_change()', 'execute'),
+                      has_function_privilege('writer', 'pgdetour.record_truncate()', 'execute')";
+    assert_eq!(pair.rows(Side::Source, may), ["(f,f)"]);
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn triggers(run: &mut Run, checked: &mut Checked, side: Side, role: &OwnRole) ->
         "event_trigger",
         side.name(),
         format!("role \"{name}\" is no superuser, so cannot create the event trigger that follows ALTER TABLE"),
-        "Do not alter captured tables, disable their triggers, nor TRUNCATE partitions made later by their own name, while changes are recorded there.",
+        "Do not alter captured tables, disable their triggers, nor TRUNCATE a partition made later by its own name before replay has brought a row of it, while changes are recorded there.",
     );
     Ok(())
 }

@@ -364,7 +364,7 @@ pub fn trigger_cost(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 "trigger_order",
                 table,
                 format!(
-                    "{} may change rows of \"{table}\" that its statement changes too",
+                    "{} may give a row of \"{table}\" a key that its statement takes from another one",
                     row.get::<_, &str>("what")
                 ),
                 "Triggers cannot tell which of the two came first. If a statement can do that, use \"wal\".",
