@@ -338,7 +338,21 @@ fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
         (detour.source.value::<i64>(read) > 0).then_some(())
     });
     detour.source.exec("alter table public.orders add column more int");
-    detour.ended(follower, 8).kind("schema_changed").message("public.orders");
+    let detour = detour.ended(follower, 8).kind("schema_changed").message("public.orders");
+    detour.target.exec("alter table public.orders add column more int; delete from pgdetour.event");
+    let follower = detour.start("mirror", &["--follow"]);
+    until_mirrored(&detour);
+    until("the slot is read", LIMIT, || {
+        let read = "select count(*) from pg_replication_slots where active";
+        (detour.source.value::<i64>(read) > 0).then_some(())
+    });
+    let renamed = "alter table public.orders rename to former; create table public.orders (like public.former including all)";
+    detour.source.exec(renamed);
+    detour
+        .ended(follower, 8)
+        .kind("schema_changed")
+        .message("\"public.orders\" was dropped or renamed on the source")
+        .hint("it copies the table again");
 }
 
 #[test]
