@@ -169,3 +169,35 @@ fn a_mirror_that_an_earlier_version_made_goes_on() {
         .no_client_error()
         .no_row_lost();
 }
+
+/// The subscription applies changes already when the next run finds out that there is more to copy.
+#[test]
+fn a_run_that_died_after_it_had_handed_over_goes_on_with_what_is_to_be_copied_since() {
+    for detour in [Detour::new(), Detour::new().with_backup()] {
+        detour
+            .table("orders")
+            .on_source(TABLES)
+            .writing()
+            .run("mirror")
+            .fault("after:hand over to a subscription")
+            .dies()
+            .on_source("create table public.later (id int primary key); insert into public.later values (1)")
+            .run("mirror")
+            .fault("after:hand over to a subscription")
+            .dies()
+            .on_source("insert into public.later values (2)")
+            .run("mirror")
+            .with(&["--table", "public.orders", "--again"])
+            .exits(0)
+            .phase("mirrored")
+            .on_source("insert into public.later values (3)")
+            .run("check")
+            .exits(0)
+            .at_rest(is_equal)
+            .run("cutover")
+            .exits(0)
+            .application_goes_on()
+            .no_client_error()
+            .no_row_lost();
+    }
+}

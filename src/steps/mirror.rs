@@ -67,7 +67,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     let lost = followed::find(run)?.lost;
     again.extend(copied_for(run, &lost)?);
     let last = run.stages()[run.stages().len() - 1];
-    let stands = run.phase() == Phase::Mirrored;
+    let mut stands = run.phase() == Phase::Mirrored;
     if stands {
         let added = added_tables(run)?;
         if again.is_empty() && added.is_empty() && lost.is_empty() {
@@ -79,6 +79,8 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
         tell_of_changes(run, &lost, &again, &added);
     } else {
         tell_of_changes(run, &lost, &again, &[]);
+        // An earlier run has handed over, and did not come to its end.
+        stands = carry::has_to_begin_again(run, last, &again)?;
     }
     if stands {
         run.step("take the mirror flow back", |run| carry::take_back(run, last, &again))?;

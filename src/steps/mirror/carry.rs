@@ -94,7 +94,7 @@ fn with_progress(mut report: Value, applied: &Applied) -> Value {
     report
 }
 
-/// Whether a stage whose subscription carries it has tables to copy: `again`, new ones, or such that an earlier run of the
+/// Whether a stage whose subscription carries it already has tables to copy: `again`, new ones, or such that an earlier run of the
 /// kind has not finished.
 pub fn has_to_begin_again(run: &mut Run, stage: Stage, again: &[Name]) -> Result<bool> {
     let subscriber = run.session(stage.subscriber());
@@ -118,11 +118,11 @@ pub fn take_back(run: &mut Run, stage: Stage, again: &[Name]) -> Result<()> {
     if has_record {
         run.take_flow()?;
     }
-    let by_server = run.carrier()? == Carrier::Subscription;
     let detour = run.detour_id_or_planned()?;
     let (publisher, subscriber) = run.pair(stage);
     let mut applied = None;
-    if by_server {
+    // The record may not know yet that it was handed over.
+    if subscription::find_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?.is_some() {
         subscription::disable_subscription(subscriber, publisher, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
         applied = subscription::read_applied(subscriber, names::MIRROR_SUBSCRIPTION)?;
     }
