@@ -305,8 +305,19 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     assert_eq!(detour.target.value::<i64>(keys), 1);
     assert_eq!(detour.target.value::<i64>("select n from public.counted"), 1001);
     detour.source.exec("insert into public.users (note) values ('after it was added')");
-    let detour =
-        detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    // What was left out meanwhile has missed changes.
+    let detour = detour
+        .configured_anew("")
+        .run("cutover")
+        .exits(3)
+        .finding("public.parts", "changes of it were missed", "which copies it again")
+        .run("mirror")
+        .exits(0)
+        .changed(true)
+        .at_rest(is_equal)
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target);
     let count: i64 = detour.target.value("select count(*) from public.users");
     assert_eq!(count, 1002);
     detour.application_goes_on().no_client_error().no_row_lost();

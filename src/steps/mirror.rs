@@ -66,7 +66,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     let mut again = named_again(run, &wishes.again)?;
     let lost = followed::find(run)?.lost;
     again.extend(copied_for(run, &lost)?);
-    let last = run.stages()[run.stages().len() - 1];
+    let stage = run.stages()[run.stages().len() - 1];
     let mut stands = run.phase() == Phase::Mirrored;
     if stands {
         let added = added_tables(run)?;
@@ -80,10 +80,10 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     } else {
         tell_of_changes(run, &lost, &again, &[]);
         // An earlier run has handed over, and did not come to its end.
-        stands = carry::has_to_begin_again(run, last, &again)?;
+        stands = carry::has_to_begin_again(run, stage, &again)?;
     }
     if stands {
-        run.step("take the mirror flow back", |run| carry::take_back(run, last, &again))?;
+        run.step("take the mirror flow back", |run| carry::take_back(run, stage, &again))?;
     } else if !again.is_empty() {
         copy::repeat_tables(run.target(), &again)?;
     }

@@ -52,7 +52,7 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
     let images = list_origins(run.session(subscriber), &wanted)?;
     let source = mirror::source(run, stage);
     let recorded = list_recorded(run, stage, &source)?;
-    let subscribed = subscription::list_subscribed(run.session(subscriber), names::MIRROR_SUBSCRIPTION)?;
+    let applied = subscription::list_subscribed(run.session(subscriber), names::MIRROR_SUBSCRIPTION)?;
     for table in &tables {
         let name = name_of(table);
         // One that is on one side only is a finding of its own.
@@ -63,7 +63,7 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
         // A publication has a root's partitions with it.
         let goes_with_root = table.root.is_some() && source != ChangeSource::Triggers;
         let is_recorded = recorded.as_ref().is_none_or(|all| goes_with_root || all.contains(&told));
-        let is_applied = table.partitioned || subscribed.as_ref().is_none_or(|all| all.contains(&told));
+        let is_applied = table.partitioned || applied.as_ref().is_none_or(|all| all.contains(&told));
         let change = copy.origin.as_ref().and_then(|origin| origin.change(now, image));
         let since = "since its copy was made";
         let replaced =
