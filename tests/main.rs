@@ -8,6 +8,7 @@ mod clean;
 mod command_line;
 mod fault_matrix;
 mod faults;
+mod followed;
 mod generated;
 mod guardian;
 mod haproxy;

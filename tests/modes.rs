@@ -305,8 +305,19 @@ fn one_table_is_copied_again_and_a_table_is_added_to_a_mirror_that_stands() {
     assert_eq!(detour.target.value::<i64>(keys), 1);
     assert_eq!(detour.target.value::<i64>("select n from public.counted"), 1001);
     detour.source.exec("insert into public.users (note) values ('after it was added')");
-    let detour =
-        detour.configured_anew("").at_rest(is_equal).run("cutover").exits(0).serving(Serving::Target);
+    // What was left out meanwhile has missed changes.
+    let detour = detour
+        .configured_anew("")
+        .run("cutover")
+        .exits(3)
+        .finding("public.parts", "changes of it were missed", "which copies it again")
+        .run("mirror")
+        .exits(0)
+        .changed(true)
+        .at_rest(is_equal)
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target);
     let warnings = detour.answer_of("cutover").at("/warnings").to_string();
     assert!(
         warnings.contains("public.counted: its rows on the target are those of the last REFRESH"),
@@ -473,7 +484,21 @@ fn a_table_that_changes_on_the_source_stops_the_mirror_by_name() {
         (detour.source.value::<i64>(read) > 0).then_some(())
     });
     detour.source.exec("alter table public.orders add column more int");
-    detour.ended(follower, 8).kind("schema_changed").message("public.orders");
+    let detour = detour.ended(follower, 8).kind("schema_changed").message("public.orders");
+    detour.target.exec("alter table public.orders add column more int; delete from pgdetour.event");
+    let follower = detour.start("mirror", &["--follow"]);
+    until_mirrored(&detour);
+    until("the slot is read", LIMIT, || {
+        let read = "select count(*) from pg_replication_slots where active";
+        (detour.source.value::<i64>(read) > 0).then_some(())
+    });
+    let renamed = "alter table public.orders rename to former; create table public.orders (like public.former including all)";
+    detour.source.exec(renamed);
+    detour
+        .ended(follower, 8)
+        .kind("schema_changed")
+        .message("\"public.orders\" was dropped or renamed on the source")
+        .hint("it copies the table again");
 }
 
 #[test]

@@ -522,3 +522,50 @@ fn a_filter_holds_after_a_maintenance_that_renames_what_it_reads_and_where_it_dr
     let mended = "select count(*) from public.happenings where customer = 2 and (id in (1, 2) and note = 'newer' or id = 6000)";
     assert_eq!(detour.source.value::<i64>(mended), 2);
 }
+
+#[test]
+fn a_table_that_inherits_is_in_the_flow_where_it_is_selected_itself() {
+    let inheriting = "
+        create table public.parent (id int primary key, n text);
+        create table public.kid (x int) inherits (public.parent);
+        create table public.heir (primary key (id)) inherits (public.parent);
+        insert into public.parent values (1, 'a'), (10, 'b');
+        insert into public.kid values (2, 'k', 1);
+        insert into public.heir values (3, 'h'), (30, 'h');
+        grant select, insert, update, delete on public.parent, public.kid, public.heir to shop_app";
+    let configured = r#"
+[mirror]
+exclude = ["public.kid"]
+[[mirror.table]]
+name = "public.parent"
+where = "id < 5"
+[[restrict]]
+tables = ["public.heir"]
+scratch = true
+"#;
+    let mut detour = Detour::new().on_source(inheriting);
+    let can_filter = knows_parts(&detour);
+    let part = configured.find("[[mirror.table]]").zip(configured.find("[[restrict]]")).unwrap();
+    let whole = [&configured[..part.0], &configured[part.1..]].concat();
+    detour = detour.configured(if can_filter { configured } else { &whole }).mirrored();
+    let members = |of: &str| {
+        format!(
+            "select string_agg(tablename, ',' order by tablename) from pg_publication_tables
+             where pubname = '{of}' and tablename in ('parent', 'kid', 'heir')"
+        )
+    };
+    assert_eq!(detour.source.value::<String>(&members("pgdetour_mirror")), "heir,parent");
+    detour
+        .application("update public.kid set x = 2; insert into public.kid values (4, 'k', 3); update public.heir set n = 'i'")
+        .run("verify")
+        .exits(0)
+        .run("cutover")
+        .exits(0)
+        .application("insert into public.heir values (5, 'scratch'); update public.parent set n = 'home' where id = 1")
+        .run("replay")
+        .exits(0)
+        .run("cutback")
+        .exits(0)
+        .application("select 1 / (select count(*) from only public.parent where n = 'home')")
+        .application("select 1 / (1 - (select count(*) from public.heir where n = 'scratch'))");
+}

@@ -7,6 +7,9 @@ select
     t.row_count,
     t.byte_count,
     t.analyzed_at is not null as analyzed,
-    t.fingerprint
+    t.fingerprint,
+    -- A record of an earlier version has neither.
+    nullif(pg_catalog.to_jsonb(t) -> 'origin', 'null') as origin,
+    (pg_catalog.to_jsonb(t) ->> 'image')::oid as image
 from pgdetour.table_copy as t
 order by t.schema_name, t.table_name

@@ -11,6 +11,12 @@ create table if not exists pgdetour.table_copy (
     fingerprint text,
     primary key (schema_name, table_name)
 );
+-- An earlier version has made it without them.
+alter table pgdetour.table_copy add column if not exists origin jsonb, add column if not exists image oid;
+comment on column pgdetour.table_copy.origin is
+'What the table was on the source, beside its definition, before its rows were read: another one of its name is another table.';
+comment on column pgdetour.table_copy.image is
+'The table that took its rows.';
 comment on column pgdetour.table_copy.fingerprint is
 'What the table''s definition on the source hashed to when its copy on the target was made.';
 comment on column pgdetour.table_copy.snapshot is

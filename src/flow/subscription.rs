@@ -1,11 +1,13 @@
 //! PostgreSQL's own subscription, once the copy is caught up: made, watched, stopped, dropped.
 
+use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
 use crate::error::{Doing as _, Error, Result};
+use crate::flow::mapping::TableName;
 use crate::pg::catalog::facts::{self, StatementLogging};
 use crate::pg::{PgLsn, Session};
 use crate::phase::Place;
@@ -142,6 +144,18 @@ pub fn find_subscription(subscriber: &mut Session, name: &str) -> Result<Option<
             .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
         apply_errors,
     }))
+}
+
+/// Tables whose changes it applies; what the publisher sends of others it passes over in silence. None where there is no such
+/// subscription.
+pub fn list_subscribed(subscriber: &mut Session, name: &str) -> Result<Option<HashSet<TableName>>> {
+    if find_subscription(subscriber, name)?.is_none() {
+        return Ok(None);
+    }
+    let rows = subscriber.query(&sql::flow::LIST_SUBSCRIBED, &[&name])?;
+    let table =
+        |row: &postgres::Row| TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+    Ok(Some(rows.iter().map(table).collect()))
 }
 
 /// Up to where, on the publisher, it has applied; none when it has applied nothing yet.

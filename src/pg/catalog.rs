@@ -6,6 +6,7 @@ pub mod emptiness;
 pub mod facts;
 pub mod inventory;
 pub mod objects;
+pub mod origin;
 
 use crate::error::Result;
 use crate::pg::Session;

@@ -5,11 +5,13 @@ pub mod carrier;
 mod carry;
 mod draft;
 pub mod drift;
+pub mod followed;
 pub mod inventory;
 pub mod lag;
 mod progress;
 pub mod stages;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -63,16 +65,23 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     run.choice = Choice::of(&run.config, wishes.follow);
     run.copy_limits = wishes.limits;
     run.open(Needs::Both)?;
-    let again = named_again(run, &wishes.again)?;
-    let stands = run.phase() == Phase::Mirrored;
+    let mut again = named_again(run, &wishes.again)?;
+    let lost = followed::find(run)?.lost;
+    again.extend(copied_for(run, &lost)?);
+    let stage = run.stages()[run.stages().len() - 1];
+    let mut stands = run.phase() == Phase::Mirrored;
     if stands {
         let added = added_tables(run)?;
-        if again.is_empty() && added.is_empty() {
+        if again.is_empty() && added.is_empty() && lost.is_empty() {
             run.require(&[run.needs_of_a_standing_fence()])?;
             run.keep_the_target_read_only()?;
             return carry::carry_on(run, wishes.follow);
         }
-        tell_of_changes(run, &again, &added);
+        tell_of_changes(run, &lost, &again, &added);
+    } else {
+        tell_of_changes(run, &lost, &again, &[]);
+        // An earlier run has handed over, and did not come to its end.
+        stands = carry::has_to_begin_again(run, stage, &again)?;
     }
     let begun = Instant::now();
     let jobs = wishes.jobs.map_or(run.config.mirror.jobs, usize::from);
@@ -88,10 +97,7 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
         Ok(drafting)
     })?;
     if stands {
-        run.step("take the mirror flow back", |run| {
-            let last = run.stages()[run.stages().len() - 1];
-            carry::take_back(run, last, &again)
-        })?;
+        run.step("take the mirror flow back", |run| carry::take_back(run, stage, &again))?;
     } else if !again.is_empty() {
         copy::repeat_tables(run.target(), &again)?;
     }
@@ -247,7 +253,24 @@ fn try_added(run: &mut Run) -> Result<()> {
     with_job(run, &copying, |job, _, subscriber| job.try_added(subscriber))
 }
 
-fn tell_of_changes(run: &Run, again: &[Name], added: &[Name]) {
+/// What is copied again for tables that the flow has lost: with a partitioned one, its partitions.
+fn copied_for(run: &mut Run, lost: &BTreeMap<Name, String>) -> Result<Vec<Name>> {
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tables = run.selected_tables(Side::Source)?;
+    let names = tables.into_iter().filter(|table| !table.partitioned).filter_map(|table| {
+        let name = (table.schema, table.name);
+        let is_lost = lost.contains_key(&name) || table.root.is_some_and(|root| lost.contains_key(&root));
+        is_lost.then_some(name)
+    });
+    Ok(names.collect())
+}
+
+fn tell_of_changes(run: &Run, lost: &BTreeMap<Name, String>, again: &[Name], added: &[Name]) {
+    for ((schema, name), why) in lost {
+        run.output.say(&format!("table \"{schema}.{name}\" {why}"));
+    }
     for (what, names) in [("copied again", again), ("added", added)] {
         if !names.is_empty() {
             let names = names.iter().map(|(schema, name)| format!("{schema}.{name}"));

@@ -74,8 +74,12 @@ pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::s
 pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 
 /// What of the schema may have changed on the source since it was mirrored.
-pub const AS_MIRRORED: &[Precondition] =
-    group![tables::schema_unchanged, tables::still_on_the_source, drift::objects_as_mirrored];
+pub const AS_MIRRORED: &[Precondition] = group![
+    tables::followed,
+    tables::schema_unchanged,
+    tables::still_on_the_source,
+    drift::objects_as_mirrored
+];
 
 /// What `capture` needs before cutover.
 pub const CAPTURE: &[Precondition] = group![
@@ -93,6 +97,7 @@ pub const CUTOVER: &[Precondition] = group![
     servers::mirror_is_running,
     servers::transaction_timeout,
     servers::backup_can_follow,
+    tables::followed,
     tables::schema_unchanged,
     tables::emptied_partitions,
     tables::still_on_the_source,

@@ -18,7 +18,9 @@ use std::thread;
 
 pub use completion::{Analysis, Stage};
 pub use post_data::{Kind, PostStatement};
-pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tables, update_fingerprints};
+pub use record::{
+    State, TableCopy, list_tables as list_table_copies, note_origins, repeat_tables, update_fingerprints,
+};
 pub use schema::{Draft, Receiver};
 pub use throttle::Limits;
 
@@ -30,7 +32,7 @@ use self::transfer::{Emptying, Pipe, Range, SharedRead, Transfer};
 use crate::error::{Error, Result};
 use crate::pg::catalog::emptiness::Emptiness;
 use crate::pg::catalog::objects::{self, Name};
-use crate::pg::catalog::{self, Table, facts};
+use crate::pg::catalog::{self, Table, facts, origin};
 use crate::pg::{Server, Session};
 use crate::sql;
 
@@ -126,6 +128,32 @@ impl CopyJob<'_> {
     /// Makes the schema on the subscriber, of which `session` is one, in one transaction, or finds that it is made; in existing mode, checks that
     /// the tables fit. Afterwards the record knows every table that is to be copied. A `draft` that fits saves a dump.
     pub fn prepare(&self, session: &mut Session, draft: Option<Draft>) -> Result<Prepared> {
+        let prepared = self.make_schema(session, draft)?;
+        self.note_origins(session)?;
+        Ok(prepared)
+    }
+
+    /// Notes what each table is whose rows are still to be read. One without rows of its own is what its partitions say it is.
+    fn note_origins(&self, session: &mut Session) -> Result<()> {
+        let copies = record::list_tables(session)?;
+        let is_copied =
+            |name: &Name| copies.iter().any(|copy| copy.name == *name && copy.state == State::Copied);
+        let wanted = self.tables.iter().filter_map(|table| {
+            let name = (table.schema.clone(), table.name.clone());
+            (table.partitioned || !is_copied(&name)).then_some(name)
+        });
+        let wanted: Vec<Name> = wanted.collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        if session.is_dry() {
+            session.note("record what the tables to copy are on the publisher");
+            return Ok(());
+        }
+        record::note_origins(session, &origin::list_origins(&mut self.publisher.connect()?, &wanted)?)
+    }
+
+    fn make_schema(&self, session: &mut Session, draft: Option<Draft>) -> Result<Prepared> {
         let noted = record::list_tables(session)?;
         if !noted.is_empty() {
             let warnings = self.prepare_added(session, &noted)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Doing as _, Result};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
+use crate::pg::catalog::origin::Origin;
 use crate::pg::{Session, record};
 use crate::sql;
 
@@ -37,6 +38,10 @@ pub struct TableCopy {
     pub analyzed: bool,
     /// What its definition on the publisher hashed to when its copy was made.
     pub fingerprint: Option<String>,
+    /// What it was on the publisher before it was read; none in a record of an earlier version.
+    pub origin: Option<Origin>,
+    /// The subscriber's table that took the rows.
+    pub image: Option<u32>,
 }
 
 /// The tables of a copy; none when none was begun.
@@ -57,6 +62,10 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<TableCopy>> {
         bytes: row.get::<_, Option<i64>>("byte_count").unwrap_or(0).cast_unsigned(),
         analyzed: row.get("analyzed"),
         fingerprint: row.get("fingerprint"),
+        origin: row
+            .get::<_, Option<serde_json::Value>>("origin")
+            .and_then(|origin| serde_json::from_value(origin).ok()),
+        image: row.get("image"),
     };
     Ok(rows.iter().map(table).collect())
 }
@@ -94,6 +103,17 @@ pub fn update_fingerprints(session: &mut Session, fingerprints: &[(Name, String)
     let (schemas, names) = (part(|(name, _)| &name.0), part(|(name, _)| &name.1));
     let hashes = part(|(_, hash)| hash);
     session.change(sql::flow::UPDATE_FINGERPRINTS.text, &[&schemas, &names, &hashes]).map(drop)
+}
+
+/// Notes what tables are on the publisher before they are read, or by now where their copies are as good.
+pub fn note_origins(session: &mut Session, origins: &BTreeMap<Name, Origin>) -> Result<()> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        origins.keys().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let origins: Vec<serde_json::Value> = origins.values().map(|origin| serde_json::json!(origin)).collect();
+    session
+        .change(sql::flow::NOTE_ORIGINS.text, &[&schemas, &names, &origins])
+        .doing(|| "record what the tables to copy are".into())
+        .map(drop)
 }
 
 /// The statement that notes under which snapshot a table is being copied.

@@ -202,7 +202,7 @@ impl ChangeSource {
         match self {
             ChangeSource::Slot { publication, .. } => {
                 format!(
-                    "Take it out: ALTER PUBLICATION {} DROP TABLE {table};",
+                    "Take it out: ALTER PUBLICATION {} DROP TABLE ONLY {table};",
                     sql::quote_identifier(publication)
                 )
             }

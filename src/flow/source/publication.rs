@@ -23,9 +23,9 @@ impl Published {
         Published { table, part: Part::default() }
     }
 
-    /// `"public"."orders" ("id", "note") where (note <> '')`
+    /// `only "public"."orders" ("id", "note") where (note <> '')`
     fn clause(&self) -> String {
-        let mut text = self.table.quoted();
+        let mut text = member(&self.table.schema, &self.table.name);
         if let Some(columns) = &self.part.columns {
             let columns: Vec<String> = columns.iter().map(|column| sql::quote_identifier(column)).collect();
             text = format!("{text} ({})", columns.join(", "));
@@ -135,8 +135,13 @@ pub fn list_published(session: &mut Session, name: &str) -> Result<Option<Vec<Ta
     Ok(Some(tables.collect()))
 }
 
+/// `only "public"."orders"`: tables that inherit from it are members where they are named themselves. Partitions always go with theirs.
+fn member(schema: &str, name: &str) -> String {
+    format!("only {}", sql::quote_qualified(schema, name))
+}
+
 fn list<'a>(tables: impl Iterator<Item = &'a (String, String)>) -> String {
-    tables.map(|(schema, name)| sql::quote_qualified(schema, name)).collect::<Vec<_>>().join(", ")
+    tables.map(|(schema, name)| member(schema, name)).collect::<Vec<_>>().join(", ")
 }
 
 fn clauses<'a>(tables: impl Iterator<Item = &'a Published>) -> String {

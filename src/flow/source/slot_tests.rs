@@ -31,6 +31,13 @@ fn slots_and_publications_are_made_once_and_removed() {
     pair.source("alter publication p set table a where (id > 5), pgdetour.marker; alter publication p set (publish = 'insert', publish_via_partition_root)");
     assert!(publish(&[name("a")]));
     assert!(!publish(&[name("a")]));
+    // One that inherits comes and goes by itself, whatever becomes of the other.
+    pair.source("create table kid () inherits (a)");
+    assert!(!publish(&[name("a")]));
+    assert!(publish(&[name("a"), name("kid")]));
+    assert!(publish(&[name("kid")]));
+    assert!(publish(&[name("a"), name("kid")]));
+    assert!(publish(&[name("a")]));
     assert!(publication::drop_publication(&mut session, "p").unwrap());
     assert!(!publication::drop_publication(&mut session, "p").unwrap());
 

@@ -14,6 +14,7 @@ use crate::flow::subscription::NewSubscription;
 use crate::flow::{Applied, Flow, Progress, Until, apply_until, copy, marker, subscription};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{Name, fingerprint_named};
+use crate::pg::catalog::origin::list_origins;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Serving, Side};
@@ -93,7 +94,7 @@ fn with_progress(mut report: Value, applied: &Applied) -> Value {
     report
 }
 
-/// Whether a stage whose subscription carries it has tables to copy: `again`, new ones, or such that an earlier run of the
+/// Whether a stage whose subscription carries it already has tables to copy: `again`, new ones, or such that an earlier run of the
 /// kind has not finished.
 pub fn has_to_begin_again(run: &mut Run, stage: Stage, again: &[Name]) -> Result<bool> {
     let subscriber = run.session(stage.subscriber());
@@ -117,11 +118,11 @@ pub fn take_back(run: &mut Run, stage: Stage, again: &[Name]) -> Result<()> {
     if has_record {
         run.take_flow()?;
     }
-    let by_server = run.carrier()? == Carrier::Subscription;
     let detour = run.detour_id_or_planned()?;
     let (publisher, subscriber) = run.pair(stage);
     let mut applied = None;
-    if by_server {
+    // The record may not know yet that it was handed over.
+    if subscription::find_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?.is_some() {
         subscription::disable_subscription(subscriber, publisher, names::MIRROR_SUBSCRIPTION, STOP_BUDGET)?;
         applied = subscription::read_applied(subscriber, names::MIRROR_SUBSCRIPTION)?;
     }
@@ -328,22 +329,39 @@ fn regain(run: &mut Run) -> Result<()> {
 /// Looks now and then whether the source's tables are still those that were copied.
 struct SchemaGuard {
     publisher: Server,
-    known: BTreeMap<Name, String>,
+    known: BTreeMap<Name, Seen>,
     names: Vec<Name>,
     session: Option<Session>,
-    changed: Option<Name>,
+    changed: Option<(Name, Difference)>,
+}
+
+/// A table as the guard sees it: what its definition hashes to, and which one it is.
+type Seen = (String, u32);
+
+fn see(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, Seen>> {
+    let origins = list_origins(session, tables)?;
+    let seen = fingerprint_named(session, tables)?.into_iter().filter_map(|(name, fingerprint)| {
+        let relation = origins.get(&name)?.relation;
+        Some((name, (fingerprint, relation)))
+    });
+    Ok(seen.collect())
+}
+
+/// What is another one by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    Table,
+    Definition,
 }
 
 impl SchemaGuard {
     fn new(run: &mut Run) -> Result<SchemaGuard> {
         let copies = copy::list_table_copies(run.target())?;
-        let known: BTreeMap<Name, String> =
-            copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
-        let names: Vec<Name> = known.keys().cloned().collect();
+        let names: Vec<Name> =
+            copies.into_iter().filter(|copy| copy.fingerprint.is_some()).map(|copy| copy.name).collect();
+        let known = see(run.source(), &names)?;
         let publisher = run.server(Side::Source).clone();
-        let known =
-            fingerprint_named(run.source(), &names)?.into_iter().filter(|(name, _)| known.contains_key(name));
-        Ok(SchemaGuard { publisher, known: known.collect(), names, session: None, changed: None })
+        Ok(SchemaGuard { publisher, known, names, session: None, changed: None })
     }
 
     /// Whether nothing has changed. A source that does not answer is seen by the flow.
@@ -351,24 +369,35 @@ impl SchemaGuard {
         let Some(mut session) = self.session.take().or_else(|| self.publisher.connect().ok()) else {
             return true;
         };
-        let Ok(found) = fingerprint_named(&mut session, &self.names) else { return true };
+        let Ok(found) = see(&mut session, &self.names) else { return true };
         self.session = Some(session);
-        self.changed = self
-            .known
-            .iter()
-            .find(|(name, hash)| found.get(*name) != Some(*hash))
-            .map(|(name, _)| name.clone());
+        self.changed = self.known.iter().find_map(|(name, known)| {
+            let now = found.get(name);
+            let is_another = now.is_some_and(|now| now.1 != known.1);
+            let difference = if is_another { Difference::Table } else { Difference::Definition };
+            (now != Some(known)).then(|| (name.clone(), difference))
+        });
         self.changed.is_none()
     }
 
     fn verdict(&self) -> Result<()> {
-        let Some((schema, name)) = &self.changed else { return Ok(()) };
+        let Some(((schema, name), difference)) = &self.changed else { return Ok(()) };
+        let (what, hint) = match difference {
+            Difference::Table => (
+                "was dropped or renamed on the source, and another one is in its place",
+                "Run the same command again: it copies the table again.",
+            ),
+            Difference::Definition => (
+                "was changed on the source",
+                "Make the same change on the target, then run the same command again.",
+            ),
+        };
         Err(Error::Conflict {
             kind: "schema_changed",
             sqlstate: None,
-            message: format!("table \"{schema}.{name}\" was changed on the source"),
+            message: format!("table \"{schema}.{name}\" {what}"),
             detail: Some("Everything committed before was applied; the flow has stopped there.".into()),
-            hint: "Make the same change on the target, then run the same command again.".into(),
+            hint: hint.into(),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
-use crate::flow::source::slot;
+use crate::flow::source::{publication, slot};
 use crate::flow::{ChangeSource, subscription};
 use crate::pg::Conninfo;
 use crate::pg::catalog::facts::read_own_role;
@@ -407,6 +407,11 @@ fn mirror_slot_is_intact(run: &mut Run, stage: Stage, checked: &mut Checked) -> 
         Some(found) if found.is_lost() => {
             let hint = "The WAL that it needed is gone. Run pgdetour clean, then mirror again.";
             checked.fail("mirror", slot, format!("the mirror's slot on the {place} is lost"), hint);
+        }
+        Some(_) if publication::list_published(run.session(place), names::MIRROR_PUBLICATION)?.is_none() => {
+            let hint = "Without it nothing can be read that was written since it was dropped. Run pgdetour clean, then mirror again.";
+            let message = format!("the mirror's publication on the {place} is missing");
+            checked.fail("mirror", names::MIRROR_PUBLICATION, message, hint);
         }
         Some(_) => {}
         None => {

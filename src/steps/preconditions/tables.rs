@@ -13,6 +13,7 @@ use crate::pg::Session;
 use crate::pg::catalog::objects::{
     Name, fingerprint_named, fingerprint_tables, list_materialized_views, list_user_objects,
 };
+use crate::pg::catalog::origin::list_origins;
 use crate::pg::catalog::{self, Identity, Table};
 use crate::pg::record;
 use crate::phase::{Phase, Place, Side};
@@ -20,6 +21,8 @@ use crate::sql;
 use crate::steps::Run;
 use crate::steps::capture::recorded;
 use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::followed;
+use crate::steps::mirror::stages::Stage;
 use crate::steps::replay::quarantine;
 
 /// How many objects of a target that is not empty are named.
@@ -219,12 +222,33 @@ fn named(tables: Vec<Table>) -> impl Iterator<Item = Name> {
 /// noted as the new state.
 pub fn schema_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let there = run.places();
-    let holders = run.stages().iter().map(|stage| stage.subscriber()).filter(|place| there.contains(place));
-    holders.collect::<Vec<_>>().into_iter().try_for_each(|place| as_mirrored_to(run, place, checked))
+    let mut stages = run.stages().iter().filter(|stage| there.contains(&stage.subscriber()));
+    stages.try_for_each(|stage| as_mirrored_by(run, *stage, checked))
 }
 
-fn as_mirrored_to(run: &mut Run, place: Place, checked: &mut Checked) -> Result<()> {
+/// The flow carries each table that was copied, and the source's is still that one, with the values that were copied or streamed.
+pub fn followed(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let found = followed::find(run)?;
+    for ((schema, name), why) in found.lost {
+        let table = format!("{schema}.{name}");
+        let message = format!("table \"{table}\" {why}");
+        checked.fail("mirror", &table, message, "Run pgdetour mirror, which copies it again.");
+    }
+    for ((schema, name), why) in found.doubtful {
+        let table = format!("{schema}.{name}");
+        let pattern = format!("'{}'", sql::quote_qualified(&schema, &name));
+        let hint = format!(
+            "See with pgdetour verify --table {pattern} whether it has; pgdetour mirror --table {pattern} --again copies it again."
+        );
+        checked.warn("mirror", &table, format!("table \"{table}\" {why}"), hint);
+    }
+    Ok(())
+}
+
+fn as_mirrored_by(run: &mut Run, stage: Stage, checked: &mut Checked) -> Result<()> {
+    let place = stage.subscriber();
     let copies = copy::list_table_copies(run.session(place))?;
+    let has_origins = copies.iter().any(|copy| copy.origin.is_some());
     let selection = run.config.mirror.selection()?;
     let known: Vec<(Name, String)> =
         copies.into_iter().filter_map(|copy| Some((copy.name, copy.fingerprint?))).collect();
@@ -268,7 +292,15 @@ fn as_mirrored_to(run: &mut Run, place: Place, checked: &mut Checked) -> Result<
         }
     }
     if !adopted.is_empty() {
+        // What the change has lost is to be seen until it is copied again.
+        let lost = followed::find(run)?.lost;
+        adopted.retain(|(name, _)| !lost.contains_key(name));
         copy::update_fingerprints(run.session(place), &adopted)?;
+        if has_origins {
+            let names: Vec<Name> = adopted.into_iter().map(|(name, _)| name).collect();
+            let origins = list_origins(run.session(stage.publisher()), &names)?;
+            copy::note_origins(run.session(place), &origins)?;
+        }
     }
     Ok(())
 }
