@@ -277,6 +277,11 @@ impl Routers {
 
     /// What every router does with clients now; one that cannot be asked says so in its detail.
     pub fn states(&mut self) -> Vec<RouterState> {
+        self.ask_states().into_iter().map(|state| state.unwrap_or_else(|unasked| unasked)).collect()
+    }
+
+    /// The same, with one that cannot be asked as an error.
+    pub fn ask_states(&mut self) -> Vec<Result<RouterState, RouterState>> {
         let states = self.list.iter_mut().map(|router| {
             router.state().unwrap_or_else(|error| RouterState {
                 name: router.name().to_owned(),
