@@ -72,6 +72,16 @@ pub trait Router: Send {
         Ok(Vec::new())
     }
 
+    /// The role that it makes of all clients, with the side on which it does.
+    fn forced_roles(&mut self) -> Result<Vec<(Side, String)>> {
+        Ok(Vec::new())
+    }
+
+    /// Roles whose clients it can hold only once they disconnect.
+    fn unheld_roles(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What the way home needs; to be stored before any other method acts.
     fn prepare(&mut self) -> Result<Option<RouterUndo>>;
 
@@ -196,6 +206,26 @@ impl Routers {
         Ok(roles)
     }
 
+    /// Roles that routers make of all clients: whose word it is, on which side, and the role.
+    pub fn forced_roles(&mut self) -> Result<Vec<(String, Side, String)>> {
+        let mut all = Vec::new();
+        for router in &mut self.list {
+            let forced = router.forced_roles()?;
+            all.extend(forced.into_iter().map(|(side, role)| (router.name().to_owned(), side, role)));
+        }
+        Ok(all)
+    }
+
+    /// Roles whose clients cannot be held, each with the router that cannot.
+    pub fn unheld_roles(&mut self) -> Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        for router in &mut self.list {
+            let unheld = router.unheld_roles()?;
+            all.extend(unheld.into_iter().map(|role| (router.name().to_owned(), role)));
+        }
+        Ok(all)
+    }
+
     /// What the way home needs, of every router; to be stored before anything below acts.
     pub fn prepare(&mut self) -> Result<Vec<RouterUndo>> {
         let undo: Vec<Option<RouterUndo>> =
@@ -283,7 +313,7 @@ impl Routers {
     /// The same, with one that cannot be asked as an error.
     pub fn ask_states(&mut self) -> Vec<Result<RouterState, RouterState>> {
         let states = self.list.iter_mut().map(|router| {
-            router.state().unwrap_or_else(|error| RouterState {
+            router.state().map_err(|error| RouterState {
                 name: router.name().to_owned(),
                 down: router.is_down(&error),
                 detail: Some(error.with_cause()),
