@@ -89,7 +89,7 @@ impl Run {
         }
         // A person takes the time that it takes.
         self.end_guard();
-        self.output.hand_over(&format!(
+        self.moved_by_operator = self.output.hand_over(&format!(
             "The {side} lets clients in, and the {} does not: point them to the {side}.",
             side.other()
         ))
