@@ -48,6 +48,10 @@ fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_t
     let peer = detour.pooler().start_peer();
     let file = detour.pooler().databases_file();
     let target = entry(detour.target.port());
+    let by_port = [&*detour.pooler(), &peer].map(|one| section(&one.console_conninfo(), &file, &target, ""));
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{}", by_port.concat()));
+    detour =
+        detour.run("check").exits(3).finding("pgbouncer", "may reach any process", "its own Unix socket");
     let consoles = [detour.pooler().own_console(), peer.own_console()];
     let both = consoles.map(|console| section(&console, &file, &target, "")).concat();
     detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{both}"));
@@ -56,6 +60,7 @@ fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_t
     detour =
         detour.run("check").exits(3).finding("lookup", "may not connect to the target", "as on the source");
     detour = detour.on_target("create role lookup login").run("check").exits(0).writing();
+    assert!(!detour.last().describe().contains("router_so_reuseport"), "{}", detour.last().describe());
     // The kernel spreads connections over the processes; both have some.
     let mut held = Vec::new();
     while clients(&peer) == 0 || clients(detour.pooler()) == 0 {

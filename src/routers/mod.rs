@@ -53,6 +53,14 @@ pub enum RouterUndo {
     HaProxy(HaProxyUndo),
 }
 
+/// How the console of a process is reached that shares its port with others.
+pub struct SharedPort {
+    /// Where.
+    pub address: String,
+    /// No other process answers there.
+    pub is_own: bool,
+}
+
 /// One router. Every method may be called again without effect when its work is done already,
 /// and a dry run notes what would change instead of doing it.
 pub trait Router: Send {
@@ -66,6 +74,11 @@ pub trait Router: Send {
 
     /// Every precondition of the methods below, for a hold of at most `budget`; changes nothing.
     fn check(&mut self, budget: Duration) -> Checked;
+
+    /// How it is reached, where other processes share its port.
+    fn shared_port(&mut self) -> Option<SharedPort> {
+        None
+    }
 
     /// Roles that it logs in with itself, and not for a client, on the target too.
     fn login_roles(&mut self) -> Result<Vec<String>> {
@@ -192,7 +205,28 @@ impl Routers {
     pub fn check(&mut self, budget: Duration) -> Checked {
         let mut checked = Checked::default();
         self.list.iter_mut().for_each(|router| checked.append(router.check(budget)));
+        self.check_ports(&mut checked);
         checked
+    }
+
+    /// Processes that share a port have to be moved one by one.
+    fn check_ports(&mut self, checked: &mut Checked) {
+        let shared = self.list.iter_mut().filter_map(|router| {
+            let port = router.shared_port()?;
+            Some((router.name().to_owned(), port))
+        });
+        let shared: Vec<(String, SharedPort)> = shared.collect();
+        let hint = "Write one [[router.pgbouncer]] for every process, with its own Unix socket in \"admin\".";
+        for (name, port) in &shared {
+            let is_same = |(_, other): &&(String, SharedPort)| other.address == port.address;
+            if !port.is_own && shared.iter().filter(is_same).count() > 1 {
+                let message = "so_reuseport is on, and several entries name this address: a connection may reach any process";
+                checked.fail("router_so_reuseport", name, message, hint);
+            } else if !port.is_own || shared.len() == 1 {
+                let message = "so_reuseport is on: other processes share its port, and each has to be moved";
+                checked.warn("router_so_reuseport", name, message, hint);
+            }
+        }
     }
 
     /// Roles that routers log in with themselves, each once.

@@ -18,7 +18,7 @@ use crate::routers::pgbouncer::check::check;
 use crate::routers::pgbouncer::console::{Console, Row};
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo};
+use crate::routers::{Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
@@ -254,6 +254,13 @@ impl Router for PgBouncer {
 
     fn check(&mut self, budget: Duration) -> Checked {
         check(self, budget)
+    }
+
+    fn shared_port(&mut self) -> Option<SharedPort> {
+        let settings = self.console.ask("SHOW CONFIG").ok()?;
+        let setting = settings.iter().find(|row| row.get("key") == Some("so_reuseport"))?;
+        let address = Conninfo::parse(&self.settings.admin).ok()?.places();
+        setting.is_set("value").then(|| SharedPort { is_own: address.starts_with('/'), address })
     }
 
     /// The role that looks up passwords, and the one that an entry makes of all clients.

@@ -179,14 +179,6 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
     }
-    if setting("so_reuseport") == "1" {
-        checked.warn(
-            "router_so_reuseport",
-            &name,
-            "so_reuseport is on: other processes share its port, and each has to be moved",
-            "Write one [[router.pgbouncer]] for every process, with its own Unix socket in \"admin\".",
-        );
-    }
     check_is_read(router, setting("conffile"), checked);
 }
 
