@@ -301,6 +301,10 @@ fn a_pooler_that_dies_past_the_decision_keeps_no_client_of_the_other_and_follows
         second.kill();
         let answer = run.go_on();
         assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+        let side = if command == "cutover" { "target" } else { "source" };
+        assert_eq!(answer.text_at("/serving"), side, "{}", answer.describe());
+        let told = answer.at("/warnings").to_string();
+        assert!(told.contains("have gone on there") && told.contains("are not served until"), "{told}");
         detour.keep(answer);
         detour = detour.application_goes_on();
         second.start();

@@ -160,6 +160,8 @@ pub const REACHABLE: &str = "router_reachable";
 pub struct Routers {
     list: Vec<Box<dyn Router>>,
     plan: Plan,
+    /// Those that the latest [`Routers::point_to`] did not lead on.
+    left_behind: Vec<String>,
 }
 
 impl Routers {
@@ -193,7 +195,7 @@ impl Routers {
             }
             RouterKind::None => list.push(Box::new(none::NoRouter::new(plan, router.clients_choose))),
         }
-        Ok(Routers { list, plan: plan.clone() })
+        Ok(Routers { list, plan: plan.clone(), left_behind: Vec::new() })
     }
 
     /// Whether clients are moved by us, or somebody has to be told.
@@ -285,8 +287,12 @@ impl Routers {
     pub fn point_to(&mut self, side: Side) -> Result<()> {
         let (all, is_dry) = (self.list.len(), self.plan.is_dry());
         let (arrived, one_arrives) = (Mutex::new(0), Condvar::new());
-        self.each(|router| {
-            router.point_to(side)?;
+        let left_behind = Mutex::new(Vec::new());
+        let pointed = self.each(|router| {
+            if let Err(error) = router.point_to(side) {
+                left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(router.name().to_owned());
+                return Err(error);
+            }
             let mut count = arrived.lock().unwrap_or_else(PoisonError::into_inner);
             *count += 1;
             one_arrives.notify_all();
@@ -297,7 +303,15 @@ impl Routers {
                 drop(renewed.and_then(|()| router.resume()));
             }
             Ok(())
-        })
+        });
+        self.left_behind = left_behind.into_inner().unwrap_or_else(PoisonError::into_inner);
+        pointed
+    }
+
+    /// The routers whose clients the latest [`Routers::point_to`] has left waiting, and those whose clients have gone on.
+    pub fn split(&self) -> (Vec<String>, Vec<String>) {
+        let names = self.list.iter().map(|router| router.name().to_owned());
+        names.partition(|name| self.left_behind.contains(name))
     }
 
     /// Lets clients go on at every router, also when one of them fails.
