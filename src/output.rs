@@ -176,14 +176,15 @@ impl Output {
         }
     }
 
-    /// Tells a person what is theirs to do, and waits on the terminal until they press Enter; a script goes on.
-    pub fn hand_over(&self, what: &str) -> Result<()> {
+    /// Tells a person what is theirs to do, and waits on the terminal until they press Enter; a script goes on. Whether they
+    /// have said that it is done.
+    pub fn hand_over(&self, what: &str) -> Result<bool> {
         if self.mode.yes || !(io::stdin().is_terminal() && Term::stderr().is_term()) {
             self.write_error(&format!("  {what}"));
-            return Ok(());
+            return Ok(false);
         }
         self.write_error(&format!("  {what} Press Enter when that is done."));
-        io::stdin().read_line(&mut String::new()).map(drop).map_err(Error::io("wait for Enter"))
+        io::stdin().read_line(&mut String::new()).map(|read| read > 0).map_err(Error::io("wait for Enter"))
     }
 
     /// Prints the result or the failure, and returns the exit code that says what to do next.

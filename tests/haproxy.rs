@@ -139,7 +139,7 @@ fn one_that_serves_nobody_is_told_as_such_and_a_key_that_is_gone_comes_back_with
     detour = broken(detour, 0);
     let map_file = detour.balancer().map_file();
     detour.balancer().ask(&format!("del map {} general", map_file.display()));
-    detour = broken(detour, 3).reports(first, "router_drift");
+    detour = broken(detour, 8).reports(first, "router_drift");
     let hint = detour.last().text_at("/report/attention/0/hint").to_owned();
     assert!(hint.starts_with("Run pgdetour cutover again"), "{hint}");
     detour = detour.run("cutover").exits(0).changed(true).serving(Serving::Target);

@@ -48,6 +48,10 @@ fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_t
     let peer = detour.pooler().start_peer();
     let file = detour.pooler().databases_file();
     let target = entry(detour.target.port());
+    let by_port = [&*detour.pooler(), &peer].map(|one| section(&one.console_conninfo(), &file, &target, ""));
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{}", by_port.concat()));
+    detour =
+        detour.run("check").exits(3).finding("pgbouncer", "may reach any process", "its own Unix socket");
     let consoles = [detour.pooler().own_console(), peer.own_console()];
     let both = consoles.map(|console| section(&console, &file, &target, "")).concat();
     detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{both}"));
@@ -56,6 +60,7 @@ fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_t
     detour =
         detour.run("check").exits(3).finding("lookup", "may not connect to the target", "as on the source");
     detour = detour.on_target("create role lookup login").run("check").exits(0).writing();
+    assert!(!detour.last().describe().contains("router_so_reuseport"), "{}", detour.last().describe());
     // The kernel spreads connections over the processes; both have some.
     let mut held = Vec::new();
     while clients(&peer) == 0 || clients(detour.pooler()) == 0 {
@@ -307,6 +312,10 @@ fn a_pooler_that_dies_past_the_decision_keeps_no_client_of_the_other_and_follows
         second.kill();
         let answer = run.go_on();
         assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+        let side = if command == "cutover" { "target" } else { "source" };
+        assert_eq!(answer.text_at("/serving"), side, "{}", answer.describe());
+        let told = answer.at("/warnings").to_string();
+        assert!(told.contains("have gone on there") && told.contains("are not served until"), "{told}");
         detour.keep(answer);
         detour = detour.application_goes_on();
         second.start();
@@ -318,4 +327,51 @@ fn a_pooler_that_dies_past_the_decision_keeps_no_client_of_the_other_and_follows
         detour = detour.run(command).exits(0).changed(false).phase(phase);
     }
     detour.no_client_error().no_row_lost();
+}
+
+/// The fence and the restrictions know the application by the roles that are named.
+#[test]
+fn a_role_that_an_entry_makes_of_all_clients_and_nobody_has_named_is_refused() {
+    let rights = "create role web_app login; grant all on all tables in schema public to web_app";
+    let detour = Detour::new().table("orders").on_source(rights).on_target("create role web_app login");
+    let mut detour = detour.logging_in_as("shop_app", "web_app").mirrored();
+    for command in ["check", "cutover"] {
+        let message = "all its clients are \"web_app\" on the target";
+        detour = detour.run(command).exits(3).finding("pgbouncer", message, "under traffic.roles");
+    }
+    detour = detour.serving(Serving::Source);
+    // The other way round: whom the entry that clients have now makes of them.
+    let detour = detour.logging_in_as("web_app", "shop_app");
+    detour.run("check").exits(3).finding("pgbouncer", "\"web_app\" on the source", "under traffic.roles");
+}
+
+#[test]
+fn what_pools_sessions_on_either_side_or_for_the_application_is_refused_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders");
+    let (file, console) = (detour.pooler().databases_file(), detour.pooler().console_conninfo());
+    let target = entry(detour.target.port());
+    let router =
+        |target: &str| format!("[router]\nkind = \"pgbouncer\"\n{}", section(&console, &file, target, ""));
+    let detour = detour.routed(&router(&format!("{target} pool_mode=session")));
+    let detour = detour.run("check").exits(3).finding(
+        "pgbouncer",
+        "\"target\" pools sessions",
+        "pool_mode=transaction",
+    );
+    let mut detour = detour.routed(&router(&target)).run("check").exits(0);
+    detour.pooler().reconfigure("[users]\nshop_app = pool_mode=session");
+    detour.run("check").exits(3).finding("pgbouncer", "user \"shop_app\" pools sessions", "under [users]");
+}
+
+/// `PgBouncer` goes by the last one that it reads.
+#[test]
+fn an_entry_that_stands_in_another_file_too_is_refused_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    let again = format!("{DATABASE} = {}", entry(detour.source.port()));
+    detour.pooler().reconfigure(&format!("[databases]\n{again}"));
+    for arguments in [&["--rehearse"][..], &[]] {
+        detour = detour.run("cutover").with(arguments).exits(3);
+        detour = detour.finding("databases.ini", "pgbouncer.ini:", "remove");
+    }
+    detour.run("check").exits(3).serving(Serving::Source);
 }

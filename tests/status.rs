@@ -238,6 +238,37 @@ fn a_flow_that_a_statement_stops_is_told_and_what_the_mapping_lacks_is_counted()
     assert!(told[10]["message"].as_str().expect("a text").starts_with("2 more like these"), "{told:?}");
 }
 
+/// Whoever opened the side that is shut would have the application write there.
+#[test]
+fn a_router_that_went_astray_is_called_back_and_the_side_that_is_shut_stays_shut() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let read = || std::fs::read(&file).expect("the file can be read");
+    let home = read();
+    detour = detour.detoured().run("replay").exits(0);
+    let away = read();
+    for (command, astray, side) in [("cutover", &home, Serving::Target), ("cutback", &away, Serving::Source)]
+    {
+        if command == "cutback" {
+            detour = detour.run("cutback").exits(0);
+        }
+        std::fs::write(&file, astray).expect("the file can be written");
+        detour.pooler().console("reload");
+        detour = check(detour, 8, "router_side");
+        let told = detour.last().at("/report/attention").to_string();
+        assert!(told.contains(&format!("Run pgdetour {command} again at once")), "{told}");
+        assert!(!told.contains("GRANT") && !told.contains("\"fence\""), "{told}");
+        detour = check(detour.run(command).exits(0).changed(true).serving(side), 0, "");
+    }
+    // An entry that leads to neither side serves nobody, whatever its file says of it.
+    let nowhere = String::from_utf8(home.clone()).expect("it is text").replace("dbname=shop", "dbname=blog");
+    std::fs::write(&file, nowhere).expect("the file can be written");
+    detour.pooler().console("reload");
+    detour = check(detour, 8, "router_drift");
+    std::fs::write(&file, &home).expect("the file can be written");
+    check(detour, 8, "router_drift");
+}
+
 /// As after a restore, or by somebody's hand.
 #[test]
 fn a_source_that_is_open_to_the_application_is_told_and_closed_again() {

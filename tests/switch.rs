@@ -277,6 +277,19 @@ fn a_replay_that_is_kept_from_applying_is_waited_for_no_longer_than_allowed_and_
     assert!(!answer.stderr.contains("hold clients"), "clients were held for it");
     admin.batch_execute("rollback").expect("it stands");
 
+    // No session has a transaction that was prepared.
+    let changed =
+        detour.target.value::<i64>("insert into public.orders (note) values ('first') returning id");
+    detour = detour.run("replay").exits(0);
+    detour.source.exec(&format!(
+        "begin; select from public.orders where id = {changed} for update; prepare transaction 'left'"
+    ));
+    detour.target.exec(&format!("update public.orders set note = 'second' where id = {changed}"));
+    detour = detour.run("cutback").with(&["--drain-timeout", "2s"]).exits(6).phase("detoured");
+    detour = detour.reports("/blockers/0/gid", "left").reports("/blockers/0/role", "dba");
+    detour = detour.hint("ROLLBACK PREPARED 'left'");
+    detour.source.exec("rollback prepared 'left'");
+
     // The lock comes when nothing else can be in the way any more.
     let run = detour.start_until("cutback", &["--yes", "--max-pause", "2s"], "after:prepare the router");
     assert!(run.is_there());

@@ -105,14 +105,29 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
         Command::Cutover | Command::Cutback if report.contains_key("rehearsal") => {
             format!("Rehearsed, and taken back: a pause of {} is to be expected.", field("pause_ms"))
         }
+        Command::Cutover | Command::Cutback
+            if !outcome.changed && report.get("moved_by").is_some_and(Value::is_null) =>
+        {
+            "The switch is done already; whether all clients were moved nobody has said.".into()
+        }
         Command::Cutover if !outcome.changed => "General traffic is on the target already.".into(),
         Command::Cutback if !outcome.changed => "General traffic is home already.".into(),
-        Command::Cutover | Command::Cutback => format!(
-            "General traffic is on the {}. Clients were held for {}; {}.",
-            if command == Command::Cutover { "target" } else { "source" },
-            field("pause_ms"),
-            plural(number("late_writes"), "late write")
-        ),
+        Command::Cutover | Command::Cutback => {
+            let (to, from) =
+                if command == Command::Cutover { ("target", "source") } else { ("source", "target") };
+            let (pause, late) = (field("pause_ms"), plural(number("late_writes"), "late write"));
+            match report.get("moved_by") {
+                Some(Value::Null) => format!(
+                    "The {to} lets clients in, and the {from} does not: those that nobody has pointed to the {to} yet are not \
+                     served. The switch took {pause}; {late}."
+                ),
+                Some(moved_by) if moved_by == "clients" => format!(
+                    "The {to} lets clients write, and the {from} does not: they move by themselves. The switch took {pause}; {late}."
+                ),
+                Some(_) => format!("General traffic is on the {to}. The switch took {pause}; {late}."),
+                None => format!("General traffic is on the {to}. Clients were held for {pause}; {late}."),
+            }
+        }
         Command::Replay if report.contains_key("lint") => "This becomes of the captured columns.".into(),
         Command::Replay if report.contains_key("rehearsed") => {
             format!("All {} that were tried fit on the source.", plural(number("rows"), "row"))
@@ -156,6 +171,9 @@ fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],
         Some(Command::Replay) => &["transactions", "changes", "caught_up"],
         Some(Command::Mirror) if outcome.changed => &["tables", "rows", "bytes", "seconds"],
+        Some(Command::Cutover | Command::Cutback) if outcome.report.get("moved_by").is_some() => {
+            &["pause_ms", "late_writes", "clients_held", "moved_by"]
+        }
         Some(Command::Cutover | Command::Cutback) if outcome.changed => &["pause_ms", "late_writes"],
         _ => &[],
     }

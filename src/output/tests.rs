@@ -123,6 +123,17 @@ fn a_cutover_is_told_in_a_sentence() {
 }
 
 #[test]
+fn a_cutover_without_a_router_does_not_tell_that_clients_were_held_or_moved() {
+    let report =
+        json!({"pause_ms": 170.4, "late_writes": 0, "clients_held": 0, "moved_by": null, "steps": []});
+    assert_eq!(
+        shown(&outcome(Command::Cutover, report)),
+        "The target lets clients in, and the source does not: those that nobody has pointed to the target yet are not \
+         served. The switch took 170.4 ms; 0 late writes.\n"
+    );
+}
+
+#[test]
 fn a_list_within_a_list_becomes_a_table_of_its_own() {
     let orders = json!([
         {"key": {"id": "5"}, "state": "different", "columns": ["note", "total"]},

@@ -53,6 +53,14 @@ pub enum RouterUndo {
     HaProxy(HaProxyUndo),
 }
 
+/// How the console of a process is reached that shares its port with others.
+pub struct SharedPort {
+    /// Where.
+    pub address: String,
+    /// No other process answers there.
+    pub is_own: bool,
+}
+
 /// One router. Every method may be called again without effect when its work is done already,
 /// and a dry run notes what would change instead of doing it.
 pub trait Router: Send {
@@ -72,8 +80,23 @@ pub trait Router: Send {
     /// Every precondition of the methods below, for a hold of at most `budget`; changes nothing.
     fn check(&mut self, budget: Duration) -> Checked;
 
+    /// How it is reached, where other processes share its port.
+    fn shared_port(&mut self) -> Option<SharedPort> {
+        None
+    }
+
     /// Roles that it logs in with itself, and not for a client, on the target too.
     fn login_roles(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The role that it makes of all clients, with the side on which it does.
+    fn forced_roles(&mut self) -> Result<Vec<(Side, String)>> {
+        Ok(Vec::new())
+    }
+
+    /// Roles whose clients it can hold only once they disconnect.
+    fn unheld_roles(&mut self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
@@ -142,6 +165,8 @@ pub const REACHABLE: &str = "router_reachable";
 pub struct Routers {
     list: Vec<Box<dyn Router>>,
     plan: Plan,
+    /// Those that the latest [`Routers::point_to`] did not lead on.
+    left_behind: Vec<String>,
 }
 
 impl Routers {
@@ -183,7 +208,7 @@ impl Routers {
                 });
             }
         }
-        Ok(Routers { list, plan: plan.clone() })
+        Ok(Routers { list, plan: plan.clone(), left_behind: Vec::new() })
     }
 
     /// Whether clients are moved by us, or somebody has to be told.
@@ -195,7 +220,28 @@ impl Routers {
     pub fn check(&mut self, budget: Duration) -> Checked {
         let mut checked = Checked::default();
         self.list.iter_mut().for_each(|router| checked.append(router.check(budget)));
+        self.check_ports(&mut checked);
         checked
+    }
+
+    /// Processes that share a port have to be moved one by one.
+    fn check_ports(&mut self, checked: &mut Checked) {
+        let shared = self.list.iter_mut().filter_map(|router| {
+            let port = router.shared_port()?;
+            Some((router.name().to_owned(), port))
+        });
+        let shared: Vec<(String, SharedPort)> = shared.collect();
+        let hint = "Write one [[router.pgbouncer]] for every process, with its own Unix socket in \"admin\".";
+        for (name, port) in &shared {
+            let is_same = |(_, other): &&(String, SharedPort)| other.address == port.address;
+            if !port.is_own && shared.iter().filter(is_same).count() > 1 {
+                let message = "so_reuseport is on, and several entries name this address: a connection may reach any process";
+                checked.fail("router_so_reuseport", name, message, hint);
+            } else if !port.is_own || shared.len() == 1 {
+                let message = "so_reuseport is on: other processes share its port, and each has to be moved";
+                checked.warn("router_so_reuseport", name, message, hint);
+            }
+        }
     }
 
     /// Roles that routers log in with themselves, each once.
@@ -207,6 +253,26 @@ impl Routers {
         roles.sort();
         roles.dedup();
         Ok(roles)
+    }
+
+    /// Roles that routers make of all clients: whose word it is, on which side, and the role.
+    pub fn forced_roles(&mut self) -> Result<Vec<(String, Side, String)>> {
+        let mut all = Vec::new();
+        for router in &mut self.list {
+            let forced = router.forced_roles()?;
+            all.extend(forced.into_iter().map(|(side, role)| (router.name().to_owned(), side, role)));
+        }
+        Ok(all)
+    }
+
+    /// Roles whose clients cannot be held, each with the router that cannot.
+    pub fn unheld_roles(&mut self) -> Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        for router in &mut self.list {
+            let unheld = router.unheld_roles()?;
+            all.extend(unheld.into_iter().map(|role| (router.name().to_owned(), role)));
+        }
+        Ok(all)
     }
 
     /// What the way home needs, of every router; to be stored before anything below acts.
@@ -234,8 +300,12 @@ impl Routers {
     pub fn point_to(&mut self, side: Side) -> Result<()> {
         let (all, is_dry) = (self.list.len(), self.plan.is_dry());
         let (arrived, one_arrives) = (Mutex::new(0), Condvar::new());
-        self.each(|router| {
-            router.point_to(side)?;
+        let left_behind = Mutex::new(Vec::new());
+        let pointed = self.each(|router| {
+            if let Err(error) = router.point_to(side) {
+                left_behind.lock().unwrap_or_else(PoisonError::into_inner).push(router.name().to_owned());
+                return Err(error);
+            }
             let mut count = arrived.lock().unwrap_or_else(PoisonError::into_inner);
             *count += 1;
             one_arrives.notify_all();
@@ -246,7 +316,15 @@ impl Routers {
                 drop(renewed.and_then(|()| router.resume()));
             }
             Ok(())
-        })
+        });
+        self.left_behind = left_behind.into_inner().unwrap_or_else(PoisonError::into_inner);
+        pointed
+    }
+
+    /// The routers whose clients the latest [`Routers::point_to`] has left waiting, and those whose clients have gone on.
+    pub fn split(&self) -> (Vec<String>, Vec<String>) {
+        let names = self.list.iter().map(|router| router.name().to_owned());
+        names.partition(|name| self.left_behind.contains(name))
     }
 
     /// Lets clients go on at every router, also when one of them fails.
@@ -290,8 +368,13 @@ impl Routers {
 
     /// What every router does with clients now; one that cannot be asked says so in its detail.
     pub fn states(&mut self) -> Vec<RouterState> {
+        self.ask_states().into_iter().map(|state| state.unwrap_or_else(|unasked| unasked)).collect()
+    }
+
+    /// The same, with one that cannot be asked as an error.
+    pub fn ask_states(&mut self) -> Vec<Result<RouterState, RouterState>> {
         let states = self.list.iter_mut().map(|router| {
-            router.state().unwrap_or_else(|error| RouterState {
+            router.state().map_err(|error| RouterState {
                 name: router.name().to_owned(),
                 down: router.is_down(&error),
                 detail: Some(error.with_cause()),

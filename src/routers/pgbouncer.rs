@@ -4,8 +4,9 @@ mod check;
 mod console;
 mod file;
 mod hold;
+mod reading;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::PgBouncerSettings;
@@ -17,7 +18,7 @@ use crate::routers::pgbouncer::check::check;
 use crate::routers::pgbouncer::console::{Console, Row};
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo};
+use crate::routers::{Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
@@ -250,6 +251,13 @@ impl Router for PgBouncer {
         check(self, budget)
     }
 
+    fn shared_port(&mut self) -> Option<SharedPort> {
+        let settings = self.console.ask("SHOW CONFIG").ok()?;
+        let setting = settings.iter().find(|row| row.get("key") == Some("so_reuseport"))?;
+        let address = Conninfo::parse(&self.settings.admin).ok()?.places();
+        setting.is_set("value").then(|| SharedPort { is_own: address.starts_with('/'), address })
+    }
+
     /// The role that looks up passwords, and the one that an entry makes of all clients.
     fn login_roles(&mut self) -> Result<Vec<String>> {
         let target = &self.settings.target;
@@ -262,6 +270,20 @@ impl Router for PgBouncer {
         }
         roles.retain(|role| !role.is_empty());
         Ok(roles)
+    }
+
+    fn forced_roles(&mut self) -> Result<Vec<(Side, String)>> {
+        // Before the first switch whatever stands in the file leads to the source.
+        let source = self.source_place().map_or_else(|| self.file_place(), Ok)?;
+        let forced = [(Side::Source, source.user), (Side::Target, self.target_place()?.user)];
+        Ok(forced.into_iter().filter_map(|(side, role)| Some((side, role?))).collect())
+    }
+
+    /// What is set for a role overrides the entry.
+    fn unheld_roles(&mut self) -> Result<Vec<String>> {
+        let users = self.console.ask("SHOW USERS")?;
+        let unheld = users.iter().filter(|user| user.get("pool_mode") == Some("session"));
+        Ok(unheld.map(|user| user.text("name").to_owned()).collect())
     }
 
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
@@ -343,7 +365,13 @@ impl Router for PgBouncer {
         Err(self.wrong(
             "reload",
             format!("after RELOAD it uses {now}, and its file says {wanted}"),
-            "See its log: it keeps its old configuration when a file has a mistake or cannot be read.",
+            format!(
+                "See its log: it keeps its old configuration when a file has a mistake or cannot be read. Where \"{0}\" stands \
+                 twice in its files, it goes by the last one: leave only that in {1}, run RELOAD on its console, and run the \
+                 same command again.",
+                self.settings.database,
+                self.settings.config.display()
+            ),
         ))
     }
 
@@ -472,22 +500,6 @@ fn own_undo<'a>(
     left.retain(|(_, undo)| is_here || !names.contains(&undo.console));
     let own = left.iter().find(|(place, _)| *place == at);
     own.or_else(|| left.first().filter(|_| is_here || left.len() == 1)).map(|(_, undo)| *undo)
-}
-
-/// The files that `PgBouncer` reads, beginning with its main one; None when one of them cannot be read from here.
-fn list_files(main: &Path) -> Option<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut left = vec![main.to_owned()];
-    while let Some(path) = left.pop() {
-        // A relative name is relative to PgBouncer's working directory, which we do not know.
-        if !path.is_absolute() || files.len() > 100 {
-            return None;
-        }
-        let file = DatabaseFile::read(&path, None).ok()?;
-        left.extend(file::list_includes(file.text()));
-        files.push(file.path().to_owned());
-    }
-    Some(files)
 }
 
 #[cfg(test)]

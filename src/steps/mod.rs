@@ -82,6 +82,8 @@ pub struct Run {
     answers: switch::answers::Answers,
     /// The side whose fence was seen to have nobody behind it any more.
     none_left: Option<Side>,
+    /// Somebody has said that they have moved the clients.
+    moved_by_operator: bool,
     /// Tables, by oid, whose changes a switch carries over from the side that it leaves.
     carried: Vec<u32>,
     /// Who else had written to them, and not ended, when the fence was raised.
@@ -194,6 +196,7 @@ impl Run {
             held_since: None,
             answers: switch::answers::Answers::default(),
             none_left: None,
+            moved_by_operator: false,
             carried: Vec::new(),
             writers: Vec::new(),
             raised: Vec::new(),

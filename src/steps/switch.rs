@@ -418,6 +418,13 @@ impl Run {
             "late_writes": self.late_writes,
             "clients_held": facts.clients_held.unwrap_or(0),
         });
+        if !self.routers()?.moves_clients() {
+            report["moved_by"] = match (self.config.router.clients_choose, self.moved_by_operator) {
+                (true, _) => json!("clients"),
+                (false, true) => json!("operator"),
+                (false, false) => Value::Null,
+            };
+        }
         if self.attempts > 1 {
             report["attempts"] = json!(self.attempts);
         }

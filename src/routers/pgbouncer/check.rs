@@ -6,8 +6,9 @@ use crate::config::PgBouncerSettings;
 use crate::error::{Checked, Error, human};
 use crate::routers::REACHABLE;
 use crate::routers::pgbouncer::console::Row;
-use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
-use crate::routers::pgbouncer::{PgBouncer, list_files, live_place};
+use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of, value_of};
+use crate::routers::pgbouncer::reading::Reading;
+use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
 
 /// A database name that nobody has, to ask for rights without effect.
@@ -150,14 +151,16 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Set pool_mode = transaction for the entry, if the application can do without session state.",
         );
     }
-    let users = router.console.ask("SHOW USERS").unwrap_or_default();
-    for user in users.iter().filter(|user| user.get("pool_mode") == Some("session")) {
-        let user = user.text("name");
-        checked.warn(
+    // On the way home it is that one which is held.
+    let is_there = router.target_place().is_ok_and(|target| live_place(live) == target);
+    let named = value_of(&router.settings.target, "pool_mode");
+    let there = named.clone().unwrap_or_else(|| setting("pool_mode").to_owned());
+    if !is_there && there.eq_ignore_ascii_case("session") && (named.is_some() || mode != "session") {
+        checked.fail(
             "router_pool_mode",
             &name,
-            format!("user \"{user}\" pools sessions: PAUSE waits until its clients disconnect"),
-            format!("Set pool_mode = transaction for \"{user}\" under [users], unless it does not use \"{database}\"."),
+            "\"target\" pools sessions: the PAUSE of cutback would wait until its clients disconnect",
+            "Write pool_mode=transaction into \"target\", if the application can do without session state.",
         );
     }
     // The entry's own limit (1.24 and later) is not shown by the console.
@@ -176,27 +179,29 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
     }
-    if setting("so_reuseport") == "1" {
-        checked.warn(
-            "router_so_reuseport",
-            &name,
-            "so_reuseport is on: other processes share its port, and each has to be moved",
-            "Write one [[router.pgbouncer]] for every process, with its own Unix socket in \"admin\".",
-        );
-    }
     check_is_read(router, setting("conffile"), checked);
 }
 
-/// The configured file has to be one that this process reads.
+/// The configured file has to be one that this process reads, and the only one with the entry: it goes by the last.
 fn check_is_read(router: &PgBouncer, main: &str, checked: &mut Checked) {
     if router.settings.file_command.is_some() {
         return;
     }
-    let (Ok(file), Some(files)) = (router.read_file(), list_files(main.as_ref())) else { return };
-    if !files.iter().any(|read| read == file.path()) {
-        let object = router.settings.config.display().to_string();
+    let database = &router.settings.database;
+    let (Ok(file), Some(reading)) = (router.read_file(), Reading::of(main.as_ref(), database)) else {
+        return;
+    };
+    let object = router.settings.config.display().to_string();
+    if !reading.files.iter().any(|read| read == file.path()) {
         let hint = format!("Name {main} or a file that it includes as \"config\".");
         checked.fail("router_file", &object, format!("{} does not read it", router.name), hint);
+        return;
+    }
+    for (path, line) in reading.entries.iter().filter(|(path, _)| path != file.path()) {
+        let at = format!("{}:{line}", path.display());
+        let message = format!("{} has \"{database}\" in {at}, too, and goes by the last one", router.name);
+        let hint = format!("Leave one of them, in {object}: remove {at}, then run RELOAD on its console.");
+        checked.fail("router_entry", &object, message, hint);
     }
 }
 

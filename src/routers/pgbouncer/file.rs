@@ -70,20 +70,21 @@ pub struct Entry {
 }
 
 /// What stands in a text between whitespace: as PgBouncer's own reader sees it.
-enum Item<'a> {
+pub enum Item<'a> {
     Include(&'a [u8]),
     Section(&'a [u8]),
     Setting { name: &'a [u8], whole: Range<usize>, value: Range<usize> },
 }
 
 /// Reads the text as PgBouncer does: no escapes, no continued lines, comments only where a line begins.
-struct Reader<'a> {
+pub struct Reader<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a [u8]) -> Self {
+    /// From the beginning.
+    pub fn new(text: &'a [u8]) -> Self {
         // PgBouncer reads up to the first NUL.
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
         Reader { text: &text[..end], at: 0 }
@@ -107,7 +108,8 @@ impl<'a> Reader<'a> {
         range
     }
 
-    fn next(&mut self) -> Result<Option<Item<'a>>, String> {
+    /// What comes next; an error says what PgBouncer would reject.
+    pub fn next(&mut self) -> Result<Option<Item<'a>>, String> {
         loop {
             self.skip(is_space);
             let rest = &self.text[self.at..];
@@ -170,7 +172,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-fn line_of(text: &[u8], at: usize) -> usize {
+/// The line of a position, 1-based.
+pub fn line_of(text: &[u8], at: usize) -> usize {
     text[..at].split(|byte| *byte == b'\n').count()
 }
 
@@ -201,15 +204,20 @@ pub fn find_entry(text: &[u8], database: &str) -> Result<Option<Entry>, String> 
 
 /// The files that a text includes, as it writes them.
 pub fn list_includes(text: &[u8]) -> Vec<PathBuf> {
-    use std::os::unix::ffi::OsStrExt as _;
     let mut reader = Reader::new(text);
     let mut names = Vec::new();
     while let Ok(Some(item)) = reader.next() {
         if let Item::Include(name) = item {
-            names.push(PathBuf::from(OsStr::from_bytes(name)));
+            names.push(path_of(name));
         }
     }
     names
+}
+
+/// A file's name as a text writes it.
+pub fn path_of(name: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    PathBuf::from(OsStr::from_bytes(name))
 }
 
 /// The pairs of an entry's value, by PgBouncer's rules, each with the value's place in the text.

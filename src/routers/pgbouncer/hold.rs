@@ -111,7 +111,8 @@ impl PgBouncer {
 
     /// Has a login follow a failed one after a second: for long, at once would be a burden for the server.
     pub(super) fn retry_logins_soon(&mut self) -> Result<()> {
-        self.console.ask(&format!("SET {LOGIN_RETRY} = {SOON}")).map(drop)
+        // Without quotes its console takes whole numbers only.
+        self.console.ask(&format!("SET {LOGIN_RETRY} = '{SOON}'")).map(drop)
     }
 
     /// Gives `server_login_retry` the value of before, when the clients that went on have connections. A run that died or ended part
@@ -147,6 +148,11 @@ impl PgBouncer {
             let said = second.server_error().map(|cause| format!(": {cause}")).unwrap_or_default();
             return self.wrong("take back the pause on", format!("{second}{said}, after {error}"), hint);
         }
+        let hint = if matches!(&busy, Ok(busy) if busy.is_empty()) {
+            "Clients go on where they were. Run the same command again, or allow a longer pause."
+        } else {
+            "Clients go on where they were. End the open transactions named above, or allow a longer pause."
+        };
         match error {
             Error::TimedOut { what, budget, .. } => Error::TimedOut {
                 what,
@@ -156,8 +162,7 @@ impl PgBouncer {
                     Ok(busy) => format!("busy: {}", busy.join("; ")),
                     Err(error) => format!("who was busy is not known: {error}"),
                 }),
-                hint: "Clients go on where they were. End the open transactions named above, or allow a longer pause."
-                    .into(),
+                hint: hint.into(),
             },
             other => other,
         }

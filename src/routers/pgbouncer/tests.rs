@@ -264,6 +264,12 @@ fn a_login_that_a_hold_does_cut_off_keeps_nobody_waiting() {
     let mut next = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
     next.settle().expect("clients go on");
     assert_eq!(login_retry(&mut console), "60");
+    // Clients that go on where they cannot be served yet.
+    next.resume().expect("clients go on already");
+    next.try_on().expect("the console takes parts of a second");
+    assert_eq!(login_retry(&mut console), "0.9");
+    next.settle().expect("clients go on");
+    assert_eq!(login_retry(&mut console), "60");
     // What somebody has set for the time being stays.
     console.simple_query("set server_login_retry = 7").expect("we are an admin");
     next.resume().expect("clients go on already");

@@ -7,6 +7,7 @@ use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::list_roles;
 use crate::pg::{fence, sessions};
 use crate::phase::{Phase, Side};
+use crate::routers::Routers;
 use crate::steps::{Run, restrict};
 
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
@@ -145,6 +146,8 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
             checked.fail("router_login", name, message, hint);
         }
     }
+    forced_roles(run, checked);
+    unheld_roles(run, checked);
     let tells_networks = run.config.router.kind == RouterKind::Haproxy;
     if !tells_networks && !run.config.traffic.admin_networks.is_empty() {
         let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
@@ -153,6 +156,35 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
         checked.warn("admin_networks", "traffic.admin_networks", message, hint);
     }
     Ok(())
+}
+
+/// The fence and the restrictions are against the roles that are named: one that a router makes of all clients has to be among
+/// them.
+fn forced_roles(run: &mut Run, checked: &mut Checked) {
+    for (router, side, role) in run.routers().and_then(Routers::forced_roles).unwrap_or_default() {
+        if !run.config.general_roles(side).contains(&role) {
+            let message = format!(
+                "all its clients are \"{role}\" on the {side}, whom no fence there would keep from writing"
+            );
+            let hint = format!("Name \"{role}\" under traffic.roles, or another user= in the entry.");
+            checked.fail("router_user", &router, message, hint);
+        }
+    }
+}
+
+/// General roles can be held.
+fn unheld_roles(run: &mut Run, checked: &mut Checked) {
+    let general = run.config.general_roles(Side::Target);
+    for (router, role) in run.routers().and_then(Routers::unheld_roles).unwrap_or_default() {
+        let message = format!("user \"{role}\" pools sessions: PAUSE waits until its clients disconnect");
+        let hint = format!("Set pool_mode = transaction for \"{role}\" under [users], then run RELOAD.");
+        if general.contains(&role) {
+            checked.fail("router_pool_mode", &router, message, hint);
+        } else {
+            let hint = format!("{hint} Not where it uses other databases only.");
+            checked.warn("router_pool_mode", &router, message, hint);
+        }
+    }
 }
 
 /// The entry that clients get back leads to where the source is.

@@ -75,7 +75,7 @@ pub fn of(seen: &Seen) -> Vec<Attention> {
 }
 
 fn serves(seen: &Seen, side: Side) -> bool {
-    seen.serving.or(seen.recorded) == Some(side.into())
+    seen.home == Some(side.into())
 }
 
 fn servers(seen: &Seen, list: &mut List) {
@@ -248,7 +248,10 @@ fn routers(seen: &Seen, list: &mut List) {
                 }
                 _ => "Correct it before the next switch; pgdetour check tells how.",
             };
-            list.add(Level::Attention, "router_drift", &state.name, detail, hint);
+            // One that leads to neither side serves nobody, whatever its file says.
+            let is_lost = router.is_known && router.should.is_some() && state.live.is_none() && !state.held;
+            let level = if is_lost { Level::Broken } else { Level::Attention };
+            list.add(level, "router_drift", &state.name, detail, hint);
         }
     }
 }

@@ -59,9 +59,9 @@ pub struct Seen {
     pub(super) fenced: Fenced,
     done: Vec<Value>,
     history: Value,
-    /// Who serves, as the record has it.
+    /// The side that general traffic belongs to, wherever a router sends it.
     #[serde(skip)]
-    pub(super) recorded: Option<Serving>,
+    pub(super) home: Option<Serving>,
     /// What the next run refuses to begin with, although both servers answer.
     #[serde(skip)]
     pub(super) refusal: Option<Error>,
@@ -166,6 +166,9 @@ pub struct RouterSeen {
     pub should: Option<Side>,
     /// It does what it should.
     pub right: bool,
+    /// It could be asked.
+    #[serde(skip)]
+    pub is_known: bool,
 }
 
 /// On which side general roles are kept out, or from writing.
@@ -240,6 +243,7 @@ pub fn look(run: &mut Run) -> Seen {
     let states = router_states(run);
     let fenced = fenced(run);
     let serving = recorded.map(|recorded| who_serves(phase, recorded, &states, &fenced));
+    let home = home(phase, recorded, serving);
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
     let mut seen = Seen {
         phase,
@@ -255,13 +259,13 @@ pub fn look(run: &mut Run) -> Seen {
         capture: capture_seen(run, phase),
         replay: replay_seen(run, phase),
         router,
-        wrong_side: wrong_side(run, serving),
+        wrong_side: wrong_side(run, home),
         orphans: orphans(run, phase),
         restricted: restricted(run),
         fenced,
         done: steps_of_phase(run, phase),
         history: history(run),
-        recorded,
+        home,
         refusal: refusal(run, phase),
         unmapped: Vec::new(),
         drifted: Vec::new(),
@@ -303,36 +307,46 @@ fn read_phase(run: &mut Run) -> Option<(Phase, Serving)> {
     Some(stamp.map_or((Phase::Absent, Serving::Source), |stamp| (stamp.phase, stamp.serving)))
 }
 
-fn router_states(run: &mut Run) -> Vec<RouterState> {
+/// What every router does; of one that could not be asked, the little that is known.
+type States = Vec<Result<RouterState, RouterState>>;
+
+fn router_states(run: &mut Run) -> States {
     // What leads home may have been noted since the last look.
     run.forget_routers();
     match run.routers() {
-        Ok(routers) if routers.moves_clients() => routers.states(),
+        Ok(routers) if routers.moves_clients() => routers.ask_states(),
         Ok(_) => Vec::new(),
-        Err(error) => vec![RouterState {
+        Err(error) => vec![Err(RouterState {
             name: "router".into(),
             detail: Some(error.with_cause()),
             ..RouterState::default()
-        }],
+        })],
     }
 }
 
 /// The routers know better than the record: a run may have died between an act and its note. In a switch that stopped part
 /// way a router may send clients to where they are kept out. Once the record is gone, a source that alone is fenced is one that
 /// was left behind for good.
-fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState], fenced: &Fenced) -> Serving {
+fn who_serves(phase: Option<Phase>, recorded: Serving, states: &States, fenced: &Fenced) -> Serving {
     if phase.is_none() {
         return recorded;
     }
+    let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
+    let answering = states.iter().filter_map(|state| state.as_ref().ok()).collect::<Vec<_>>();
+    let routers = if moves && !answering.is_empty() {
+        // One that does not answer keeps nobody of another one from being served.
+        answering
+    } else {
+        states.iter().map(|state| state.as_ref().unwrap_or_else(|unasked| unasked)).collect()
+    };
     if routers.iter().any(|router| router.held) {
         return Serving::Nobody;
     }
     let is_absent = phase == Some(Phase::Absent);
     // Without a record nobody knows better than the router itself, whatever its file says.
-    let side_of = |router: &RouterState| if is_absent { router.live } else { router.side };
+    let side_of = |router: &&RouterState| if is_absent { router.live } else { router.side };
     match routers.first().and_then(side_of) {
         Some(side) if routers.iter().all(|router| side_of(router) == Some(side)) => {
-            let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
             let is_shut = fenced.on(side).raised;
             if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() }
         }
@@ -343,7 +357,23 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, routers: &[RouterState], 
     }
 }
 
-fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Option<Serving>) -> RouterSeen {
+/// The record's side. Only where there is no record, or a switch is under way, do the routers know better: that one has gone
+/// astray moves no data, and opens nothing that is shut.
+fn home(phase: Option<Phase>, recorded: Option<Serving>, serving: Option<Serving>) -> Option<Serving> {
+    use Phase::{Detoured, Mirrored, Mirroring, Returned};
+    match phase {
+        Some(Mirroring | Mirrored | Detoured | Returned) => recorded,
+        _ => serving.or(recorded),
+    }
+}
+
+fn against_what_it_should(
+    state: Result<RouterState, RouterState>,
+    phase: Option<Phase>,
+    recorded: Option<Serving>,
+) -> RouterSeen {
+    let is_known = state.is_ok();
+    let state = state.unwrap_or_else(|unasked| unasked);
     let moves = matches!(phase, None | Some(Phase::CuttingOver | Phase::CuttingBack));
     let should = match recorded {
         // Before a detour, and after one that has stayed, clients are where the operator wants them.
@@ -355,7 +385,7 @@ fn against_what_it_should(state: RouterState, phase: Option<Phase>, recorded: Op
     // What it says of itself in detail, such as a file that a reload would follow elsewhere, is never as it should be.
     let right = state.detail.is_none()
         && (moves || (!state.held && !state.disabled && (should.is_none() || state.side == should)));
-    RouterSeen { state, should, right }
+    RouterSeen { state, should, right, is_known }
 }
 
 fn running(run: &mut Run) -> Option<Holder> {
@@ -573,8 +603,8 @@ fn without_waiting<T>(run: &mut Run, work: impl FnOnce(&mut Run) -> Result<T>) -
 }
 
 /// Connections of general roles to the side that does not serve.
-fn wrong_side(run: &mut Run, serving: Option<Serving>) -> Vec<Value> {
-    let side = match serving {
+fn wrong_side(run: &mut Run, home: Option<Serving>) -> Vec<Value> {
+    let side = match home {
         Some(Serving::Source) => Side::Target,
         Some(Serving::Target) => Side::Source,
         Some(Serving::Nobody) | None => return Vec::new(),

@@ -60,6 +60,10 @@ impl Run {
             self.report = Some(json!({ "blockers": blockers }));
         }
         let detail = Some(detail.join("; ")).filter(|text| !text.is_empty());
+        // No session can end it.
+        let prepared = blockers.iter().find_map(GeneralSession::ended_by);
+        let hint =
+            prepared.map_or(hint, |statements| format!("Run {statements}, then run the same command again."));
         Error::TimedOut { what, budget, detail, hint }
     }
 }

@@ -87,15 +87,34 @@ impl Run {
         if side == Side::Target {
             self.open_the_target()?;
         }
-        self.routers()?.point_to(side)?;
+        if let Err(error) = self.routers()?.point_to(side) {
+            self.tell_who_waits(side, &error);
+            return Err(error);
+        }
         if self.routers()?.moves_clients() || self.config.router.clients_choose || self.plan.is_dry() {
             return Ok(());
         }
         // A person takes the time that it takes.
         self.end_guard();
-        self.output.hand_over(&format!(
+        self.moved_by_operator = self.output.hand_over(&format!(
             "The {side} lets clients in, and the {} does not: point them to the {side}.",
             side.other()
-        ))
+        ))?;
+        Ok(())
+    }
+
+    /// Some routers may have led their clients on where others failed; one that does not answer does not hold them either.
+    fn tell_who_waits(&mut self, side: Side, error: &Error) {
+        let Some((waiting, gone_on)) = self.routers.as_ref().map(Routers::split) else { return };
+        if gone_on.is_empty() {
+            return;
+        }
+        let (waiting, gone_on) = (waiting.join(", "), gone_on.join(", "));
+        self.warn(format!(
+            "clients of {waiting} are not served until that leads to the {side}; those of {gone_on} have gone on there"
+        ));
+        if error.is_connection_lost() {
+            self.reported = Some((self.phase(), side.into()));
+        }
     }
 }
