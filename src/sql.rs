@@ -281,6 +281,7 @@ statements! {
         BAR_DECISION = "bar_decision",
         COUNT_QUARANTINED = "count_quarantined",
         CREATE_COMMON = "create_common",
+        CREATE_SCHEMA = "create_schema",
         CREATE_SOURCE = "create_source",
         CREATE_COPIES = "create_copies",
         CREATE_TARGET = "create_target",
@@ -289,6 +290,7 @@ statements! {
         DELETE_STEPS = "delete_steps",
         DELETE_UNDO = "delete_undo",
         DROP_RECORD = "drop_record",
+        FIND_FOREIGN = "find_foreign",
         FIND_HELD_LOCK = "find_held_lock",
         FIND_LOCK_HOLDER = "find_lock_holder",
         FORGET_RELEASED = "forget_released",
@@ -321,6 +323,7 @@ statements! {
         TRY_LOCK = "try_lock",
         UPDATE_PHASE = "update_phase",
         UPDATE_STAMP = "update_stamp",
+        WITHHOLD_PRIVILEGES = "withhold_privileges",
         WRITE_PROGRESS = "write_progress",
     }
     restrict {

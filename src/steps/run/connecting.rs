@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::pg::{Server, Session};
+use crate::pg::{Server, Session, record};
 use crate::steps::Signals;
 
 /// Between two looks at whether a signal has come.
@@ -46,5 +46,12 @@ impl<T: Send + 'static> Pending<T> {
 /// A session on a server, unless a signal comes first.
 pub fn connect(server: &Server, signals: &Signals) -> Result<Session> {
     let server = server.clone();
-    Pending::start(move || server.connect()).wait(signals)
+    Pending::start(move || open(&server)).wait(signals)
+}
+
+/// A session on a server whose schema of ours may be believed.
+pub fn open(server: &Server) -> Result<Session> {
+    let mut session = server.connect()?;
+    record::refuse_foreign(&mut session)?;
+    Ok(session)
 }
