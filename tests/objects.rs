@@ -407,6 +407,72 @@ fn row_level_security_that_binds_its_owner_does_not_stop_the_mirror() {
 }
 
 #[test]
+fn settings_of_the_database_change_no_word_of_a_definition() {
+    let detour = Detour::new().without_router().on_source(
+        "alter database shop set standard_conforming_strings = off; alter database shop set quote_all_identifiers = on;
+         alter database shop set bytea_output = 'escape'",
+    );
+    let detour = detour.on_source(
+        r"create table public.path (id int primary key, at text default E'a\\b', raw bytea default E'\\x5c27',
+              constraint own check (at <> E'x\\''y'));
+          comment on table public.path is E'one\\two';
+          create view public.said as select id, E'v\\v'::text as word from public.path;
+          insert into public.path (id) values (1)",
+    );
+    let detour = detour.mirrored().has_the_same_schema();
+    detour.target.exec("insert into public.path (id) values (2)");
+    let read = "select at || '|' || word || '|' || obj_description('public.path'::regclass) || '|' || encode(raw, 'escape')
+        from public.path join public.said using (id) order by id desc limit 1";
+    assert_eq!(detour.target.value::<String>(read), r"a\b|v\v|one\two|\\'");
+}
+
+#[test]
+fn what_needs_a_key_or_is_called_begin_goes_over_with_all_behind_it() {
+    let detour = Detour::new().table("orders").without_router().on_source(
+        "create table public.slot (id int primary key, begin date);
+         create function public.begin() returns int language sql as 'select 1';
+         create function public.first_begin() returns date language sql
+             begin atomic select s.begin from public.slot as s order by s.begin; end;
+         create materialized view public.\"By key\" as select s.id, s.begin, count(*) from public.slot as s group by s.id;
+         comment on materialized view public.\"By key\" is 'grouped';
+         grant select on public.\"By key\" to shop_app; grant select (id) on public.\"By key\" to shop_limited;
+         create function public.grouped() returns setof date language sql
+             begin atomic select s.begin from public.slot as s group by s.id; end;
+         revoke execute on function public.grouped() from public;
+         create function public.z_trigger() returns trigger language plpgsql as 'begin return new; end';
+         create trigger z before insert on public.orders for each row execute function public.z_trigger();
+         create policy own on public.slot using (begin is not null); alter table public.slot enable row level security;
+         grant select on public.slot to shop_app",
+    );
+    detour.mirrored().has_the_same_schema().run("verify").exits(0);
+}
+
+#[test]
+fn a_materialized_view_that_only_the_source_can_fill_stops_nothing() {
+    let detour = Detour::new().table("orders").without_router();
+    let (port, directory) = (detour.source.port(), detour.source.directory().display().to_string());
+    let mut detour = detour.on_source(&format!(
+        "create extension postgres_fdw;
+         create server far foreign data wrapper postgres_fdw options (host '{directory}', port '{port}', dbname 'shop');
+         create user mapping for dba server far options (user 'dba');
+         create foreign table public.remote (id int) server far options (table_name 'orders');
+         create materialized view public.seen as select id from public.remote;
+         create materialized view public.seen_again as select id from public.seen;
+         create materialized view public.here as select id from public.orders;
+         alter server far options (set port '1')"
+    ));
+    let populated = "select string_agg(relname, ' ') from pg_class where relkind = 'm' and relispopulated";
+    assert_eq!(detour.source.value::<String>(populated).split(' ').count(), 3);
+    detour = detour.run("mirror").exits(0);
+    for view in ["seen", "seen_again"] {
+        let told = format!("run refresh materialized view \"public\".\"{view}\"; once");
+        assert!(detour.last().stdout.contains(&told.replace('"', "\\\"")), "{}", detour.last().describe());
+    }
+    assert_eq!(detour.target.value::<String>(populated), "here");
+    detour.run("mirror").exits(0).changed(false).run("verify").exits(0).run("cutover").exits(0);
+}
+
+#[test]
 fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
     let detour = Detour::new().table("orders").without_router().on_source(
         "create table public.event (id bigint generated always as identity, at date not null, primary key (id, at))

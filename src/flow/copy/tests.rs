@@ -570,7 +570,7 @@ fn one_dump_falls_into_the_halves_that_two_would_be() {
     let stop = AtomicBool::new(false);
     let dump = |options: &[String]| {
         let script = program::run_pg_dump(&program, &pair.source, options, &stop).unwrap();
-        script::split(&script)
+        script::split(&script).unwrap()
     };
     let plain = |entries: Vec<Entry>| -> Vec<Entry> {
         let plain = |mut entry: Entry| {
