@@ -376,7 +376,9 @@ fn complete(
     }
     let warnings =
         with_job(run, copying, |job, _, subscriber| job.complete_schema(subscriber, prepared, what))?;
-    warnings.into_iter().for_each(|warning| run.warn(warning));
+    for warning in warnings {
+        run.warn(warning);
+    }
     Ok(())
 }
 
