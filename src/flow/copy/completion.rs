@@ -13,8 +13,8 @@ use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::Session;
-use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
+use crate::pg::catalog::{Table, facts};
 use crate::sql;
 
 /// Most memory for one index build.
@@ -67,6 +67,7 @@ impl<'a> Builder<'a> {
         // Settings of a session change nothing that a dry run would have to show.
         if !session.is_dry() {
             session.change_script(&settings).doing(|| "prepare a session".into())?;
+            facts::silence_event_triggers(&mut session)?;
         }
         Ok(Builder { job, session, pid })
     }
