@@ -472,6 +472,73 @@ fn a_materialized_view_that_only_the_source_can_fill_stops_nothing() {
     detour.run("mirror").exits(0).changed(false).run("verify").exits(0).run("cutover").exits(0);
 }
 
+const LOGGED: &str = "create table public.ddl_log (id serial primary key, tag text, who text);
+     create function public.log_ddl() returns event_trigger language plpgsql security definer set search_path = public
+         as $$ begin insert into ddl_log (tag, who) values (tg_tag, session_user); end $$;
+     create event trigger log_ddl on ddl_command_end execute function public.log_ddl();
+     create event trigger log_drop on sql_drop execute function public.log_ddl();
+     create table public.later (id int primary key)";
+
+#[test]
+fn an_event_trigger_that_writes_does_not_hear_of_what_is_made_on_the_target() {
+    let detour = Detour::new().table("orders").without_router().on_source(LOGGED);
+    let detour = detour.configured("[[restrict]]\ntables = [\"public.orders\"]\n").run("mirror").exits(0);
+    let logged: i64 = detour.source.value("select count(*) from public.ddl_log");
+    assert!(logged > 0);
+    let detour =
+        detour.run("mirror").exits(0).run("verify").exits(0).reports("/equal", true).run("restrict").exits(0);
+    // From the switch on it is at work there.
+    let detour =
+        detour.run("cutover").exits(0).on_target("create table public.made_there (id int primary key)");
+    assert_eq!(
+        detour.target.value::<String>("select tag from public.ddl_log order by id desc limit 1"),
+        "CREATE TABLE"
+    );
+}
+
+#[test]
+fn an_event_trigger_that_writes_does_not_keep_the_copies_from_being_dropped() {
+    let detour = Detour::new().table("orders").without_router().on_source(LOGGED).mirrored();
+    detour.run("clean").exits(0).target_is_empty();
+}
+
+#[test]
+fn what_stood_on_the_target_before_stays_there() {
+    let detour = Detour::new()
+        .table("orders")
+        .without_router()
+        .on_source("create collation public.own (locale = 'C')")
+        .on_target(
+            "create foreign data wrapper theirs; create server theirs foreign data wrapper theirs;
+         create user mapping for shop_app server theirs options (password 'p');
+         create text search configuration public.theirs (copy = pg_catalog.simple);
+         create collation public.\"The irs\" (locale = 'C'); create cast (bool as date) with inout",
+        );
+    let read = "select string_agg(name, ' ' order by name) from (
+            select umoptions::text as name from pg_user_mapping union all select srvname from pg_foreign_server
+            union all select cfgname from pg_ts_config where oid >= 16384
+            union all select collname from pg_collation where oid >= 16384
+            union all select 'cast' from pg_cast where oid >= 16384) as there";
+    let before: String = detour.target.value(read);
+    // What is made while there are no copies is somebody's, too.
+    let detour = detour
+        .run("mirror")
+        .fault("after:begin the record")
+        .dies()
+        .on_target("create table public.keep (id int); create collation public.kept (locale = 'C')")
+        .run("mirror")
+        .exits(3)
+        .finding("table public.keep", "is not ours", "elsewhere")
+        .finding("collation public.kept", "is not ours", "elsewhere")
+        .on_target("drop table public.keep; drop collation public.kept")
+        .run("mirror")
+        .exits(0)
+        .run("clean")
+        .exits(0);
+    assert_eq!(detour.target.value::<String>(read), before);
+    assert!(before.contains("The irs cast theirs theirs"), "{before}");
+}
+
 #[test]
 fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
     let detour = Detour::new().table("orders").without_router().on_source(

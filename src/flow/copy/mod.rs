@@ -18,7 +18,7 @@ use std::thread;
 pub use completion::{Analysis, Stage};
 pub use post_data::{Kind, PostStatement};
 pub use record::{State, TableCopy, list_tables as list_table_copies, repeat_tables, update_fingerprints};
-pub use schema::{Draft, Receiver};
+pub use schema::{Draft, Receiver, list_strange};
 pub use throttle::Limits;
 
 use self::completion::Builder;

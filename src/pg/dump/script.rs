@@ -10,6 +10,8 @@ use crate::pg::dump::lexer::{self, Kind, Lexer, Token};
 pub struct Entry {
     /// `INDEX`, `FK CONSTRAINT`, …, as `pg_dump`'s comment says; empty before the first entry.
     pub kind: String,
+    /// The schema that the comment gives, `-` where there is none.
+    pub schema: String,
     /// The name that the comment gives, line ends replaced by spaces: for messages only.
     pub name: String,
     /// In order, each without its semicolon.
@@ -26,8 +28,10 @@ impl Entry {
     fn from_comment(comment: &str) -> Option<Entry> {
         let text = comment.strip_prefix("-- Name: ")?;
         let (name, rest) = text.rsplit_once("; Type: ")?;
-        let (kind, _) = rest.split_once(';')?;
-        Some(Entry { kind: kind.to_owned(), name: name.to_owned(), statements: Vec::new() })
+        let (kind, rest) = rest.split_once("; Schema: ")?;
+        let (schema, _) = rest.rsplit_once("; Owner: ")?;
+        let [kind, schema, name] = [kind, schema, name].map(str::to_owned);
+        Some(Entry { kind, schema, name, statements: Vec::new() })
     }
 }
 
@@ -284,6 +288,7 @@ mod tests {
     fn what_follows_the_data_is_parted_from_what_holds_them_and_keeps_the_settings() {
         let entry = |kind: &str, statements: &[&str]| Entry {
             kind: kind.into(),
+            schema: "public".into(),
             name: "x".into(),
             statements: statements.iter().map(|text| (*text).to_owned()).collect(),
         };
