@@ -204,3 +204,67 @@ fn names_that_are_statements_are_names_to_every_command() {
 fn postgres_literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
+
+/// What anybody but the owner may do with anything in our schema of this server, but for what everybody may.
+const PRIVILEGES: &str = "select string_agg(distinct o.name || ': ' || x.privilege_type, ', ')
+    from (select relname::text as name, relowner as owner, relacl as acl from pg_class where relnamespace = 'pgdetour'::regnamespace
+          union all select proname, proowner, proacl from pg_proc where pronamespace = 'pgdetour'::regnamespace
+          union all select nspname, nspowner, nspacl from pg_namespace where nspname = 'pgdetour') as o,
+        aclexplode(o.acl) as x
+    where x.grantee <> o.owner and not (x.grantee = 0 and (
+        x.privilege_type in ('USAGE', 'EXECUTE') or (o.name, x.privilege_type) = ('restriction', 'SELECT')
+        or o.name ~ '^observed_(count|last)_' and x.privilege_type = 'UPDATE'))";
+
+#[test]
+fn default_privileges_let_nobody_write_what_we_run() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .without_router()
+        .configured("[[restrict]]\ntables = [\"public.orders\"]\n[capture]\nmethod = \"trigger\"\n");
+    let given = "alter default privileges for role dba grant all on tables to shop_app, public;
+                 alter default privileges for role dba grant all on sequences to shop_app;
+                 alter default privileges for role dba grant all on functions to shop_app;
+                 alter default privileges for role dba grant all on schemas to shop_app with grant option";
+    detour = detour.on_source(given).on_target(given).mirrored();
+    detour =
+        detour.run("restrict").with(&["--observe"]).exits(0).run("restrict").exits(0).run("capture").exits(0);
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<Option<String>>(PRIVILEGES), None);
+    }
+    // What the application is to see of it, it sees.
+    let client = &mut detour.target.client("shop_app");
+    let seen =
+        client.query("select from pgdetour.restriction where pgdetour.is_restricted('public.orders')", &[]);
+    assert!(!seen.expect("everybody may").is_empty());
+}
+
+#[test]
+fn a_schema_that_the_application_has_made_in_our_name_is_not_believed() {
+    let planted = "create schema pgdetour;
+         create function pgdetour.seize() returns int language plpgsql
+             as $$ begin execute 'alter role shop_app superuser'; return 1; end $$;
+         create view pgdetour.stamp as
+             select null::uuid as detour, 'x' as side, 'x' as phase, 'x' as serving, pgdetour.seize()::text as target;
+         create table pgdetour.post_data (ordinal integer primary key, kind text not null, schema_name text,
+             table_name text, statement text not null, done_at timestamptz);
+         insert into pgdetour.post_data values (-1, 'other', null, null, 'alter role shop_app superuser')";
+    let mut detour = Detour::new().table("orders").without_router();
+    for on_source in [true, false] {
+        let server = if on_source { &detour.source } else { &detour.target };
+        server.exec("grant create on database shop to shop_app");
+        server.client("shop_app").batch_execute(planted).expect("it may make schemas");
+        for command in ["check", "mirror", "clean"] {
+            detour = detour
+                .run(command)
+                .exits(3)
+                .kind("foreign_schema")
+                .changed(false)
+                .hint("DROP SCHEMA pgdetour");
+        }
+        detour.ask("status", &[]);
+        let server = if on_source { &detour.source } else { &detour.target };
+        assert!(!server.value::<bool>("select rolsuper from pg_roles where rolname = 'shop_app'"));
+        server.exec("drop schema pgdetour cascade");
+    }
+    detour.run("mirror").exits(0);
+}

@@ -407,6 +407,139 @@ fn row_level_security_that_binds_its_owner_does_not_stop_the_mirror() {
 }
 
 #[test]
+fn settings_of_the_database_change_no_word_of_a_definition() {
+    let detour = Detour::new().without_router().on_source(
+        "alter database shop set standard_conforming_strings = off; alter database shop set quote_all_identifiers = on;
+         alter database shop set bytea_output = 'escape'",
+    );
+    let detour = detour.on_source(
+        r"create table public.path (id int primary key, at text default E'a\\b', raw bytea default E'\\x5c27',
+              constraint own check (at <> E'x\\''y'));
+          comment on table public.path is E'one\\two';
+          create view public.said as select id, E'v\\v'::text as word from public.path;
+          insert into public.path (id) values (1)",
+    );
+    let detour = detour.mirrored().has_the_same_schema();
+    detour.target.exec("insert into public.path (id) values (2)");
+    let read = "select at || '|' || word || '|' || obj_description('public.path'::regclass) || '|' || encode(raw, 'escape')
+        from public.path join public.said using (id) order by id desc limit 1";
+    assert_eq!(detour.target.value::<String>(read), r"a\b|v\v|one\two|\\'");
+}
+
+#[test]
+fn what_needs_a_key_or_is_called_begin_goes_over_with_all_behind_it() {
+    let detour = Detour::new().table("orders").without_router().on_source(
+        "create table public.slot (id int primary key, begin date);
+         create function public.begin() returns int language sql as 'select 1';
+         create function public.first_begin() returns date language sql
+             begin atomic select s.begin from public.slot as s order by s.begin; end;
+         create materialized view public.\"By key\" as select s.id, s.begin, count(*) from public.slot as s group by s.id;
+         comment on materialized view public.\"By key\" is 'grouped';
+         grant select on public.\"By key\" to shop_app; grant select (id) on public.\"By key\" to shop_limited;
+         create function public.grouped() returns setof date language sql
+             begin atomic select s.begin from public.slot as s group by s.id; end;
+         revoke execute on function public.grouped() from public;
+         create function public.z_trigger() returns trigger language plpgsql as 'begin return new; end';
+         create trigger z before insert on public.orders for each row execute function public.z_trigger();
+         create policy own on public.slot using (begin is not null); alter table public.slot enable row level security;
+         grant select on public.slot to shop_app",
+    );
+    detour.mirrored().has_the_same_schema().run("verify").exits(0);
+}
+
+#[test]
+fn a_materialized_view_that_only_the_source_can_fill_stops_nothing() {
+    let detour = Detour::new().table("orders").without_router();
+    let (port, directory) = (detour.source.port(), detour.source.directory().display().to_string());
+    let mut detour = detour.on_source(&format!(
+        "create extension postgres_fdw;
+         create server far foreign data wrapper postgres_fdw options (host '{directory}', port '{port}', dbname 'shop');
+         create user mapping for dba server far options (user 'dba');
+         create foreign table public.remote (id int) server far options (table_name 'orders');
+         create materialized view public.seen as select id from public.remote;
+         create materialized view public.seen_again as select id from public.seen;
+         create materialized view public.here as select id from public.orders;
+         alter server far options (set port '1')"
+    ));
+    let populated = "select string_agg(relname, ' ') from pg_class where relkind = 'm' and relispopulated";
+    assert_eq!(detour.source.value::<String>(populated).split(' ').count(), 3);
+    detour = detour.run("mirror").exits(0);
+    for view in ["seen", "seen_again"] {
+        let told = format!("run refresh materialized view \"public\".\"{view}\"; once");
+        assert!(detour.last().stdout.contains(&told.replace('"', "\\\"")), "{}", detour.last().describe());
+    }
+    assert_eq!(detour.target.value::<String>(populated), "here");
+    detour.run("mirror").exits(0).changed(false).run("verify").exits(0).run("cutover").exits(0);
+}
+
+const LOGGED: &str = "create table public.ddl_log (id serial primary key, tag text, who text);
+     create function public.log_ddl() returns event_trigger language plpgsql security definer set search_path = public
+         as $$ begin insert into ddl_log (tag, who) values (tg_tag, session_user); end $$;
+     create event trigger log_ddl on ddl_command_end execute function public.log_ddl();
+     create event trigger log_drop on sql_drop execute function public.log_ddl();
+     create table public.later (id int primary key)";
+
+#[test]
+fn an_event_trigger_that_writes_does_not_hear_of_what_is_made_on_the_target() {
+    let detour = Detour::new().table("orders").without_router().on_source(LOGGED);
+    let detour = detour.configured("[[restrict]]\ntables = [\"public.orders\"]\n").run("mirror").exits(0);
+    let logged: i64 = detour.source.value("select count(*) from public.ddl_log");
+    assert!(logged > 0);
+    let detour =
+        detour.run("mirror").exits(0).run("verify").exits(0).reports("/equal", true).run("restrict").exits(0);
+    // From the switch on it is at work there.
+    let detour =
+        detour.run("cutover").exits(0).on_target("create table public.made_there (id int primary key)");
+    assert_eq!(
+        detour.target.value::<String>("select tag from public.ddl_log order by id desc limit 1"),
+        "CREATE TABLE"
+    );
+}
+
+#[test]
+fn an_event_trigger_that_writes_does_not_keep_the_copies_from_being_dropped() {
+    let detour = Detour::new().table("orders").without_router().on_source(LOGGED).mirrored();
+    detour.run("clean").exits(0).target_is_empty();
+}
+
+#[test]
+fn what_stood_on_the_target_before_stays_there() {
+    let detour = Detour::new()
+        .table("orders")
+        .without_router()
+        .on_source("create collation public.own (locale = 'C')")
+        .on_target(
+            "create foreign data wrapper theirs; create server theirs foreign data wrapper theirs;
+         create user mapping for shop_app server theirs options (password 'p');
+         create text search configuration public.theirs (copy = pg_catalog.simple);
+         create collation public.\"The irs\" (locale = 'C'); create cast (bool as date) with inout",
+        );
+    let read = "select string_agg(name, ' ' order by name) from (
+            select umoptions::text as name from pg_user_mapping union all select srvname from pg_foreign_server
+            union all select cfgname from pg_ts_config where oid >= 16384
+            union all select collname from pg_collation where oid >= 16384
+            union all select 'cast' from pg_cast where oid >= 16384) as there";
+    let before: String = detour.target.value(read);
+    // What is made while there are no copies is somebody's, too.
+    let detour = detour
+        .run("mirror")
+        .fault("after:begin the record")
+        .dies()
+        .on_target("create table public.keep (id int); create collation public.kept (locale = 'C')")
+        .run("mirror")
+        .exits(3)
+        .finding("table public.keep", "is not ours", "elsewhere")
+        .finding("collation public.kept", "is not ours", "elsewhere")
+        .on_target("drop table public.keep; drop collation public.kept")
+        .run("mirror")
+        .exits(0)
+        .run("clean")
+        .exits(0);
+    assert_eq!(detour.target.value::<String>(read), before);
+    assert!(before.contains("The irs cast theirs theirs"), "{before}");
+}
+
+#[test]
 fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
     let detour = Detour::new().table("orders").without_router().on_source(
         "create table public.event (id bigint generated always as identity, at date not null, primary key (id, at))

@@ -569,3 +569,58 @@ scratch = true
         .application("select 1 / (select count(*) from only public.parent where n = 'home')")
         .application("select 1 / (1 - (select count(*) from public.heir where n = 'scratch'))");
 }
+
+#[test]
+fn what_needs_an_excluded_table_is_left_out_or_named_before_anything_is_made() {
+    let mut detour = Detour::new().table("orders").without_router().configured("[mirror]\nexclude = [\"public.audit\"]\n").on_source(
+        "create table public.audit (id serial primary key, o int);
+         create view public.seen as select id from public.audit;
+         create rule r as on insert to public.orders do also insert into public.audit (o) values (new.id);
+         comment on rule r on public.orders is 'notes';
+         create function public.\"All\"(n int) returns setof public.audit language sql as 'select * from public.audit limit n';
+         create function public.\"All\"(n text) returns text language sql as 'select n';
+         create function public.audited() returns bigint language sql begin atomic select count(*) from public.seen; end;
+         create aggregate public.every_audit(public.audit) (sfunc = array_append, stype = public.audit[]);
+         grant execute on function public.\"All\"(int), public.\"All\"(text) to shop_app;
+         comment on function public.audited() is 'counts';
+         create view public.counted as select public.audited()",
+    );
+    let lacking = [
+        (
+            "create policy own on public.orders using (id in (select o from public.audit))",
+            "policy own on table public.orders",
+        ),
+        (
+            "create policy own on public.orders using (public.audited() > 0)",
+            "policy own on table public.orders",
+        ),
+        ("create table public.heir (primary key (id)) inherits (public.audit)", "table public.heir"),
+        (
+            "alter table public.orders add extra int default nextval('public.audit_id_seq')",
+            "default value for column extra",
+        ),
+        ("alter table public.orders add extra public.audit", "column extra of table public.orders"),
+    ];
+    for (made, identity) in lacking {
+        detour = detour.on_source(made).run("check").exits(3);
+        detour = detour.finding(identity, "which is not mirrored", "mirror.exclude");
+        detour = detour.run("mirror").exits(3).kind("checks_failed").changed(false);
+        detour.source.exec(
+            "drop policy if exists own on public.orders; drop table if exists public.heir;
+             alter table public.orders drop column if exists extra",
+        );
+    }
+    detour = detour.run("check").exits(0).run("mirror").exits(0);
+    let told = &detour.last().stdout;
+    for left_out in [
+        "rule \\\"orders r\\\"",
+        "function \\\"All(integer)\\\"",
+        "function \\\"audited()\\\"",
+        "aggregate \\\"every_audit(public.audit)\\\"",
+    ] {
+        assert!(told.contains(left_out), "{left_out}: {}", detour.last().describe());
+    }
+    let there = "select string_agg(oid::regprocedure::text, ' ') from pg_proc where pronamespace = 'public'::regnamespace";
+    assert_eq!(detour.target.value::<String>(there), "\"All\"(text)");
+    detour.run("verify").exits(0).run("cutover").exits(0);
+}

@@ -1,5 +1,6 @@
 -- Objects that are not the system's, an extension's or ours, with type and quoted name for DROP: the next few, since
--- dropping them takes others with them. $1 bigint: how many
+-- dropping them takes others with them. $1 bigint: how many, null for all; $2 text[]: type and name of those to pass over, of kinds
+-- that an empty database may hold
 with candidate as (
     select 'pg_catalog.pg_event_trigger'::pg_catalog.regclass::oid as classid, e.oid, 0::oid as namespace, 0 as rank
     from pg_catalog.pg_event_trigger as e
@@ -66,11 +67,18 @@ next as (
             select from pg_catalog.pg_depend as d
             where d.classid = c.classid and d.objid = c.oid and (d.deptype = 'e' or d.deptype = 'i' and c.rank > 1)
         )
+        and (
+            c.rank in (1, 2, 3)
+            or (select i.type || ' ' || i.identity from pg_catalog.pg_identify_object(c.classid, c.oid, 0) as i) <> all ($2)
+        )
     order by c.rank, c.oid
     limit $1
 )
 
 select
+    c.classid,
+    c.oid,
+    o.type || ' ' || o.identity as name,
     pg_catalog.replace(o.type, '-', ' ') as kind,
     -- Before 16 a transform is identified in other words than it is dropped in.
     case o.type

@@ -1,6 +1,4 @@
 -- Objects that every database of the detour holds. No parameters; runs again without effect.
-create schema if not exists pgdetour;
-
 create table if not exists pgdetour.stamp (
     one boolean primary key default true check (one),
     detour uuid not null,

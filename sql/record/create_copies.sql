@@ -34,3 +34,11 @@ create table if not exists pgdetour.post_data (
 );
 comment on table pgdetour.post_data is
 'Statements that complete the schema once the data are there, in their order; done_at is set in the statement''s own transaction.';
+
+create table if not exists pgdetour.made (
+    class oid not null,
+    object oid not null,
+    primary key (class, object)
+);
+comment on table pgdetour.made is
+'What a load of the schema in several transactions has made so far: one that begins anew removes it, and nothing else.';

@@ -1,5 +1,4 @@
 -- What counts the statements that restrictions would refuse. No parameters; runs again without effect.
-create schema if not exists pgdetour;
 grant usage on schema pgdetour to public;
 
 create unlogged table if not exists pgdetour.observation (

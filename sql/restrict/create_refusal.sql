@@ -1,6 +1,4 @@
 -- What a restricted table's triggers call. No parameters; runs again without effect.
-create schema if not exists pgdetour;
-
 create or replace function pgdetour.refuse() returns trigger
 language plpgsql set search_path = '' as $function$
 declare

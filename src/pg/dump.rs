@@ -49,7 +49,7 @@ pub fn dump_schema(
     options.push(format!("--snapshot={snapshot}"));
     let mut left_out = LeftOut::default();
     let script = program::run_pg_dump(&program, publisher, &options, stop)?;
-    let (pre_data, post_data) = script::halve(script::split(&script));
+    let (pre_data, post_data) = script::halve(script::split(&script)?);
     let mut fitted = |half: Vec<Entry>| fit::fit(half, abilities, &mut left_out);
     let (pre_data, mut post_data) = (fitted(pre_data), fitted(post_data));
     // Triggers of ours on the publisher's tables call functions of schema "pgdetour", which is not dumped.

@@ -10,7 +10,7 @@ use crate::pg::lock::{CLASS, Key};
 use crate::pg::parameter::Parameter;
 use crate::pg::{PgLsn, Session};
 use crate::phase::{Phase, Place, Serving, Side};
-use crate::sql::record as sql;
+use crate::sql::{Sql, record as sql};
 
 /// The detour as its record has it.
 #[derive(Debug, Clone)]
@@ -118,6 +118,34 @@ pub fn read_identity(session: &mut Session) -> Result<Option<String>> {
     }
 }
 
+/// Runs scripts that make objects in our schema, and makes that first, in the transaction that is open. Others get no privileges
+/// there but those that the scripts grant, whatever default privileges say.
+pub fn make_objects(session: &mut Session, scripts: &[&Sql]) -> Result<()> {
+    session.change_script(sql::CREATE_SCHEMA.text)?;
+    // Somebody may have made it since we connected.
+    refuse_foreign(session)?;
+    scripts.iter().try_for_each(|script| session.change_script(script.text))?;
+    session.change_script(sql::WITHHOLD_PRIVILEGES.text)
+}
+
+/// Refuses a schema of ours that another role has made, or has put something into: we run what stands there.
+pub fn refuse_foreign(session: &mut Session) -> Result<()> {
+    let Some(row) = session.query_opt(&sql::FIND_FOREIGN, &[])? else { return Ok(()) };
+    let (object, owner): (String, String) = (row.get("object"), row.get("owner"));
+    Err(Error::Refused {
+        kind: "foreign_schema",
+        message: format!("{object} of the {} belongs to role \"{owner}\"", session.place),
+        detail: Some(
+            "what stands in schema pgdetour is run with the privileges of the role that pgdetour connects as"
+                .into(),
+        ),
+        hint: format!(
+            "If it is of no detour of yours, run \"DROP SCHEMA pgdetour CASCADE\" there. If \"{owner}\" has begun one, connect as \
+             that role, or as one that was made a member of it; it needs REPLICATION to be trusted."
+        ),
+    })
+}
+
 /// Makes our schema, the record and all stamps, in phase `mirroring`; goes on where an earlier run stopped.
 /// `facts` are kept when the record is new. The source is stamped first: a target without a record is `absent`, so that the same run begins again.
 pub fn create(
@@ -135,17 +163,14 @@ pub fn create(
     if let Some(backup) = backup {
         backup
             .atomically(|backup| {
-                backup.change_script(sql::CREATE_COMMON.text)?;
-                backup.change_script(sql::CREATE_COPIES.text)?;
+                make_objects(backup, &[&sql::CREATE_COMMON, &sql::CREATE_COPIES])?;
                 stamp(backup, &id, None)
             })
             .doing(|| "create schema \"pgdetour\"".into())?;
     }
     target
         .atomically(|target| {
-            target.change_script(sql::CREATE_COMMON.text)?;
-            target.change_script(sql::CREATE_COPIES.text)?;
-            target.change_script(sql::CREATE_TARGET.text)?;
+            make_objects(target, &[&sql::CREATE_COMMON, &sql::CREATE_COPIES, &sql::CREATE_TARGET])?;
             stamp(target, &id, None)?;
             target.change(sql::INSERT_DETOUR.text, &[&id, facts])
         })
@@ -157,8 +182,7 @@ pub fn create(
 pub fn stamp_source(source: &mut Session, id: &str, target: Option<&str>) -> Result<()> {
     source
         .atomically(|source| {
-            source.change_script(sql::CREATE_COMMON.text)?;
-            source.change_script(sql::CREATE_SOURCE.text)?;
+            make_objects(source, &[&sql::CREATE_COMMON, &sql::CREATE_SOURCE])?;
             stamp(source, id, target)
         })
         .doing(|| "create schema \"pgdetour\"".into())

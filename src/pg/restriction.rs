@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use postgres::error::SqlState;
 
 use crate::error::{Doing as _, Error, Finding, Result, human};
-use crate::pg::Session;
+use crate::pg::{Session, record};
 use crate::sql::{self, quote_identifier, quote_qualified};
 pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
@@ -328,12 +328,12 @@ fn create_objects(session: &mut Session) -> Result<()> {
     let row = session.query_one(&sql::restrict::HAS_OBJECTS, &[])?;
     if !row.get::<_, bool>("refusal") {
         session
-            .atomically(|session| session.change_script(sql::restrict::CREATE_REFUSAL.text))
+            .atomically(|session| record::make_objects(session, &[&sql::restrict::CREATE_REFUSAL]))
             .doing(|| "create function pgdetour.refuse".into())?;
     }
     if !row.get::<_, bool>("view") {
         session
-            .atomically(|session| session.change_script(sql::restrict::CREATE_VIEW.text))
+            .atomically(|session| record::make_objects(session, &[&sql::restrict::CREATE_VIEW]))
             .doing(|| "create view pgdetour.restriction".into())?;
     }
     Ok(())

@@ -442,7 +442,12 @@ fn complete(
     {
         analysis.finish()?;
     }
-    with_job(run, copying, |job, _, subscriber| job.complete_schema(subscriber, prepared, what)).map(drop)
+    let warnings =
+        with_job(run, copying, |job, _, subscriber| job.complete_schema(subscriber, prepared, what))?;
+    for warning in warnings {
+        run.warn(warning);
+    }
+    Ok(())
 }
 
 /// Where the changes of one of the mirror's stages come from.

@@ -55,6 +55,7 @@ pub const MIRROR: &[Precondition] = group![
     tables::selected,
     tables::replica_identity,
     tables::target_is_empty,
+    tables::nothing_lacking,
     tables::existing_schema_fits,
     tables::emptied_partitions,
     partitions::foreign_partitions,

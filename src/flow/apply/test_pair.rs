@@ -37,6 +37,7 @@ impl Pair {
         }
         for (side, tables) in [(Side::Source, source), (Side::Target, target)] {
             let mut client = pair.client(side);
+            client.batch_execute(sql::record::CREATE_SCHEMA.text).unwrap();
             client.batch_execute(sql::record::CREATE_COMMON.text).unwrap();
             client.batch_execute(tables).unwrap();
         }

@@ -32,7 +32,7 @@ impl<'a> Addition<'a> {
     pub fn read(job: &CopyJob, subscriber: &mut Session, tables: &'a [Table]) -> Result<Addition<'a>> {
         let mut source = job.publisher.connect()?;
         let Receiver { version, mut abilities } = Receiver::ask(subscriber)?;
-        abilities.absent = schema::list_absent(&mut source, job.tables.iter())?;
+        schema::leave_out(&mut source, job.tables.iter(), &mut abilities)?;
         let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
         let (standing, new) = part(subscriber, tables)?;
         let oids: Vec<u32> = new.iter().map(|table| table.oid).collect();
@@ -222,7 +222,12 @@ fn list_keys_into(source: &mut Session, tables: &[Table], added: &[u32]) -> Resu
         let only = if row.get("partitioned") { "" } else { "ONLY " };
         let (on, constraint) = (table.quoted(), sql::quote_identifier(&name));
         let statement = format!("ALTER TABLE {only}{on} ADD CONSTRAINT {constraint} {definition}");
-        Some(Entry { kind: "FK CONSTRAINT".into(), name, statements: vec![statement] })
+        Some(Entry {
+            kind: "FK CONSTRAINT".into(),
+            schema: table.schema.clone(),
+            name,
+            statements: vec![statement],
+        })
     };
     Ok(rows.iter().filter_map(entry).collect())
 }

@@ -13,8 +13,8 @@ use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::Session;
-use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
+use crate::pg::catalog::{Table, facts};
 use crate::sql;
 
 /// Most memory for one index build.
@@ -67,6 +67,7 @@ impl<'a> Builder<'a> {
         // Settings of a session change nothing that a dry run would have to show.
         if !session.is_dry() {
             session.change_script(&settings).doing(|| "prepare a session".into())?;
+            facts::silence_event_triggers(&mut session)?;
         }
         Ok(Builder { job, session, pid })
     }
@@ -88,6 +89,11 @@ impl<'a> Builder<'a> {
         .doing(|| describe(statement))?;
         self.job.progress.statement_done(statement);
         Ok(())
+    }
+
+    /// Notes as done what could not be.
+    fn leave(&mut self, statement: &PostStatement) -> Result<()> {
+        self.session.change(sql::flow::FINISH_POST_DATA.text, &[&statement.ordinal]).map(drop)
     }
 
     /// Runs all that completes a small table in one message and transaction; whether it did. Where it did not, nothing has
@@ -216,6 +222,24 @@ fn describe(statement: &PostStatement) -> String {
     format!("run \"{start}\"")
 }
 
+/// Whether a view cannot be filled on this server, such as for want of a foreign server that it reads: the same run again would fail
+/// again. Otherwise somebody was in the way, the server has no room or ended it, or the connection broke.
+fn is_of_the_view(error: &Error) -> bool {
+    let passing = ["40", "53", "55P", "57", "58"];
+    !error.is_connection_lost()
+        && error.server_error().is_some_and(|cause| {
+            cause.sqlstate.as_deref().is_some_and(|code| !passing.iter().any(|class| code.starts_with(class)))
+        })
+}
+
+fn unfilled(statement: &PostStatement, error: &Error) -> String {
+    let refresh = statement.statement.lines().next().unwrap_or_default().trim_end_matches(';');
+    let cause = error.server_error().map_or_else(|| error.to_string(), ToString::to_string);
+    format!(
+        "a materialized view is left without rows, since the server could not fill it ({cause}): run {refresh}; once it can"
+    )
+}
+
 /// Repeats `attempt` while others hold a lock that it needs.
 fn patiently<T>(go_on: impl Fn() -> Result<()>, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
@@ -241,18 +265,22 @@ impl Prepared {
 }
 
 impl CopyJob<'_> {
-    /// Runs what is left of a stage; how many statements that was.
-    pub fn complete_schema(&self, session: &mut Session, prepared: &Prepared, stage: Stage) -> Result<usize> {
+    /// Runs what is left of a stage; what could not be done on this server and can be done without, as warnings.
+    pub fn complete_schema(
+        &self,
+        session: &mut Session,
+        prepared: &Prepared,
+        stage: Stage,
+    ) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
         if !prepared.has(stage) {
-            return Ok(0);
+            return Ok(warnings);
         }
         let post_data = super::list_post_data(session, prepared)?;
         let mut builder = None;
-        let mut count = 0;
         for kind in stage.kinds() {
             let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;
             let statements: Vec<&PostStatement> = post_data.iter().filter(left).collect();
-            count += statements.len();
             if session.is_dry() {
                 statements.iter().try_for_each(|statement| session.change_script(&statement.statement))?;
                 continue;
@@ -261,18 +289,30 @@ impl CopyJob<'_> {
                 continue;
             }
             let builder = super::opened(&mut builder, || Builder::new(self, self.subscriber.connect()?))?;
-            self.run_kind(builder, *kind, statements)?;
+            warnings.extend(self.run_kind(builder, *kind, statements)?);
         }
-        Ok(count)
+        Ok(warnings)
     }
 
-    fn run_kind(&self, builder: &mut Builder<'_>, kind: Kind, statements: Vec<&PostStatement>) -> Result<()> {
+    fn run_kind(
+        &self,
+        builder: &mut Builder<'_>,
+        kind: Kind,
+        statements: Vec<&PostStatement>,
+    ) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
         let pool: Pool<Vec<&PostStatement>> = Pool::new(self.stop);
         if kind != Kind::Validate {
             for statement in statements {
-                builder.run_in(&pool, statement)?;
+                match builder.run_in(&pool, statement) {
+                    Err(error) if kind == Kind::Refresh && is_of_the_view(&error) => {
+                        builder.leave(statement)?;
+                        warnings.push(unfilled(statement, &error));
+                    }
+                    result => result?,
+                }
             }
-            return Ok(());
+            return Ok(warnings);
         }
         // Two validations on one table would wait for each other.
         let mut by_table: BTreeMap<Option<&Name>, Vec<&PostStatement>> = BTreeMap::new();
@@ -290,6 +330,7 @@ impl CopyJob<'_> {
         pool.run(self.subscriber, self.jobs, start, |builder: &mut Option<Builder>, statements| {
             let builder = super::opened(builder, || Builder::new(self, self.subscriber.connect()?))?;
             statements.into_iter().try_for_each(|statement| builder.run_in(&pool, statement))
-        })
+        })?;
+        Ok(warnings)
     }
 }

@@ -21,7 +21,7 @@ pub use post_data::{Kind, PostStatement};
 pub use record::{
     State, TableCopy, list_tables as list_table_copies, note_origins, repeat_tables, update_fingerprints,
 };
-pub use schema::{Draft, Receiver};
+pub use schema::{Draft, Receiver, list_strange};
 pub use throttle::Limits;
 
 use self::added::Addition;

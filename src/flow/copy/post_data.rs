@@ -363,7 +363,7 @@ mod tests {
             deferral: String::new(),
         };
         let constraints = BTreeMap::from([((name, "a_pkey".to_owned()), index)]);
-        let statements = Sorter::new(&tables, constraints).sort(&script::split(dump), &[], &[]);
+        let statements = Sorter::new(&tables, constraints).sort(&script::split(dump).unwrap(), &[], &[]);
         statements.into_iter().map(|s| (s.kind, s.table.map(|table| table.1), s.statement)).collect()
     }
 

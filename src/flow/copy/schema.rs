@@ -10,10 +10,11 @@ use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result, ServerError};
 use crate::pg::Server;
 use crate::pg::Session;
-use crate::pg::catalog::emptiness::restore_emptiness;
-use crate::pg::catalog::objects::{self, ConstraintIndex, Name};
+use crate::pg::catalog::emptiness::{Droppable, Emptiness, list_come, restore_emptiness};
+use crate::pg::catalog::objects::{self, ConstraintIndex, Dependent, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Abilities, Entry, Schema, fit};
+use crate::sql;
 
 /// Entries that go to the server in one message.
 const BATCH: usize = 50;
@@ -58,7 +59,7 @@ impl Draft {
         let mut source = publisher.connect()?;
         let of_publisher = source.version;
         let Receiver { version, mut abilities } = subscriber;
-        abilities.absent = list_absent(&mut source, tables.iter().chain(left_empty))?;
+        leave_out(&mut source, tables.iter().chain(left_empty), &mut abilities)?;
         // Before the dump: a change in between is seen as one, at worst where there is none.
         let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
         let constraints = objects::list_constraint_indexes(&mut source)?;
@@ -119,15 +120,17 @@ pub fn load(
     let statements = Sorter::new(tables, constraints).sort(&schema.post_data, &[], &views);
     if let Some(before) = job.before
         && !subscriber.is_dry()
-        && !objects::list_user_objects(subscriber)?.is_empty()
     {
-        restore_emptiness(subscriber, before)?;
+        remove_made(subscriber, before)?;
     }
     let mut parts: Vec<&[Entry]> = schema.pre_data.chunks(MOST_IN_ONE_TRANSACTION).collect();
     let last = parts.pop().unwrap_or_default();
     let mut settings = BTreeMap::new();
     for part in parts {
-        let made = subscriber.atomically(|subscriber| run_part(subscriber, part, &mut settings));
+        let made = subscriber.atomically(|subscriber| {
+            run_part(subscriber, part, &mut settings)?;
+            job.before.map_or(Ok(()), |before| note_made(subscriber, before))
+        });
         made.map_err(|error| too_old(error, version, subscriber))?;
     }
     let made = subscriber.atomically(|subscriber| {
@@ -137,6 +140,48 @@ pub fn load(
     });
     made.map_err(|error| too_old(error, version, subscriber))?;
     Ok((statements, schema.warnings))
+}
+
+/// Notes what is there as made by us.
+fn note_made(subscriber: &mut Session, before: &Emptiness) -> Result<()> {
+    let (classes, objects): (Vec<u32>, Vec<u32>) =
+        list_come(subscriber, before)?.into_iter().map(|object| object.oids).unzip();
+    subscriber.change(sql::flow::NOTE_MADE.text, &[&classes, &objects]).map(drop)
+}
+
+/// What has come to a subscriber since `before` and was not made by a load that was interrupted, while nothing is copied yet: the
+/// next load begins anew, and would remove it with what that has made.
+pub fn list_strange(subscriber: &mut Session, before: &Emptiness) -> Result<Vec<Finding>> {
+    if !record::list_tables(subscriber)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let there = list_come(subscriber, before)?;
+    let mut ours = HashSet::new();
+    if crate::pg::record::has_table(subscriber, "made")? {
+        let rows = subscriber.query(&sql::flow::LIST_MADE, &[])?;
+        ours.extend(rows.iter().map(|row| (row.get::<_, u32>("class"), row.get::<_, u32>("object"))));
+    }
+    let place = subscriber.place;
+    let finding = |object: &Droppable| {
+        let message = format!("the {place} holds {}, which is not ours", object.name);
+        let hint =
+            "The schema is made anew, as it was not copied before: move this elsewhere, or drop it yourself.";
+        Finding::new("target_empty", object.name.clone(), message, hint)
+    };
+    Ok(there.iter().filter(|object| !ours.contains(&object.oids)).map(finding).collect())
+}
+
+/// Removes what an interrupted load has made.
+fn remove_made(subscriber: &mut Session, before: &Emptiness) -> Result<()> {
+    if list_come(subscriber, before)?.is_empty() {
+        return Ok(());
+    }
+    // The checks have looked: this came since.
+    let findings = list_strange(subscriber, before)?;
+    if !findings.is_empty() {
+        return Err(Error::ChecksFailed { findings });
+    }
+    restore_emptiness(subscriber, before).map(drop)
 }
 
 /// What a server says of a statement that it does not understand, and that a newer one has written: no run again mends that.
@@ -185,21 +230,29 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     Ok(())
 }
 
-/// Tables that were not selected, and the views that read them.
-pub(super) fn list_absent<'a>(
+/// Notes tables that were not selected, and what cannot be without them.
+pub(super) fn leave_out<'a>(
     source: &mut Session,
     selected: impl Iterator<Item = &'a Table>,
-) -> Result<HashSet<Name>> {
+    abilities: &mut Abilities,
+) -> Result<()> {
     let name = |table: &Table| (table.schema.clone(), table.name.clone());
     let selected: HashSet<Name> = selected.map(name).collect();
     let mut tables = catalog::list_tables(source)?;
     tables.retain(|table| !selected.contains(&name(table)));
-    let mut absent: HashSet<Name> = tables.iter().map(name).collect();
-    if !absent.is_empty() {
-        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-        absent.extend(objects::list_dependent_views(source, &oids)?);
+    abilities.absent = tables.iter().map(name).collect();
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    for dependent in objects::list_dependents(source, &oids)? {
+        match dependent {
+            Dependent::View(name) => {
+                abilities.absent.insert(name);
+            }
+            Dependent::LeftOut(entries) => abilities.dependent.extend(entries),
+            // The checks have refused it.
+            Dependent::Lacking { .. } => {}
+        }
     }
-    Ok(absent)
+    Ok(())
 }
 
 /// Runs a dump's entries, many in one message; a failure names the entry.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{CopyJob, CopyReport, Prepared, Progress, SchemaMode, Stage, State, list_table_copies};
 use crate::error::Error;
 use crate::flow::test_stop::StopAtEnd;
+use crate::pg::catalog::emptiness::read_emptiness;
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{Entry, program, script};
 use crate::pg::test_server::TestServer;
@@ -570,7 +571,7 @@ fn one_dump_falls_into_the_halves_that_two_would_be() {
     let stop = AtomicBool::new(false);
     let dump = |options: &[String]| {
         let script = program::run_pg_dump(&program, &pair.source, options, &stop).unwrap();
-        script::split(&script)
+        script::split(&script).unwrap()
     };
     let plain = |entries: Vec<Entry>| -> Vec<Entry> {
         let plain = |mut entry: Entry| {
@@ -584,4 +585,42 @@ fn one_dump_falls_into_the_halves_that_two_would_be() {
     let (pre_data, post_data) = script::halve(dump(&[]));
     assert_eq!(plain(pre_data), plain(dump(&["--section=pre-data".into()])));
     assert_eq!(plain(post_data), plain(dump(&["--section=post-data".into()])));
+}
+
+#[test]
+fn a_load_in_several_transactions_that_begins_again_removes_what_it_made_and_nothing_else() {
+    let pair = Pair::start();
+    let many = "do $$ begin
+         for n in 1..1100 loop execute pg_catalog.format('create type public.e%s as enum ()', n); end loop;
+     end $$; create text search configuration public.c (copy = pg_catalog.simple); create table public.t (id int4 primary key)";
+    pair.source().change_script(many).unwrap();
+    // It comes behind more types than are made in one transaction.
+    let in_the_way = "create text search configuration public.c (copy = pg_catalog.simple)";
+    pair.target().change_script(in_the_way).unwrap();
+    let before = read_emptiness(&mut pair.target()).unwrap();
+    let (stop, tables) = (AtomicBool::new(false), pair.tables());
+    let job = CopyJob { before: Some(&before), ..pair.job(&tables, &stop, &Silent) };
+    assert!(
+        job.prepare(&mut pair.target(), None)
+            .unwrap_err()
+            .to_string()
+            .contains("text search configuration \"c\"")
+    );
+    let count = "select pg_catalog.count(*) from pg_catalog.pg_type where typtype = 'e'";
+    assert_eq!(
+        pair.target().query_text(count, &[]).unwrap()[0].get::<_, i64>(0),
+        999,
+        "the settings are an entry, too"
+    );
+    pair.target().change_script("drop type public.e1; create type public.e1 as enum ('theirs')").unwrap();
+    match job.prepare(&mut pair.target(), None).unwrap_err() {
+        Error::ChecksFailed { findings } => {
+            let named: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
+            assert_eq!(named, ["type public.e1"]);
+        }
+        other => panic!("{other}"),
+    }
+    pair.target().change_script("drop type public.e1; drop text search configuration public.c").unwrap();
+    job.prepare(&mut pair.target(), None).unwrap();
+    assert_eq!(pair.target().query_text(count, &[]).unwrap()[0].get::<_, i64>(0), 1100);
 }

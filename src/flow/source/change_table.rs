@@ -8,8 +8,8 @@ use postgres::types::PgLsn;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::mapping::TableName;
 use crate::flow::source::slot::MISSED;
-use crate::pg::Session;
 use crate::pg::catalog::{Identity, Table};
+use crate::pg::{Session, record};
 use crate::sql::{self, Sql};
 
 /// The functions and tables are those of schema `pgdetour`, so that whoever drops it drops these.
@@ -34,7 +34,9 @@ const COVER_LATER: [SqlState; 4] = [
 /// Makes the table and, on each of `tables`, the triggers that fill it; whether anything had to be made.
 /// Waits for each table's writers, no longer than our lock timeout at a time, so that others do not queue up behind us.
 pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
-    session.change_script(sql::capture::CREATE_CHANGE.text).doing(|| "create the change table".into())?;
+    session
+        .atomically(|session| record::make_objects(session, &[&sql::capture::CREATE_CHANGE]))
+        .doing(|| "create the change table".into())?;
     if session.is_dry() {
         for table in tables {
             session.note(format!("create triggers on {} that record its changes", table.quoted()));
@@ -104,7 +106,8 @@ pub fn create_capture(session: &mut Session, tables: &[Table]) -> Result<bool> {
     session
         .change_script(sql::capture::GRANT_RECORDING.text)
         .doing(|| "let the owners of partitioned tables make partitions".to_owned())?;
-    match session.change_script(sql::capture::CREATE_EVENT_TRIGGER.text) {
+    match session.atomically(|session| record::make_objects(session, &[&sql::capture::CREATE_EVENT_TRIGGER]))
+    {
         Err(error) if error.is_sqlstate(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
         other => other.doing(|| "create event trigger \"pgdetour_capture\"".into())?,
     }

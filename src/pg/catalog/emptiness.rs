@@ -19,6 +19,9 @@ pub struct Emptiness {
     pub schemas: Vec<String>,
     /// Extensions.
     pub extensions: Vec<String>,
+    /// Objects that count for nothing when a database is called empty, such as foreign servers and collations: type and name.
+    #[serde(default)]
+    pub objects: Vec<String>,
     /// Who owns these schemas and may use them, default privileges, and privileges on the system's objects.
     #[serde(default)]
     pub privileges: Vec<Standing>,
@@ -95,7 +98,35 @@ impl Standing {
 pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
     let row = session.query_one(&sql::catalog::READ_EMPTINESS, &[])?;
     let (schemas, extensions) = (row.get("schemas"), row.get("extensions"));
-    Ok(Emptiness { schemas, extensions, privileges: list_standing(session)? })
+    let objects = list_droppable(session, None, &[])?.into_iter().map(|object| object.name).collect();
+    Ok(Emptiness { schemas, extensions, objects, privileges: list_standing(session)? })
+}
+
+/// An object that [`restore_emptiness`] would drop.
+pub struct Droppable {
+    /// Its class and itself, by oid.
+    pub oids: (u32, u32),
+    /// Type and quoted name, as in [`Emptiness::objects`].
+    pub name: String,
+    /// `DROP` takes these two.
+    kind: String,
+    identity: String,
+}
+
+/// What has come since `before`.
+pub fn list_come(session: &mut Session, before: &Emptiness) -> Result<Vec<Droppable>> {
+    list_droppable(session, None, &before.objects)
+}
+
+fn list_droppable(session: &mut Session, most: Option<i64>, spared: &[String]) -> Result<Vec<Droppable>> {
+    let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[&most, &spared])?;
+    let droppable = |row: &postgres::Row| Droppable {
+        oids: (row.get("classid"), row.get("oid")),
+        name: row.get("name"),
+        kind: row.get("kind"),
+        identity: row.get("identity"),
+    };
+    Ok(rows.iter().map(droppable).collect())
 }
 
 fn list_standing(session: &mut Session) -> Result<Vec<Standing>> {
@@ -118,23 +149,15 @@ fn list_standing(session: &mut Session) -> Result<Vec<Standing>> {
     rows.iter().map(standing).collect()
 }
 
-/// Drops every object that [`super::objects::list_user_objects`] finds and what depends on it, then the schemas and
-/// extensions that were not there before, and gives back those schemas that were to whom they belonged. Our own schema stays.
+/// Drops every object that was not there before and what depends on it, then such schemas and extensions, and gives back those schemas that were to whom they belonged. Our own schema stays.
 /// What our role may not restore is returned, as the statement that would.
 pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<Vec<String>> {
     loop {
         // Dropping one may take others with it: look again after each few.
-        let rows = session.query(&sql::catalog::FIND_DROPPABLE, &[&DROPPED_AT_ONCE])?;
-        let name = |row: &postgres::Row| {
-            let (kind, identity): (String, String) = (row.get("kind"), row.get("identity"));
-            (kind, identity)
-        };
-        let Some((kind, identity)) = rows.first().map(name) else { break };
-        let statements: Vec<String> = rows
-            .iter()
-            .map(name)
-            .map(|(kind, identity)| format!("drop {kind} if exists {identity} cascade"))
-            .collect();
+        let next = list_droppable(session, Some(DROPPED_AT_ONCE), &before.objects)?;
+        let Some(Droppable { kind, identity, .. }) = next.first() else { break };
+        let drop = |it: &Droppable| format!("drop {} if exists {} cascade", it.kind, it.identity);
+        let statements: Vec<String> = next.iter().map(drop).collect();
         let shown = if session.is_dry() { &statements[..1] } else { &statements[..] };
         session.change_script(&shown.join(";\n")).doing(|| format!("drop {kind} {identity}"))?;
         if session.is_dry() {

@@ -149,6 +149,16 @@ pub fn may_set_replica_role(session: &mut Session) -> Result<bool> {
     Ok(session.query_text(may, &[])?[0].get(0))
 }
 
+/// Keeps event triggers from firing for what the session does, but for those that always do, where our role may: what they write
+/// would be in the way of the rows that are mirrored.
+pub fn silence_event_triggers(session: &mut Session) -> Result<()> {
+    if may_set_replica_role(session)? {
+        session
+            .query_text("select pg_catalog.set_config('session_replication_role', 'replica', false)", &[])?;
+    }
+    Ok(())
+}
+
 /// Settings by which a server writes statements to its log, or keeps their text in its statistics, and values by which it does not.
 pub const STATEMENT_LOGGING: [(&str, &str); 6] = [
     ("log_statement", "none"),

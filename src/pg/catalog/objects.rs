@@ -38,6 +38,43 @@ pub fn list_dependent_views(session: &mut Session, relations: &[u32]) -> Result<
     Ok(rows.iter().map(|row| (row.get("schema_name"), row.get("view_name"))).collect())
 }
 
+/// What cannot be without relations that are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dependent {
+    /// A view, to be left out, too.
+    View(Name),
+    /// A function, a rule or a trigger, to be left out, too: schema and names of its entries in a dump, those of its comment and
+    /// privileges among them.
+    LeftOut(Vec<(String, String)>),
+    /// Part of what is mirrored, that would not be what it is without.
+    Lacking {
+        /// What it is, for messages.
+        identity: String,
+        /// What it needs.
+        needs: String,
+    },
+}
+
+/// What depends on any of `relations`, at any depth, without foreign keys and partitions.
+pub fn list_dependents(session: &mut Session, relations: &[u32]) -> Result<Vec<Dependent>> {
+    if relations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = session.query(&sql::catalog::LIST_DEPENDENTS, &[&relations])?;
+    let dependent = |row: &postgres::Row| {
+        let schema: String = row.get("schema_name");
+        match row.get("kind") {
+            "view" => Dependent::View((schema, row.get::<_, Vec<String>>("tags").concat())),
+            "other" => Dependent::Lacking { identity: row.get("identity"), needs: row.get("needs") },
+            _ => {
+                let tags: Vec<String> = row.get("tags");
+                Dependent::LeftOut(tags.into_iter().map(|tag| (schema.clone(), tag)).collect())
+            }
+        }
+    };
+    Ok(rows.iter().map(dependent).collect())
+}
+
 /// Materialized views that hold data, those first that others read.
 pub fn list_materialized_views(session: &mut Session) -> Result<Vec<Name>> {
     let rows = session.query(&sql::catalog::LIST_MATERIALIZED_VIEWS, &[])?;

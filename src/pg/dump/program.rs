@@ -18,6 +18,11 @@ pub const FOLDER_VARIABLE: &str = "PGDETOUR_PG_BIN";
 /// How long `pg_dump` waits for a table's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
+/// Settings of a database or a role on which `pg_dump`'s words depend and that it leaves as they are: what they are in our
+/// sessions, which run those words. Given last, so that they hold whatever the connection string has.
+const PINNED: &str =
+    "-c standard_conforming_strings=on -c quote_all_identifiers=off -c lc_monetary=C -c bytea_output=hex";
+
 /// The oldest `pg_dump` here that is of `major` or newer: a server is dumped by its own major or a later one.
 pub fn find_pg_dump(major: i32) -> Result<PathBuf> {
     let mut found = Vec::new();
@@ -109,6 +114,8 @@ pub fn run_pg_dump(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     publisher.conninfo.set_environment(&mut command, &publisher.application_name)?;
+    let given = publisher.conninfo.options().unwrap_or_default();
+    command.env("PGOPTIONS", format!("{given} {PINNED}"));
     let starting = Error::io(format!("start {}", program.display()));
     let mut child = command.spawn().map_err(starting)?;
     let output = read_to_end(child.stdout.take());

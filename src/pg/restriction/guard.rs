@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::rule::{Definition, Rule, SQLSTATE};
 use super::{Member, Purpose, resolve_condition};
 use crate::error::{Doing as _, Result};
-use crate::pg::Session;
 use crate::pg::parameter::Parameter;
+use crate::pg::{Session, record};
 use crate::sql;
 
 /// Stands for the trigger's name while its statement becomes a format.
@@ -84,7 +84,7 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
     }
     session
         .atomically(|session| {
-            session.change_script(sql::restrict::CREATE_GUARD.text)?;
+            record::make_objects(session, &[&sql::restrict::CREATE_GUARD])?;
             session.change("delete from pgdetour.rule", &[])?;
             for (at, rule) in (1_i32..).zip(wanted) {
                 let values: [&dyn Parameter; 10] = [

@@ -2,7 +2,7 @@
 
 use super::{Purpose, RestrictionOutcome, Rule, TriggerPlan, drop_idle_schema};
 use crate::error::{Doing as _, Result};
-use crate::pg::Session;
+use crate::pg::{Session, record};
 use crate::sql;
 
 /// From this size on, what was observed is summed up when somebody asks for it. The counting ends at 64 MB.
@@ -33,7 +33,7 @@ pub fn observe(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Res
     let plan = TriggerPlan::new(session, rules)?;
     if !plan.is_empty() && !session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get::<_, bool>("whole") {
         session
-            .atomically(|session| session.change_script(sql::restrict::CREATE_OBSERVATION.text))
+            .atomically(|session| record::make_objects(session, &[&sql::restrict::CREATE_OBSERVATION]))
             .doing(|| "create function pgdetour.observe".into())?;
     }
     let generation = session.query_one(&sql::restrict::HAS_OBSERVATION, &[])?.get("generation");

@@ -432,7 +432,7 @@ fn two_processes_may_share_one_file() {
 /// One of several hosts that have the same path for their file, which `file_command` leads to; `more` is for the console.
 fn on_a_host(pooler: &TestPgBouncer, target: &TestServer, more: &str) -> PgBouncerSettings {
     let mut settings = pooler.settings(&entry(target));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/replace-file");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/replace-file");
     let call = format!("exec {} \"$1\" {}", script.display(), settings.config.display());
     settings.file_command = Some(["sh", "-c", &call, "sh"].map(str::to_owned).to_vec());
     settings.config = "/etc/pgbouncer/databases.ini".into();

@@ -144,7 +144,7 @@ impl Run {
             return Ok(true);
         }
         self.locks.retain(|lock| lock.place() != Place::Backup);
-        self.backup = self.server(Place::Backup).connect().ok();
+        self.backup = connecting::open(self.server(Place::Backup)).ok();
         self.lock_backup()?;
         Ok(self.backup.is_some())
     }

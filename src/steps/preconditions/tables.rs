@@ -11,7 +11,8 @@ use crate::flow::sequences::Untold;
 use crate::output::plural_is;
 use crate::pg::Session;
 use crate::pg::catalog::objects::{
-    Name, fingerprint_named, fingerprint_tables, list_materialized_views, list_user_objects,
+    Dependent, Name, fingerprint_named, fingerprint_tables, list_dependents, list_materialized_views,
+    list_user_objects,
 };
 use crate::pg::catalog::origin::list_origins;
 use crate::pg::catalog::{self, Identity, Table};
@@ -74,8 +75,13 @@ fn identity(tables: &[Table], checked: &mut Checked) {
 
 /// What is to be filled holds nothing that a copy could run into.
 pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    if run.config.mirror.schema == SchemaMode::Existing || run.phase() != Phase::Absent {
+    if run.config.mirror.schema == SchemaMode::Existing {
         return Ok(());
+    }
+    match run.phase() {
+        Phase::Absent => {}
+        Phase::Mirroring => return nothing_made_meanwhile(run, checked),
+        _ => return Ok(()),
     }
     for place in run.stages().iter().map(|stage| stage.subscriber()) {
         let objects = list_user_objects(run.session(place))?;
@@ -94,6 +100,38 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
             let message =
                 format!("the {place} is not empty: it holds {} more objects", objects.len() - NAMED);
             checked.fail("target_empty", place.name(), message, hint);
+        }
+    }
+    Ok(())
+}
+
+/// A copy that begins anew removes what it finds, which has to be ours.
+fn nothing_made_meanwhile(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let facts = run.facts()?;
+    for (place, before) in [(Place::Backup, facts.backup_before), (Place::Target, facts.target_before)] {
+        if let (Some(session), Some(before)) = (run.answering(place), before) {
+            checked.failures.extend(copy::list_strange(session, &before)?);
+        }
+    }
+    Ok(())
+}
+
+/// Nothing of what is mirrored needs what is not: it would be made without, as a table that a policy does not guard.
+pub fn nothing_lacking(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.config.mirror.schema == SchemaMode::Existing
+        || !matches!(run.phase(), Phase::Absent | Phase::Mirroring)
+    {
+        return Ok(());
+    }
+    let selected: HashSet<u32> = run.matching_tables(Side::Source)?.iter().map(|table| table.oid).collect();
+    let left_out: Vec<u32> = run.list_tables(Side::Source)?.iter().map(|table| table.oid).collect();
+    let left_out: Vec<u32> = left_out.into_iter().filter(|oid| !selected.contains(oid)).collect();
+    for dependent in list_dependents(run.source(), &left_out)? {
+        if let Dependent::Lacking { identity, needs } = dependent {
+            let message = format!("it needs {needs}, which is not mirrored");
+            let hint =
+                "Mirror that, too (mirror.tables, mirror.exclude), or change this so that it does without.";
+            checked.fail("needs_excluded", &identity, message, hint);
         }
     }
     Ok(())

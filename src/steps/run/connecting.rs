@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::pg::{Server, Session};
+use crate::pg::catalog::facts;
+use crate::pg::{Server, Session, record};
+use crate::phase::Place;
 use crate::steps::Signals;
 
 /// Between two looks at whether a signal has come.
@@ -46,5 +48,15 @@ impl<T: Send + 'static> Pending<T> {
 /// A session on a server, unless a signal comes first.
 pub fn connect(server: &Server, signals: &Signals) -> Result<Session> {
     let server = server.clone();
-    Pending::start(move || server.connect()).wait(signals)
+    Pending::start(move || open(&server)).wait(signals)
+}
+
+/// A session on a server whose schema of ours may be believed, and where those that wait for the source's rows do not hear of us.
+pub fn open(server: &Server) -> Result<Session> {
+    let mut session = server.connect()?;
+    record::refuse_foreign(&mut session)?;
+    if server.place != Place::Source {
+        facts::silence_event_triggers(&mut session)?;
+    }
+    Ok(session)
 }

@@ -6,7 +6,7 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::pg::{Server, Session};
 use crate::phase::{Command, Phase, Place};
-use crate::steps::run::connecting::{Pending, connect};
+use crate::steps::run::connecting::{self, Pending, connect};
 use crate::steps::{Run, Signals};
 
 /// Which servers a command cannot do without.
@@ -217,7 +217,7 @@ fn acquire_locks(source: &Server, target: &Server, needs: Needs) -> Result<Vec<L
 /// A session that still answers, or a new one.
 fn regain(session: Option<Session>, server: &Server) -> Result<Session> {
     let kept = session.and_then(|mut session| session.query_text("select", &[]).is_ok().then_some(session));
-    kept.map_or_else(|| server.connect(), Ok)
+    kept.map_or_else(|| connecting::open(server), Ok)
 }
 
 fn answer(outcome: Result<Session>) -> (Option<Session>, Option<Error>) {

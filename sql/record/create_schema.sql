@@ -1,0 +1,2 @@
+-- Our schema. No parameters; runs again without effect.
+create schema if not exists pgdetour;
