@@ -346,6 +346,19 @@ fn a_role_that_an_entry_makes_of_all_clients_and_nobody_has_named_is_refused() {
 }
 
 #[test]
+fn a_role_of_a_restriction_that_an_entry_makes_of_all_clients_is_restricted_and_fenced() {
+    let rights = "create role web_app login; grant all on all tables in schema public to web_app";
+    let detour =
+        Detour::new().table("orders").table("users").on_source(rights).on_target("create role web_app login");
+    let detour = detour.configured("[[restrict]]\ntables = [\"public.users\"]\nroles = [\"web_app\"]\n");
+    let detour = detour.logging_in_as("shop_app", "web_app").mirrored().run("check").exits(0);
+    let detour = detour.run("restrict").exits(0).run("cutover").exits(0).run("cutback").exits(0);
+    let may_connect = "select has_database_privilege('web_app', current_database(), 'connect')";
+    assert!(!detour.target.value::<bool>(may_connect));
+    assert!(detour.source.value::<bool>(may_connect));
+}
+
+#[test]
 fn what_pools_sessions_on_either_side_or_for_the_application_is_refused_before_anybody_is_held() {
     let mut detour = Detour::new().table("orders");
     let (file, console) = (detour.pooler().databases_file(), detour.pooler().console_conninfo());

@@ -74,13 +74,19 @@ impl PasswordPlace {
 }
 
 impl Config {
-    /// The roles that general traffic uses on one side: on the target the limited one too.
+    /// The roles that general traffic uses on one side: on the target the limited one too, and one of a `[[restrict]]` that `PgBouncer`
+    /// makes of all clients there.
     pub fn general_roles(&self, side: Side) -> Vec<String> {
         let mut roles = self.traffic.roles.clone();
-        if let (Side::Target, Some(limited)) = (side, &self.restrict_role)
-            && !roles.contains(&limited.name)
-        {
-            roles.push(limited.name.clone());
+        if side == Side::Target {
+            let limited = self.restrict_role.iter().map(|role| &role.name);
+            let named = self.restrict.iter().flat_map(|restrict| restrict.roles.iter().flatten());
+            let forced = named.filter(|role| self.router.pgbouncer.iter().any(|one| one.forces(role)));
+            for role in limited.chain(forced) {
+                if !roles.contains(role) {
+                    roles.push(role.clone());
+                }
+            }
         }
         roles
     }

@@ -65,6 +65,14 @@ pub struct PgBouncerSettings {
     pub file_command: Option<Vec<String>>,
 }
 
+impl PgBouncerSettings {
+    /// Whether all clients become `role` on the target.
+    pub fn forces(&self, role: &str) -> bool {
+        let words = self.target.split_whitespace();
+        words.filter_map(|word| word.strip_prefix("user=")).any(|name| name.trim_matches('\'') == role)
+    }
+}
+
 /// One `[[router.haproxy]]`.
 #[derive(Debug, Clone)]
 pub struct HaProxySettings {
