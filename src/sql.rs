@@ -147,6 +147,7 @@ statements! {
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
         LIST_EXTENSIONS = "list_extensions",
+        LIST_CLOSED_SCHEMAS = "list_closed_schemas",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_KEYS_INTO = "list_keys_into",
         LIST_LOGIN_MEMBERS = "list_login_members",

@@ -365,3 +365,46 @@ fn triggers_that_the_mirror_fires_on_the_target_are_named() {
     detour = detour.on_target("alter table public.orders disable trigger shout").run("check").exits(0);
     assert!(!told(&detour), "{}", detour.last().describe());
 }
+
+/// What a role of its own, made by `check --grants`, needs no superuser for on any version.
+fn by_a_role_of_its_own(detour: Detour) -> Detour {
+    for side in ["source", "target"] {
+        grant(&detour, side);
+    }
+    let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"")
+}
+
+#[test]
+fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are() {
+    let detour = Detour::new().without_router().table("orders").on_source(
+        "create role clerk; alter table public.orders owner to shop_owner;
+         create schema app; create view app.ours as select 1 as one; alter view app.ours owner to shop_owner;
+         create schema desk authorization shop_owner;
+         create view desk.plain as select 1 as one; alter view desk.plain owner to clerk;
+         create materialized view desk.kept as select 1 as one; alter materialized view desk.kept owner to clerk;
+         create type desk.mood as enum ('well'); alter type desk.mood owner to clerk;
+         create function desk.one() returns int language sql as 'select 1'; alter function desk.one() owner to clerk;
+         create statistics public.both on id, note from public.orders; alter statistics public.both owner to clerk;
+         create schema lent authorization shop_owner; grant create on schema lent to clerk;
+         create sequence lent.numbers; alter sequence lent.numbers owner to clerk",
+    );
+    let detour = by_a_role_of_its_own(detour.on_target("create role clerk"));
+    let detour = detour.run("check").exits(0).run("mirror").exits(0);
+    let owners = "select string_agg(name || ' ' || owner::regrole, ', ' order by name) from (
+        select relname::text, relowner from pg_class
+        where relkind <> 'i' and relnamespace::regnamespace::text in ('app', 'desk', 'lent')
+        union all select proname, proowner from pg_proc where pronamespace = 'desk'::regnamespace
+        union all select typname, typowner from pg_type where typname = 'mood'
+        union all select stxname, stxowner from pg_statistic_ext) as x (name, owner)";
+    let wanted = "both clerk, kept clerk, mood clerk, numbers clerk, one clerk, ours shop_owner, plain clerk";
+    assert_eq!(detour.target.value::<String>(owners), wanted);
+    // Whoever may create there is as it was on the source.
+    let creators = "select string_agg(nspname || ' ' || rolname, ', ' order by nspname, rolname)
+        from pg_namespace, pg_roles where nspname in ('app', 'desk', 'lent') and rolname in ('clerk', 'shop_owner')
+        and has_schema_privilege(pg_roles.oid, pg_namespace.oid, 'create')";
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<String>(creators), "desk shop_owner, lent clerk, lent shop_owner");
+    }
+    detour.run("check").exits(0).run("clean").exits(0);
+}

@@ -1,6 +1,7 @@
 //! The copy half of a flow: schema and rows, one snapshot per table, resumable table by table.
 
 mod completion;
+mod ownership;
 pub(super) mod pool;
 mod post_data;
 mod record;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use postgres::error::SqlState;
 
+use super::ownership::lending_create;
 use super::post_data::{self, PostStatement, Sorter};
 use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result, ServerError};
@@ -176,7 +177,7 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     for statement in settings.values() {
         session.change_script(statement)?;
     }
-    run_entries(session, entries)?;
+    make(session, entries)?;
     // `SET LOCAL name = value` ends with its transaction.
     for statement in entries.iter().flat_map(|entry| &entry.statements) {
         if let Some((name, _)) = statement.strip_prefix("SET LOCAL ").and_then(|rest| rest.split_once(' ')) {
@@ -184,6 +185,18 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
         }
     }
     Ok(())
+}
+
+/// Makes schemas, and what is in them; then comes who may do what there.
+fn make(session: &mut Session, entries: &[Entry]) -> Result<()> {
+    let schemas = entries.iter().rposition(|entry| entry.kind == "SCHEMA").map_or(0, |last| last + 1);
+    let (schemas, rest) = entries.split_at(schemas);
+    let objects = rest.iter().position(Entry::is_privilege).unwrap_or(rest.len());
+    let (objects, privileges) = rest.split_at(objects);
+    run_entries(session, schemas)?;
+    let statements = objects.iter().flat_map(|entry| &entry.statements).map(String::as_str);
+    lending_create(session, statements, |session| run_entries(session, objects))?;
+    run_entries(session, privileges)
 }
 
 /// Makes the tables `added` among the selected `tables`, which were not selected when the rest was made, and what was left
@@ -216,7 +229,7 @@ pub fn load_added(
             let name = sql::quote_identifier(schema);
             subscriber.change_script(&format!("create schema if not exists {name}"))?;
         }
-        run_entries(subscriber, &schema.pre_data)?;
+        make(subscriber, &schema.pre_data)?;
         record::insert_tables(subscriber, added, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     })?;

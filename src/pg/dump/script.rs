@@ -19,6 +19,11 @@ impl Entry {
         format!("{} \"{}\"", self.kind.to_lowercase(), self.name)
     }
 
+    /// Privileges on what is there, the default ones aside.
+    pub fn is_privilege(&self) -> bool {
+        self.kind == "ACL" || self.kind.starts_with("ACL ")
+    }
+
     /// Reads `-- Name: orders; Type: TABLE; Schema: public; Owner: shop`.
     fn from_comment(comment: &str) -> Option<Entry> {
         let text = comment.strip_prefix("-- Name: ")?;
@@ -88,8 +93,11 @@ pub fn halve(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
         let mut settings = entry.statements.iter().rev();
         let last = settings.find(|statement| statement.starts_with("SET default_tablespace = "));
         tablespace = last.cloned().or(tablespace);
-        let is_privilege = entry.kind == "ACL" || entry.kind.starts_with("ACL ");
-        if post_data.is_empty() || is_privilege { pre_data.push(entry) } else { post_data.push(entry) }
+        if post_data.is_empty() || entry.is_privilege() {
+            pre_data.push(entry);
+        } else {
+            post_data.push(entry);
+        }
     }
     post_data.retain(|entry| !entry.statements.is_empty());
     (pre_data, post_data)
