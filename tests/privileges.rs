@@ -375,6 +375,12 @@ fn by_a_role_of_its_own(detour: Detour) -> Detour {
     detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"")
 }
 
+/// The first statement of the latest failure's hint.
+fn remedy(detour: &Detour) -> String {
+    let hint = detour.last().text_at("/error/failures/0/hint").to_owned();
+    hint.trim_start_matches("Run ").split(';').next().expect("a statement").to_owned()
+}
+
 #[test]
 fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are() {
     let detour = Detour::new().without_router().table("orders").on_source(
@@ -407,4 +413,29 @@ fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are()
         assert_eq!(server.value::<String>(creators), "desk shop_owner, lent clerk, lent shop_owner");
     }
     detour.run("check").exits(0).run("clean").exits(0);
+}
+
+#[test]
+fn a_role_setting_that_our_role_may_not_copy_is_written_by_grants_and_missed_by_check() {
+    let detour = Detour::new().without_router().table("orders").on_source(
+        "alter table public.orders owner to shop_owner;
+         alter role shop_app in database shop set search_path = desk, public;
+         alter database shop set log_min_duration_statement = '1h'",
+    );
+    let detour = by_a_role_of_its_own(detour).run("check").exits(0);
+    let settings =
+        "select string_agg(array_to_string(setconfig, ' '), ' ' order by setrole) from pg_db_role_setting";
+    let both = "log_min_duration_statement=1h search_path=desk, public";
+    assert_eq!(detour.target.value::<String>(settings), both);
+    let detour = detour.on_target("alter role shop_app in database shop reset search_path");
+    let detour = detour.run("check").exits(3).finding("shop_app", "may not set it there", "in database");
+    // The rest is copied all the same, and what is missing is told as long as it is.
+    let mut detour = detour.run("mirror").exits(0);
+    for command in ["check", "cutover"] {
+        detour = detour.run(command).exits(3).finding("shop_app", "search_path", "alter role");
+        assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(1), "{command}");
+    }
+    let statement = remedy(&detour);
+    let detour = detour.on_target(&statement).run("check").exits(0);
+    assert_eq!(detour.target.value::<String>(settings), both);
 }
