@@ -148,6 +148,7 @@ statements! {
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
         LIST_EXTENSIONS = "list_extensions",
         LIST_CLOSED_SCHEMAS = "list_closed_schemas",
+        LIST_LACKING_RIGHTS = "list_lacking_rights",
         LIST_LOCK_HOLDERS = "list_lock_holders",
         LIST_KEYS_INTO = "list_keys_into",
         LIST_LOGIN_MEMBERS = "list_login_members",
