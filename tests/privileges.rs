@@ -267,7 +267,15 @@ fn a_role_of_its_own_makes_the_limited_role() {
     detour = detour.run("restrict").exits(0).run("check").exits(0);
     let is_member = "select pg_has_role('shop_guest', 'staff', 'member')";
     assert!(detour.target.value::<bool>(is_member), "it is like the application's role");
-    detour.run("clean").exits(0);
+    // Since 16 whoever makes a role has none of its privileges; what it owns has to find an heir all the same.
+    let detour = detour
+        .on_target("create table public.left_behind (); alter table public.left_behind owner to shop_guest")
+        .run("restrict")
+        .with(&["--lift"])
+        .exits(0);
+    let is_there = "select exists (select from pg_roles where rolname = 'shop_guest')";
+    assert!(!detour.target.value::<bool>(is_there), "it is gone");
+    detour.run("restrict").exits(0).run("clean").exits(0);
 }
 
 #[test]
@@ -358,17 +366,125 @@ fn triggers_that_the_mirror_fires_on_the_target_are_named() {
     assert!(!told(&detour), "{}", detour.last().describe());
 }
 
-/// A detour by a role of its own, which may not write as replication does on the target; carried by our own runs.
-fn without_the_replica_role(detour: Detour) -> Detour {
+/// What a role of its own, made by `check --grants`, needs no superuser for on any version.
+fn by_a_role_of_its_own(detour: Detour) -> Detour {
     for side in ["source", "target"] {
         grant(&detour, side);
     }
     let (source, target) = (conninfo(&detour.source, &canary()), conninfo(&detour.target, &canary()));
+    detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"")
+}
+
+/// A role of its own that may not write as replication does on the target.
+fn without_the_replica_role(detour: Detour) -> Detour {
+    let detour = by_a_role_of_its_own(detour);
     let may = detour.target.value::<i32>("select current_setting('server_version_num')::int") >= 150_000;
     if may {
         detour.target.exec("revoke set on parameter session_replication_role from detour");
     }
-    detour.source_is(&source).target_is(&target).configured("[mirror]\ncarrier = \"pgdetour\"")
+    detour
+}
+
+/// The first statement of the latest failure's hint.
+fn remedy(detour: &Detour) -> String {
+    let hint = detour.last().text_at("/error/failures/0/hint").to_owned();
+    hint.trim_start_matches("Run ").split(';').next().expect("a statement").to_owned()
+}
+
+#[test]
+fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are() {
+    let detour = Detour::new().without_router().table("orders").on_source(
+        "create role clerk; alter table public.orders owner to shop_owner;
+         create schema app; create view app.ours as select 1 as one; alter view app.ours owner to shop_owner;
+         create schema desk authorization shop_owner;
+         create view desk.plain as select 1 as one; alter view desk.plain owner to clerk;
+         create materialized view desk.kept as select 1 as one; alter materialized view desk.kept owner to clerk;
+         create type desk.mood as enum ('well'); alter type desk.mood owner to clerk;
+         create function desk.one() returns int language sql as 'select 1'; alter function desk.one() owner to clerk;
+         create statistics public.both on id, note from public.orders; alter statistics public.both owner to clerk;
+         create schema lent authorization shop_owner; grant create on schema lent to clerk;
+         create sequence lent.numbers; alter sequence lent.numbers owner to clerk",
+    );
+    let detour = by_a_role_of_its_own(detour.on_target("create role clerk"));
+    let detour = detour.run("check").exits(0).run("mirror").exits(0);
+    let owners = "select string_agg(name || ' ' || owner::regrole, ', ' order by name) from (
+        select relname::text, relowner from pg_class
+        where relkind <> 'i' and relnamespace::regnamespace::text in ('app', 'desk', 'lent')
+        union all select proname, proowner from pg_proc where pronamespace = 'desk'::regnamespace
+        union all select typname, typowner from pg_type where typname = 'mood'
+        union all select stxname, stxowner from pg_statistic_ext) as x (name, owner)";
+    let wanted = "both clerk, kept clerk, mood clerk, numbers clerk, one clerk, ours shop_owner, plain clerk";
+    assert_eq!(detour.target.value::<String>(owners), wanted);
+    // Whoever may create there is as it was on the source.
+    let creators = "select string_agg(nspname || ' ' || rolname, ', ' order by nspname, rolname)
+        from pg_namespace, pg_roles where nspname in ('app', 'desk', 'lent') and rolname in ('clerk', 'shop_owner')
+        and has_schema_privilege(pg_roles.oid, pg_namespace.oid, 'create')";
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<String>(creators), "desk shop_owner, lent clerk, lent shop_owner");
+    }
+    detour.run("check").exits(0).run("clean").exits(0);
+}
+
+#[test]
+fn a_role_setting_that_our_role_may_not_copy_is_written_by_grants_and_missed_by_check() {
+    let detour = Detour::new().without_router().table("orders").on_source(
+        "alter table public.orders owner to shop_owner;
+         alter role shop_app in database shop set search_path = desk, public;
+         alter database shop set log_min_duration_statement = '1h'",
+    );
+    let detour = by_a_role_of_its_own(detour).run("check").exits(0);
+    let settings =
+        "select string_agg(array_to_string(setconfig, ' '), ' ' order by setrole) from pg_db_role_setting";
+    let both = "log_min_duration_statement=1h search_path=desk, public";
+    assert_eq!(detour.target.value::<String>(settings), both);
+    let detour = detour.on_target("alter role shop_app in database shop reset search_path");
+    let detour = detour.run("check").exits(3).finding("shop_app", "may not set it there", "in database");
+    // The rest is copied all the same, and what is missing is told as long as it is.
+    let mut detour = detour.run("mirror").exits(0);
+    for command in ["check", "cutover"] {
+        detour = detour.run(command).exits(3).finding("shop_app", "search_path", "alter role");
+        assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(1), "{command}");
+    }
+    let statement = remedy(&detour);
+    let detour = detour.on_target(&statement).run("check").exits(0);
+    assert_eq!(detour.target.value::<String>(settings), both);
+}
+
+#[test]
+fn a_table_of_the_source_that_our_role_may_not_write_is_named_before_replay() {
+    let detour = Detour::new()
+        .without_router()
+        .table("orders")
+        .on_source("alter table public.orders owner to shop_owner");
+    let mut detour = by_a_role_of_its_own(detour).mirrored().run("cutover").exits(0);
+    // Maintenance by a superuser, who makes the table anew in a schema of his.
+    detour = detour
+        .on_source(
+            "create schema closed; create table closed.orders (like public.orders including all);
+             insert into closed.orders select * from public.orders; drop table public.orders;
+             revoke pg_read_all_data from detour; grant usage on schema closed to shop_app; grant all on closed.orders to shop_app",
+        )
+        .configured("[[map]]\nfrom = \"public.orders\"\nto = \"closed.orders\"")
+        .on_target("insert into public.orders (note) values ('new')");
+    detour = detour.run("replay").with(&["--lint"]).exits(0);
+    let refused = detour.last().at("/report/lint").to_string();
+    assert!(refused.contains("INSERT, UPDATE, DELETE, TRUNCATE"), "{refused}");
+    for (statement, message) in [
+        ("GRANT USAGE ON SCHEMA \"closed\"", "may not use schema"),
+        ("GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLE", "\"closed.orders\""),
+    ] {
+        for command in ["check", "replay"] {
+            detour = detour.run(command).exits(3).finding("public.orders", message, statement);
+        }
+        let statement = remedy(&detour);
+        detour = detour.on_source(&statement);
+    }
+    detour = detour.run("check").exits(0).run("replay").exits(0);
+    let arrived = "select count(*) from closed.orders where note = 'new'";
+    assert_eq!(detour.source.value::<i64>(arrived), 1);
+    // Rows that policies hide are not found, either.
+    detour = detour.on_source("alter table closed.orders enable row level security").run("check").exits(3);
+    detour.finding("public.orders", "binds role", "BYPASSRLS");
 }
 
 #[test]

@@ -17,7 +17,19 @@ select
         ),
         '{}'
     ) as member_of,
-    coalesce(r.rolconfig, '{}') as settings
+    coalesce(r.rolconfig, '{}') as settings,
+    -- Since 16 whoever may alter roles may alter those alone whose administration he was given.
+    me.rolsuper
+    or r.oid = me.oid
+    or (
+        me.rolcreaterole
+        and not r.rolsuper
+        and (
+            pg_catalog.current_setting('server_version_num')::int4 < 160000
+            or pg_catalog.pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+        )
+    ) as may_set
 from pg_catalog.pg_roles as r
+join pg_catalog.pg_roles as me on me.rolname = current_user
 where r.rolname = any($1)
 order by r.rolname

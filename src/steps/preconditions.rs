@@ -131,6 +131,7 @@ pub const REPLAY: &[Precondition] = group![
     traffic::source_stays_fenced,
     privileges::replay,
     tables::mapping,
+    privileges::replayed_tables,
     firing::source_triggers,
 ];
 
@@ -138,10 +139,11 @@ pub const REPLAY: &[Precondition] = group![
 pub const RECORDED: &[Precondition] = group![tables::all_recorded];
 
 /// What makes of the old rows new ones.
-pub const MAPPING: &[Precondition] = group![tables::mapping];
+pub const MAPPING: &[Precondition] = group![tables::mapping, privileges::replayed_tables];
 
 /// What a recording that is begun anew needs, beside what `capture` does.
-pub const CAPTURE_ANEW: &[Precondition] = group![privileges::replay, tables::mapping];
+pub const CAPTURE_ANEW: &[Precondition] =
+    group![privileges::replay, tables::mapping, privileges::replayed_tables];
 
 /// What `cutback` needs, beside what `replay` does.
 pub const CUTBACK: &[Precondition] = group![

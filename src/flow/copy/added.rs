@@ -90,10 +90,8 @@ impl<'a> Addition<'a> {
             subscriber.change_script(&format!("create schema if not exists {name}"))?;
         }
         // The dump grants beside what the owner has; what the subscriber gives by default comes first, and is none of it.
-        let is_grant = |entry: &Entry| entry.kind == "ACL" || entry.kind.starts_with("ACL ");
-        let grants = self.schema.pre_data.iter().position(is_grant).unwrap_or(self.schema.pre_data.len());
-        let (relations, grants) = self.schema.pre_data.split_at(grants);
-        schema::run_entries(subscriber, relations)?;
+        let (relations, grants) = schema::part_privileges(&self.schema.pre_data);
+        schema::make_objects(subscriber, relations)?;
         revoke_defaults(subscriber, &self.made)?;
         schema::run_entries(subscriber, grants)
     }

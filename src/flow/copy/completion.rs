@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
+use super::ownership::lending_create;
 use super::pool::Pool;
 use super::post_data::{Kind, PostStatement};
 use super::record::TableCopy;
@@ -80,7 +81,10 @@ impl<'a> Builder<'a> {
                 || pool.go_on(),
                 || {
                     session.atomically(|session| {
-                        session.change_script(&statement.statement)?;
+                        let script = &statement.statement;
+                        lending_create(session, script.split(";\n"), |session| {
+                            session.change_script(script)
+                        })?;
                         session.change(sql::flow::FINISH_POST_DATA.text, &[&statement.ordinal])
                     })
                 },

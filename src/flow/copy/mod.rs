@@ -2,6 +2,7 @@
 
 mod added;
 mod completion;
+mod ownership;
 pub(super) mod pool;
 mod post_data;
 mod record;

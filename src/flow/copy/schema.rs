@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use postgres::error::SqlState;
 
+use super::ownership::lending_create;
 use super::post_data::{self, PostStatement, Sorter};
 use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result, ServerError};
@@ -220,7 +221,7 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     for statement in settings.values() {
         session.change_script(statement)?;
     }
-    run_entries(session, entries)?;
+    make(session, entries)?;
     // `SET LOCAL name = value` ends with its transaction.
     for statement in entries.iter().flat_map(|entry| &entry.statements) {
         if let Some((name, _)) = statement.strip_prefix("SET LOCAL ").and_then(|rest| rest.split_once(' ')) {
@@ -228,6 +229,27 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
         }
     }
     Ok(())
+}
+
+/// Makes what a dump makes; then comes who may do what there.
+fn make(session: &mut Session, entries: &[Entry]) -> Result<()> {
+    let (objects, privileges) = part_privileges(entries);
+    make_objects(session, objects)?;
+    run_entries(session, privileges)
+}
+
+/// What a dump makes, and who may do what with it.
+pub(super) fn part_privileges(entries: &[Entry]) -> (&[Entry], &[Entry]) {
+    entries.split_at(entries.iter().position(Entry::is_privilege).unwrap_or(entries.len()))
+}
+
+/// Makes schemas, and what is in them.
+pub(super) fn make_objects(session: &mut Session, entries: &[Entry]) -> Result<()> {
+    let schemas = entries.iter().rposition(|entry| entry.kind == "SCHEMA").map_or(0, |last| last + 1);
+    let (schemas, objects) = entries.split_at(schemas);
+    run_entries(session, schemas)?;
+    let statements = objects.iter().flat_map(|entry| &entry.statements).map(String::as_str);
+    lending_create(session, statements, |session| run_entries(session, objects))
 }
 
 /// Notes tables that were not selected, and what cannot be without them.

@@ -87,9 +87,12 @@ impl TableLint {
     }
 }
 
-/// Adds what a check of the mapping has found, which has had the server read its expressions.
+/// The check that our role may write where rows go.
+pub const RIGHTS: &str = "replay_rights";
+
+/// Adds what checks of the mapping have found: one has had the server read its expressions.
 pub fn add_refusals(lints: &mut Vec<TableLint>, publisher: &[Table], findings: &[Finding]) {
-    for finding in findings.iter().filter(|finding| finding.check == CHECK) {
+    for finding in findings.iter().filter(|finding| [CHECK, RIGHTS].contains(&finding.check)) {
         let table = publisher.iter().find(|table| table.display() == finding.object);
         let root = table.and_then(|table| table.root.as_ref());
         let from = root.map_or_else(|| finding.object.clone(), |(schema, name)| format!("{schema}.{name}"));

@@ -53,7 +53,7 @@ pub struct MapRule {
 }
 
 /// Schema and name of a table, unquoted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
     /// Schema.
     pub schema: String,

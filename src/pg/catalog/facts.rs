@@ -222,6 +222,8 @@ pub struct Role {
     pub member_of: Vec<String>,
     /// Settings of the role: `name=value`.
     pub settings: Vec<String>,
+    /// Our own role may change its settings.
+    pub may_set: bool,
 }
 
 /// Those of the named roles that exist, by name.
@@ -238,6 +240,7 @@ pub fn list_roles(session: &mut Session, names: &[String]) -> Result<Vec<Role>> 
         may_connect: row.get("may_connect"),
         member_of: row.get("member_of"),
         settings: row.get("settings"),
+        may_set: row.get("may_set"),
     };
     Ok(rows.iter().map(role).collect())
 }
@@ -273,8 +276,10 @@ pub struct RoleValue {
     pub name: String,
     /// As it was given.
     pub value: String,
-    /// Set for the role in this database alone, which is where a read-only fence sets its own.
-    pub of_role_in_database: bool,
+    /// Set for this role alone.
+    pub of_role: bool,
+    /// Set in this database alone; that of a role is where a read-only fence sets its own.
+    pub in_database: bool,
 }
 
 /// What the named roles find set in this database; of each role and name what is in force comes first.
@@ -284,9 +289,16 @@ pub fn list_role_settings(session: &mut Session, names: &[String]) -> Result<Vec
         role: row.get("role_name"),
         name: row.get("name"),
         value: row.get("value"),
-        of_role_in_database: row.get("of_role_in_database"),
+        of_role: row.get("of_role"),
+        in_database: row.get("in_database"),
     };
     Ok(rows.iter().map(value).collect())
+}
+
+/// What these settings are in a session like ours before it sets any, by name.
+pub fn list_standing_values(session: &mut Session, names: &[&str]) -> Result<BTreeMap<String, String>> {
+    let rows = session.query(&sql::catalog::LIST_STANDING_VALUES, &[&names])?;
+    Ok(rows.iter().map(|row| (row.get("name"), row.get("value"))).collect())
 }
 
 /// A role, and a schema or what is in it.

@@ -78,6 +78,12 @@ impl LeftOut {
     }
 }
 
+/// The role to which a statement gives an object.
+pub fn read_new_owner(statement: &str) -> Option<String> {
+    // Few statements do, and reading one takes longer than looking for this.
+    statement.contains(" OWNER TO ").then(|| Reader::new(statement).owner()).flatten()
+}
+
 /// Takes out of `entries` what the receiving server cannot take.
 ///
 /// Settings become `SET LOCAL`, so that they end with the transaction in which the statements run.

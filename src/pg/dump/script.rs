@@ -24,6 +24,11 @@ impl Entry {
         format!("{} \"{}\"", self.kind.to_lowercase(), self.name)
     }
 
+    /// Privileges on what is there, the default ones aside.
+    pub fn is_privilege(&self) -> bool {
+        self.kind == "ACL" || self.kind.starts_with("ACL ")
+    }
+
     /// Reads `-- Name: orders; Type: TABLE; Schema: public; Owner: shop`.
     fn from_comment(comment: &str) -> Option<Entry> {
         let text = comment.strip_prefix("-- Name: ")?;
@@ -103,8 +108,7 @@ pub fn halve(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
         let mut settings = entry.statements.iter().rev();
         let last = settings.find(|statement| statement.starts_with("SET default_tablespace = "));
         tablespace = last.cloned().or(tablespace);
-        let is_privilege = entry.kind == "ACL" || entry.kind.starts_with("ACL ");
-        let is_early = if is_privilege {
+        let is_early = if entry.is_privilege() {
             !entry.statements.iter().filter_map(|text| granted_on(text)).any(|name| made_late.contains(&name))
         } else {
             post_data.is_empty()

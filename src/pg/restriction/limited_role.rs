@@ -103,11 +103,16 @@ pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<Str
     for row in session.query(&sql::restrict::FIND_LIMITED_ROLE, &[&like])? {
         let name: String = row.get("role_name");
         let quoted = quote_identifier(&name);
-        let heir = like.filter(|like| *like != name && row.get("is_heirs_member"));
+        let heir = like.filter(|like| *like != name && row.get("has_heirs_privileges"));
         let heir = heir.map_or_else(|| "current_user".into(), quote_identifier);
-        // Who has made a role may drop it, but only a member may do so with what it owns.
-        let join =
-            if row.get("is_member") { String::new() } else { format!("grant {quoted} to current_user;\n") };
+        // Who has made a role may drop it, but only who has its privileges may do so with what it owns. Since 16 whoever makes
+        // one becomes a member of it who may grant it, to himself too, and has none of its privileges.
+        let options = if session.version >= 160_000 { " with inherit true" } else { "" };
+        let join = if row.get("has_privileges") {
+            String::new()
+        } else {
+            format!("grant {quoted} to current_user{options};\n")
+        };
         let script = format!(
             "{join}reassign owned by {quoted} to {heir};\ndrop owned by {quoted};\ndrop role {quoted};"
         );

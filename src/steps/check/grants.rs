@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::config::FenceKind;
+use crate::config::{FenceKind, SchemaMode};
 use crate::error::Result;
 use crate::pg::catalog::facts::{STATEMENT_LOGGING, list_roles, read_own_role};
-use crate::pg::{Conninfo, Session};
+use crate::pg::catalog::inventory::{DatabaseSetting, list_database_settings};
+use crate::pg::{Conninfo, Session, fence};
 use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier, quote_qualified};
 use crate::steps::Run;
@@ -53,6 +54,10 @@ struct Facts {
     replicator: Option<String>,
     /// On the target, where a limited role is to be made: the roles that it has to be a member of.
     limited: Option<Vec<String>>,
+    /// On the target: settings of the source's database that only a superuser can make there, and whether what they are for exists.
+    settings: Vec<(DatabaseSetting, bool)>,
+    /// On target and backup: foreign-data wrappers that foreign servers of the source are made with, and the servers' owners.
+    wrappers: Vec<(String, Vec<String>)>,
     /// General roles that a read-only fence is raised against, and whether each exists here.
     fenced: Vec<(String, bool)>,
 }
@@ -108,7 +113,10 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
         }
         None => None,
     };
-    sides.push(Facts { forced, extensions, limited, ..facts(run, Place::Target, role, all)? });
+    let settings = list_settings(run)?;
+    sides.push(Facts { forced, extensions, limited, settings, ..facts(run, Place::Target, role, all)? });
+    let wrappers = list_wrappers(run.source())?;
+    sides.iter_mut().skip(1).for_each(|facts| facts.wrappers.clone_from(&wrappers));
     Ok(sides
         .iter()
         .map(|facts| Grants {
@@ -157,6 +165,8 @@ fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> 
         extensions: Vec::new(),
         replicator: None,
         limited: None,
+        settings: Vec::new(),
+        wrappers: Vec::new(),
         fenced,
     })
 }
@@ -178,6 +188,43 @@ fn untrusted_extensions(run: &mut Run, place: Place) -> Result<Vec<(String, Stri
     let is_there = |name: &str| there.iter().any(|row| row.get::<_, &str>("name") == name);
     let missing = wanted.iter().filter(|row| !row.get::<_, bool>("trusted") && !is_there(row.get("name")));
     Ok(missing.map(|row| (row.get("name"), row.get("schema_name"))).collect())
+}
+
+/// Settings of the source's database that the target's lacks and that the mirror may not be able to make: those of single roles, and
+/// those that superusers alone may make.
+fn list_settings(run: &mut Run) -> Result<Vec<(DatabaseSetting, bool)>> {
+    if run.config.mirror.schema == SchemaMode::Existing {
+        return Ok(Vec::new());
+    }
+    let mut missing = list_database_settings(run.source())?;
+    let there = list_database_settings(run.target())?;
+    let superusers: BTreeSet<String> = run
+        .target()
+        .query(&sql::catalog::LIST_SUPERUSERS_SETTINGS, &[])?
+        .iter()
+        .map(|row| row.get("name"))
+        .collect();
+    missing.retain(|setting| {
+        let has = there.iter().any(|other| other.role == setting.role && other.name == setting.name);
+        // These may be a fence's, and a mark of ours.
+        let is_ours = setting.name == fence::SETTING || setting.name == "pgdetour.limited";
+        !has && !is_ours && (setting.role.is_some() || superusers.contains(&setting.name))
+    });
+    let roles: Vec<String> = missing.iter().filter_map(|setting| setting.role.clone()).collect();
+    let found = list_roles(run.target(), &roles)?;
+    let is_there = |setting: &DatabaseSetting| {
+        setting.role.as_ref().is_none_or(|name| found.iter().any(|role| role.name == *name))
+    };
+    let with_role = |setting: DatabaseSetting| {
+        let is_there = is_there(&setting);
+        (setting, is_there)
+    };
+    Ok(missing.into_iter().map(with_role).collect())
+}
+
+fn list_wrappers(source: &mut Session) -> Result<Vec<(String, Vec<String>)>> {
+    let rows = source.query(&sql::catalog::LIST_WRAPPERS, &[])?;
+    Ok(rows.iter().map(|row| (row.get("wrapper"), row.get("owners"))).collect())
 }
 
 /// A name for a comment, which ends with its line.
@@ -354,6 +401,31 @@ fn copy_only(facts: &Facts, role: &str, lines: &mut Vec<String>) {
             quote_identifier(name),
             quote_identifier(schema)
         ));
+    }
+    for (wrapper, owners) in &facts.wrappers {
+        lines.push(
+            "-- Whoever makes a foreign server, or is to own one, must be allowed to use its wrapper.".into(),
+        );
+        let is_there = |name: &&String| facts.owners.iter().any(|owner| owner.name == **name);
+        let owners = owners.iter().filter(|name| **name != facts.role).filter(is_there);
+        let roles: Vec<String> =
+            [role.to_owned()].into_iter().chain(owners.map(|name| quote_identifier(name))).collect();
+        lines.push(format!(
+            "grant usage on foreign data wrapper {} to {};",
+            quote_identifier(wrapper),
+            roles.join(", ")
+        ));
+    }
+    if !facts.settings.is_empty() {
+        lines.push("-- Set for the source's database, and here a superuser's to set.".into());
+    }
+    for (setting, is_there) in &facts.settings {
+        let statement = format!("{};", setting.set_statement(&facts.database));
+        lines.push(if *is_there {
+            statement
+        } else {
+            format!("-- {}", statement.replace(['\n', '\r'], " "))
+        });
     }
     lines.push(
         "-- Event triggers are a superuser's: without one, tables made while the target serves are not restricted."

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::FenceKind;
+use crate::config::{FenceKind, SchemaMode};
 use crate::error::{Checked, Result};
-use crate::pg::catalog::facts::{Role, list_login_members, list_passwords, list_role_settings, list_roles};
-use crate::pg::catalog::inventory::is_true;
+use crate::pg::catalog::facts::{
+    Role, RoleValue, list_login_members, list_passwords, list_role_settings, list_roles, list_standing_values,
+};
+use crate::pg::catalog::inventory::{DatabaseSetting, is_true};
 use crate::pg::fence::SETTING;
-use crate::phase::Side;
+use crate::phase::{Phase, Side};
 use crate::sql::quote_identifier;
 use crate::steps::Run;
 use crate::steps::mirror::inventory::name_some;
@@ -25,8 +27,8 @@ const TIMEOUTS: [&str; 5] = [
 const DECISIVE: [&str; 5] =
     ["search_path", "role", "row_security", "session_replication_role", "default_transaction_isolation"];
 
-/// What roles find set, by role and name.
-type Values = BTreeMap<(String, String), String>;
+/// What roles find set in force, by role and name.
+type Values = BTreeMap<(String, String), RoleValue>;
 
 /// The connections of general traffic are those of the roles that are named, not of members of them.
 pub fn roles_log_in(run: &mut Run, checked: &mut Checked) -> Result<()> {
@@ -59,7 +61,8 @@ pub fn logins_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let secrets_now = list_passwords(run.target(), &roles)?;
     let set_before = values(run, Side::Source, &roles)?;
     let set_now = values(run, Side::Target, &roles)?;
-    let mut found = Checked::default();
+    let decisive = Decisive::read(run, &set_before, &set_now)?;
+    let (mut found, mut lost) = (Checked::default(), Checked::default());
     for role in &there {
         let Some(before) = here.iter().find(|before| before.name == role.name) else { continue };
         compare_roles(before, role, &mut found);
@@ -74,13 +77,19 @@ pub fn logins_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
             );
         }
         compare_values(&role.name, &set_before, &set_now, &mut found);
+        compare_decisive(role, &decisive, &mut lost);
     }
     compare_databases(run, there.iter().all(|role| role.superuser), &mut found)?;
     // Where clients reach the target as another role, nobody may log in as these.
-    if run.config.restrict_role.is_some() {
+    if let Some(limited) = &run.config.restrict_role {
         found.warnings.append(&mut found.failures);
+        // It gets what this one finds set.
+        let (of_model, others): (Vec<_>, Vec<_>) =
+            lost.failures.into_iter().partition(|finding| finding.object == limited.like);
+        lost = Checked { failures: of_model, warnings: others };
     }
     checked.append(found);
+    checked.append(lost);
     Ok(())
 }
 
@@ -128,17 +137,20 @@ fn values(run: &mut Run, side: Side, roles: &[String]) -> Result<Values> {
     let mut values = Values::new();
     for mut found in list_role_settings(run.session(side), roles)? {
         let fenced = fence.as_ref().and_then(|fence| fence.setting_of(&found.role));
-        if let Some(fenced) = fenced.filter(|_| found.of_role_in_database && found.name == SETTING) {
+        let is_fences = found.of_role && found.in_database && found.name == SETTING;
+        if let Some(fenced) = fenced.filter(|_| is_fences) {
             let Some(before) = &fenced.before else { continue };
             found.value.clone_from(before);
         }
-        values.entry((found.role, found.name)).or_insert(found.value);
+        values.entry((found.role.clone(), found.name.clone())).or_insert(found);
     }
     Ok(values)
 }
 
 fn compare_values(role: &str, here: &Values, there: &Values, found: &mut Checked) {
-    let of = |values: &Values, name: &str| values.get(&(role.to_owned(), name.to_owned())).cloned();
+    let of = |values: &Values, name: &str| {
+        values.get(&(role.to_owned(), name.to_owned())).map(|found| found.value.clone())
+    };
     let hint = |name: &str| {
         format!(
             "See ALTER ROLE … SET and ALTER DATABASE … SET on the target, and RESET {name} there or set it as on the source."
@@ -166,6 +178,64 @@ fn compare_values(role: &str, here: &Values, there: &Values, found: &mut Checked
                 format!("{name} is {} for it on the target, and {} on the source", told(&now), told(&before));
             found.warn("role_setting", role, message, hint(name));
         }
+    }
+}
+
+/// What it takes to tell which of [`DECISIVE`] are set on the source alone.
+struct Decisive<'a> {
+    of_source: &'a Values,
+    of_target: &'a Values,
+    /// What the target gives to those for whom nothing is set, by name.
+    standing: BTreeMap<String, String>,
+    database: String,
+    /// The mirror is still to bring those of the database.
+    are_to_come: bool,
+}
+
+impl<'a> Decisive<'a> {
+    fn read(run: &mut Run, of_source: &'a Values, of_target: &'a Values) -> Result<Decisive<'a>> {
+        let standing = list_standing_values(run.target(), &DECISIVE)?;
+        let are_to_come = run.config.mirror.schema == SchemaMode::Dump
+            && matches!(run.phase(), Phase::Absent | Phase::Mirroring);
+        let database = run.database_facts(Side::Target)?.name;
+        Ok(Decisive { of_source, of_target, standing, database, are_to_come })
+    }
+}
+
+/// Adds what is set for a role on the source alone: its statements would find other tables on the target, or do something else.
+/// One that the target sets to something of its own is somebody's decision, and only told.
+fn compare_decisive(role: &Role, decisive: &Decisive, found: &mut Checked) {
+    let of_target = &decisive.standing;
+    for name in DECISIVE {
+        let key = (role.name.clone(), name.to_owned());
+        let Some(before) = decisive.of_source.get(&key) else { continue };
+        if decisive.of_target.contains_key(&key) {
+            continue;
+        }
+        let is_to_come = decisive.are_to_come && before.in_database && (role.may_set || !before.of_role);
+        // Where the target's configuration says the same, nothing is missing.
+        let plain = |value: &str| value.replace(' ', "");
+        let is_same = of_target.get(name).is_some_and(|now| plain(now) == plain(&before.value));
+        if is_to_come || is_same {
+            continue;
+        }
+        let setting = DatabaseSetting {
+            role: Some(role.name.clone()),
+            name: name.to_owned(),
+            value: before.value.clone(),
+        };
+        let (value, now) = (&before.value, of_target.get(name).map_or("", String::as_str));
+        let lost = if decisive.are_to_come && before.in_database {
+            ", and our role may not set it there"
+        } else {
+            ""
+        };
+        found.fail(
+            "role_setting",
+            &role.name,
+            format!("{name} is \"{value}\" for it on the source, and \"{now}\" on the target{lost}"),
+            format!("Run {}; on the target, as a superuser.", setting.set_statement(&decisive.database)),
+        );
     }
 }
 

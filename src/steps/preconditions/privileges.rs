@@ -1,8 +1,12 @@
 //! What our own roles have to be allowed on each side.
 
+use std::collections::BTreeMap;
+
 use crate::config::CaptureMethod;
 use crate::error::{Checked, Result};
-use crate::flow::subscription;
+use crate::flow::mapping::Mapping;
+use crate::flow::mapping::lint::RIGHTS;
+use crate::flow::{TableName, subscription};
 use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica_role, read_own_role};
 use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier};
@@ -142,6 +146,66 @@ pub fn replay(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "our role may not set session_replication_role, so replay goes row by row and fires triggers",
             format!("From PostgreSQL 15 on, run GRANT SET ON PARAMETER session_replication_role TO {role};"),
         );
+    }
+    Ok(())
+}
+
+/// Our role may write the tables of the source that rows go to, and read those that are looked up: what maintenance has made
+/// belongs to whoever made it. Without a mapping nobody knows yet which tables these are.
+pub fn replayed_tables(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    // By the table: where its rows come from, and whether it is written.
+    let mut needed: BTreeMap<TableName, (TableName, bool)> = BTreeMap::new();
+    for rule in run.checked_mapping.iter().flat_map(Mapping::pairs) {
+        let from = rule.from_root.as_ref().unwrap_or(&rule.from);
+        needed.entry(rule.to.clone()).or_insert_with(|| (from.clone(), true)).1 = true;
+        for table in &rule.looks_up {
+            needed.entry(table.clone()).or_insert_with(|| (from.clone(), false));
+        }
+    }
+    let schemas: Vec<&String> = needed.keys().map(|table| &table.schema).collect();
+    let names: Vec<&String> = needed.keys().map(|table| &table.name).collect();
+    let written: Vec<bool> = needed.values().map(|(_, written)| *written).collect();
+    let role = read_own_role(run.source())?.name;
+    let quoted = quote_identifier(&role);
+    for row in run.source().query(&sql::catalog::LIST_LACKING_RIGHTS, &[&schemas, &names, &written])? {
+        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let Some((from, is_written)) = needed.get(&table) else { continue };
+        let why = if *is_written { "where its rows go" } else { "which its [[map]] looks up" };
+        let (mut lacks, lacks_schema): (Vec<String>, bool) = (row.get("lacks"), row.get("lacks_schema"));
+        let grant = |rights: &str| {
+            format!("Run GRANT {rights} ON TABLE {} TO {quoted}; on the source.", table.quoted())
+        };
+        let mut fail = |message, hint| checked.fail(RIGHTS, &from.to_string(), message, hint);
+        if lacks_schema {
+            fail(
+                format!("role \"{role}\" may not use schema \"{}\" of the source, {why}", table.schema),
+                format!(
+                    "Run GRANT USAGE ON SCHEMA {} TO {quoted}; on the source.",
+                    quote_identifier(&table.schema)
+                ),
+            );
+        }
+        let lacks_truncate: bool = row.get("lacks_truncate");
+        if !lacks.is_empty() {
+            lacks.extend(lacks_truncate.then(|| "TRUNCATE".to_owned()));
+            let rights = lacks.join(", ");
+            fail(
+                format!("role \"{role}\" lacks {rights} on table \"{table}\" of the source, {why}"),
+                grant(&rights),
+            );
+        } else if row.get("bound") {
+            fail(
+                format!(
+                    "row-level security of table \"{table}\" of the source, {why}, binds role \"{role}\""
+                ),
+                format!("Run ALTER ROLE {quoted} BYPASSRLS; on the source."),
+            );
+        } else if lacks_truncate {
+            let message = format!(
+                "role \"{role}\" may not empty table \"{table}\" of the source: a TRUNCATE would not fit"
+            );
+            checked.warn(RIGHTS, &from.to_string(), message, grant("TRUNCATE"));
+        }
     }
     Ok(())
 }
