@@ -87,6 +87,24 @@ fn a_mirror_is_followed_until_a_signal_and_cutover_takes_over_from_a_run_that_fo
 }
 
 #[test]
+fn a_mirror_whose_slot_is_gone_is_not_called_current() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    detour.target.exec("alter subscription pgdetour_mirror disable");
+    until("nobody reads the slot", Duration::from_secs(30), || {
+        let is_read = "select active from pg_replication_slots where slot_name = 'pgdetour_mirror'";
+        (!detour.source.value::<bool>(is_read)).then_some(())
+    });
+    detour.source.exec("select pg_drop_replication_slot('pgdetour_mirror')");
+    for more in [&[][..], &["--follow"]] {
+        detour = detour.run("mirror").with(more).exits(3).finding(
+            "pgdetour_mirror",
+            "the mirror's slot on the source is missing",
+            "pgdetour clean",
+        );
+    }
+}
+
+#[test]
 fn mirror_run_again_catches_up_and_cutover_drains_what_is_left() {
     let detour = Detour::new().table("orders").configured(CARRIED_BY_US).writing().mirrored();
     assert_eq!(subscriptions(&detour), 0);

@@ -298,6 +298,13 @@ fn a_source_that_is_open_to_the_application_is_told_and_closed_again() {
 }
 
 #[test]
+fn a_recording_by_triggers_that_is_gone_is_told() {
+    let detour = Detour::new().table("orders").configured("[capture]\nmethod = \"trigger\"").detoured();
+    let detour = detour.run("clean").with(&["--stay"]).fault("after:drop capture").dies();
+    check(detour, 8, "capture").run("clean").with(&["--stay"]).exits(0);
+}
+
+#[test]
 fn a_recording_by_triggers_that_went_back_in_time_is_told() {
     let detour = Detour::new()
         .table("orders")

@@ -71,6 +71,12 @@ pub const MIRROR: &[Precondition] = group![
 /// What our own runs need to keep a mirror current.
 pub const FOLLOW: &[Precondition] = group![servers::mirror_is_running, tables::schema_as_mirrored];
 
+/// What a mirror needs that is to go on by itself.
+pub const INTACT: &[Precondition] = group![servers::mirror_is_intact];
+
+/// What a mirror needs that is current.
+pub const RUNNING: &[Precondition] = group![servers::mirror_is_running];
+
 /// What a copy needs that goes on, or has been made.
 pub const UNCHANGED: &[Precondition] = group![tables::schema_as_mirrored];
 

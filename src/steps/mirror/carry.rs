@@ -36,9 +36,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
     let mut report = run.facts()?.mirror.unwrap_or_default();
     if run.carrier()? == Carrier::Subscription {
-        if wants_to_follow {
-            return Err(carried_by_subscription());
-        }
+        run.step("check that the mirror can go on", |run| run.require(&[preconditions::INTACT]))?;
         for stage in run.stages() {
             let subscriber = run.session(stage.subscriber());
             let found = subscription::find_subscription(subscriber, names::MIRROR_SUBSCRIPTION)?;
@@ -51,7 +49,11 @@ pub fn carry_on(run: &mut Run, wants_to_follow: bool) -> Result<Value> {
                 run.note_event(&stage.step("the subscription goes on"));
             }
         }
-        return Ok(report);
+        // A worker that was let go on a moment ago need not be there yet.
+        if !run.changed {
+            run.step("check that the mirror goes on", |run| run.require(&[preconditions::RUNNING]))?;
+        }
+        return if wants_to_follow { Err(carried_by_subscription()) } else { Ok(report) };
     }
     if wants_to_follow {
         run.show_that_it_follows();

@@ -323,18 +323,23 @@ pub fn pg_dump(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// What keeps the mirror current is there, and not stuck.
 pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    let by_subscription = run.carrier()? == Carrier::Subscription;
-    let there = run.places();
-    for stage in run.stages() {
-        let missing = [stage.publisher(), stage.subscriber()].into_iter().find(|end| !there.contains(end));
-        if let Some(place) = missing {
-            let hint = "Start it, or correct how pgdetour reaches it.";
-            checked.fail("mirror", place.name(), format!("the {place} cannot be reached"), hint);
-            return Ok(());
-        }
-        if by_subscription {
+    if let Some(place) = absent_end(run) {
+        let hint = "Start it, or correct how pgdetour reaches it.";
+        checked.fail("mirror", place.name(), format!("the {place} cannot be reached"), hint);
+        return Ok(());
+    }
+    if run.carrier()? == Carrier::Subscription {
+        for stage in run.stages() {
             subscription_is_running(run, *stage, checked)?;
         }
+    }
+    mirror_is_intact(run, checked)
+}
+
+/// What the mirror reads on the publishers' side is there, with all of it.
+pub fn mirror_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if absent_end(run).is_some() {
+        return Ok(());
     }
     let source = mirror::source(run, Stage::Whole);
     if source == ChangeSource::Triggers {
@@ -345,6 +350,13 @@ pub fn mirror_is_running(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     run.stages().iter().try_for_each(|stage| mirror_slot_is_intact(run, *stage, checked))
+}
+
+/// A server of the mirror's that is not reached.
+fn absent_end(run: &Run) -> Option<Place> {
+    let there = run.places();
+    let ends = run.stages().iter().flat_map(|stage| [stage.publisher(), stage.subscriber()]);
+    ends.into_iter().find(|end| !there.contains(end))
 }
 
 /// What recording by triggers costs, and what it cannot see.

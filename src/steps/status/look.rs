@@ -491,7 +491,8 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     let start = facts.capture_start.as_deref().and_then(|start| parse_lsn(start).ok());
     let began = facts.held_at.filter(|_| phase == Some(Detoured)).map(Duration::from_millis);
     let ago = began.and_then(|began| SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(began));
-    let space = space::measure(&source, target, start.filter(|_| ago.is_some()), ago).ok()?;
+    // Of one that is gone there is nothing to measure, and that much more to tell.
+    let space = space::measure(&source, target, start.filter(|_| ago.is_some()), ago).unwrap_or_default();
     // Before cutover nothing depends on it yet.
     let fault = source.require_intact(target).err().filter(|_| is_due).map(|error| error.with_cause());
     let alarm = run.config.capture.watch.alarm(space.retained_bytes, space.left()).filter(|_| is_due);
