@@ -50,8 +50,8 @@ fn processes_that_share_a_port_move_together_and_look_passwords_up_on_the_side_t
     let target = entry(detour.target.port());
     let by_port = [&*detour.pooler(), &peer].map(|one| section(&one.console_conninfo(), &file, &target, ""));
     detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{}", by_port.concat()));
-    detour =
-        detour.run("check").exits(3).finding("pgbouncer", "may reach any process", "its own Unix socket");
+    detour = detour.run("check").exits(2).message("two [[router.pgbouncer]] are for database \"shop\"");
+    detour = detour.hint("its own Unix socket");
     let consoles = [detour.pooler().own_console(), peer.own_console()];
     let both = consoles.map(|console| section(&console, &file, &target, "")).concat();
     detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{both}"));

@@ -148,12 +148,15 @@ fn an_owner_makes_partitions_of_a_table_that_is_recorded_and_restricted() {
         .configured(
             "[capture]\nmethod = \"trigger\"\n[[restrict]]\ntables = [\"public.events\"]\nwhere = \"id = 7\"",
         )
+        // What defaults give is taken back from our functions, and not what owners need.
+        .on_target("alter default privileges for role dba grant execute on functions to shop_app")
         .mirrored()
         .run("restrict")
         .exits(0)
         .run("cutover")
         .exits(0)
-        .on_target("grant execute on function pgdetour.record_change(), pgdetour.record_truncate() to shop_app")
+        .run("capture")
+        .exits(0)
         .application(
             "create table public.events_b partition of public.events for values from ('2025-01-01') to ('2026-01-01')",
         )

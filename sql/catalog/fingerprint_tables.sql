@@ -3,6 +3,7 @@
 select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
+    c.oid as relation,
     pg_catalog.md5(pg_catalog.jsonb_build_object(
         'kind', c.relkind,
         'persistence', c.relpersistence,

@@ -55,7 +55,7 @@ dependent as (
             'pg_catalog.pg_publication_rel'::pg_catalog.regclass, 'pg_catalog.pg_subscription_rel'::pg_catalog.regclass
         )
         and k.contype is distinct from 'f' and c.relispartition is not true and c.relkind is distinct from 't'
-        and t.tgisinternal is not true and coalesce(t.tgname, '') !~ '^!?pgdetour'
+        and t.tgisinternal is not true and coalesce(t.tgname, '') !~ '^[!~]?pgdetour'
 )
 
 select

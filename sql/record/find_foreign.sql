@@ -1,6 +1,6 @@
 -- What is in schema pgdetour, or is that schema, and belongs to a role that could have ours do what it may not do itself. Trusted are
--- ours, superusers, and roles with REPLICATION that ours was made a member of: such a one has begun a detour, while the owner of the
--- application's tables, of whom ours is a member too, has not. No parameters. The first of them, or no row.
+-- ours, superusers, and roles with REPLICATION that ours was made a member of, or may be as a superuser: such a one has begun a detour,
+-- while the owner of the application's tables, of whom ours is a member too, has not. No parameters. The first of them, or no row.
 with recursive ours as (
     select r.oid from pg_catalog.pg_roles as r where r.rolname in (current_user, session_user)
     union
@@ -28,6 +28,11 @@ from object as o
 join pg_catalog.pg_roles as r on r.oid = o.owner
 where not r.rolsuper
     and r.rolname not in (current_user, session_user)
-    and not (r.rolreplication and r.oid in (select u.oid from ours as u))
+    and not (
+        r.rolreplication and (
+            r.oid in (select u.oid from ours as u)
+            or exists (select from pg_catalog.pg_roles as s where s.rolname = current_user and s.rolsuper)
+        )
+    )
 order by o.classid <> 'pg_catalog.pg_namespace'::pg_catalog.regclass, o.oid
 limit 1

@@ -68,7 +68,9 @@ pub struct PgBouncerSettings {
 impl PgBouncerSettings {
     /// Whether all clients become `role` on the target.
     pub fn forces(&self, role: &str) -> bool {
-        let words = self.target.split_whitespace();
+        // PgBouncer takes blanks around the sign.
+        let text = self.target.replace(" =", "=").replace("= ", "=");
+        let words = text.split_whitespace();
         words.filter_map(|word| word.strip_prefix("user=")).any(|name| name.trim_matches('\'') == role)
     }
 }

@@ -140,8 +140,8 @@ pub fn refuse_foreign(session: &mut Session) -> Result<()> {
                 .into(),
         ),
         hint: format!(
-            "If it is of no detour of yours, run \"DROP SCHEMA pgdetour CASCADE\" there. If \"{owner}\" has begun one, connect as \
-             that role, or as one that was made a member of it; it needs REPLICATION to be trusted."
+            "If \"{owner}\" has begun a detour, connect as that role, or as one that was made a member of it; it needs REPLICATION to be \
+             trusted. Only if no detour is under way, run \"DROP SCHEMA pgdetour CASCADE\" there."
         ),
     })
 }

@@ -204,7 +204,7 @@ impl Routers {
             if list[..at].iter().any(|other| other.moves() == one.moves()) {
                 return Err(Error::Usage {
                     message: format!("two [[router.{}]] are for {}", router.kind.name(), one.moves()),
-                    hint: "Remove one of them, or correct where it leads.".into(),
+                    hint: "Remove one of them, or correct where it leads: of processes that share a port, each is reached by its own Unix socket.".into(),
                 });
             }
         }

@@ -61,7 +61,7 @@ pub fn run(run: &mut Run, question: &Question) -> Result<Value> {
         return Ok(json!({ "grants": grants }));
     }
     let phase = run.phase();
-    let (lines, failures) = check_ahead(run, phase)?;
+    let (lines, failures) = run.looking_once(|run| check_ahead(run, phase))?;
     let lint = match phase {
         Phase::Mirrored | Phase::Detoured => run.lint(&failures)?,
         _ => Vec::new(),

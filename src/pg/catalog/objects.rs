@@ -165,12 +165,18 @@ pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTr
 
 /// The same for tables that need not be there, which then have none.
 pub fn fingerprint_named(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, String>> {
+    let found = identify_named(session, tables)?.into_iter();
+    Ok(found.map(|(name, (fingerprint, _))| (name, fingerprint)).collect())
+}
+
+/// The same, and the oid of each.
+pub fn identify_named(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, (String, u32)>> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
     let rows = session.query(&sql::catalog::FINGERPRINT_TABLES, &[&schemas, &names])?;
     let entry = |row: &postgres::Row| {
         let name = (row.get("schema_name"), row.get("table_name"));
-        (name, row.get("fingerprint"))
+        (name, (row.get("fingerprint"), row.get("relation")))
     };
     Ok(rows.iter().map(entry).collect())
 }

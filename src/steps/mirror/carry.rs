@@ -13,8 +13,7 @@ use crate::flow::source::slot;
 use crate::flow::subscription::NewSubscription;
 use crate::flow::{Applied, Flow, Progress, Until, apply_until, copy, marker, subscription};
 use crate::pg::catalog::Table;
-use crate::pg::catalog::objects::{Name, fingerprint_named};
-use crate::pg::catalog::origin::list_origins;
+use crate::pg::catalog::objects::{Name, identify_named};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Serving, Side};
@@ -340,15 +339,6 @@ struct SchemaGuard {
 /// A table as the guard sees it: what its definition hashes to, and which one it is.
 type Seen = (String, u32);
 
-fn see(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, Seen>> {
-    let origins = list_origins(session, tables)?;
-    let seen = fingerprint_named(session, tables)?.into_iter().filter_map(|(name, fingerprint)| {
-        let relation = origins.get(&name)?.relation;
-        Some((name, (fingerprint, relation)))
-    });
-    Ok(seen.collect())
-}
-
 /// What is another one by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Difference {
@@ -361,7 +351,7 @@ impl SchemaGuard {
         let copies = copy::list_table_copies(run.target())?;
         let names: Vec<Name> =
             copies.into_iter().filter(|copy| copy.fingerprint.is_some()).map(|copy| copy.name).collect();
-        let known = see(run.source(), &names)?;
+        let known = identify_named(run.source(), &names)?;
         let publisher = run.server(Side::Source).clone();
         Ok(SchemaGuard { publisher, known, names, session: None, changed: None })
     }
@@ -371,7 +361,7 @@ impl SchemaGuard {
         let Some(mut session) = self.session.take().or_else(|| self.publisher.connect().ok()) else {
             return true;
         };
-        let Ok(found) = see(&mut session, &self.names) else { return true };
+        let Ok(found) = identify_named(&mut session, &self.names) else { return true };
         self.session = Some(session);
         self.changed = self.known.iter().find_map(|(name, known)| {
             let now = found.get(name);

@@ -84,6 +84,9 @@ pub struct ServerSeen {
     version: Option<String>,
     /// Why it cannot be reached.
     pub error: Option<String>,
+    /// It answers, and is not to be believed.
+    #[serde(skip)]
+    refusal: Option<Error>,
 }
 
 /// The flow from the source to the target.
@@ -221,9 +224,12 @@ impl Seen {
     }
 
     /// The failure when neither server answers.
-    pub fn unreachable(&self) -> Option<Error> {
+    pub fn unreachable(&mut self) -> Option<Error> {
         if self.servers.iter().any(|server| server.reachable && server.side != Place::Backup) {
             return None;
+        }
+        if let Some(refusal) = self.servers.iter_mut().find_map(|server| server.refusal.take()) {
+            return Some(refusal);
         }
         let said = self.servers.iter().filter_map(|server| server.error.clone());
         Some(Error::Unreachable {
@@ -285,7 +291,8 @@ fn server_seen(run: &mut Run, side: Place, error: Option<Error>) -> ServerSeen {
         side,
         reachable: session.is_some(),
         version: session.and_then(|session| read_server(session).ok()).map(|server| server.version_text),
-        error: error.map(|error| error.with_cause()),
+        error: error.as_ref().map(Error::with_cause),
+        refusal: error.filter(|error| matches!(error, Error::Refused { .. })),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn run(run: &mut Run, telling: Telling) -> Result<Value> {
     if let Some(interval) = telling.watch {
         return watch(run, interval);
     }
-    let seen = look(run);
+    let mut seen = look(run);
     // Servers that had not answered by then were not waited for: what was seen is not how it is.
     if let Some(signal) = run.signals.received() {
         return Err(Error::Interrupted { signal });
