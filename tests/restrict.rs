@@ -121,7 +121,8 @@ fn a_stop_behind_the_first_table_is_told_as_part_way_and_the_same_command_goes_o
                  end if;
              end $$;
              create event trigger only_one on ddl_command_end when tag in ('CREATE TRIGGER')
-                 execute function public.only_one()",
+                 execute function public.only_one();
+             alter event trigger only_one enable always",
         )
         .run("restrict")
         .exits(7)
