@@ -208,7 +208,8 @@ fn a_way_back_that_does_not_work_is_found_before_clients_are_held() {
     detour.target.exec(
         "create function public.is_full() returns trigger language plpgsql as
          $$ begin raise exception using errcode = 'disk_full', message = 'no room'; end $$;
-         create trigger is_full before insert on pgdetour.marker execute function public.is_full()",
+         create trigger is_full before insert on pgdetour.marker execute function public.is_full();
+         alter table pgdetour.marker enable always trigger is_full",
     );
     detour = detour.run("cutover").exits(7).changed(true).phase("mirrored").serving(Serving::Source);
     detour.target.exec("drop trigger is_full on pgdetour.marker; drop function public.is_full()");
