@@ -1,5 +1,6 @@
 //! `pgdetour.toml`: what it may say, and every mistake in it named with its line.
 
+pub mod entry;
 mod reader;
 mod restrict;
 mod restrict_role;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::entry::value_of;
 use super::reader::Section;
 use super::values::filled;
 use crate::units::parse_duration;
@@ -68,10 +69,7 @@ pub struct PgBouncerSettings {
 impl PgBouncerSettings {
     /// Whether all clients become `role` on the target.
     pub fn forces(&self, role: &str) -> bool {
-        // PgBouncer takes blanks around the sign.
-        let text = self.target.replace(" =", "=").replace("= ", "=");
-        let words = text.split_whitespace();
-        words.filter_map(|word| word.strip_prefix("user=")).any(|name| name.trim_matches('\'') == role)
+        value_of(&self.target, "user").as_deref() == Some(role)
     }
 }
 

@@ -112,6 +112,11 @@ impl Table {
         format!("{}.{}", self.schema, self.name)
     }
 
+    /// Schema and name, unquoted.
+    pub fn full_name(&self) -> objects::Name {
+        (self.schema.clone(), self.name.clone())
+    }
+
     /// `"public"."orders"`, for statements.
     pub fn quoted(&self) -> String {
         sql::quote_qualified(&self.schema, &self.name)

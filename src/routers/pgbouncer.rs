@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::PgBouncerSettings;
+use crate::config::entry::value_of;
 use crate::error::{Checked, Error, Result};
 use crate::pg::Conninfo;
 use crate::phase::Side;
 use crate::plan::Plan;
 use crate::routers::pgbouncer::check::check;
 use crate::routers::pgbouncer::console::{Console, Row};
-use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of, value_of};
+use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
 use crate::routers::{Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;

@@ -196,7 +196,7 @@ fn named_again(run: &mut Run, patterns: &[String]) -> Result<Vec<Name>> {
     let names: Vec<Name> = tables
         .iter()
         .filter(|table| !table.partitioned && selection::is_designated(&wanted, table))
-        .map(|table| (table.schema.clone(), table.name.clone()))
+        .map(Table::full_name)
         .filter(|name| copies.iter().any(|copy| copy.name == *name))
         .collect();
     if names.is_empty() {
@@ -212,7 +212,7 @@ fn named_again(run: &mut Run, patterns: &[String]) -> Result<Vec<Name>> {
 fn added_tables(run: &mut Run) -> Result<Vec<Name>> {
     let copies = copy::list_table_copies(run.target())?;
     let tables = run.selected_tables(Side::Source)?;
-    let names = tables.iter().map(|table| (table.schema.clone(), table.name.clone()));
+    let names = tables.iter().map(Table::full_name);
     Ok(names.filter(|name| !copies.iter().any(|copy| copy.name == *name)).collect())
 }
 

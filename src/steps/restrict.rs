@@ -341,7 +341,7 @@ fn rules(run: &mut Run, side: Side) -> Result<(Vec<Rule>, Vec<Restricted>)> {
             limited_roles.iter_mut().for_each(stands_for);
         }
         rules.push(Rule {
-            tables: designated.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            tables: designated.iter().map(|table| table.full_name()).collect(),
             patterns: selection.include.iter().map(Pattern::regexes).collect(),
             except: selection.exclude.iter().map(Pattern::regexes).collect(),
             deny: restrict.deny.iter().map(|deny| verb(*deny)).collect(),

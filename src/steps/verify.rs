@@ -259,7 +259,7 @@ impl Sizes {
         let mut roots = std::collections::HashMap::new();
         for table in tables {
             let bytes = table.bytes.cast_unsigned();
-            let own = (table.schema.clone(), table.name.clone());
+            let own = table.full_name();
             for name in table.root.iter().chain([&own]) {
                 let size = sizes.entry(name.clone()).or_default();
                 size.bytes = size.bytes.max(bytes);

@@ -36,7 +36,7 @@ impl<'a> Addition<'a> {
         let fingerprints = objects::fingerprint_tables(&mut source, tables)?;
         let (standing, new) = part(subscriber, tables)?;
         let oids: Vec<u32> = new.iter().map(|table| table.oid).collect();
-        let mut made: Vec<Name> = new.iter().map(|table| name(table)).collect();
+        let mut made: Vec<Name> = new.iter().map(|table| table.full_name()).collect();
         let readers = objects::list_dependent_views(&mut source, &oids)?;
         made.extend(readers.into_iter().filter(|view| !abilities.absent.contains(view)));
         let mut addition = Addition {
@@ -105,13 +105,13 @@ impl<'a> Addition<'a> {
                     .doing(|| format!("make table \"{}\" a logged one", table.display()))?;
             }
         }
-        let names: Vec<Name> = self.standing.iter().map(|(table, _)| name(table)).collect();
+        let names: Vec<Name> = self.standing.iter().map(|(table, _)| table.full_name()).collect();
         if names.is_empty() || subscriber.is_dry() {
             return Ok(());
         }
         let found = objects::fingerprint_named(subscriber, &names)?;
         for (table, _) in &self.standing {
-            let key = name(table);
+            let key = table.full_name();
             let what = if found.get(&key) != self.fingerprints.get(&key) {
                 "with another definition"
             } else if catalog::has_rows(subscriber, table)? {
@@ -138,10 +138,6 @@ impl<'a> Addition<'a> {
     }
 }
 
-fn name(table: &Table) -> Name {
-    (table.schema.clone(), table.name.clone())
-}
-
 type Standing<'a> = Vec<(&'a Table, Option<String>)>;
 
 /// Which of the tables the subscriber has, and which not.
@@ -149,7 +145,7 @@ fn part<'a>(subscriber: &mut Session, tables: &'a [Table]) -> Result<(Standing<'
     let there = catalog::list_tables(subscriber)?;
     let (mut standing, mut new) = (Vec::new(), Vec::new());
     for table in tables {
-        match there.iter().find(|other| name(other) == name(table)) {
+        match there.iter().find(|other| other.full_name() == table.full_name()) {
             Some(other) => {
                 let is_to_be_logged = other.unlogged && !table.unlogged;
                 let logging = is_to_be_logged.then(|| format!("alter table {} set logged", table.quoted()));
@@ -199,8 +195,7 @@ fn altered(statement: &str) -> Option<Name> {
 
 /// Leaves nobody but their owners any privilege on relations that were just made.
 fn revoke_defaults(subscriber: &mut Session, relations: &[Name]) -> Result<()> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        relations.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let (schemas, names) = objects::split_names(relations);
     for row in subscriber.query(&sql::catalog::LIST_DEFAULT_GRANTEES, &[&schemas, &names])? {
         let relation = sql::quote_qualified(row.get("schema_name"), row.get("relation_name"));
         let kind = if row.get("is_sequence") { "sequence" } else { "table" };

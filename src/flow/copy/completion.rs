@@ -167,7 +167,7 @@ impl<'a> Builder<'a> {
         let pool: Pool<()> = Pool::new(self.job.stop);
         let recursive = self.session.version < 180_000;
         for table in tables.iter().filter(|table| table.partitioned) {
-            let name = (table.schema.clone(), table.name.clone());
+            let name = table.full_name();
             if recursive && table.root.is_some() || states.get(&name).is_some_and(|state| state.analyzed) {
                 continue;
             }

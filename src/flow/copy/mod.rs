@@ -140,7 +140,7 @@ impl CopyJob<'_> {
         let is_copied =
             |name: &Name| copies.iter().any(|copy| copy.name == *name && copy.state == State::Copied);
         let wanted = self.tables.iter().filter_map(|table| {
-            let name = (table.schema.clone(), table.name.clone());
+            let name = table.full_name();
             (table.partitioned || !is_copied(&name)).then_some(name)
         });
         let wanted: Vec<Name> = wanted.collect();
@@ -211,7 +211,7 @@ impl CopyJob<'_> {
 
     fn list_added(&self, noted: &[TableCopy]) -> Vec<Table> {
         let noted: HashSet<&Name> = noted.iter().map(|copy| &copy.name).collect();
-        let is_new = |table: &&Table| !noted.contains(&(table.schema.clone(), table.name.clone()));
+        let is_new = |table: &&Table| !noted.contains(&table.full_name());
         self.tables.iter().filter(is_new).cloned().collect()
     }
 
@@ -241,7 +241,7 @@ impl CopyJob<'_> {
         let pool = Pool::new(self.stop);
         for (index, work) in works.iter().enumerate() {
             let table = work.transfer.table;
-            let name = (table.schema.clone(), table.name.clone());
+            let name = table.full_name();
             match states.get(&name) {
                 None => return Err(unknown_table(table)),
                 Some(state) if state.state != State::Copied => pool.push(work.weight, Task::Table(index)),
@@ -277,7 +277,7 @@ impl CopyJob<'_> {
         let mut again = Vec::new();
         let mut left = 0;
         for table in self.tables.iter().filter(|table| !table.partitioned) {
-            match states.get(&(table.schema.clone(), table.name.clone())).map(|state| state.state) {
+            match states.get(&table.full_name()).map(|state| state.state) {
                 Some(State::Copied) => kept += 1,
                 Some(State::Copying) => again.push(table.display()),
                 _ => left += 1,
@@ -298,8 +298,7 @@ impl CopyJob<'_> {
         let portable = objects::list_portable_types(publisher, subscriber.version)?;
         let portable_there = objects::list_portable_types(subscriber, publisher.version)?;
         let there = catalog::list_tables(subscriber)?;
-        let name = |table: &Table| (table.schema.clone(), table.name.clone());
-        let there: HashMap<Name, &Table> = there.iter().map(|table| (name(table), table)).collect();
+        let there: HashMap<Name, &Table> = there.iter().map(|table| (table.full_name(), table)).collect();
         let copies = record::list_tables(subscriber)?;
         let of_state = |state: State| -> HashSet<Name> {
             copies.iter().filter(|copy| copy.state == state).map(|copy| copy.name.clone()).collect()
@@ -314,7 +313,7 @@ impl CopyJob<'_> {
         let referenced = list_referenced(subscriber)?;
         let all_bytes: u64 = self.tables.iter().map(|table| table.data_bytes.cast_unsigned()).sum();
         let work = |table| {
-            let key = name(table);
+            let key = Table::full_name(table);
             // In a dry run the tables are not there yet; they will be as they are here.
             let other = there.get(&key).copied().or(subscriber.is_dry().then_some(table));
             let binary = if subscriber.is_dry() && !there.contains_key(&key) {

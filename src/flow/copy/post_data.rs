@@ -82,7 +82,7 @@ pub struct Sorter<'a> {
 impl<'a> Sorter<'a> {
     /// `constraints` are those whose index is built apart.
     pub fn new(tables: &'a [Table], constraints: BTreeMap<(Name, String), ConstraintIndex>) -> Self {
-        let tables = tables.iter().map(|table| ((table.schema.clone(), table.name.clone()), table)).collect();
+        let tables = tables.iter().map(|table| (table.full_name(), table)).collect();
         Sorter { tables, constraints, settings: BTreeMap::new(), sorted: Vec::new() }
     }
 

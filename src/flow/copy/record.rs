@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Doing as _, Result};
 use crate::pg::catalog::Table;
-use crate::pg::catalog::objects::Name;
+use crate::pg::catalog::objects::{Name, split_names};
 use crate::pg::catalog::origin::Origin;
 use crate::pg::{Session, record};
 use crate::sql;
@@ -79,7 +79,7 @@ pub fn insert_tables(
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let partitioned: Vec<bool> = tables.iter().map(|table| table.partitioned).collect();
-    let fingerprint = |table: &Table| fingerprints.get(&(table.schema.clone(), table.name.clone())).cloned();
+    let fingerprint = |table: &Table| fingerprints.get(&table.full_name()).cloned();
     let fingerprints: Vec<Option<String>> = tables.iter().map(fingerprint).collect();
     session
         .change(sql::flow::INSERT_TABLE_COPIES.text, &[&schemas, &names, &partitioned, &fingerprints])
@@ -89,8 +89,7 @@ pub fn insert_tables(
 
 /// Notes that tables are to be copied anew.
 pub fn repeat_tables(session: &mut Session, tables: &[Name]) -> Result<()> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let (schemas, names) = split_names(tables);
     session
         .change(sql::flow::REPEAT_TABLE_COPIES.text, &[&schemas, &names])
         .doing(|| "record the tables to copy again".into())?;
@@ -107,8 +106,7 @@ pub fn update_fingerprints(session: &mut Session, fingerprints: &[(Name, String)
 
 /// Notes what tables are on the publisher before they are read, or by now where their copies are as good.
 pub fn note_origins(session: &mut Session, origins: &BTreeMap<Name, Origin>) -> Result<()> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        origins.keys().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let (schemas, names) = split_names(origins.keys());
     let origins: Vec<serde_json::Value> = origins.values().map(|origin| serde_json::json!(origin)).collect();
     session
         .change(sql::flow::NOTE_ORIGINS.text, &[&schemas, &names, &origins])

@@ -97,8 +97,7 @@ impl Draft {
 
 fn named(tables: &[Table], left_empty: &[Table]) -> Vec<(u32, Name)> {
     let all = tables.iter().chain(left_empty);
-    let mut named: Vec<(u32, Name)> =
-        all.map(|table| (table.oid, (table.schema.clone(), table.name.clone()))).collect();
+    let mut named: Vec<(u32, Name)> = all.map(|table| (table.oid, table.full_name())).collect();
     named.sort();
     named
 }
@@ -258,11 +257,10 @@ pub(super) fn leave_out<'a>(
     selected: impl Iterator<Item = &'a Table>,
     abilities: &mut Abilities,
 ) -> Result<()> {
-    let name = |table: &Table| (table.schema.clone(), table.name.clone());
-    let selected: HashSet<Name> = selected.map(name).collect();
+    let selected: HashSet<Name> = selected.map(Table::full_name).collect();
     let mut tables = catalog::list_tables(source)?;
-    tables.retain(|table| !selected.contains(&name(table)));
-    abilities.absent = tables.iter().map(name).collect();
+    tables.retain(|table| !selected.contains(&table.full_name()));
+    abilities.absent = tables.iter().map(Table::full_name).collect();
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     for dependent in objects::list_dependents(source, &oids)? {
         match dependent {

@@ -62,6 +62,11 @@ const LISTS: [&str; 6] = [
 ];
 
 impl DatabaseSetting {
+    /// Whether another one sets the same parameter for the same sessions.
+    pub fn is_for_the_same(&self, other: &DatabaseSetting) -> bool {
+        self.role == other.role && self.name == other.name
+    }
+
     /// `ALTER DATABASE …` or `ALTER ROLE … IN DATABASE …`, up to the verb.
     fn head(&self, database: &str) -> String {
         let database = quote_identifier(database);

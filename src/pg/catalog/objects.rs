@@ -10,6 +10,11 @@ use crate::sql;
 /// Schema and name, unquoted.
 pub type Name = (String, String);
 
+/// Schemas, and names in the same order, as statements take them.
+pub fn split_names<'a>(names: impl IntoIterator<Item = &'a Name>) -> (Vec<&'a str>, Vec<&'a str>) {
+    names.into_iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip()
+}
+
 /// One object that a user made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserObject {
@@ -159,7 +164,7 @@ pub fn list_lock_holders(session: &mut Session, table: &Table, readers_too: bool
 /// A hash of each table's definition, by name; tables that are gone are left out. It changes with columns, types,
 /// identity, keys, partitioning, and is the same on both sides when these are.
 pub fn fingerprint_tables(session: &mut Session, tables: &[Table]) -> Result<BTreeMap<Name, String>> {
-    let names: Vec<Name> = tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    let names: Vec<Name> = tables.iter().map(Table::full_name).collect();
     fingerprint_named(session, &names)
 }
 
@@ -171,8 +176,7 @@ pub fn fingerprint_named(session: &mut Session, tables: &[Name]) -> Result<BTree
 
 /// The same, and the oid of each.
 pub fn identify_named(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, (String, u32)>> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let (schemas, names) = split_names(tables);
     let rows = session.query(&sql::catalog::FINGERPRINT_TABLES, &[&schemas, &names])?;
     let entry = |row: &postgres::Row| {
         let name = (row.get("schema_name"), row.get("table_name"));

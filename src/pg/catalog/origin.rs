@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pg::Session;
-use crate::pg::catalog::objects::Name;
+use crate::pg::catalog::objects::{Name, split_names};
 use crate::sql;
 
 /// A table at one moment.
@@ -82,8 +82,7 @@ impl Attribute {
 
 /// What tables are now; those that are gone are left out.
 pub fn list_origins(session: &mut Session, tables: &[Name]) -> Result<BTreeMap<Name, Origin>> {
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let (schemas, names) = split_names(tables);
     let rows = session.query(&sql::catalog::LIST_ORIGINS, &[&schemas, &names])?;
     let entry = |row: &postgres::Row| {
         let origin = serde_json::from_value(row.get("origin")).map_err(|error| Error::Internal {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::config::PgBouncerSettings;
+use crate::config::entry::value_of;
 use crate::error::{Checked, Error, human};
 use crate::routers::REACHABLE;
 use crate::routers::pgbouncer::console::Row;
-use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of, value_of};
+use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
 use crate::routers::pgbouncer::reading::Reading;
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;

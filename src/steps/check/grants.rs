@@ -205,7 +205,7 @@ fn list_settings(run: &mut Run) -> Result<Vec<(DatabaseSetting, bool)>> {
         .map(|row| row.get("name"))
         .collect();
     missing.retain(|setting| {
-        let has = there.iter().any(|other| other.role == setting.role && other.name == setting.name);
+        let has = there.iter().any(|other| other.is_for_the_same(setting));
         // These may be a fence's, and a mark of ours.
         let is_ours = setting.name == fence::SETTING || setting.name == "pgdetour.limited";
         !has && !is_ours && (setting.role.is_some() || superusers.contains(&setting.name))

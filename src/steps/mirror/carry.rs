@@ -105,9 +105,7 @@ pub fn has_to_begin_again(run: &mut Run, stage: Stage, again: &[Name]) -> Result
     let copies = copy::list_table_copies(subscriber)?;
     let tables = run.selected_tables(Side::Source)?;
     let is_copied = |table: &Table| {
-        copies.iter().any(|copy| {
-            copy.state == copy::State::Copied && copy.name == (table.schema.clone(), table.name.clone())
-        })
+        copies.iter().any(|copy| copy.state == copy::State::Copied && copy.name == table.full_name())
     };
     Ok(!again.is_empty() || !tables.iter().filter(|table| !table.partitioned).all(is_copied))
 }

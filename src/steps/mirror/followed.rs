@@ -46,15 +46,15 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
         return Ok(());
     }
     let mut tables = run.selected_tables(publisher)?;
-    tables.retain(|table| copies.contains_key(&name_of(table)));
-    let wanted: Vec<Name> = tables.iter().map(name_of).collect();
+    tables.retain(|table| copies.contains_key(&table.full_name()));
+    let wanted: Vec<Name> = tables.iter().map(Table::full_name).collect();
     let origins = list_origins(run.session(publisher), &wanted)?;
     let images = list_origins(run.session(subscriber), &wanted)?;
     let source = mirror::source(run, stage);
     let recorded = list_recorded(run, stage, &source)?;
     let applied = subscription::list_subscribed(run.session(subscriber), names::MIRROR_SUBSCRIPTION)?;
     for table in &tables {
-        let name = name_of(table);
+        let name = table.full_name();
         // One that is on one side only is a finding of its own.
         let (copy, Some(now), Some(image)) = (&copies[&name], origins.get(&name), images.get(&name)) else {
             continue;
@@ -108,8 +108,4 @@ fn list_recorded(run: &mut Run, stage: Stage, source: &ChangeSource) -> Result<O
         ChangeSource::Triggers => change_table::list_recorded(publisher)?,
     };
     Ok(recorded.map(|tables| tables.into_iter().collect()))
-}
-
-fn name_of(table: &Table) -> Name {
-    (table.schema.clone(), table.name.clone())
 }

@@ -258,14 +258,19 @@ pub fn name_some<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     format!("{}{more}", first.join(", "))
 }
 
+/// Tables of the source that the configuration leaves out.
+pub fn left_out_tables(run: &mut Run) -> Result<Vec<Table>> {
+    let selected: HashSet<u32> = run.matching_tables(Side::Source)?.iter().map(|table| table.oid).collect();
+    let mut tables = run.list_tables(Side::Source)?;
+    tables.retain(|table| !selected.contains(&table.oid));
+    Ok(tables)
+}
+
 /// Tables and views that the configuration leaves out, or that read such.
 pub(super) fn absent(run: &mut Run) -> Result<HashSet<Name>> {
-    let name = |table: &Table| (table.schema.clone(), table.name.clone());
-    let selected: HashSet<Name> = run.matching_tables(Side::Source)?.iter().map(name).collect();
-    let mut tables = run.list_tables(Side::Source)?;
-    tables.retain(|table| !selected.contains(&name(table)));
+    let tables = left_out_tables(run)?;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let mut absent: HashSet<Name> = tables.iter().map(name).collect();
+    let mut absent: HashSet<Name> = tables.iter().map(Table::full_name).collect();
     if !oids.is_empty() {
         absent.extend(objects::list_dependent_views(run.source(), &oids)?);
     }
@@ -283,9 +288,7 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
     if let Some(fence) = &fence {
         see_behind(fence, &mut present);
     }
-    let has = |setting: &DatabaseSetting| {
-        present.iter().find(|other| other.role == setting.role && other.name == setting.name)
-    };
+    let has = |setting: &DatabaseSetting| present.iter().find(|other| other.is_for_the_same(setting));
     let mut added = run.facts()?.settings_added.unwrap_or_default();
     let mut missing = Vec::new();
     for setting in wanted {

@@ -39,8 +39,7 @@ pub fn mirror_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
         if may_set_replica_role(run.session(place))? {
             continue;
         }
-        let written: HashSet<TableName> =
-            run.selected_tables(Side::Source)?.iter().map(TableName::of).collect();
+        let written = mirrored_tables(run)?;
         let remedy = remedy(run, place)?;
         for trigger in list_ordinary_triggers(run.session(holder))? {
             if !trigger.is_on(|table| written.contains(table)) {
@@ -68,26 +67,24 @@ pub fn mirror_triggers(run: &mut Run, checked: &mut Checked) -> Result<()> {
 pub fn mirror_rules(run: &mut Run, checked: &mut Checked) -> Result<()> {
     for (place, holder) in written_places(run) {
         let as_replica = may_set_replica_role(run.session(place))?;
-        let written: HashSet<TableName> =
-            run.selected_tables(Side::Source)?.iter().map(TableName::of).collect();
-        let remedy = if as_replica { String::new() } else { format!("{}; or, as ", remedy(run, place)?) };
+        let written = mirrored_tables(run)?;
+        let (why, remedy) = if as_replica {
+            ("it is ENABLE ALWAYS or REPLICA", "As".to_owned())
+        } else {
+            let remedy = remedy(run, place)?;
+            ("our role may not set session_replication_role there", format!("{remedy}; or, as"))
+        };
         for rule in list_rules(run.session(holder), as_replica)? {
             if !written.contains(&rule.table) {
                 continue;
             }
             let (table, name) = (rule.table.quoted(), sql::quote_identifier(&rule.name));
-            let why = if as_replica {
-                "it is ENABLE ALWAYS or REPLICA"
-            } else {
-                "our role may not set session_replication_role there"
-            };
             let message = format!(
                 "rule \"{}\" acts on the {place} on what pgdetour writes of the mirrored rows, which it may change: {why}",
                 rule.name
             );
-            let as_soon = if as_replica { "As " } else { "" };
             let hint = format!(
-                "{remedy}{as_soon}soon as the table is there, run ALTER TABLE {table} DISABLE RULE {name}; and enable it again right \
+                "{remedy} soon as the table is there, run ALTER TABLE {table} DISABLE RULE {name}; and enable it again right \
                  after cutover. What it has changed by then, pgdetour verify names."
             );
             checked.warn("target_rule", &rule.table.to_string(), message, hint);
@@ -105,6 +102,11 @@ fn written_places(run: &Run) -> Vec<(Place, Place)> {
     let subscribers = run.stages().iter().map(|stage| stage.subscriber());
     let holder = |place| if comes_from_source { Place::Source } else { place };
     subscribers.filter(|place| there.contains(place)).map(|place| (place, holder(place))).collect()
+}
+
+/// The tables that the mirror writes.
+fn mirrored_tables(run: &mut Run) -> Result<HashSet<TableName>> {
+    Ok(run.selected_tables(Side::Source)?.iter().map(TableName::of).collect())
 }
 
 /// What lets our role write as replication does.

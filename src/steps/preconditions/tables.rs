@@ -23,6 +23,7 @@ use crate::steps::Run;
 use crate::steps::capture::recorded;
 use crate::steps::mirror::carrier::{Carrier, Choice};
 use crate::steps::mirror::followed;
+use crate::steps::mirror::inventory::left_out_tables;
 use crate::steps::mirror::stages::Stage;
 use crate::steps::replay::quarantine;
 
@@ -123,9 +124,7 @@ pub fn nothing_lacking(run: &mut Run, checked: &mut Checked) -> Result<()> {
     {
         return Ok(());
     }
-    let selected: HashSet<u32> = run.matching_tables(Side::Source)?.iter().map(|table| table.oid).collect();
-    let left_out: Vec<u32> = run.list_tables(Side::Source)?.iter().map(|table| table.oid).collect();
-    let left_out: Vec<u32> = left_out.into_iter().filter(|oid| !selected.contains(oid)).collect();
+    let left_out: Vec<u32> = left_out_tables(run)?.iter().map(|table| table.oid).collect();
     for dependent in list_dependents(run.source(), &left_out)? {
         if let Dependent::Lacking { identity, needs } = dependent {
             let message = format!("it needs {needs}, which is not mirrored");

@@ -199,7 +199,7 @@ fn join_partitions(tables: &mut Vec<Table>, there: &[Table]) {
     for table in tables.iter_mut().filter(|table| table.partitioned) {
         table.partitioned = false;
         table.part.through_root = true;
-        let size = sizes.get(&(table.schema.clone(), table.name.clone())).copied();
+        let size = sizes.get(&table.full_name()).copied();
         (table.bytes, table.data_bytes) = size.unwrap_or_default();
     }
 }
