@@ -12,13 +12,13 @@ use crate::config::CaptureMethod;
 use crate::error::Result;
 use crate::flow::mapping::Mapping;
 use crate::flow::source::{self, change_table, publication, slot};
-use crate::flow::{ChangeSource, Flow, FlowName, Origins, Until, marker, subscription};
+use crate::flow::{ChangeSource, Flow, FlowName, Origins, Until, marker};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::capture::export::Destination;
 use crate::steps::run::facts::parse_lsn;
 use crate::steps::run::{names, selection};
-use crate::steps::{Needs, Run, preconditions, replay};
+use crate::steps::{Needs, Run, preconditions};
 
 /// How long creating the slot may wait for transactions that are older.
 pub(super) const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
         return Ok(json!({ "method": method, "retained_bytes": retained, "exported": exported }));
     }
     run.open(Needs::Target)?;
-    let source = source(run);
+    let source = run.recording();
     if run.phase() == Phase::Detoured {
         run.step("prove that capture is intact", |run| {
             source.require_intact(run.target())?;
@@ -66,30 +66,12 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
 
 /// Bytes that are kept on the target for changes that were not replayed; none where nothing records them.
 pub(super) fn retained_bytes(run: &mut Run) -> Result<Option<i64>> {
-    match source(run) {
+    match run.recording() {
         ChangeSource::Slot { slot, .. } => {
             Ok(slot::find_slot(run.target(), &slot)?.and_then(|slot| slot.retained_bytes))
         }
         ChangeSource::Triggers => change_table::retained_bytes(run.target()),
     }
-}
-
-/// Where replay's changes come from.
-pub fn source(run: &Run) -> ChangeSource {
-    match run.config.capture.method {
-        CaptureMethod::Wal => ChangeSource::Slot {
-            slot: names::CAPTURE_SLOT.into(),
-            publication: names::CAPTURE_PUBLICATION.into(),
-        },
-        CaptureMethod::Trigger => ChangeSource::Triggers,
-    }
-}
-
-/// What is no change of the target's own: that which the mirror's subscription has brought there. What another subscription or a
-/// tool has brought under an origin of its own, the source does not have.
-pub fn left_out(run: &mut Run) -> Result<Origins> {
-    let origin = subscription::find_origin(run.target(), names::MIRROR_SUBSCRIPTION)?;
-    Ok(origin.map_or(Origins::None, Origins::Named))
 }
 
 /// Makes what records changes, so that none on the target can be missed from here on.
@@ -98,7 +80,7 @@ pub fn arm(run: &mut Run) -> Result<()> {
     source::recorded::note(run.target(), &tables)?;
     // What another method has armed would only keep what nobody reads.
     drop_other(run)?;
-    if source(run) == ChangeSource::Triggers {
+    if run.recording() == ChangeSource::Triggers {
         if !change_table::is_present(run.target())? {
             record::forget_progress(run.target(), FlowName::Replay.name())?;
         }
@@ -122,11 +104,11 @@ pub fn arm(run: &mut Run) -> Result<()> {
 pub fn prove_way_back(run: &mut Run) -> Result<()> {
     let id = record::new_id(run.target())?;
     // Only what comes after this matters here, and of that the marker alone.
-    let start = source(run).end(run.target())?;
+    let start = run.recording().end(run.target())?;
     let detour = run.detour_id()?;
     record::write_progress(run.source(), FlowName::Replay.name(), &detour, start)?;
     marker::write_marker(run.target(), FlowName::Replay, &id)?;
-    let flow = Flow { left_out: Origins::All, ..replay::flow(run, Mapping::default())? };
+    let flow = Flow { left_out: Origins::All, ..run.replay_flow(Mapping::default())? };
     let stop = run.signals.stop_flag();
     crate::flow::apply_until(&flow, &Until::Marker(id.clone()), &stop, Some(PROOF_BUDGET), &mut |_| {})?;
     run.heed_signals()?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::{self, CaptureMethod};
+use crate::config::{self};
 use crate::error::{Error, Result};
 pub use crate::flow::copy::Limits;
 use crate::flow::copy::{self, Analysis, CopyJob, CopyReport, Prepared, SchemaMode, Stage as Completion};
@@ -31,9 +31,9 @@ use crate::pg::catalog::objects::Name;
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Place, Serving, Side};
 use crate::sql;
-use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::carrier::Choice;
 use crate::steps::mirror::stages::Stage;
-use crate::steps::run::facts::Facts;
+use crate::steps::run::facts::{Carrier, Facts};
 use crate::steps::run::{names, selection};
 use crate::steps::{Needs, Run, preconditions};
 
@@ -126,7 +126,7 @@ fn make(
         run.step(stage.step("take the flow back"), |run| carry::take_back(run, stage, again))?;
     }
     let tables = run.selected_tables(copied_from(run, stage).place)?;
-    let by_triggers = source(run, stage) == ChangeSource::Triggers;
+    let by_triggers = stage.changes(run.config.mirror.method) == ChangeSource::Triggers;
     if !by_triggers {
         run.step(stage.step("create publication"), |run| {
             publication::create_publication(
@@ -448,16 +448,6 @@ fn complete(
         run.warn(warning);
     }
     Ok(())
-}
-
-/// Where the changes of one of the mirror's stages come from.
-pub fn source(run: &Run, stage: Stage) -> ChangeSource {
-    match run.config.mirror.method {
-        CaptureMethod::Wal => {
-            ChangeSource::Slot { slot: stage.slot().into(), publication: names::MIRROR_PUBLICATION.into() }
-        }
-        CaptureMethod::Trigger => ChangeSource::Triggers,
-    }
 }
 
 fn finish(run: &mut Run, made: Vec<Made>, before: &[Definition], begun: Instant) -> Result<Value> {

@@ -93,7 +93,7 @@ pub struct Run {
     /// What lowering the source's fence will do, found out before clients are held.
     opening: Option<switch::opening::Opening>,
     /// The replay of the last changes, which has applied its marker and is about to end.
-    replaying: Option<replay::Running>,
+    replaying: Option<switch::last_changes::Running>,
     /// Sees who keeps a switch waiting for a lock on the side that takes over.
     lookout: Option<switch::lookout::Lookout>,
     /// Facts found out while clients are held, written together with the decision.

@@ -19,6 +19,7 @@ use crate::phase::{Command, Phase};
 use crate::routers;
 use crate::steps::Run;
 use crate::steps::mirror::{drift, inventory, stages};
+pub use tables::QUARANTINE_HINT;
 
 /// Finds out whether one precondition holds.
 type Check = fn(&mut Run, &mut Checked) -> Result<()>;

@@ -3,27 +3,24 @@
 pub mod quarantine;
 pub mod rehearsal;
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering;
+use std::thread::{self};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::OnConflict;
 use crate::error::{ALTERED, Error, Result};
-use crate::flow::apply::follow::{BACKLOG_BYTES, BATCH_BYTES};
+use crate::flow::apply::follow::BACKLOG_BYTES;
 use crate::flow::apply::pace::Rates;
 use crate::flow::apply::resume;
 use crate::flow::mapping::Mapping;
-use crate::flow::{Applied, Flow, FlowName, Progress, Snapshot, Until, apply_until, marker};
+use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural, plural_is};
-use crate::pg::{PgLsn, Session, record};
+use crate::pg::{PgLsn, record};
 use crate::phase::{Command, Phase, Side};
 use crate::steps::run::facts::{Facts, ReplayStop};
-use crate::steps::{Needs, Run, capture, preconditions};
+use crate::steps::{Needs, Run, preconditions};
 use crate::units::Lag;
 
 /// What the command is to do.
@@ -348,7 +345,7 @@ fn describe(progress: &Progress) -> String {
 /// The replay flow through the configured mapping.
 pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     let mapping = run.replay_mapping()?;
-    flow(run, mapping)
+    run.replay_flow(mapping)
 }
 
 /// The configured mapping, as the checks have built it a moment ago.
@@ -359,147 +356,5 @@ pub(super) fn checked_mapping(run: &mut Run) -> Result<Mapping> {
 /// The same flow, through the mapping of the checks.
 fn checked_flow(run: &mut Run) -> Result<Flow> {
     let mapping = checked_mapping(run)?;
-    Ok(Flow { backlog: Some(BACKLOG_BYTES), ..flow(run, mapping)? })
-}
-
-/// The replay flow through `mapping`.
-pub fn flow(run: &mut Run, mapping: Mapping) -> Result<Flow> {
-    let mut snapshots = HashMap::new();
-    // What was recorded before the source was made equal to the target is there already.
-    if let Some(text) = run.facts()?.capture_anew.and_then(|anew| anew.snapshot) {
-        let snapshot = Snapshot::parse(&text)?;
-        let names = mapping.pairs().map(|rule| (rule.from.schema.clone(), rule.from.name.clone()));
-        snapshots.extend(names.map(|name| (name, snapshot.clone())));
-    }
-    Ok(Flow {
-        name: FlowName::Replay,
-        detour: run.detour_id()?,
-        publisher: run.server(Side::Target).clone(),
-        subscriber: run.server(Side::Source).clone(),
-        source: capture::source(run),
-        mapping,
-        snapshots,
-        left_out: capture::left_out(run)?,
-        batch_bytes: BATCH_BYTES,
-        backlog: None,
-        quarantine: run.config.replay.on_conflict == OnConflict::Quarantine,
-    })
-}
-
-/// How long a replay that was stopped may take to end before the switch that it has failed goes on without it.
-const LEAVE: Duration = Duration::from_millis(500);
-
-/// A replay that runs beside a switch, up to a marker that is yet to be written.
-pub struct Running {
-    thread: Option<JoinHandle<Result<Applied>>>,
-    stop: Arc<AtomicBool>,
-    flow: FlowName,
-    publisher: Side,
-}
-
-/// Starts replay up to the marker `id`, which the caller writes once nobody else can.
-pub fn start(run: &mut Run, id: &str) -> Result<Running> {
-    let flow = mapped_flow(run)?;
-    Ok(start_flow(run, flow, id))
-}
-
-/// Starts a flow up to the marker `id`.
-pub fn start_flow(run: &mut Run, flow: Flow, id: &str) -> Running {
-    let stop = Arc::new(AtomicBool::new(false));
-    let name = flow.name;
-    let publisher = if flow.publisher.place == Side::Source { Side::Source } else { Side::Target };
-    if run.plan.is_dry() {
-        run.session(flow.subscriber.place).note("apply changes up to the marker");
-        return Running { thread: None, stop, flow: name, publisher };
-    }
-    let until = Until::Marker(id.to_owned());
-    let flag = Arc::clone(&stop);
-    let thread = thread::spawn(move || apply_until(&flow, &until, &flag, None, &mut |_| {}));
-    Running { thread: Some(thread), stop, flow: name, publisher }
-}
-
-impl Running {
-    /// Waits, with clients still served, until what was captured before the call is applied: what comes after is little,
-    /// and the applier knows every table by then.
-    pub fn catch_up(&mut self, run: &mut Run, budget: Duration) -> Result<()> {
-        let Some(thread) = &self.thread else { return Ok(()) };
-        let deadline = Instant::now() + budget;
-        let id = record::new_id(run.target())?;
-        marker::write_marker(run.session(self.publisher), self.flow, &id)?;
-        while !marker::has_marker(run.session(self.publisher.other()), &id)? {
-            run.heed_signals()?;
-            if thread.is_finished() || Instant::now() >= deadline {
-                return self.end(budget);
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        let (source, target) = run.both();
-        marker::remove_marker(target, source, &id)
-    }
-
-    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed.
-    /// The thread takes leave of the slot later: clients need not wait for that.
-    pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
-        let Some(thread) = &self.thread else { return Ok(()) };
-        let deadline = Instant::now() + budget;
-        let mut looks = marker::Looks::default();
-        while !looks.has_marker(source, id)? {
-            if thread.is_finished() || !looks.fit_before(deadline) {
-                return self.end(budget);
-            }
-            thread::sleep(Duration::from_micros(500));
-        }
-        Ok(())
-    }
-
-    /// Waits until it has ended, its marker applied.
-    pub fn finish(mut self) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        let ended =
-            thread.join().map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })?;
-        ended.map(drop)
-    }
-
-    /// Has it end at the next transaction's end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-
-    /// Stops the replay; an error unless it has come to its marker. One that a server keeps from ending is left to end later.
-    fn end(&mut self, budget: Duration) -> Result<()> {
-        self.stop();
-        let deadline = Instant::now() + LEAVE;
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-        }
-        let mut detail = "what it waits for does not answer".to_owned();
-        if let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) {
-            let applied = thread
-                .join()
-                .map_err(|_| Error::Internal { message: "the replay's thread panicked".into() })??;
-            if applied.reached {
-                return Ok(());
-            }
-            detail = format!("{} bytes of WAL are still to be applied", applied.lag_bytes);
-        }
-        Err(Error::TimedOut {
-            what: format!("applying the last changes of the {} flow", self.flow),
-            budget,
-            detail: Some(detail),
-            hint: format!(
-                "Run pgdetour {}, then the same command again, or give a longer --max-pause.",
-                self.flow
-            ),
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            // Whatever it came to, the switch has failed for another reason, which is the one to tell.
-            let _ = thread.join();
-        }
-    }
+    Ok(Flow { backlog: Some(BACKLOG_BYTES), ..run.replay_flow(mapping)? })
 }

@@ -3,6 +3,7 @@
 pub mod connecting;
 pub mod facts;
 pub mod fault;
+pub mod flows;
 pub mod names;
 pub mod open;
 pub mod outcome;

@@ -7,6 +7,7 @@ pub mod cutback;
 pub mod cutover;
 pub mod fencing;
 pub mod guardian;
+pub mod last_changes;
 pub mod lookout;
 pub mod opening;
 pub mod pause;
@@ -31,13 +32,12 @@ use crate::pg::fence::FenceUndo;
 use crate::pg::lock::Lock;
 use crate::pg::{Session, record, sessions};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::mirror::carrier::Carrier;
-use crate::steps::replay::{self, Running};
-use crate::steps::run::facts::{Facts, parse_lsn};
+use crate::steps::run::facts::{Carrier, Facts, parse_lsn};
 use crate::steps::switch::answers::{Moment, timed};
+use crate::steps::switch::last_changes::Running;
 use crate::steps::switch::pause::{Bounds, longest_silence};
 use crate::steps::switch::undo::Undo;
-use crate::steps::{Run, capture};
+use crate::steps::{Run, replay};
 
 /// How long a server may say nothing once clients go on.
 const CLOSING: Duration = Duration::from_secs(60);
@@ -309,7 +309,7 @@ impl Run {
         self.require_time(switch, bounds, Moment::Decision)?;
         if switch.to() == Side::Target {
             // In the WAL the decision itself can tell where it is.
-            if let ChangeSource::Triggers = capture::source(self) {
+            if let ChangeSource::Triggers = self.recording() {
                 let start = ChangeSource::Triggers.end(self.target())?;
                 self.pending.capture_start = Some(start.to_string());
             }

@@ -20,9 +20,9 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
-use crate::steps::mirror::carrier::Carrier;
+use crate::steps::run::facts::Carrier;
 use crate::steps::run::{fault, names};
-use crate::steps::{Needs, Run, Signals, capture, preconditions, replay};
+use crate::steps::{Needs, Run, Signals, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
 fn advice(run: &mut Run) -> Result<&'static str> {
     Ok(match run.phase() {
         // What is lost no replay brings.
-        Phase::Detoured if capture::source(run).require_intact(run.target()).is_err() => slot::MISSED,
+        Phase::Detoured if run.recording().require_intact(run.target()).is_err() => slot::MISSED,
         Phase::Detoured => {
             "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
         }

@@ -56,7 +56,7 @@ pub fn run(run: &mut Run, adopt: bool) -> Result<Value> {
     let start = match run.facts()?.capture_anew {
         // A run that was interrupted has begun it: what is recorded since is as good as what would be from now on.
         Some(CaptureAnew { start: Some(start), done: false, .. })
-            if capture::source(run).require_intact(run.target()).is_ok() =>
+            if run.recording().require_intact(run.target()).is_ok() =>
         {
             parse_lsn(&start)?
         }
@@ -129,7 +129,7 @@ fn begin(run: &mut Run) -> Result<PgLsn> {
     }
     capture::arm(run)?;
     slot::wait_for_horizon(run.target(), capture::OLDER_TRANSACTIONS_BUDGET)?;
-    let start = match capture::source(run) {
+    let start = match run.recording() {
         ChangeSource::Slot { slot, .. } => {
             slot::find_slot(run.target(), &slot)?.and_then(|slot| slot.confirmed_flush)
         }
@@ -142,7 +142,7 @@ fn begin(run: &mut Run) -> Result<PgLsn> {
 }
 
 fn plan_to_begin(run: &mut Run) -> Result<PgLsn> {
-    let source = capture::source(run);
+    let source = run.recording();
     let target = run.target();
     target.note(match &source {
         ChangeSource::Slot { publication, .. } => {

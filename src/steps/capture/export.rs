@@ -13,7 +13,7 @@ use crate::flow::FlowName;
 use crate::flow::source::export::{Exported, export_changes};
 use crate::pg::{PgLsn, record};
 use crate::phase::{Phase, Side};
-use crate::steps::{Run, capture};
+use crate::steps::Run;
 
 /// How often progress is told.
 const PACE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub fn export(run: &mut Run, to: &Destination) -> Result<Value> {
         run.target().note(format!("write the recorded changes to {}", to.file));
         return Ok(json!(Exported::default()));
     }
-    let source = capture::source(run);
+    let source = run.recording();
     if run.phase() == Phase::Mirrored && !source.exists(run.target())? {
         return Err(Error::Refused {
             kind: "not_armed",
@@ -50,7 +50,7 @@ pub fn export(run: &mut Run, to: &Destination) -> Result<Value> {
     let stop = run.signals.stop_flag();
     let output = run.output.clone();
     let mut told = Instant::now();
-    let left_out = capture::left_out(run)?;
+    let left_out = run.mirrored_changes()?;
     let exported =
         export_changes(&source, &publisher, applied, &left_out, out.writer(), &stop, &mut |done| {
             if told.elapsed() >= PACE {

@@ -7,7 +7,7 @@ use crate::flow::mapping::TableName;
 use crate::flow::source::recorded::{Moved, Why, list_moved, list_unrecorded};
 use crate::output::plural;
 use crate::phase::Side;
-use crate::steps::{Run, capture};
+use crate::steps::Run;
 
 /// How many partitions are named.
 const NAMED: usize = 5;
@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 /// All of it: what is lost for the source if nobody acts, and what may be.
 pub fn find(run: &mut Run) -> Result<Checked> {
     let mut checked = Checked::default();
-    let publication = match capture::source(run) {
+    let publication = match run.recording() {
         ChangeSource::Slot { publication, .. } => Some(publication),
         ChangeSource::Triggers => None,
     };

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{self, CaptureMethod, MirrorMode};
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
@@ -17,23 +15,13 @@ use crate::pg::lock::{Key, Lock};
 use crate::pg::record;
 use crate::phase::Phase;
 use crate::steps::mirror::stages::Stage;
-use crate::steps::run::facts::Facts;
-use crate::steps::{Run, Signals, mirror};
+use crate::steps::run::facts::{Carrier, Facts};
+use crate::steps::{Run, Signals};
 
 /// How often a run looks whether it was asked to stop.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a run elsewhere may take to end what it is in the middle of.
 pub const STOP_BUDGET: Duration = Duration::from_secs(60);
-
-/// Who carries the changes of a mirror that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Carrier {
-    /// PostgreSQL's own replication, with no process of ours.
-    Subscription,
-    /// Our own runs: `mirror --follow`, `mirror` again, and `cutover` for the last changes.
-    Pgdetour,
-}
 
 /// What the configuration and the options leave open, decided as far as it can be before the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,7 +75,7 @@ impl Run {
             detour: self.detour_id_or_planned()?,
             publisher: self.server(stage.publisher()).clone(),
             subscriber: self.server(stage.subscriber()).clone(),
-            source: mirror::source(self, stage),
+            source: stage.changes(self.config.mirror.method),
             mapping,
             snapshots,
             left_out: Origins::None,

@@ -17,10 +17,10 @@ use crate::pg::catalog::objects::{Name, identify_named};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
 use crate::phase::{Phase, Serving, Side};
-use crate::steps::mirror::carrier::{Carrier, Choice, STOP_BUDGET, require_mirror};
+use crate::steps::mirror::carrier::{Choice, STOP_BUDGET, require_mirror};
 use crate::steps::mirror::mode_name;
 use crate::steps::mirror::stages::Stage;
-use crate::steps::run::facts::Facts;
+use crate::steps::run::facts::{Carrier, Facts};
 use crate::steps::run::names;
 use crate::steps::{Needs, Run, preconditions};
 

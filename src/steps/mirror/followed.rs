@@ -10,9 +10,9 @@ use crate::flow::{ChangeSource, copy, subscription};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
 use crate::pg::catalog::origin::{Change, list_origins};
+use crate::steps::Run;
 use crate::steps::mirror::stages::Stage;
 use crate::steps::run::names;
-use crate::steps::{Run, mirror};
 
 /// Tables that were copied and may not be what their copies are any more, each with what has become of it.
 #[derive(Default)]
@@ -50,7 +50,7 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
     let wanted: Vec<Name> = tables.iter().map(Table::full_name).collect();
     let origins = list_origins(run.session(publisher), &wanted)?;
     let images = list_origins(run.session(subscriber), &wanted)?;
-    let source = mirror::source(run, stage);
+    let source = stage.changes(run.config.mirror.method);
     let recorded = list_recorded(run, stage, &source)?;
     let applied = subscription::list_subscribed(run.session(subscriber), names::MIRROR_SUBSCRIPTION)?;
     for table in &tables {

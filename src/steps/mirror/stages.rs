@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::config::CaptureMethod;
 use crate::error::{Checked, Error, Result};
-use crate::flow::FlowName;
+use crate::flow::{ChangeSource, FlowName};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Conninfo, Session, record};
 use crate::phase::{Command, Phase, Place, Side};
@@ -52,6 +53,16 @@ impl Stage {
         match self {
             Stage::Whole | Stage::ToBackup => names::MIRROR_SLOT,
             Stage::FromBackup => names::STAGE_SLOT,
+        }
+    }
+
+    /// Where its changes come from, recorded by `method`.
+    pub fn changes(self, method: CaptureMethod) -> ChangeSource {
+        match method {
+            CaptureMethod::Wal => {
+                ChangeSource::Slot { slot: self.slot().into(), publication: names::MIRROR_PUBLICATION.into() }
+            }
+            CaptureMethod::Trigger => ChangeSource::Triggers,
         }
     }
 

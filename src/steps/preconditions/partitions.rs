@@ -5,7 +5,8 @@ use crate::error::{Checked, Result};
 use crate::phase::Side;
 use crate::sql;
 use crate::steps::Run;
-use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::carrier::Choice;
+use crate::steps::run::facts::Carrier;
 
 /// No partition is a foreign table, which a subscription of its root refuses.
 pub fn foreign_partitions(run: &mut Run, checked: &mut Checked) -> Result<()> {

@@ -11,7 +11,8 @@ use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica
 use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier};
 use crate::steps::Run;
-use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::carrier::Choice;
+use crate::steps::run::facts::Carrier;
 
 /// What mirroring needs of our role on the source.
 pub fn source(run: &mut Run, checked: &mut Checked) -> Result<()> {

@@ -12,10 +12,11 @@ use crate::pg::catalog::inventory::{DatabaseSetting, is_true, list_database_sett
 use crate::pg::dump::program;
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
-use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::Run;
+use crate::steps::mirror::carrier::Choice;
 use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::Carrier;
 use crate::steps::run::names;
-use crate::steps::{Run, capture, mirror};
 
 /// The majors that are supported: the oldest has what pgoutput needs here, the newest is what was tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 14..=18;
@@ -341,7 +342,7 @@ pub fn mirror_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     if absent_end(run).is_some() {
         return Ok(());
     }
-    let source = mirror::source(run, Stage::Whole);
+    let source = Stage::Whole.changes(run.config.mirror.method);
     if source == ChangeSource::Triggers {
         if let Err(error) = source.require_intact(run.source()) {
             let hint = "Changes that were not recorded are not on the target. Run pgdetour clean, then mirror again.";
@@ -438,10 +439,10 @@ fn mirror_slot_is_intact(run: &mut Run, stage: Stage, checked: &mut Checked) -> 
 /// What holds what users have written since cutover is there, with all of it.
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
-    if let Err(error) = capture::source(run).require_intact(run.target()) {
+    if let Err(error) = run.recording().require_intact(run.target()) {
         checked.fail(
             "capture",
-            &capture::source(run).describe(),
+            &run.recording().describe(),
             error.to_string(),
             error.hint().unwrap_or_else(|| "See pg_replication_slots on the target.".into()),
         );

@@ -21,11 +21,11 @@ use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::Run;
 use crate::steps::capture::recorded;
-use crate::steps::mirror::carrier::{Carrier, Choice};
+use crate::steps::mirror::carrier::Choice;
 use crate::steps::mirror::followed;
 use crate::steps::mirror::inventory::left_out_tables;
 use crate::steps::mirror::stages::Stage;
-use crate::steps::replay::quarantine;
+use crate::steps::run::facts::Carrier;
 
 /// How many objects of a target that is not empty are named.
 const NAMED: usize = 20;
@@ -419,6 +419,10 @@ fn collect<T>(outcome: Result<T>, checked: &mut Checked) -> Result<()> {
     }
 }
 
+/// What to do about changes that are set aside.
+pub const QUARANTINE_HINT: &str = "See \"pgdetour replay --quarantine list\"; retry or skip them there, or accept that the source \
+                        does not get them: --accept-quarantined with their exact number.";
+
 /// Nothing was set aside that nobody has looked at.
 pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let count = record::count_quarantined(run.source())?;
@@ -432,7 +436,7 @@ pub fn quarantine_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 run.accept_quarantined
             )
         };
-        checked.fail("quarantine", "source", message, quarantine::HINT);
+        checked.fail("quarantine", "source", message, QUARANTINE_HINT);
     }
     Ok(())
 }

@@ -82,11 +82,7 @@ impl Run {
             message: format!("{} in quarantine", plural_is(count as u64, "change")),
             detail: (self.accept_quarantined > 0)
                 .then(|| format!("{} were accepted", self.accept_quarantined)),
-            hint: HINT.into(),
+            hint: preconditions::QUARANTINE_HINT.into(),
         })
     }
 }
-
-/// What to do about changes that are set aside.
-pub const HINT: &str = "See \"pgdetour replay --quarantine list\"; retry or skip them there, or accept that the source \
-                        does not get them: --accept-quarantined with their exact number.";

@@ -13,7 +13,6 @@ use crate::pg::fence::FenceUndo;
 use crate::pg::record::{self, Detour};
 use crate::pg::{PgLsn, Session};
 use crate::routers::RouterUndo;
-use crate::steps::mirror::carrier::Carrier;
 
 /// The keys of `pgdetour.detour.facts`. A key that is absent was not found out yet.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -99,6 +98,16 @@ pub struct Facts {
     /// `cutback`'s report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutback: Option<Value>,
+}
+
+/// Who carries the changes of a mirror that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// PostgreSQL's own replication, with no process of ours.
+    Subscription,
+    /// Our own runs: `mirror --follow`, `mirror` again, and `cutover` for the last changes.
+    Pgdetour,
 }
 
 /// How far a recording that is begun anew has come.

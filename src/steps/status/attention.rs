@@ -9,8 +9,8 @@ use crate::flow::source::slot;
 use crate::flow::subscription;
 use crate::output::plural;
 use crate::phase::{Phase, Place, Serving, Side};
-use crate::steps::mirror::carrier::Carrier;
 use crate::steps::preconditions::traffic::KEEP_OUT;
+use crate::steps::run::facts::Carrier;
 use crate::steps::run::names;
 
 /// How much of what the mapping or the target lacks is told one by one.

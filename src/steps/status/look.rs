@@ -19,13 +19,12 @@ use crate::pg::{fence, record, restriction, server};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
 use crate::steps::capture::recorded;
-use crate::steps::mirror::carrier::Carrier;
 use crate::steps::mirror::stages::Stage;
-use crate::steps::run::facts::{ReplayStop, parse_lsn};
+use crate::steps::run::facts::{Carrier, ReplayStop, parse_lsn};
 use crate::steps::run::names;
 use crate::steps::status::orphans::Orphan;
 use crate::steps::switch::guardian::is_guardian;
-use crate::steps::{Run, capture, mirror, preconditions};
+use crate::steps::{Run, preconditions};
 
 /// How much of the history is shown.
 const SHOWN_EVENTS: i64 = 10;
@@ -411,7 +410,7 @@ fn mirror_seen(run: &mut Run, phase: Option<Phase>) -> Option<MirrorSeen> {
         let slot = slot::find_slot(source, names::MIRROR_SLOT).ok().flatten();
         (slot, lag::slot_bytes_behind(source, names::MIRROR_SLOT).ok().flatten())
     });
-    let recorded = mirror::source(run, Stage::Whole);
+    let recorded = Stage::Whole.changes(run.config.mirror.method);
     let space = run.answering(Side::Source).and_then(|source| {
         let space = space::measure(&recorded, source, None, None).ok()?;
         Some(space::Space { growth: lag::wal_rate(source).ok()?, ..space })
@@ -486,7 +485,7 @@ fn capture_seen(run: &mut Run, phase: Option<Phase>) -> Option<CaptureSeen> {
     }
     let method = run.config.capture.method.name();
     let facts = run.facts().ok()?;
-    let source = capture::source(run);
+    let source = run.recording();
     let target = run.answering(Side::Target)?;
     if !source.exists(target).ok()? && !is_due {
         return None;
@@ -526,7 +525,7 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
     let source = run.answering(Side::Source)?;
     let progress = record::read_progress(source, "replay").ok().flatten()?;
     let quarantined = record::count_quarantined(source).ok();
-    let recording = capture::source(run);
+    let recording = run.recording();
     let stop = run.facts().ok().and_then(|facts| facts.replay_stop);
     let target = run.answering(Side::Target);
     Some(ReplaySeen {
@@ -554,7 +553,7 @@ fn refusal(run: &mut Run, phase: Option<Phase>) -> Option<Error> {
         return None;
     }
     let detour = run.detour_id().ok()?;
-    let recording = capture::source(run);
+    let recording = run.recording();
     let (source, target) = run.both();
     let ends = resume::Ends::read(FlowName::Replay, &detour, &recording, target, source).ok()?;
     match ends.start(FlowName::Replay, source) {

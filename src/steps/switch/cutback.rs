@@ -11,6 +11,7 @@ use crate::phase::Side;
 use crate::steps::mirror::backup;
 use crate::steps::switch::HOME;
 use crate::steps::switch::answers::Moment;
+use crate::steps::switch::last_changes;
 use crate::steps::switch::pause::{Bounds, Rehearsal};
 use crate::steps::{Needs, Run, capture, preconditions, replay};
 
@@ -53,7 +54,7 @@ fn past_the_decision(run: &mut Run) -> Result<Value> {
     run.step("renew server connections", |run| run.routers()?.reconnect())?;
     run.step("resume clients", |run| run.resume_clients(HOME))?;
     run.step("count late writes", |run| {
-        let source = capture::source(run);
+        let source = run.recording();
         run.count_late_writes(HOME, &source)
     })?;
     run.step("drop capture", capture::drop_flow)?;
@@ -86,10 +87,10 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     // The stream is opened before the hold: the server may have to decode for a while before the first change.
     let id = record::new_id(run.target())?;
     run.step("start replay", |run| {
-        let mut flow = replay::start(run, &id)?;
+        let mut flow = last_changes::start(run, &id)?;
         let mut caught_up = flow.catch_up(run, bounds.drain_timeout);
         if caught_up.as_ref().is_err_and(|error| error.kind() == ALTERED) {
-            flow = replay::start(run, &id)?;
+            flow = last_changes::start(run, &id)?;
             caught_up = flow.catch_up(run, bounds.drain_timeout);
         }
         run.replaying = Some(flow);
@@ -111,7 +112,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(HOME, &id, &mut plan, bounds))?;
     run.step("drain to the marker", |run| {
-        let changes = capture::source(run);
+        let changes = run.recording();
         run.drain(HOME, &changes, &mut plan, &id, bounds)?;
         // Nothing else sets changes aside, and what was there before the hold has been looked at.
         if run.config.replay.on_conflict == OnConflict::Quarantine {

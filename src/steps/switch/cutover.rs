@@ -6,12 +6,13 @@ use crate::error::Result;
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Place, Side};
 use crate::steps::mirror::backup;
-use crate::steps::mirror::carrier::Carrier;
 use crate::steps::mirror::stages::Stage;
+use crate::steps::run::facts::Carrier;
 use crate::steps::switch::OUT;
 use crate::steps::switch::answers::Moment;
+use crate::steps::switch::last_changes;
 use crate::steps::switch::pause::{Bounds, Rehearsal};
-use crate::steps::{Needs, Run, capture, mirror, preconditions, replay, restrict};
+use crate::steps::{Needs, Run, capture, mirror, preconditions, restrict};
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, bounds: &Bounds) -> Result<Value> {
@@ -52,7 +53,7 @@ fn past_the_decision(run: &mut Run) -> Result<Value> {
     run.step("resume clients", |run| run.resume_clients(OUT))?;
     run.step("begin the replay", capture::begin_replay)?;
     run.step("count late writes", |run| {
-        let source = mirror::source(run, Stage::Whole);
+        let source = Stage::Whole.changes(run.config.mirror.method);
         run.count_late_writes(OUT, &source)
     })?;
     run.step("drop the mirror flow", |run| backup::sparing(run, mirror::drop_flow))?;
@@ -100,7 +101,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("wait until the lag is small", |run| {
         if carrier == Carrier::Pgdetour {
             let flow = run.mirror_flow()?;
-            let mut flow = replay::start_flow(run, flow, &id);
+            let mut flow = last_changes::start_flow(run, flow, &id);
             let caught_up = flow.catch_up(run, bounds.drain_timeout);
             run.replaying = Some(flow);
             return caught_up;
@@ -125,7 +126,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     // After the fence and the last open transaction, never before: what commits later would be missed.
     run.step("write marker", |run| run.write_marker(OUT, &id, &mut plan, bounds))?;
     run.step("drain to the marker", |run| {
-        let source = mirror::source(run, Stage::Whole);
+        let source = Stage::Whole.changes(run.config.mirror.method);
         run.drain(OUT, &source, &mut plan, &id, bounds)
     })?;
     if bounds.rehearsal == Some(Rehearsal::NotHeld) {
