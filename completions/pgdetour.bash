@@ -461,7 +461,7 @@ _pgdetour() {
             return 0
             ;;
         pgdetour__subcmd__verify)
-            opts="-t -c -y -q -v -h -V --table --sample --resume --repair --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
+            opts="-t -c -y -q -v -h -V --table --sample --resume --repair --backup --config --source --target --json --dry-run --yes --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

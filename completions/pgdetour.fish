@@ -168,6 +168,7 @@ complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l source -d '
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l target -d 'How to reach the target, as for psql; before the configuration file' -r
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l resume -d 'Go on where the last run was interrupted, in large tables range by range, instead of comparing every table anew'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l repair -d 'Copy rows that differ from the side that serves to the other'
+complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l backup -d 'Compare the backup with the side that it follows; of it nothing is repaired'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l json -d 'Write one JSON document to standard output; messages go to standard error'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -l dry-run -d 'Show every statement and router action in order, and change nothing'
 complete -c pgdetour -n "__fish_pgdetour_using_subcommand verify" -s y -l yes -d 'Answer the confirmation with yes'

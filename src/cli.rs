@@ -183,10 +183,12 @@ pub enum Commands {
         long_about = "Compares the rows of both sides, through [[map]] where the schema has changed: hashed by the \
             servers, several tables and ranges at once, while traffic goes on. Rows that differ are named by key \
             and column. Exits 8 when they differ; with --repair, they are copied from the side that serves to the \
-            other after a confirmation, and compared again.",
+            other after a confirmation, and compared again.\n\n\
+            With --backup, the backup of target.backup_conninfo is compared with the side that it follows: the source \
+            before cutover, the target while that serves.",
         after_long_help = examples(
             "  pgdetour verify\n  pgdetour verify --table 'public.order*' --table public.users\n  \
-             pgdetour verify --sample 5%\n  pgdetour verify --repair"
+             pgdetour verify --sample 5%\n  pgdetour verify --repair\n  pgdetour verify --backup"
         )
     )]
     Verify(VerifyOptions),
@@ -401,6 +403,9 @@ pub struct VerifyOptions {
     /// Copy rows that differ from the side that serves to the other
     #[arg(long, conflicts_with = "sample")]
     pub repair: bool,
+    /// Compare the backup with the side that it follows; of it nothing is repaired
+    #[arg(long, conflicts_with_all = ["repair", "resume"])]
+    pub backup: bool,
 }
 
 /// Options of `status`.

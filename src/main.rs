@@ -103,6 +103,7 @@ fn take(run: &mut Run, command: &Commands) -> Result<Value> {
                 sample: options.sample,
                 resume: options.resume,
                 repair: options.repair,
+                backup: options.backup,
             };
             steps::verify::run(run, &extent)
         }

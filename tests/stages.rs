@@ -259,6 +259,84 @@ fn a_backup_that_is_down_stops_the_cutover_and_never_traffic() {
 }
 
 #[test]
+fn the_backup_is_compared_with_the_side_that_it_follows() {
+    const ALTERED: &str = "alter table public.keyless alter a type int using a * 2";
+    let backup = &["--backup"];
+    let mut detour = shop()
+        .mirrored()
+        .run("verify")
+        .with(backup)
+        .exits(0)
+        .changed(false)
+        .reports("/equal", true)
+        .reports("/backup_in_place_of", "target");
+    detour
+        .backup()
+        .exec("delete from public.entries where number = 9; insert into public.entries values (1, 1000)");
+    let detour = detour
+        .run("verify")
+        .with(&["--backup", "--table", "public.entries"])
+        .exits(8)
+        .message("1 table differs");
+    let found = detour.last().at("/error/detail").clone();
+    assert_eq!(found, "public.entries: 1 row only on the backup, 1 row only on the source");
+    let mut detour = detour
+        .run("verify")
+        .with(&["--backup", "--repair"])
+        .exits(2)
+        .run("mirror")
+        .with(&["--table", "public.entries", "--again"])
+        .exits(0)
+        .run("verify")
+        .with(backup)
+        .exits(0)
+        .on_source(ALTERED)
+        .on_target(ALTERED);
+    detour.backup().exec(ALTERED);
+    // Each of the two copies is doubted until it was compared.
+    let mut detour = detour
+        .doubts("public.keyless", true)
+        .run("verify")
+        .with(backup)
+        .exits(0)
+        .doubts("public.keyless", true)
+        .run("verify")
+        .exits(0)
+        .doubts("public.keyless", false)
+        .run("cutover")
+        .exits(0)
+        .application_goes_on();
+    // The source is down for the maintenance.
+    detour.source.stop(Shutdown::Fast);
+    detour.backup().exec("insert into public.entries values (2, 1000)");
+    let mut detour = detour.run("verify").with(backup).exits(8).reports("/backup_in_place_of", "source");
+    let found = detour.last().at("/error/detail").clone();
+    assert_eq!(found, "public.entries: 1 row only on the backup");
+    detour.backup().exec("delete from public.entries where number = 1000");
+    let mut detour = detour.run("verify").with(backup).exits(0).reports("/equal", true);
+    detour.backup().exec("alter subscription pgdetour_backup disable");
+    let mut detour = detour.run("verify").with(backup).exits(3).kind("backup_not_followed");
+    detour.backup().exec("alter subscription pgdetour_backup enable");
+    detour.source.start();
+    detour
+        .run("cutback")
+        .exits(0)
+        .run("verify")
+        .with(backup)
+        .exits(3)
+        .kind("backup_not_followed")
+        .message("since cutback the backup follows nothing")
+        .given_up_backup()
+        .run("verify")
+        .with(backup)
+        .exits(3)
+        .kind("no_backup")
+        .application_goes_on()
+        .no_client_error()
+        .no_row_lost();
+}
+
+#[test]
 fn tables_are_added_and_copied_again_through_both_stages() {
     let mut detour = Detour::new()
         .table("orders")

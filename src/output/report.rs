@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
 
 use super::Outcome;
-use crate::phase::{Command, Serving};
+use crate::phase::{Command, Serving, Side};
 
 /// The steps are told while they are done; the keys of rows that differ stand in the table of these rows.
 const TOLD: [&str; 2] = ["steps", "tables.keys"];
@@ -154,6 +154,10 @@ fn sentence(outcome: &Outcome, report: &Map<String, Value>) -> String {
                 _ => format!("the source is {} behind", field("lag_bytes")),
             }
         ),
+        Command::Verify if report.contains_key("backup_in_place_of") => {
+            let leader = if report["backup_in_place_of"] == "target" { Side::Source } else { Side::Target };
+            format!("The backup is equal to the {leader} in {}.", plural(number("tables"), "table"))
+        }
         Command::Verify => format!("Both sides are equal in {}.", plural(number("tables"), "table")),
         Command::Status => status(outcome, report),
         Command::Clean if !outcome.changed => "There is nothing to remove.".into(),
@@ -166,7 +170,7 @@ fn told_by_sentence(outcome: &Outcome) -> &'static [&'static str] {
     match outcome.command {
         Some(Command::Status) => &["phase", "serving", "next"],
         Some(Command::Check) => &["phase", "next"],
-        Some(Command::Verify) => &["equal"],
+        Some(Command::Verify) => &["equal", "backup_in_place_of"],
         Some(Command::Restrict) => &["side"],
         Some(Command::Capture) => &["start_lsn", "retained_bytes"],
         Some(Command::Replay) => &["transactions", "changes", "caught_up"],

@@ -1,28 +1,32 @@
 //! Compares both sides row by row, through the mapping, and makes them equal when asked to.
 
+mod doubts;
+mod sides;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::doubts::Doubts;
+pub(super) use self::sides::Sides;
 use crate::error::{Error, Result};
 use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::source::slot;
 use crate::flow::verify::pair::{Filters, Size};
 use crate::flow::verify::{self, Comparison, Failure, Job, Pair, Partial, Sample, pair, repair};
-use crate::flow::{FlowName, TableName, Until, apply_until, marker, subscription};
+use crate::flow::{FlowName, TableName, Until, apply_until, marker};
 use crate::output::plural;
 use crate::pattern::Selection;
 use crate::pg::catalog::inventory::list_filter_columns;
 use crate::pg::catalog::{self, Part, Table};
-use crate::pg::lock::{Key, Lock};
 use crate::pg::{Session, record};
-use crate::phase::{Phase, Side};
+use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::run::facts::Carrier;
-use crate::steps::run::{fault, names};
-use crate::steps::{Needs, Run, Signals, preconditions, replay};
+use crate::steps::run::fault;
+use crate::steps::{Run, Signals, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
 const MARKER_BUDGET: Duration = Duration::from_secs(60);
@@ -38,11 +42,13 @@ pub struct Extent {
     pub resume: bool,
     /// Make the side that does not serve equal to the one that does.
     pub repair: bool,
+    /// Compare the backup with the side that it follows.
+    pub backup: bool,
 }
 
 /// Runs the command; its report. A difference is [`Error::Conflict`], with the report kept for the document.
 pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
-    run.open(Needs::Both)?;
+    let sides = Sides::open(run, extent.backup)?;
     if extent.repair && run.phase() == Phase::Returned {
         return Err(Error::Refused {
             kind: "nothing_to_repair",
@@ -51,12 +57,12 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
             hint: "Verify without --repair, or run pgdetour clean and mirror again.".into(),
         });
     }
-    run.require(&[preconditions::PARTS])?;
-    let mapping = match run.phase() {
-        Phase::Mirrored => run.identity_mapping()?,
-        _ => run.replay_mapping()?,
-    };
-    let pairs = list_pairs(run, &mapping, extent)?;
+    if run.source.is_some() {
+        run.require(&[preconditions::PARTS])?;
+    }
+    let mapping = sides.mapping(run)?;
+    let pairs = list_pairs(run, sides, &mapping, extent)?;
+    let doubts = Doubts::find(run, sides, extent)?;
     let mut known = begin(run, extent)?;
     let mut found = Vec::new();
     let mut left = Vec::new();
@@ -71,8 +77,10 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         }
     }
     let pairs = left;
-    found.extend(pairs.iter().map(Pair::is_filling).zip(compare_all(run, &pairs)?));
-    forget(run)?;
+    found.extend(pairs.iter().map(Pair::is_filling).zip(compare_all(run, sides, &pairs)?));
+    if !extent.backup {
+        forget(run)?;
+    }
     let mut tables = merge(found);
     if extent.repair && tables.iter().any(|table| !table.equal) {
         tables = repair_all(run, &pairs, tables)?;
@@ -84,8 +92,14 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
             table.table
         ));
     }
+    if let Some(doubts) = doubts {
+        doubts.end(run, &tables)?;
+    }
     let equal = tables.iter().all(|table| table.equal);
     let mut report = json!({ "tables": tables, "equal": equal });
+    if let Some(side) = sides.in_place_of() {
+        report["backup_in_place_of"] = json!(side);
+    }
     if let Some(sample) = extent.sample {
         report["sample_percent"] = json!(f64::from(sample) / 10_000.0);
     }
@@ -96,27 +110,34 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         report["steps"] = run.steps_report();
     }
     run.report = Some(report);
-    Err(unequal_tables(run.phase(), advice(run)?, &tables))
+    Err(unequal_tables(run.phase(), sides, advice(run, sides)?, &tables))
 }
 
 /// What to do about tables that differ.
-fn advice(run: &mut Run) -> Result<&'static str> {
+fn advice(run: &mut Run, sides: Sides) -> Result<&'static str> {
     Ok(match run.phase() {
+        Phase::Mirrored if !sides.is_followed(run)? => {
+            "Changes that were not carried over yet differ too, and nothing carries them now: run pgdetour mirror, then verify again."
+        }
+        Phase::Mirrored if sides.has_backup() => {
+            "Find out who changed rows of the backup; pgdetour mirror --table TABLE --again copies a table anew, through it."
+        }
+        _ if sides.has_backup() => {
+            "Find out who changed rows of the backup. Nothing makes them equal while the target serves: do without this copy, or keep \
+             a dump of the target."
+        }
         // What is lost no replay brings.
         Phase::Detoured if run.recording().require_intact(run.target()).is_err() => slot::MISSED,
         Phase::Detoured => {
             "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
         }
         Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
-        Phase::Mirrored if !is_followed(run)? => {
-            "Changes that were not carried over yet differ too, and nothing carries them now: run pgdetour mirror, then verify again."
-        }
         _ => "Find out who changed rows of the target; pgdetour verify --repair copies them from the source.",
     })
 }
 
 /// The failure that tells which tables differ, and which could not be compared.
-fn unequal_tables(phase: Phase, advice: &str, tables: &[Comparison]) -> Error {
+fn unequal_tables(phase: Phase, sides: Sides, advice: &str, tables: &[Comparison]) -> Error {
     let (failed, different): (Vec<_>, Vec<_>) =
         tables.iter().filter(|table| !table.equal).partition(|table| table.failure.is_some());
     let mut said = Vec::new();
@@ -142,7 +163,12 @@ fn unequal_tables(phase: Phase, advice: &str, tables: &[Comparison]) -> Error {
         sqlstate: failure.map(|failure| failure.sqlstate.clone()),
         message: said.join(", "),
         detail: Some(
-            failed.iter().chain(&different).map(|table| describe(table)).collect::<Vec<_>>().join("; "),
+            failed
+                .iter()
+                .chain(&different)
+                .map(|table| describe(table, sides))
+                .collect::<Vec<_>>()
+                .join("; "),
         ),
         hint: hint.to_owned(),
     }
@@ -163,13 +189,19 @@ fn merge(found: Vec<(bool, Comparison)>) -> Vec<Comparison> {
 
 /// The tables of the source to compare, each with all that leads there. Partitions are compared with their root, since the
 /// other side's may be cut in another way; one by one only where the root is not asked for.
-pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> Result<Vec<Pair>> {
+pub(super) fn list_pairs(
+    run: &mut Run,
+    sides: Sides,
+    mapping: &Mapping,
+    extent: &Extent,
+) -> Result<Vec<Pair>> {
     let wanted =
         if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
     let chosen =
         |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
     let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
-    let (old_tables, new_tables) = (catalog::list_tables(run.target())?, catalog::list_tables(run.source())?);
+    let (old_tables, new_tables) =
+        (catalog::list_tables(run.session(sides.target))?, catalog::list_tables(run.session(sides.source))?);
     let (target, source) = (Sizes::of(&old_tables), Sizes::of(&new_tables));
     let roots: HashSet<&TableName> = mapping
         .pairs()
@@ -190,6 +222,8 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         }
         let filtered = group.iter().find_map(|rule| parts.get(&rule.from.to_string())?.filter.clone());
         let filters = match filtered {
+            // It has got what the target had, and every change since.
+            Some(_) if sides.source == Place::Backup => Filters::default(),
             Some(filter) => filters_of(run, &group, filter, (&old_tables, &new_tables))?,
             None => Filters::default(),
         };
@@ -201,7 +235,7 @@ pub(super) fn list_pairs(run: &mut Run, mapping: &Mapping, extent: &Extent) -> R
         let (making, filling) = group.split_at(makers);
         for rules in [making].into_iter().chain(filling.chunks(1)) {
             let rules = rules.iter().map(|rule| Arc::clone(rule)).collect();
-            let mut pair = Pair::new(run.target(), rules, &size, &filters, sample)?;
+            let mut pair = Pair::new(run.session(sides.target), rules, &size, &filters, sample)?;
             pair.is_joined = !filling.is_empty();
             pairs.push(pair);
         }
@@ -300,7 +334,8 @@ enum Known {
 /// What an interrupted run has found equal already, and what it has read; a new one begins with nothing.
 fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
     let mut known = BTreeMap::new();
-    if run.plan.is_dry() {
+    // What is noted is of both sides.
+    if run.plan.is_dry() || extent.backup {
         return Ok(known);
     }
     if !extent.resume {
@@ -319,7 +354,8 @@ fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
     }
     if let Some(since) = since {
         run.warn(format!(
-            "what the interrupted comparison has read since {since}, all or a part of {}, counts as it was then",
+            "what the interrupted comparison has read since {since}, all or a part of {}, counts as it was then: a row that has moved \
+             into it since is not seen where one side alone has it",
             plural(known.len() as u64, "table")
         ));
     }
@@ -331,19 +367,20 @@ fn forget(run: &mut Run) -> Result<()> {
     if run.plan.is_dry() { Ok(()) } else { run.target().change_script("delete from pgdetour.verified") }
 }
 
-fn compare_all(run: &mut Run, pairs: &[Pair]) -> Result<Vec<Comparison>> {
-    let live = is_followed(run)?;
+fn compare_all(run: &mut Run, sides: Sides, pairs: &[Pair]) -> Result<Vec<Comparison>> {
+    let live = sides.is_followed(run)?;
     let (signals, stop) = (run.signals.clone(), run.signals.stop_flag());
-    let note = if run.plan.is_dry() { None } else { Some(Mutex::new(run.server(Side::Target).connect()?)) };
+    let is_noted = !run.plan.is_dry() && !sides.has_backup();
+    let note = if is_noted { Some(Mutex::new(run.server(Side::Target).connect()?)) } else { None };
     let output = run.output.clone();
     let session = || note.as_ref().map(|note| note.lock().unwrap_or_else(PoisonError::into_inner));
     let job = Job {
-        source: run.server(Side::Source),
-        target: run.server(Side::Target),
+        source: run.server(sides.source),
+        target: run.server(sides.target),
         pairs,
         jobs: run.config.mirror.jobs,
         stop: &stop,
-        settle: &|source, target| settle(live, source, target, &signals),
+        settle: &|source, target| settle(sides, live, source, target, &signals),
         note: &|pair, partial| {
             if let Some(mut session) = session() {
                 session.change(sql::record::NOTE_PARTIAL.text, &[&pair.record_name(), &json!(partial)])?;
@@ -408,7 +445,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
         let other = serving.other();
         run.step("repair rows", |run| {
             for table in tables.iter().filter(|table| names.contains(&table.table)) {
-                run.session(other).note(format!("{}: as on the {serving}", describe(table)));
+                run.session(other).note(format!("{}: as on the {serving}", describe(table, Sides::BOTH)));
             }
             Ok(())
         })?;
@@ -417,7 +454,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     // Who brings what is written meanwhile: somebody else, or ourselves.
     let (name, flow) = match serving {
         Side::Target => (FlowName::Replay, Some(replay::mapped_flow(run)?)),
-        Side::Source if is_followed(run)? => (FlowName::Mirror, None),
+        Side::Source if Sides::BOTH.is_followed(run)? => (FlowName::Mirror, None),
         Side::Source if run.carrier()? == Carrier::Pgdetour => {
             run.take_free_flow()?;
             (FlowName::Mirror, Some(run.mirror_flow()?))
@@ -426,7 +463,7 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     };
     let (signals, stop) = (run.signals.clone(), run.signals.stop_flag());
     let settle = |source: &mut Session, target: &mut Session| match &flow {
-        None => settle(true, source, target, &signals),
+        None => settle(Sides::BOTH, true, source, target, &signals),
         Some(flow) => {
             let (from, to) = match serving {
                 Side::Source => (source, target),
@@ -455,18 +492,6 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     Ok(tables)
 }
 
-/// Whether a subscription, or a run that follows the source, brings changes to the target while we look.
-fn is_followed(run: &mut Run) -> Result<bool> {
-    if run.phase() != Phase::Mirrored || run.plan.is_dry() {
-        return Ok(false);
-    }
-    if run.carrier()? == Carrier::Pgdetour {
-        return Ok(Lock::try_acquire(run.server(Side::Target), Key::Flow)?.is_none());
-    }
-    let found = subscription::find_subscription(run.target(), names::MIRROR_SUBSCRIPTION)?;
-    Ok(found.is_some_and(|found| found.enabled))
-}
-
 fn mirror_is_stopped() -> Error {
     Error::Refused {
         kind: "mirror_stopped",
@@ -476,26 +501,36 @@ fn mirror_is_stopped() -> Error {
     }
 }
 
-/// Waits until what the source has committed up to now is on the target.
-fn settle(live: bool, source: &mut Session, target: &mut Session, signals: &Signals) -> Result<()> {
+/// Waits until what one side has committed up to now is on the one that follows it.
+fn settle(
+    sides: Sides,
+    live: bool,
+    source: &mut Session,
+    target: &mut Session,
+    signals: &Signals,
+) -> Result<()> {
     if !live {
         return Ok(());
     }
-    let id = record::new_id(source)?;
-    marker::write_marker(source, FlowName::Mirror, &id)?;
-    signals.heed_while(MARKER_BUDGET, |budget| marker::wait_for_marker(target, &id, budget))?;
-    marker::remove_marker(source, target, &id)
+    let (from, to) = match sides.leader() {
+        Side::Source => (source, target),
+        Side::Target => (target, source),
+    };
+    let id = record::new_id(from)?;
+    marker::write_marker(from, sides.flow(), &id)?;
+    signals.heed_while(MARKER_BUDGET, |budget| marker::wait_for_marker(to, &id, budget))?;
+    marker::remove_marker(from, to, &id)
 }
 
-fn describe(table: &Comparison) -> String {
+fn describe(table: &Comparison, sides: Sides) -> String {
     if let Some(Failure { on, sqlstate, message, .. }) = &table.failure {
         return format!("{}: {message} (SQLSTATE {sqlstate} on {on})", table.table);
     }
     let mut parts = Vec::new();
     for (count, what) in [
-        (table.missing_on_source, "only on the target"),
-        (table.missing_on_target, "only on the source"),
-        (table.different, "different"),
+        (table.missing_on_source, format!("only on the {}", sides.target)),
+        (table.missing_on_target, format!("only on the {}", sides.source)),
+        (table.different, "different".to_owned()),
     ] {
         if count > 0 {
             parts.push(format!("{} {what}", plural(count as u64, "row")));

@@ -211,7 +211,7 @@ impl Stage<'_> {
             failed: 0,
             whole: true,
         });
-        read_old_rows(publisher, rule, &columns, sample, &mut |chunk, rows| {
+        read_old_rows(publisher, rule, &columns, sample, None, &mut |chunk, rows| {
             (self.heed)()?;
             self.insert(rule, (&insert, must_find), &columns, chunk, 0..rows)?;
             let told = self.told();

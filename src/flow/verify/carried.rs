@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::rows::{self, RowHashes};
 use super::shape::Shape;
+use super::snapshot::Snapshot;
 use super::{Buckets, Values};
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement;
@@ -42,12 +43,13 @@ impl Sample {
 }
 
 /// Reads these old columns of all rows that a rule is for, or of a `sample`, as columns of text, in chunks of one snapshot;
-/// until `take` has had enough.
+/// until `take` has had enough. `adoption` is a statement by which it reads under the snapshot of another session.
 pub(in crate::flow) fn read_old_rows(
     publisher: &mut Session,
     rule: &TableRule,
     columns: &[usize],
     sample: Option<Sample>,
+    adoption: Option<&str>,
     take: &mut dyn FnMut(&[Texts], usize) -> Result<bool>,
 ) -> Result<()> {
     let on = publisher.place.name();
@@ -69,6 +71,9 @@ pub(in crate::flow) fn read_old_rows(
         .read_only(true)
         .start()
         .map_err(|error| failed(&error))?;
+    if let Some(adoption) = adoption {
+        transaction.batch_execute(adoption).map_err(|error| failed(&error))?;
+    }
     let portal = transaction.bind(&text, &[]).map_err(|error| failed(&error))?;
     let mut next = ROWS_AT_FIRST;
     loop {
@@ -163,11 +168,12 @@ impl Carried {
         &self,
         source: &mut Session,
         target: &mut Session,
-        text: &str,
+        (text, snapshot): (&str, Option<&Snapshot>),
         leading: &[&dyn Parameter],
         take: &mut dyn FnMut(&postgres::Row),
     ) -> Result<()> {
-        read_old_rows(target, &self.rule, &self.reads, None, &mut |chunk, rows| {
+        let adoption = snapshot.map(Snapshot::adoption);
+        read_old_rows(target, &self.rule, &self.reads, None, adoption.as_deref(), &mut |chunk, rows| {
             let count = rows as i64;
             let mut params = leading.to_vec();
             params.extend(chunk.iter().map(|column| column as &dyn Parameter));
@@ -187,10 +193,11 @@ impl Carried {
         source: &mut Session,
         target: &mut Session,
         buckets: i32,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Buckets> {
         let text = sql::flow::HASH_BUCKETS.with(&[("rows", &self.rows(2))]);
         let mut into = Buckets::new();
-        self.each(source, target, &text, &[&i64::from(buckets)], &mut |row| {
+        self.each(source, target, (&text, snapshot), &[&i64::from(buckets)], &mut |row| {
             super::add(&mut into, rows::bucket(row));
         })?;
         Ok(into)
@@ -206,7 +213,7 @@ impl Carried {
     ) -> Result<RowHashes> {
         let text = sql::flow::HASH_KEYED_ROWS.with(&[("rows", &self.rows(3))]);
         let mut into = RowHashes::new();
-        self.each(source, target, &text, &[&i64::from(buckets), &wanted], &mut |row| {
+        self.each(source, target, (&text, None), &[&i64::from(buckets), &wanted], &mut |row| {
             rows::merge(&mut into, RowHashes::from([rows::keyed_hash(row)]));
         })?;
         Ok(into)
@@ -227,7 +234,7 @@ impl Carried {
         let list = format!("{}, array[{}]::text[]", self.key, values.join(", "));
         let text = self.select(&list, 2, Some(format!("{} = any($1)", self.key)));
         let mut found = HashMap::new();
-        self.each(source, target, &text, &[&keys], &mut |row| {
+        self.each(source, target, (&text, None), &[&keys], &mut |row| {
             found.insert(row.get(0), row.get(1));
         })?;
         Ok(found)

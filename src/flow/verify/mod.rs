@@ -8,12 +8,13 @@ mod progress;
 pub mod repair;
 mod rows;
 mod shape;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::rows::{Keyed, Range};
 pub use comparison::{Comparison, DifferentRow, Failure};
@@ -23,6 +24,7 @@ pub use rows::Sample;
 
 use self::carried::What;
 use self::progress::Progress;
+use self::snapshot::Snapshots;
 use crate::error::Result;
 use crate::flow::copy::pool::Pool;
 use crate::pg::{Server, Session};
@@ -143,15 +145,22 @@ impl Worker {
     }
 }
 
+/// How far a pair is hashed, and what it is read under meanwhile.
+struct State {
+    progress: Progress,
+    /// As soon as a piece of it is read, until all are.
+    snapshots: Option<Arc<Snapshots>>,
+}
+
 /// Compares all pairs; what is found about each, in their order. One that cannot be compared does not keep the others from it.
 pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
     let pool = Pool::new(job.stop);
     let mut states = Vec::new();
     for (index, pair) in job.pairs.iter().enumerate() {
-        // Both sides of a range one after the other, so that little is written between.
+        // Both sides of a range one after the other, so that what a run that is interrupted leaves of them is of about one time.
         let (progress, left) = Progress::begin(pair, job.jobs);
         let is_read = left.is_empty();
-        states.push(Mutex::new(progress));
+        states.push(Mutex::new(State { progress, snapshots: None }));
         for (part, range) in left {
             pool.push(pair.bytes(), Task::Hash { pair: index, part, range });
         }
@@ -161,6 +170,8 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
     }
     let results: Vec<Mutex<Comparison>> = job.pairs.iter().map(|_| Mutex::default()).collect();
     let result_of = |index: usize| results[index].lock().unwrap_or_else(PoisonError::into_inner);
+    let state_of =
+        |index: usize| -> MutexGuard<State> { states[index].lock().unwrap_or_else(PoisonError::into_inner) };
     pool.run(job.target, job.jobs, Worker::default, |worker, task| {
         let index = task.pair();
         if result_of(index).failure.is_some() {
@@ -170,23 +181,25 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
         let (source, target) = worker.both(job)?;
         match task {
             Task::Hash { part, range, .. } => {
-                let found = match pair.hash_buckets(part, range, source, target) {
+                let snapshots = state_of(index).snapshots(job)?;
+                let found = match pair.hash_buckets(part, range, snapshots.of(part), (source, target)) {
                     Ok(found) => found,
                     Err(error) => {
                         *result_of(index) = Comparison::failed(pair.name(), error)?;
+                        state_of(index).snapshots = None;
                         return Ok(());
                     }
                 };
-                let mut progress = states[index].lock().unwrap_or_else(PoisonError::into_inner);
-                if progress.take(part, range, found) {
+                let mut state = state_of(index);
+                if state.progress.take(part, range, found) {
+                    state.snapshots = None;
                     pool.push(u64::MAX, Task::Suspects(index));
-                } else if let Some(partial) = progress.due(pair.buckets()) {
+                } else if let Some(partial) = state.progress.due(pair.buckets()) {
                     (job.note)(pair, &partial)?;
                 }
             }
             Task::Suspects(_) => {
-                let progress =
-                    std::mem::take(&mut *states[index].lock().unwrap_or_else(PoisonError::into_inner));
+                let progress = std::mem::take(&mut state_of(index).progress);
                 let mut go_on = || pool.go_on();
                 let result = finish(job, pair, &progress, (source, target), &mut go_on)
                     .or_else(|error| Comparison::failed(pair.name(), error))?;
@@ -202,6 +215,17 @@ pub fn compare_tables(job: &Job) -> Result<Vec<Comparison>> {
         .into_iter()
         .map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect())
+}
+
+impl State {
+    /// What its pieces are read under, taken with the first one.
+    fn snapshots(&mut self, job: &Job) -> Result<Arc<Snapshots>> {
+        if let Some(snapshots) = &self.snapshots {
+            return Ok(Arc::clone(snapshots));
+        }
+        let taken = Arc::new(Snapshots::take(job, self.progress.pieces())?);
+        Ok(Arc::clone(self.snapshots.insert(taken)))
+    }
 }
 
 /// Reads the rows of the buckets that differ, and tells which of them do.

@@ -7,6 +7,7 @@ use super::carried::{Carried, What};
 use super::progress::Partial;
 use super::rows::{self, Range, RowHashes, Rows, Sample};
 use super::shape::Shape;
+use super::snapshot::{self, Snapshot};
 use super::{Buckets, Difference, Values};
 use crate::error::Result;
 use crate::flow::TableName;
@@ -145,19 +146,26 @@ impl Pair {
         all
     }
 
-    /// Rows and sum of hashes of each bucket, in a range of a part.
+    /// Rows and sum of hashes of each bucket, in a range of a part, as the part's side is in `snapshot`.
     pub(super) fn hash_buckets(
         &self,
         part: usize,
         range: Option<Range>,
-        source: &mut Session,
-        target: &mut Session,
+        snapshot: Option<&Snapshot>,
+        (source, target): (&mut Session, &mut Session),
     ) -> Result<Buckets> {
-        match part.checked_sub(1).map(|at| &self.old[at]) {
-            None => self.new.hash_buckets(source, self.buckets, range),
-            Some(Old::There(rows)) => rows.hash_buckets(target, self.buckets, range),
-            Some(Old::Carried(carried)) => carried.hash_buckets(source, target, self.buckets),
-        }
+        let hash = |rows: &Rows, session: &mut Session| match snapshot {
+            Some(snapshot) => {
+                snapshot.read(session, |session| rows.hash_buckets(session, self.buckets, range))
+            }
+            None => rows.hash_buckets(session, self.buckets, range),
+        };
+        let found = match part.checked_sub(1).map(|at| &self.old[at]) {
+            None => hash(&self.new, source),
+            Some(Old::There(rows)) => hash(rows, target),
+            Some(Old::Carried(carried)) => carried.hash_buckets(source, target, self.buckets, snapshot),
+        };
+        found.map_err(|error| snapshot.and_then(Snapshot::loss).unwrap_or(error))
     }
 
     /// The rows in these buckets by their key, on the source and on the target.
@@ -171,12 +179,17 @@ impl Pair {
             Old::There(rows) => Some(rows),
             Old::Carried(_) => None,
         });
-        let read_there = |target: &mut Session| {
+        let there: Vec<&Rows> = there.collect();
+        let read_all = |target: &mut Session| {
             let mut all = RowHashes::new();
-            for rows in there {
+            for rows in &there {
                 rows::merge(&mut all, rows.hash_rows(target, self.buckets, wanted)?);
             }
             Ok::<_, crate::error::Error>(all)
+        };
+        // A row that moves from one table to another is in one of them.
+        let read_there = |target: &mut Session| {
+            if there.len() > 1 { snapshot::read_at_once(target, read_all) } else { read_all(target) }
         };
         let (on_source, mut on_target) = std::thread::scope(|scope| {
             let on_source = scope.spawn(|| self.new.hash_rows(source, self.buckets, wanted));

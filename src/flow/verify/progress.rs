@@ -25,6 +25,8 @@ pub struct Partial {
 #[derive(Default)]
 pub(super) struct Progress {
     left: usize,
+    /// In how many pieces each side is read in this run: source, target.
+    pieces: (usize, usize),
     /// Of the source's table.
     pub(super) source: Buckets,
     /// Of those that it is the image of.
@@ -45,7 +47,14 @@ impl Progress {
             progress.target = sums(&partial.target);
         }
         progress.left = left.len();
+        let of_source = left.iter().filter(|(part, _)| *part == 0).count();
+        progress.pieces = (of_source, left.len() - of_source);
         (progress, left)
+    }
+
+    /// In how many pieces the source and the target are read in this run.
+    pub(super) fn pieces(&self) -> (usize, usize) {
+        self.pieces
     }
 
     /// Takes in what one range holds; whether it was the last.

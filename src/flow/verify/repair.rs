@@ -58,7 +58,9 @@ pub fn repair_table(
     let (mut on_source, mut on_target) = (Buckets::new(), Buckets::new());
     for part in 0..=pair.old.len() {
         let side = if part == 0 { &mut on_source } else { &mut on_target };
-        pair.hash_buckets(part, None, source, target)?.into_iter().for_each(|bucket| add(side, bucket));
+        for bucket in pair.hash_buckets(part, None, None, (&mut *source, &mut *target))? {
+            add(side, bucket);
+        }
     }
     let suspects: Vec<i32> =
         (0..buckets).filter(|bucket| on_source.get(bucket) != on_target.get(bucket)).collect();

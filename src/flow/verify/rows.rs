@@ -14,7 +14,7 @@ use crate::sql::{self, quote_identifier};
 
 /// Bytes of one page of a table.
 const PAGE: u64 = 8192;
-/// What one statement reads: long enough to be worth it, short enough not to hold back vacuum.
+/// What one statement reads: long enough to be worth it, short enough that an ALTER does not wait for long, nor others behind it.
 const RANGE: u64 = if cfg!(test) { 64 << 10 } else { 256 << 20 };
 
 /// Pages `from..to` of a table, or of each of its partitions; without an end, all from there on.

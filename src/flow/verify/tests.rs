@@ -18,10 +18,20 @@ const GONE: &str = "delete from public.entry where id = 1";
 
 /// Compares the table while `settle`, told how often it was called before, goes on with what the application does.
 fn compare(servers: &Servers, settle: &(dyn Fn(usize) + Sync)) -> Comparison {
+    compare_sized(servers, 0, &|| {}, settle)
+}
+
+/// The same, of a table of so many bytes, after `begin`.
+fn compare_sized(
+    servers: &Servers,
+    bytes: u64,
+    begin: &dyn Fn(),
+    settle: &(dyn Fn(usize) + Sync),
+) -> Comparison {
     let mapping = servers.mapping(&[]).unwrap();
     let (source, target) = (servers.on(Side::Source), servers.on(Side::Target));
     let rules = mapping.by_target().remove(0).iter().map(|rule| Arc::clone(rule)).collect();
-    let size = |_: bool, _: &_| Size::default();
+    let size = |_: bool, _: &_| Size { bytes, ..Size::default() };
     let mut session = servers.session(Side::Target);
     let filters = Filters { new: Some(COUNTING.to_owned()), ..Filters::default() };
     let pair = Pair::new(&mut session, rules, &size, &filters, None).unwrap();
@@ -34,6 +44,7 @@ fn compare(servers: &Servers, settle: &(dyn Fn(usize) + Sync)) -> Comparison {
     };
     let pairs = [pair];
     let job = Job::of_one(&source, &target, &pairs, &stop, &settled);
+    begin();
     compare_tables(&job).unwrap().pop().unwrap()
 }
 
@@ -103,4 +114,49 @@ fn a_row_that_one_side_lacks_is_a_difference_while_others_come_and_go() {
         servers.source(&format!("insert into public.entry values (10 + {calls}, 'new')"));
     });
     assert_eq!((found.equal, found.missing_on_target, found.keys), (false, 1, vec!["(2)".to_owned()]));
+}
+
+/// Rows of which eight fill a page. The pages of the first range have room for others, and the last row fits nowhere else.
+const PAGES: &str = "alter table public.entry alter body set storage plain;
+    insert into public.entry select n, repeat('x', 950) from generate_series(1, 256) as n;
+    insert into public.entry values (257, 'alone');
+    delete from public.entry where id <= 16";
+const MOVED: &str =
+    "update public.entry set body = repeat('y', 7000) where id = 257 returning (ctid::text::point)[0]::int";
+
+/// Keeps the target from being read until the source's first pages were, behind which the row moves then; to which page.
+fn move_behind_the_reader(servers: &Servers) -> JoinHandle<i32> {
+    let (mut source, mut target) = (servers.client(Side::Source), servers.client(Side::Target));
+    source.query_one("select nextval('public.read')", &[]).unwrap();
+    target.batch_execute("begin; lock table public.entry").unwrap();
+    thread::spawn(move || {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while source.query_one(COUNTED, &[]).unwrap().get::<_, i64>(0) == 1 {
+            assert!(Instant::now() < deadline, "the source is not read");
+            thread::yield_now();
+        }
+        let page = source.query_one(MOVED, &[]).unwrap().get(0);
+        target.batch_execute("commit").unwrap();
+        page
+    })
+}
+
+#[test]
+fn a_row_that_moves_behind_the_reader_and_is_on_one_side_alone_is_a_difference() {
+    let servers = Servers::new(TABLE, TABLE);
+    for side in [Side::Source, Side::Target] {
+        let mut client = servers.client(side);
+        client.batch_execute(PAGES).unwrap();
+        client.batch_execute("vacuum public.entry").unwrap();
+    }
+    servers.target("delete from public.entry where id = 257");
+    let moving = Mutex::new(None);
+    let begin = || *moving.lock().unwrap() = Some(move_behind_the_reader(&servers));
+    let found = compare_sized(&servers, 33 * 8192, &begin, &|_| {});
+    let page = moving.into_inner().unwrap().expect("the row was moved").join().unwrap();
+    assert!(page < 8, "the row is on page {page}");
+    assert_eq!(
+        (found.equal, found.missing_on_target, found.keys, found.rows_source),
+        (false, 1, vec!["(257)".to_owned()], 241)
+    );
 }

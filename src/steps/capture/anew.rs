@@ -38,7 +38,7 @@ pub fn run(run: &mut Run, adopt: bool) -> Result<Value> {
         run.require(&[preconditions::CAPTURE, preconditions::CAPTURE_ANEW])
     })?;
     let mapping = replay::checked_mapping(run)?;
-    let pairs = verify::list_pairs(run, &mapping, &verify::Extent::default())?;
+    let pairs = verify::list_pairs(run, verify::Sides::BOTH, &mapping, &verify::Extent::default())?;
     refuse_what_cannot_be_written(run, &pairs)?;
     let is_strange = record::read_stamp(run.source())?.is_none();
     let source = if is_strange {

@@ -9,7 +9,8 @@ use crate::flow::source::{change_table, publication};
 use crate::flow::{ChangeSource, copy, subscription};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
-use crate::pg::catalog::origin::{Change, list_origins};
+use crate::pg::catalog::origin::{Change, Origin, list_origins};
+use crate::phase::Place;
 use crate::steps::Run;
 use crate::steps::mirror::stages::Stage;
 use crate::steps::run::names;
@@ -20,7 +21,26 @@ pub struct Found {
     /// They have to be copied again.
     pub lost: BTreeMap<Name, String>,
     /// Only a look at their rows tells.
-    pub doubtful: BTreeMap<Name, String>,
+    pub doubtful: BTreeMap<Name, Doubt>,
+}
+
+/// Values of a table may have been rewritten.
+pub struct Doubt {
+    /// What has become of it.
+    pub why: String,
+    /// What the table is by now.
+    pub now: Origin,
+    /// The partitioned table that it is a part of.
+    pub root: Option<Name>,
+    /// Where its copy is.
+    pub copy: Place,
+}
+
+/// Tables of a stage of which only a look at their rows tells whether their copies are the same.
+pub fn list_doubtful(run: &mut Run, stage: Stage) -> Result<BTreeMap<Name, Doubt>> {
+    let mut found = Found::default();
+    look_at(run, stage, &mut found)?;
+    Ok(found.doubtful)
 }
 
 /// Looks at every stage of which both ends are there.
@@ -90,7 +110,8 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
                 let why = format!(
                     "may have other values in column \"{column}\": an ALTER may have rewritten them on the {publisher} {since}"
                 );
-                found.doubtful.insert(name, why);
+                let (now, root) = (now.clone(), table.root.clone());
+                found.doubtful.insert(name, Doubt { why, now, root, copy: subscriber });
                 continue;
             }
             None => continue,

@@ -149,6 +149,12 @@ impl Run {
         self.check_backup()
     }
 
+    /// Opens the backup for a command that has to do with it only when it is asked to.
+    pub fn open_backup(&mut self) -> Result<()> {
+        self.backup = Some(connecting::connect(self.server(Place::Backup), &self.signals)?);
+        self.check_backup()
+    }
+
     /// Opens the backup and its lock anew where its session was lost; whether it answers.
     pub fn regain_backup(&mut self) -> Result<bool> {
         if self.backup.as_mut().is_some_and(|session| session.query_text("select", &[]).is_ok()) {

@@ -271,13 +271,15 @@ pub fn followed(run: &mut Run, checked: &mut Checked) -> Result<()> {
         let message = format!("table \"{table}\" {why}");
         checked.fail("mirror", &table, message, "Run pgdetour mirror, which copies it again.");
     }
-    for ((schema, name), why) in found.doubtful {
+    for ((schema, name), doubt) in found.doubtful {
         let table = format!("{schema}.{name}");
         let pattern = format!("'{}'", sql::quote_qualified(&schema, &name));
+        let of = if doubt.copy == Place::Backup { "--backup " } else { "" };
         let hint = format!(
-            "See with pgdetour verify --table {pattern} whether it has; pgdetour mirror --table {pattern} --again copies it again."
+            "See with pgdetour verify {of}--table {pattern} whether it has: where the rows are equal, that ends this warning; \
+             pgdetour mirror --table {pattern} --again copies it again."
         );
-        checked.warn("mirror", &table, format!("table \"{table}\" {why}"), hint);
+        checked.warn("mirror", &table, format!("table \"{table}\" {}", doubt.why), hint);
     }
     Ok(())
 }
