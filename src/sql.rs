@@ -161,6 +161,8 @@ statements! {
         LIST_MATERIALIZED_VIEWS = "list_materialized_views",
         LIST_NEWER_FEATURES = "list_newer_features",
         LIST_NOT_OWNED = "list_not_owned",
+        LIST_UNOWNED_SCHEMAS = "list_unowned_schemas",
+        LIST_FILE_SETTINGS = "list_file_settings",
         LIST_OBJECT_OWNERS = "list_object_owners",
         LIST_ORIGINS = "list_origins",
         LIST_PASSWORDS = "list_passwords",

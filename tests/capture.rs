@@ -292,7 +292,14 @@ fn recorded_changes_are_exported_and_stay_recorded() {
             );
         let file = detour.configuration().with_file_name("changes.ndjson");
         let file = file.to_str().expect("temporary paths are UTF-8").to_owned();
+        detour = detour.run("capture").exits(0);
+        let told =
+            ["method", "slot", "start_lsn"].map(|key| detour.last().at(&format!("/report/{key}")).clone());
+        assert_ne!(told[2], Value::Null, "{}", detour.last().describe());
         detour = detour.run("capture").with(&["--export", &file]).exits(0).reports("/exported/changes", 4);
+        for (key, value) in ["/method", "/slot", "/start_lsn"].into_iter().zip(told) {
+            detour = detour.reports(key, value);
+        }
         let lines = exported(&file);
         let of = |operation: &str| {
             lines

@@ -540,6 +540,27 @@ fn what_stood_on_the_target_before_stays_there() {
 }
 
 #[test]
+fn an_empty_schema_that_is_there_is_taken_over_and_left_as_it_was() {
+    let comments = "select string_agg(concat_ws(' ', nspname, nspowner::regrole, obj_description(oid, 'pg_namespace')), ', '
+                        order by nspname)
+                    from pg_namespace where nspname in ('desk', 'public')";
+    let detour = Detour::new()
+        .without_router()
+        .on_source(
+            "create schema desk authorization shop_owner; create table desk.orders (id int primary key);
+             comment on schema desk is 'the source''s'; comment on schema public is 'the source''s, too'",
+        )
+        .on_target("create schema desk; comment on schema desk is E'it\\\\s the target''s'");
+    let before: String = detour.target.value(comments);
+    let detour = detour.run("check").exits(0).run("mirror").exits(0);
+    let mirrored: String = detour.target.value(comments);
+    assert!(mirrored.contains("desk shop_owner the source's") && mirrored.contains("too"), "{mirrored}");
+    let detour = detour.run("clean").exits(0);
+    assert_eq!(detour.target.value::<String>(comments), before);
+    assert!(before.contains("it\\s the target's"), "{before}");
+}
+
+#[test]
 fn a_partitioned_table_with_an_identity_column_is_the_same_on_every_major() {
     let detour = Detour::new().table("orders").without_router().on_source(
         "create table public.event (id bigint generated always as identity, at date not null, primary key (id, at))

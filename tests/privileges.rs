@@ -426,6 +426,46 @@ fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are()
 }
 
 #[test]
+fn a_schema_that_our_role_may_not_take_over_is_named_before_the_mirror_runs_into_it() {
+    let detour = Detour::new().without_router().on_source(
+        "create schema desk authorization shop_owner; create table desk.orders (id int primary key);
+         alter table desk.orders owner to shop_owner",
+    );
+    let detour = by_a_role_of_its_own(detour.on_target("create schema desk"));
+    let detour =
+        detour.run("check").exits(3).finding("desk", "may not take over", "ALTER SCHEMA \"desk\" OWNER");
+    let statement = remedy(&detour);
+    detour.on_target(&statement).run("check").exits(0).run("mirror").exits(0);
+}
+
+/// What our own role is told tells nothing of the application's.
+#[test]
+fn a_setting_of_our_own_role_is_not_taken_for_the_configuration() {
+    let set = "alter system set search_path = desk, public";
+    let placed = "search_path is \"desk, public\" for it on the source";
+    let detour = Detour::new()
+        .table("orders")
+        .without_router()
+        .on_source("alter role shop_app set search_path = desk, public")
+        .on_target("alter role dba set search_path = desk, public")
+        .run("check")
+        .exits(3)
+        .finding("shop_app", placed, "search_path")
+        .on_target(set)
+        .run("check")
+        .exits(0)
+        .on_target("alter system reset search_path")
+        // What one server's configuration tells everybody, the other's has to tell, too.
+        .on_source("alter role shop_app reset search_path; alter role dba set search_path = public")
+        .on_source(set)
+        .run("check")
+        .exits(3)
+        .finding("shop_app", placed, "ALTER ROLE");
+    let statement = remedy(&detour);
+    detour.on_target(&statement).run("check").exits(0);
+}
+
+#[test]
 fn a_role_setting_that_our_role_may_not_copy_is_written_by_grants_and_missed_by_check() {
     let detour = Detour::new().without_router().table("orders").on_source(
         "alter table public.orders owner to shop_owner;
@@ -466,7 +506,7 @@ fn a_table_of_the_source_that_our_role_may_not_write_is_named_before_replay() {
         )
         .configured("[[map]]\nfrom = \"public.orders\"\nto = \"closed.orders\"")
         .on_target("insert into public.orders (note) values ('new')");
-    detour = detour.run("replay").with(&["--lint"]).exits(0);
+    detour = detour.run("replay").with(&["--lint"]).exits(3).changed(false);
     let refused = detour.last().at("/report/lint").to_string();
     assert!(refused.contains("INSERT, UPDATE, DELETE, TRUNCATE"), "{refused}");
     for (statement, message) in [

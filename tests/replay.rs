@@ -117,6 +117,28 @@ fn following_ends_well_while_a_server_is_away() {
     }
 }
 
+/// Nothing of it is in what is followed, and nobody would look before the way home.
+#[test]
+fn following_names_a_table_that_is_made_on_the_target_beside_it() {
+    let detour = Detour::new().table("orders").detoured();
+    let waiting = detour.start_until("replay", &["--follow"], "after:check preconditions");
+    let looks = "select count(*) from pg_stat_activity where state = 'idle' and query ~ 'pgdetour.recorded'
+                     and query_start > coalesce((select max(happened_at) from public.made), 'infinity')
+                     and application_name = 'pgdetour replay --follow'";
+    detour.target.exec(
+        "create table public.made (id int primary key, happened_at timestamptz); insert into public.made values (1, now())",
+    );
+    let follower = waiting.let_go();
+    until("it has looked", LIMIT, || (detour.target.value::<i64>(looks) > 0).then_some(()));
+    follower.signal(Signal::TERM);
+    let detour = detour.ended(follower, 0);
+    let warnings = detour.last().at("/warnings").to_string();
+    let named = "table \\\"public.made\\\" was made on the target since recording began";
+    assert!(warnings.contains(named) && warnings.contains("capture --anew"), "{warnings}");
+    let detour = detour.run("status").with(&["--check"]).exits(8);
+    assert!(detour.last().at("/error/failures").to_string().contains(named), "{}", detour.last().describe());
+}
+
 /// What triggers record is counted exactly, and lies in no slot.
 #[test]
 fn a_follow_that_has_nothing_left_has_caught_up() {

@@ -431,13 +431,14 @@ fn a_role_of_its_own_on_the_backup_takes_the_trip_or_is_told_what_it_lacks() {
         .on_source("alter table public.orders owner to shop_owner")
         .with_backup()
         .writing();
+    // The file names the role that is to be made already; no option says as whom to reach the backup until then.
+    let conninfo = detour.backup().conninfo("dba").replace("user=dba", "user=detour");
+    detour.backup_is(&conninfo);
     let output = detour.as_text("check", &["--grants", "--role", "detour", "--side", "backup"]);
     let sql = String::from_utf8(output.stdout).expect("SQL is text");
     assert!(output.status.success(), "{sql}{}", String::from_utf8_lossy(&output.stderr));
     detour.backup().exec(&sql);
     detour.backup().exec(&format!("alter role detour password '{DBA_PASSWORD}'"));
-    let conninfo = detour.backup().conninfo("dba").replace("user=dba", "user=detour");
-    detour.backup_is(&conninfo);
     let has_subscriptions =
         detour.backup().value::<i32>("select current_setting('server_version_num')::int") >= 160_000;
     if !has_subscriptions {

@@ -297,10 +297,38 @@ fn a_source_that_is_open_to_the_application_is_told_and_closed_again() {
     detour.no_client_error().no_row_lost();
 }
 
+/// What it has taken away is missed by nobody, and nothing says that all is well while the rest is there.
+#[test]
+fn a_clean_that_stopped_part_way_is_told_as_that_until_another_ends_it() {
+    let cleans = |mut detour: Detour, steps: &[&str]| {
+        for step in steps {
+            detour = detour.run("clean").fault(&format!("after:{step}")).dies();
+            detour = check(detour, 3, "unfinished").reports("/next", serde_json::json!(["clean"]));
+            let hint = detour.last().text_at("/report/attention/0/hint").to_owned();
+            assert!(hint.starts_with("Run pgdetour clean again"), "{hint}");
+            let told = detour.last().at("/report/attention").as_array().map(Vec::len);
+            assert_eq!(told, Some(1), "{}", detour.last().describe());
+        }
+        let detour = detour.run("clean").exits(0).phase("absent");
+        check(detour, 0, "")
+    };
+    let steps =
+        ["drop the mirror flow", "lower the fences", "drop the copies", "drop the record on the source"];
+    let detour = cleans(Detour::new().table("orders").fenced_read_only().mirrored(), &steps);
+    // A mirror that is begun in its place is no clean any more.
+    let detour = detour.run("mirror").fault("after:copy tables").dies();
+    let detour = detour.run("clean").fault("after:drop the mirror flow").dies().run("mirror").exits(0);
+    let detour = check(detour, 0, "").run("cutover").exits(0).run("cutback").exits(0);
+    cleans(check(detour, 0, ""), &["drop the mirror flow", "drop the record on the source"]);
+}
+
 #[test]
 fn a_recording_by_triggers_that_is_gone_is_told() {
     let detour = Detour::new().table("orders").configured("[capture]\nmethod = \"trigger\"").detoured();
     let detour = detour.run("clean").with(&["--stay"]).fault("after:drop capture").dies();
+    // As it looks where nobody has begun to clean.
+    let detour =
+        check(detour, 3, "unfinished").on_target("update pgdetour.detour set facts = facts - 'cleaning'");
     check(detour, 8, "capture").run("clean").with(&["--stay"]).exits(0);
 }
 

@@ -36,7 +36,9 @@ pub fn text(outcome: &Outcome, failed: bool, quiet: bool) -> String {
         return texts.join("\n");
     }
     let mut told = TOLD.to_vec();
-    let asked_for = matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
+    let is_list = ["entries", "lint", "observed"].iter().any(|key| report.contains_key(*key));
+    let asked_for =
+        is_list || matches!(outcome.command, Some(Command::Status | Command::Check | Command::Verify));
     let mut text = String::new();
     // The state is the answer, also when it is a bad one.
     let is_answer = !failed || (outcome.command == Some(Command::Status) && !report.is_empty());

@@ -220,6 +220,11 @@ fn quiet_leaves_only_what_was_asked_for() {
     let text = |command| report::text(&outcome(command, report.clone()), false, true);
     assert_eq!(text(Command::Cutover), "");
     assert!(text(Command::Verify).starts_with("Both sides are equal in 0 tables.\n"));
+    let quarantine = json!({"quarantined": 1, "entries": [{"id": 7}], "left": 0});
+    let text = report::text(&outcome(Command::Replay, quarantine), false, true);
+    assert!(text.starts_with("1 change in quarantine.\n") && text.contains('7'), "{text}");
+    let replayed = json!({"transactions": 1, "changes": 1, "caught_up": true});
+    assert_eq!(report::text(&outcome(Command::Replay, replayed), false, true), "");
 }
 
 #[test]

@@ -33,15 +33,14 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
         run.connect(Needs::Target)?;
         run.refuse_wrong_phase()?;
         let exported = run.step("export recorded changes", |run| export::export(run, to))?;
-        let retained = retained_bytes(run)?;
-        let method = run.config.capture.method.name();
-        return Ok(json!({ "method": method, "retained_bytes": retained, "exported": exported }));
+        let mut report = report(run)?;
+        report["exported"] = exported;
+        return Ok(report);
     }
     run.open(Needs::Target)?;
-    let source = run.recording();
     if run.phase() == Phase::Detoured {
         run.step("prove that capture is intact", |run| {
-            source.require_intact(run.target())?;
+            run.recording().require_intact(run.target())?;
             run.require(&[preconditions::RECORDED])
         })?;
     } else {
@@ -49,8 +48,13 @@ pub fn run(run: &mut Run, export: Option<&Destination>) -> Result<Value> {
         run.step("check preconditions", |run| run.require(&[preconditions::CAPTURE]))?;
         run.step("arm capture", arm)?;
     }
+    report(run)
+}
+
+/// What records, from where on, and what that keeps on the target.
+fn report(run: &mut Run) -> Result<Value> {
     let start = run.facts()?.capture_start;
-    let slot = match &source {
+    let slot = match &run.recording() {
         ChangeSource::Slot { slot, .. } => slot::find_slot(run.target(), slot)?,
         ChangeSource::Triggers => None,
     };

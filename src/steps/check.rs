@@ -48,6 +48,9 @@ enum State {
 
 /// Runs the command; its report.
 pub fn run(run: &mut Run, question: &Question) -> Result<Value> {
+    if let Question::Grants { role: Some(role), .. } = question {
+        run.reach_backup_without(role);
+    }
     run.connect(Needs::Both)?;
     if let Question::Grants { role, side } = question {
         if *side == Some(Place::Backup) && !run.has_backup() {
@@ -61,11 +64,14 @@ pub fn run(run: &mut Run, question: &Question) -> Result<Value> {
         return Ok(json!({ "grants": grants }));
     }
     let phase = run.phase();
-    let (lines, failures) = run.looking_once(|run| check_ahead(run, phase))?;
-    let lint = match phase {
-        Phase::Mirrored | Phase::Detoured => run.lint(&failures)?,
-        _ => Vec::new(),
-    };
+    let (lines, failures, lint) = run.looking_once(|run| {
+        let (lines, failures) = check_ahead(run, phase)?;
+        let lint = match phase {
+            Phase::Mirrored | Phase::Detoured => run.lint(&failures)?,
+            _ => Vec::new(),
+        };
+        Ok((lines, failures, lint))
+    })?;
     let report = json!({ "phase": phase, "next": phase.next(), "checks": lines, "lint": lint });
     if !failures.is_empty() {
         // Where a mapping is missing, what it could be is needed most.
@@ -103,7 +109,10 @@ fn check_ahead(run: &mut Run, phase: Phase) -> Result<(Vec<Line>, Vec<Finding>)>
             if checked.failures.is_empty() && checked.warnings.is_empty() {
                 lines.push(line(State::Holds, None));
             }
-            failures.extend(checked.failures);
+            // Two steps may need the same, and one mends it for both.
+            let fresh = checked.failures.into_iter().filter(|finding| !failures.contains(finding));
+            let fresh: Vec<Finding> = fresh.collect();
+            failures.extend(fresh);
         }
     }
     Ok((lines, failures))

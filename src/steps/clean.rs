@@ -9,6 +9,7 @@ use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
 use crate::steps::mirror::{backup, inventory};
+use crate::steps::run::facts::Facts;
 use crate::steps::{Needs, Run, capture, mirror, restrict};
 
 /// What becomes of the copies on the target.
@@ -52,13 +53,22 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     run.part_way = !run.plan.is_dry();
     let has_source = run.answering(Side::Source).is_some();
     if has_source {
-        run.step("drop the mirror flow", |run| backup::sparing(run, mirror::drop_flow))?;
+        run.step("drop the mirror flow", |run| {
+            // While the target serves, it is gone already, and all that is needed is still there.
+            if phase != Phase::Detoured {
+                note_begin(run)?;
+            }
+            backup::sparing(run, mirror::drop_flow)
+        })?;
     }
     if run.is_staged() || run.has_backup() {
         run.step("drop the backup's flow", |run| backup::sparing(run, backup::drop_flow))?;
         tell_of_backup(run, phase);
     }
-    run.step("drop capture", capture::drop_flow)?;
+    run.step("drop capture", |run| {
+        note_begin(run)?;
+        capture::drop_flow(run)
+    })?;
     run.step("lift restrictions", lift)?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if let Some(before) = &before {
@@ -99,6 +109,15 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
         run.reported = serving.map(|serving| (Phase::Absent, serving));
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// Has `status` tell, should this run die, that the same command is to be run again, and not that something is amiss.
+fn note_begin(run: &mut Run) -> Result<()> {
+    let is_noted = run.facts()?.cleaning == Some(true);
+    if run.detour.is_none() || is_noted {
+        return Ok(());
+    }
+    run.add_facts(&Facts { cleaning: Some(true), ..Facts::default() })
 }
 
 /// What becomes of the backup, where it is not as it was found.

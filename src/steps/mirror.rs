@@ -479,7 +479,15 @@ fn finish(run: &mut Run, made: Vec<Made>, before: &[Definition], begun: Instant)
     if let [(to_backup, _), _] = stages[..] {
         report["backup"] = json!(to_backup);
     }
-    let facts = Facts { mirror: Some(report.clone()), carrier: Some(carrier), left_out, ..Facts::default() };
+    // One that has begun to clean is over with this.
+    let cleaning = run.facts()?.cleaning.map(|_| false);
+    let facts = Facts {
+        mirror: Some(report.clone()),
+        carrier: Some(carrier),
+        left_out,
+        cleaning,
+        ..Facts::default()
+    };
     run.enter_phase_with(Phase::Mirrored, Serving::Source, None, &facts)?;
     run.stamp_phase()?;
     run.note_event("the target is a mirror of the source");

@@ -110,6 +110,7 @@ pub const CUTOVER: &[Precondition] = group![
     tables::emptied_partitions,
     tables::still_on_the_source,
     drift::objects_as_mirrored,
+    tables::all_have_a_place,
     firing::mirror_triggers,
     firing::mirror_rules,
     tables::materialized_views,

@@ -2,6 +2,7 @@
 
 pub mod quarantine;
 pub mod rehearsal;
+mod watch;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker}
 use crate::output::{bytes, duration, plural, plural_is};
 use crate::pg::{PgLsn, record};
 use crate::phase::{Command, Phase, Side};
+use crate::steps::replay::watch::Watch;
 use crate::steps::run::facts::{Facts, ReplayStop};
 use crate::steps::{Needs, Run, preconditions};
 use crate::units::Lag;
@@ -75,14 +77,17 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     match task {
         Task::CatchUp | Task::Follow | Task::CatchUpWithin(_) | Task::ListQuarantine { .. } => {}
         Task::Lint => {
-            let lint = run.step("compare the schemas", |run| {
+            let (lint, refused) = run.step("compare the schemas", |run| {
                 let refused = run.check_all(&[preconditions::MAPPING])?.failures;
-                run.lint(&refused)
+                Ok((run.lint(&refused)?, refused))
             })?;
-            if lint.iter().any(|table| !table.refused.is_empty()) {
-                run.warn("replay would be refused: \"refused\" says of each table what for");
+            let report = json!({ "lint": lint });
+            if refused.is_empty() {
+                return Ok(report);
             }
-            return Ok(json!({ "lint": lint }));
+            // What each column becomes is what was asked for, also where replay would be refused.
+            run.report = Some(report);
+            return Err(Error::ChecksFailed { findings: refused });
         }
         Task::Rehearse { sample } => return rehearsal::run(run, sample),
         Task::RetryQuarantine { id } => return quarantine::retry(run, id),
@@ -95,6 +100,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     let applied = match task {
         Task::Follow => run.step("follow captured changes", |run| {
             let flow = checked_flow(run)?;
+            let _watch = Watch::start(run)?;
             apply(run, &flow, &Until::Stopped, None)
         })?,
         Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {

@@ -9,7 +9,7 @@ use crate::config::Deny;
 use crate::error::{Checked, Error, Result};
 use crate::flow::source::{change_table, publication};
 use crate::pattern::Pattern;
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::Table;
 use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};
 use crate::phase::{Phase, Serving, Side};
 use crate::sql;
@@ -314,7 +314,7 @@ fn verb(deny: Deny) -> Verb {
 /// One rule for each `[[restrict]]`, its patterns resolved against the tables of a side; and the scratch tables.
 /// On the source the application still has its own role, which stands for the limited one.
 fn rules(run: &mut Run, side: Side) -> Result<(Vec<Rule>, Vec<Restricted>)> {
-    let tables = catalog::list_tables(run.session(side))?;
+    let tables = run.list_tables(side)?;
     let restrictions = run.config.restrict.clone();
     let mut checked = Checked::default();
     let (mut rules, mut scratch) = (Vec::new(), Vec::new());

@@ -52,19 +52,20 @@ pub(super) fn check_reads(
         if reads.contains(&at) || is_dropped(name) {
             continue;
         }
-        findings.push(finding(
-            &object,
-            format!("column \"{name}\" of \"{object}\" is mapped nowhere"),
-            if map.is_some() {
-                format!(
-                    "Use it in an expression of the [[map]], or add it to its \"drop\": drop = [{}].",
-                    toml_text(name)
-                )
-            } else {
-                format!("Add a [[map]] from \"{object}\" that uses it or has drop = [{}].", toml_text(name))
-            },
-        ));
+        findings.push(mapped_nowhere(&object, name, map.is_some()));
     }
+}
+
+/// A column of which nothing says where its values go.
+pub(super) fn mapped_nowhere(table: &str, column: &str, has_rule: bool) -> Finding {
+    let drop = format!("drop = [{}]", toml_text(column));
+    let hint = if has_rule {
+        format!("Use it in an expression of the [[map]], or add it to its \"drop\": {drop}.")
+    } else {
+        let name = toml_text(table);
+        format!("Add a [[map]] with from = {name}, to = {name} that uses it in an expression, or has {drop}.")
+    };
+    finding(table, format!("column \"{column}\" of \"{table}\" is mapped nowhere"), hint)
 }
 
 /// Whether the key finds one row, and can be told from what a DELETE carries.

@@ -33,11 +33,7 @@ pub(super) fn draft(
                 targets.get(&table.display()).or_else(|| root.as_deref().and_then(|root| targets.get(root)));
             match target {
                 Some(target) => drafts.push(pair(table, target, None, facts, &mut findings)),
-                None => findings.push(finding(
-                    &table.display(),
-                    format!("table \"{}\" does not exist on the other side", table.display()),
-                    "Say in a [[map]] where its rows go, or leave it out of the mirrored tables.",
-                )),
+                None => findings.push(not_on_the_other_side(table)),
             }
         }
         for at in own {
@@ -47,6 +43,15 @@ pub(super) fn draft(
         }
     }
     (drafts, findings)
+}
+
+/// A table of which nothing says where its rows go.
+pub(super) fn not_on_the_other_side(table: &Table) -> Finding {
+    finding(
+        &table.display(),
+        format!("table \"{}\" does not exist on the other side", table.display()),
+        "Say in a [[map]] where its rows go, or leave it out of the mirrored tables.",
+    )
 }
 
 fn rules_from(rules: &[MapRule], table: &str) -> Vec<usize> {

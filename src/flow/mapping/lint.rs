@@ -243,7 +243,7 @@ fn pair(
 }
 
 /// Whether a rule writes a column of the old table somewhere.
-fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
+pub(super) fn has_place(name: &str, rule: &MapRule, to: &Table) -> bool {
     let by_name =
         to.column(name).is_some_and(|new| !new.is_generated()) && !rule.drop.iter().any(|it| it == name);
     by_name || rule.columns.iter().chain(&rule.key).any(|(_, expression)| mentions(expression, name))

@@ -17,6 +17,7 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod lossless;
+pub mod placeless;
 pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -216,6 +217,17 @@ impl Mapping {
         Mapping::build_of(publisher, rules, session, true)
     }
 
+    /// The same, where the subscriber's tables were read a moment ago: for a look, since what is altered in between is not seen.
+    pub fn build_to(
+        publisher: &[Table],
+        subscriber: &[Table],
+        rules: &[MapRule],
+        session: &mut Session,
+    ) -> Result<Mapping> {
+        let definitions = Definitions::read(session)?;
+        Mapping::build_between((publisher, subscriber), definitions, rules, session, true)
+    }
+
     /// The same for some of the flow's tables: what concerns others is not looked at unless it is the `whole` flow.
     fn build_of(
         publisher: &[Table],
@@ -223,14 +235,24 @@ impl Mapping {
         session: &mut Session,
         whole: bool,
     ) -> Result<Mapping> {
+        // First, so that what is altered in between is seen as altered since.
         let definitions = Definitions::read(session)?;
         let subscriber = catalog::list_tables(session)?;
+        Mapping::build_between((publisher, &subscriber), definitions, rules, session, whole)
+    }
+
+    fn build_between(
+        (publisher, subscriber): (&[Table], &[Table]),
+        definitions: Definitions,
+        rules: &[MapRule],
+        session: &mut Session,
+        whole: bool,
+    ) -> Result<Mapping> {
         let facts = read_facts(session, publisher)?;
-        let (mut drafts, mut findings) = draft(publisher, &subscriber, rules, &facts);
+        let (mut drafts, mut findings) = draft(publisher, subscriber, rules, &facts);
         let concerns = |rule: &&MapRule| whole || publisher.iter().any(|table| table.display() == rule.from);
-        findings.extend(
-            rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, &subscriber)),
-        );
+        findings
+            .extend(rules.iter().filter(concerns).flat_map(|rule| check_places(rule, publisher, subscriber)));
         findings.extend(expression::resolve(session, publisher, &mut drafts)?);
         for rule in &drafts {
             let siblings: Vec<&TableRule> = drafts.iter().filter(|other| other.from == rule.from).collect();

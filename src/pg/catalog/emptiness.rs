@@ -1,6 +1,6 @@
 //! What a database without user objects holds all the same, and the way back to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postgres::error::SqlState;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub struct Emptiness {
     /// Objects that count for nothing when a database is called empty, such as foreign servers and collations: type and name.
     #[serde(default)]
     pub objects: Vec<String>,
+    /// Comments on these schemas; none in a record of an earlier version, which knows of none.
+    #[serde(default)]
+    pub comments: Option<BTreeMap<String, String>>,
     /// Who owns these schemas and may use them, default privileges, and privileges on the system's objects.
     #[serde(default)]
     pub privileges: Vec<Standing>,
@@ -99,7 +102,16 @@ pub fn read_emptiness(session: &mut Session) -> Result<Emptiness> {
     let row = session.query_one(&sql::catalog::READ_EMPTINESS, &[])?;
     let (schemas, extensions) = (row.get("schemas"), row.get("extensions"));
     let objects = list_droppable(session, None, &[])?.into_iter().map(|object| object.name).collect();
-    Ok(Emptiness { schemas, extensions, objects, privileges: list_standing(session)? })
+    let comments = serde_json::from_value(row.get("comments")).map_err(|error| Error::Internal {
+        message: format!("the comments of the catalog cannot be read: {error}"),
+    })?;
+    Ok(Emptiness {
+        schemas,
+        extensions,
+        objects,
+        comments: Some(comments),
+        privileges: list_standing(session)?,
+    })
 }
 
 /// An object that [`restore_emptiness`] would drop.
@@ -176,7 +188,22 @@ pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<Ve
         let name = quote_identifier(schema);
         session.change_script(&format!("drop schema {name}")).doing(|| format!("drop schema {name}"))?;
     }
-    restore_standing(session, &before.privileges)
+    // While the schemas are still ours.
+    let mut refused = run_allowed(session, comments_to_restore(before, &now))?;
+    refused.extend(restore_standing(session, &before.privileges)?);
+    Ok(refused)
+}
+
+/// What makes the comments on schemas that stay those of `before`.
+fn comments_to_restore(before: &Emptiness, now: &Emptiness) -> Vec<String> {
+    let (Some(known), Some(found)) = (&before.comments, &now.comments) else { return Vec::new() };
+    let is_other = |schema: &&String| known.get(*schema) != found.get(*schema);
+    let restored = before.schemas.iter().filter(|schema| now.schemas.contains(schema)).filter(is_other);
+    let statement = |schema: &String| {
+        let comment = known.get(schema).map_or_else(|| "null".to_owned(), |text| sql::quote_literal(text));
+        format!("comment on schema {} is {comment}", quote_identifier(schema))
+    };
+    restored.map(statement).collect()
 }
 
 /// Owners first: what a schema's owner has was granted by himself.

@@ -295,10 +295,35 @@ pub fn list_role_settings(session: &mut Session, names: &[String]) -> Result<Vec
     Ok(rows.iter().map(value).collect())
 }
 
-/// What these settings are in a session like ours before it sets any, by name.
-pub fn list_standing_values(session: &mut Session, names: &[&str]) -> Result<BTreeMap<String, String>> {
+/// What a server's configuration gives to those for whom neither their role nor the database sets anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configured {
+    /// As the server writes it.
+    pub value: String,
+    /// False where our role may not find out: then it is what is built in.
+    pub is_known: bool,
+}
+
+/// What the server's configuration says of these settings, by name: not what our own role or database sets for our session.
+pub fn list_standing_values(session: &mut Session, names: &[&str]) -> Result<BTreeMap<String, Configured>> {
     let rows = session.query(&sql::catalog::LIST_STANDING_VALUES, &[&names])?;
-    Ok(rows.iter().map(|row| (row.get("name"), row.get("value"))).collect())
+    let own = |row: &&postgres::Row| row.get::<_, bool>("is_own");
+    let may_read = rows.iter().any(|row| row.get("may_read_files"));
+    let mut files = BTreeMap::new();
+    if may_read && rows.iter().any(|row| own(&row)) {
+        let rows = session.query(&sql::catalog::LIST_FILE_SETTINGS, &[&names])?;
+        files.extend(rows.iter().map(|row| (row.get::<_, String>("name"), row.get::<_, String>("value"))));
+    }
+    let mut configured = |row: &postgres::Row| {
+        let name: String = row.get("name");
+        let (value, is_known) = match files.remove(&name) {
+            _ if !own(&row) => (row.get("value"), true),
+            Some(value) => (value, true),
+            None => (row.get("built_in"), may_read),
+        };
+        (name, Configured { value, is_known })
+    };
+    Ok(rows.iter().map(&mut configured).collect())
 }
 
 /// A role, and a schema or what is in it.

@@ -217,6 +217,19 @@ impl Conninfo {
         })
     }
 
+    /// The same place, as the role that `other` names, by that one's password or passfile.
+    pub fn as_user_of(&self, other: &Conninfo) -> Conninfo {
+        let mut hosts = self.hosts.clone();
+        for host in &mut hosts {
+            host.password = None;
+        }
+        let (surroundings, mut warnings) = (Surroundings::of_process(), Vec::new());
+        let user = &other.user;
+        let passfile =
+            read_passwords(&other.options, &surroundings, &mut hosts, &self.dbname, user, &mut warnings);
+        Conninfo { hosts, user: user.clone(), passfile, warnings, ..self.clone() }
+    }
+
     /// What was left aside and should not have been: whole lines for people.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

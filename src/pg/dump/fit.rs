@@ -153,6 +153,10 @@ fn fit_statement(
     if is_ours(statement, reader) {
         return None;
     }
+    // An empty one of that name may be there: it is taken over, and stays when the copies go.
+    if reader.begins(&["create", "schema"]) {
+        return Some(statement.replacen("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS ", 1));
+    }
     if reader.begins(&["comment", "on", "extension"]) && !abilities.superuser {
         left_out.add("may not comment on extensions".into(), display);
         return None;

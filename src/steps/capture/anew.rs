@@ -158,7 +158,9 @@ fn plan_to_begin(run: &mut Run) -> Result<PgLsn> {
 
 fn note(run: &mut Run, anew: CaptureAnew) -> Result<()> {
     let capture_start = anew.start.clone();
-    run.add_facts(&Facts { capture_anew: Some(anew), capture_start, ..Facts::default() })
+    // A clean that has begun ends here: there is a way home again.
+    let cleaning = run.facts()?.cleaning.map(|_| false);
+    run.add_facts(&Facts { capture_anew: Some(anew), capture_start, cleaning, ..Facts::default() })
 }
 
 /// Lets replay begin at `start`, and pass over what `snapshot` shows.

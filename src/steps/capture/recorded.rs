@@ -6,28 +6,62 @@ use crate::flow::ChangeSource;
 use crate::flow::mapping::TableName;
 use crate::flow::source::recorded::{Moved, Why, list_moved, list_unrecorded};
 use crate::output::plural;
+use crate::pattern::Selection;
+use crate::pg::Session;
 use crate::phase::Side;
 use crate::steps::Run;
 
 /// How many partitions are named.
 const NAMED: usize = 5;
 
+/// What is to be recorded, by the configuration.
+pub struct Recorded {
+    publication: Option<String>,
+    selection: Selection,
+    scratch: Vec<Selection>,
+}
+
+impl Recorded {
+    /// Of this run.
+    pub fn of(run: &mut Run) -> Result<Recorded> {
+        let publication = match run.recording() {
+            ChangeSource::Slot { publication, .. } => Some(publication),
+            ChangeSource::Triggers => None,
+        };
+        Ok(Recorded {
+            publication,
+            selection: run.config.mirror.selection()?,
+            scratch: run.scratch_selections()?,
+        })
+    }
+
+    /// Tables of the target that are not recorded and are to be, or were.
+    fn list(&self, target: &mut Session) -> Result<Vec<(TableName, Why)>> {
+        let mut unrecorded = list_unrecorded(target, self.publication.as_deref())?;
+        unrecorded.retain(|(table, _)| {
+            let is_scratch =
+                self.scratch.iter().any(|selection| selection.matches(&table.schema, &table.name));
+            self.selection.matches(&table.schema, &table.name) && !is_scratch
+        });
+        Ok(unrecorded)
+    }
+
+    /// Those of them whose rows stay on the target alone.
+    pub fn list_missed(&self, target: &mut Session) -> Result<Vec<Finding>> {
+        let unrecorded = self.list(target)?;
+        let there = unrecorded.iter().filter(|(_, why)| *why != Why::Dropped);
+        Ok(there.map(|(table, why)| missed(table, *why)).collect())
+    }
+}
+
 /// All of it: what is lost for the source if nobody acts, and what may be.
 pub fn find(run: &mut Run) -> Result<Checked> {
     let mut checked = Checked::default();
-    let publication = match run.recording() {
-        ChangeSource::Slot { publication, .. } => Some(publication),
-        ChangeSource::Triggers => None,
-    };
+    let recorded = Recorded::of(run)?;
     let Some(target) = run.answering(Side::Target) else { return Ok(checked) };
     checked.warnings.extend(list_moved(target)?.into_iter().map(moved));
-    let unrecorded = list_unrecorded(target, publication.as_deref())?;
-    let selection = run.config.mirror.selection()?;
-    let scratch = run.scratch_selections()?;
-    for (table, why) in unrecorded {
-        let is_meant = selection.matches(&table.schema, &table.name)
-            && !scratch.iter().any(|selection| selection.matches(&table.schema, &table.name));
-        if is_meant && (why != Why::Dropped || has_image(run, &table)?) {
+    for (table, why) in recorded.list(target)? {
+        if why != Why::Dropped || has_image(run, &table)? {
             checked.failures.push(missed(&table, why));
         }
     }

@@ -130,6 +130,17 @@ impl Run {
         }
     }
 
+    /// The backup is reached as the target is, where it would be as a role that is only to be made: no option names another one.
+    pub fn reach_backup_without(&mut self, role: &str) {
+        let target = &self.target_server.conninfo;
+        if let Some(backup) = &mut self.backup_server
+            && backup.conninfo.user() == role
+            && target.user() != role
+        {
+            backup.conninfo = backup.conninfo.as_user_of(target);
+        }
+    }
+
     /// Opens the backup where the command has to do with it.
     pub fn connect_backup(&mut self) -> Result<()> {
         let need = self.need_of_backup();

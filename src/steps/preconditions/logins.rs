@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{FenceKind, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::pg::catalog::facts::{
-    Role, RoleValue, list_login_members, list_passwords, list_role_settings, list_roles, list_standing_values,
+    Configured, Role, RoleValue, list_login_members, list_passwords, list_role_settings, list_roles,
+    list_standing_values,
 };
 use crate::pg::catalog::inventory::{DatabaseSetting, is_true};
 use crate::pg::fence::SETTING;
@@ -185,8 +186,8 @@ fn compare_values(role: &str, here: &Values, there: &Values, found: &mut Checked
 struct Decisive<'a> {
     of_source: &'a Values,
     of_target: &'a Values,
-    /// What the target gives to those for whom nothing is set, by name.
-    standing: BTreeMap<String, String>,
+    /// What the servers' configurations give to those for whom nothing is set, by name: source, target.
+    configured: (BTreeMap<String, Configured>, BTreeMap<String, Configured>),
     database: String,
     /// The mirror is still to bring those of the database.
     are_to_come: bool,
@@ -194,42 +195,44 @@ struct Decisive<'a> {
 
 impl<'a> Decisive<'a> {
     fn read(run: &mut Run, of_source: &'a Values, of_target: &'a Values) -> Result<Decisive<'a>> {
-        let standing = list_standing_values(run.target(), &DECISIVE)?;
+        let configured =
+            (list_standing_values(run.source(), &DECISIVE)?, list_standing_values(run.target(), &DECISIVE)?);
         let are_to_come = run.config.mirror.schema == SchemaMode::Dump
             && matches!(run.phase(), Phase::Absent | Phase::Mirroring);
         let database = run.database_facts(Side::Target)?.name;
-        Ok(Decisive { of_source, of_target, standing, database, are_to_come })
+        Ok(Decisive { of_source, of_target, configured, database, are_to_come })
     }
 }
 
-/// Adds what is set for a role on the source alone: its statements would find other tables on the target, or do something else.
-/// One that the target sets to something of its own is somebody's decision, and only told.
+/// Adds what is set for a role on the source alone, or for all by its configuration: its statements would find other tables on the
+/// target, or do something else. One that the target sets to something of its own is somebody's decision, and only told.
 fn compare_decisive(role: &Role, decisive: &Decisive, found: &mut Checked) {
-    let of_target = &decisive.standing;
+    let (of_source, of_target) = &decisive.configured;
     for name in DECISIVE {
         let key = (role.name.clone(), name.to_owned());
-        let Some(before) = decisive.of_source.get(&key) else { continue };
         if decisive.of_target.contains_key(&key) {
             continue;
         }
-        let is_to_come = decisive.are_to_come && before.in_database && (role.may_set || !before.of_role);
+        let now = of_target.get(name);
+        let set = decisive.of_source.get(&key);
+        let are_known = now.is_some_and(|now| now.is_known);
+        let configured = of_source.get(name).filter(|before| before.is_known && are_known);
+        let before = set.map(|set| &set.value).or(configured.map(|before| &before.value));
+        let Some(value) = before else { continue };
+        let may_copy = set.is_some_and(|set| role.may_set || !set.of_role);
+        let is_in_database = set.is_some_and(|set| set.in_database);
+        let is_to_come = decisive.are_to_come && is_in_database && may_copy;
         // Where the target's configuration says the same, nothing is missing.
         let plain = |value: &str| value.replace(' ', "");
-        let is_same = of_target.get(name).is_some_and(|now| plain(now) == plain(&before.value));
+        let is_same = now.is_some_and(|now| plain(&now.value) == plain(value));
         if is_to_come || is_same {
             continue;
         }
-        let setting = DatabaseSetting {
-            role: Some(role.name.clone()),
-            name: name.to_owned(),
-            value: before.value.clone(),
-        };
-        let (value, now) = (&before.value, of_target.get(name).map_or("", String::as_str));
-        let lost = if decisive.are_to_come && before.in_database {
-            ", and our role may not set it there"
-        } else {
-            ""
-        };
+        let setting =
+            DatabaseSetting { role: Some(role.name.clone()), name: name.to_owned(), value: value.clone() };
+        let now = now.map_or("", |now| now.value.as_str());
+        let lost =
+            if decisive.are_to_come && is_in_database { ", and our role may not set it there" } else { "" };
         found.fail(
             "role_setting",
             &role.name,

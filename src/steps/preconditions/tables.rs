@@ -10,6 +10,8 @@ use crate::flow::mapping::{Mapping, Unsteady};
 use crate::flow::sequences::Untold;
 use crate::output::plural_is;
 use crate::pg::Session;
+use crate::pg::catalog::emptiness::read_emptiness;
+use crate::pg::catalog::facts::read_own_role;
 use crate::pg::catalog::objects::{
     Dependent, Name, fingerprint_named, fingerprint_tables, list_dependents, list_materialized_views,
     list_user_objects,
@@ -102,6 +104,27 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
                 format!("the {place} is not empty: it holds {} more objects", objects.len() - NAMED);
             checked.fail("target_empty", place.name(), message, hint);
         }
+        schemas_can_be_taken_over(run, place, checked)?;
+    }
+    Ok(())
+}
+
+/// An empty schema that is there is taken over, and gets the owner and the privileges of the source's.
+fn schemas_can_be_taken_over(run: &mut Run, place: Place, checked: &mut Checked) -> Result<()> {
+    let mut schemas = read_emptiness(run.source())?.schemas;
+    schemas.retain(|schema| schema != "public");
+    for row in run.session(place).query(&sql::catalog::LIST_UNOWNED_SCHEMAS, &[&schemas])? {
+        let (name, owner): (&str, &str) = (row.get("name"), row.get("owner"));
+        let message = format!(
+            "the {place} holds schema \"{name}\" of role \"{owner}\", which our role may not take over"
+        );
+        let role = read_own_role(run.session(place))?.name;
+        let hint = format!(
+            "Run ALTER SCHEMA {} OWNER TO {}; on the {place}, or drop it there.",
+            sql::quote_identifier(name),
+            sql::quote_identifier(&role)
+        );
+        checked.fail("target_empty", name, message, hint);
     }
     Ok(())
 }
@@ -143,7 +166,7 @@ pub fn existing_schema_fits(run: &mut Run, checked: &mut Checked) -> Result<()> 
     }
     let publisher = run.selected_tables(Side::Source)?;
     let subscriber = run.list_tables(Side::Target)?;
-    collect(Mapping::build(&publisher, &[], run.target()), checked)?;
+    collect(Mapping::build_to(&publisher, &subscriber, &[], run.target()), checked)?;
     for table in &publisher {
         let Some(image) = subscriber.iter().find(|t| t.schema == table.schema && t.name == table.name) else {
             continue;
@@ -247,6 +270,15 @@ pub fn still_on_the_source(run: &mut Run, checked: &mut Checked) -> Result<()> {
             sql::quote_qualified(&copy.name.0, &copy.name.1)
         );
         checked.fail("schema", &table, message, hint);
+    }
+    Ok(())
+}
+
+/// On a target whose tables are not of our making: all that replay would carry home has a place on the source, or a `[[map]]` says
+/// what becomes of it. Elsewhere the definitions are the same.
+pub fn all_have_a_place(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    if run.facts()?.target_before.is_none() {
+        checked.failures.extend(run.list_placeless()?);
     }
     Ok(())
 }

@@ -92,6 +92,9 @@ pub struct Facts {
     /// The report of `cutback --rehearse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutback_rehearsal: Option<Value>,
+    /// `clean` has begun to take away what cannot be had again, and has not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleaning: Option<bool>,
     /// `cutover`'s report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutover: Option<Value>,

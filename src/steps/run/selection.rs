@@ -7,14 +7,15 @@ use crate::error::{Finding, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::lint::{self, TableLint};
+use crate::flow::mapping::placeless::list_placeless;
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
 use crate::flow::subscription;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
-use crate::pg::catalog::{self, Column, Part, Table};
-use crate::phase::{Place, Side};
+use crate::pg::catalog::{Column, Part, Table};
+use crate::phase::{Command, Place, Side};
 use crate::steps::Run;
 use crate::steps::mirror::stages::Stage;
 
@@ -144,7 +145,7 @@ impl Run {
     pub fn lint(&mut self, findings: &[Finding]) -> Result<Vec<TableLint>> {
         let publisher = self.selected_tables(Side::Target)?;
         let rules = self.map_rules();
-        let subscriber = catalog::list_tables(self.source())?;
+        let subscriber = self.list_tables(Side::Source)?;
         let defaulted = list_defaulted(self.source())?;
         let has_default =
             |table: &Table, column: &Column| defaulted.contains(&(TableName::of(table), column.name.clone()));
@@ -157,6 +158,12 @@ impl Run {
         }
         lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)
+    }
+
+    /// What replay would have no place for on the source as it is now, of which no `[[map]]` says what becomes of it.
+    pub fn list_placeless(&mut self) -> Result<Vec<Finding>> {
+        let publisher = self.replayed_tables()?;
+        Ok(list_placeless(&publisher, &self.list_tables(Side::Source)?, &self.map_rules()))
     }
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
@@ -172,7 +179,13 @@ impl Run {
 
     fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
         let tables = self.replayed_tables()?;
-        let mapping = Mapping::build(&tables, rules, self.source())?;
+        // What is only told of needs not be as new as what changes are to go through.
+        let mapping = if self.command == Command::Check {
+            let there = self.list_tables(Side::Source)?;
+            Mapping::build_to(&tables, &there, rules, self.source())?
+        } else {
+            Mapping::build(&tables, rules, self.source())?
+        };
         joins::require_parents(&mapping, self.target())?;
         Ok(mapping)
     }

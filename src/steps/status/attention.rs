@@ -62,8 +62,10 @@ pub fn of(seen: &Seen) -> Vec<Attention> {
     unfinished(seen, &mut list);
     refused(seen, &mut list);
     routers(seen, &mut list);
-    flows(seen, &mut list);
-    stages(seen, &mut list);
+    if !seen.is_cleaning {
+        flows(seen, &mut list);
+        stages(seen, &mut list);
+    }
     traffic(seen, &mut list);
     for orphan in &seen.orphans {
         let message = format!("it is left of a detour that no record speaks of: {}", orphan.kind);
@@ -126,7 +128,14 @@ fn away_target(seen: &Seen) -> &'static str {
 
 /// A run that died part way, or could not end what it had decided; one that is at work still holds the lock.
 fn unfinished(seen: &Seen, list: &mut List) {
+    if seen.is_cleaning && !seen.is_at_work {
+        let again = if seen.phase == Some(Phase::Detoured) { "clean --stay" } else { "clean" };
+        let hint = format!("Run pgdetour {again} again: it removes the rest.");
+        let message = "clean has begun, and stopped part way";
+        list.add(Level::Attention, "unfinished", "clean", message, hint);
+    }
     let command = match seen.phase {
+        _ if seen.is_cleaning => return,
         Some(Phase::Mirroring) => "mirror",
         Some(Phase::CuttingOver) => "cutover",
         Some(Phase::CuttingBack) => "cutback",
@@ -404,7 +413,8 @@ fn traffic(seen: &Seen, list: &mut List) {
     // Of another kind, the record tells of an earlier one, and this one was not raised.
     let stands = seen.fenced.target.raised == Some(true) && seen.fenced.target.kind == FenceKind::ReadOnly;
     let is_known = seen.fenced.target.raised.is_some();
-    if seen.fenced.is_standing && is_known && !stands && seen.phase == Some(Phase::Mirrored) {
+    let is_due = seen.phase == Some(Phase::Mirrored) && !seen.is_cleaning;
+    if seen.fenced.is_standing && is_known && !stands && is_due {
         let message = "general roles may write there, and clients who look for a server to write on may come";
         list.add(
             Level::Attention,

@@ -70,6 +70,9 @@ pub struct Seen {
     /// What has changed on the source since it was mirrored and is not on the target.
     #[serde(skip)]
     pub(super) drifted: Vec<Finding>,
+    /// A clean has begun, and is to be ended by another: what it has taken away is missed by nobody.
+    #[serde(skip)]
+    pub(super) is_cleaning: bool,
     /// A run of somebody's is at work. A guardian's is none: it does what a run has left, again and again.
     #[serde(skip)]
     pub(super) is_at_work: bool,
@@ -250,11 +253,13 @@ pub fn look(run: &mut Run) -> Seen {
     let serving = recorded.map(|recorded| who_serves(phase, recorded, &states, &fenced));
     let home = home(phase, recorded, serving);
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
+    let is_cleaning = run.facts().is_ok_and(|facts| facts.cleaning == Some(true));
+    let next = phase.map(|phase| if is_cleaning { vec![Command::Clean] } else { phase.next() });
     let mut seen = Seen {
         phase,
         serving,
         health: Level::Well,
-        next: phase.map(Phase::next).unwrap_or_default(),
+        next: next.unwrap_or_default(),
         attention: Vec::new(),
         servers,
         is_at_work: holder.as_ref().is_some_and(|holder| !is_guardian(&holder.application_name)),
@@ -271,11 +276,12 @@ pub fn look(run: &mut Run) -> Seen {
         done: steps_of_phase(run, phase),
         history: history(run),
         home,
-        refusal: refusal(run, phase),
+        refusal: if is_cleaning { None } else { refusal(run, phase) },
+        is_cleaning,
         unmapped: Vec::new(),
         drifted: Vec::new(),
     };
-    if seen.refusal.is_none() && !seen.is_at_work {
+    if seen.refusal.is_none() && !seen.is_at_work && !is_cleaning {
         seen.unmapped = unmapped(run, phase);
         seen.drifted = drifted(run, phase);
     }

@@ -1,0 +1,5 @@
+-- Which of these schemas are there and are neither our role's nor of a role that it is a member of. $1 text[]: names
+select n.nspname::text as name, pg_catalog.pg_get_userbyid(n.nspowner)::text as owner
+from pg_catalog.pg_namespace as n
+where n.nspname = any ($1) and not pg_catalog.pg_has_role(n.nspowner, 'usage')
+order by n.nspname
