@@ -211,6 +211,29 @@ fn parts_of_a_large_transaction_go_in_binary_or_not_at_all() {
 }
 
 #[test]
+fn a_part_that_holds_no_value_is_committed_with_its_transaction() {
+    let tables = "create table t (id int primary key, v text);
+                  create table nothing (a int, b text); alter table nothing replica identity full";
+    let pair = Pair::new(tables, tables);
+    let mut flow = pair.flow(&[]);
+    (flow.backlog, flow.batch_bytes) = (Some(0), 20_000);
+    let values =
+        |from: u32| format!("insert into t select g, 'v' from generate_series({from}, {}) g", from + 999);
+    let nulls = "insert into nothing select null, null from generate_series(1, 3000)";
+    // Neither form can be told of NULL alone: behind values, before them, and between them.
+    let (first, second, third, fourth) = (values(1), values(1001), values(2001), values(3001));
+    for parts in
+        [format!("{first}; {nulls}"), format!("{nulls}; {second}"), format!("{third}; {nulls}; {fourth}")]
+    {
+        pair.source(&format!("begin; {parts}; commit"));
+        pair.source("insert into nothing values (1, null)");
+        drain(&flow).unwrap();
+        pair.assert_equal("select * from t");
+        pair.assert_equal("select a, b, count(*) from nothing group by 1, 2");
+    }
+}
+
+#[test]
 fn every_kind_of_change_arrives_in_binary() {
     let pair = Pair::new(TABLES, TABLES);
     let mut flow = pair.flow(&[]);

@@ -142,11 +142,12 @@ impl Applier {
         transactions: &[Transaction],
         plan: Option<&[Planned]>,
     ) -> Result<bool> {
-        if self.open || self.express.is_none() || self.has_rows_waiting() {
-            return Ok(false);
-        }
         let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
         let is_begun = self.express.as_ref().is_some_and(|express| express.is_begun);
+        if self.open || self.express.is_none() || self.has_rows_waiting() {
+            // The other session commits nothing of this one, and takes no binary values.
+            return if is_begun || is_binary(&work) { Err(binary::misfit()) } else { Ok(false) };
+        }
         let Some(last) = transactions.last().filter(|_| is_begun || !work.is_empty()) else {
             return Ok(false);
         };
@@ -176,15 +177,19 @@ impl Applier {
     }
 
     /// Applies what has been read in binary of a transaction that is larger than a batch; nothing is committed. False when it was
-    /// read as text.
+    /// read as text. What has no values but NULL is in either form, and stays with the session that has begun.
     pub(super) fn apply_part_in_one_go(
         &mut self,
         part: &Transaction,
         plan: Option<&[Planned]>,
     ) -> Result<bool> {
         let work: Vec<&Work> = part.work.iter().collect();
-        if !is_binary(&work) {
+        let is_begun = self.express.as_ref().is_some_and(|express| express.is_begun);
+        if !is_begun && !is_binary(&work) {
             return Ok(false);
+        }
+        if self.open {
+            return Err(binary::misfit());
         }
         let (Some(plan), Some(express)) = (plan, &mut self.express) else { return Err(binary::misfit()) };
         self.references.is_part = true;
