@@ -190,7 +190,8 @@ fn parts_of_a_large_transaction_go_in_binary_or_not_at_all() {
     drain(&flow).unwrap();
     pair.assert_equal("select * from t");
     let copies = copies(&pair);
-    assert!(copies.len() > 10 && copies.iter().all(|copy| copy.contains("(format binary)")), "{copies:?}");
+    // Where the subscriber is slow to answer, parts grow.
+    assert!(copies.len() > 2 && copies.iter().all(|copy| copy.contains("(format binary)")), "{copies:?}");
     // What is temporary leaves nothing behind, though parts of it were applied.
     pair.source(
         "begin; insert into t select g, g from generate_series(5001, 6000) g;
