@@ -720,3 +720,44 @@ fn a_source_that_was_restored_without_our_schema_is_taken_on_when_somebody_says_
     let detour = detour.run("cutback").exits(0).serving(Serving::Source).application_goes_on();
     detour.no_client_error().no_row_lost().run("clean").exits(0).phase("absent");
 }
+
+#[test]
+fn a_publication_that_somebody_has_altered_is_a_recording_with_gaps() {
+    let detour = Detour::new()
+        .table("orders")
+        .detoured()
+        .run("check")
+        .exits(0)
+        .on_target("alter publication pgdetour_capture set (publish = 'insert, delete, truncate')")
+        .on_target("update public.orders set note = 'missed'")
+        .run("status")
+        .with(&["--check"])
+        .exits(8)
+        .run("replay")
+        .exits(3)
+        .finding("pgdetour_capture", "not complete", "capture --anew")
+        .run("cutback")
+        .exits(3)
+        .finding("pgdetour_capture", "not complete", "capture --anew")
+        .run("capture")
+        .exits(8)
+        .kind("capture_altered")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .run("check")
+        .exits(0)
+        .on_target("update public.orders set note = 'seen' where id = 1")
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
+    // What was taken out for a while is known, too.
+    detour
+        .on_target("alter publication pgdetour_capture drop table only public.orders")
+        .on_target("alter publication pgdetour_capture add table only public.orders")
+        .run("replay")
+        .exits(3)
+        .finding("pgdetour_capture", "not complete", "capture --anew");
+}

@@ -13,6 +13,7 @@ select
                 'entry', a.xmin::pg_catalog.text,
                 -- What rows have in it that are older than it, as long as no rewrite has put that into them.
                 'filled', a.attmissingval::pg_catalog.text,
+                'computed', a.attgenerated <> '',
                 -- Its default, or what stands for one, is not the same value each time.
                 'unsteady', a.attidentity <> '' or a.attgenerated = '' and (
                     coalesce(d.adbin::pg_catalog.text, '') ~ '\{(SQLVALUEFUNCTION|NEXTVALUEEXPR|COERCEVIAIO) '

@@ -3,6 +3,12 @@
 select
     n.nspname::text as schema_name,
     c.relname::text as table_name,
+    c.oid as relation,
+    pr.oid as member,
+    -- Its columns and its filter as the catalog keeps them: before 15 it has neither.
+    pg_catalog.md5(nullif(pg_catalog.concat_ws(
+        '|', pg_catalog.to_jsonb(pr) ->> 'prattrs', pg_catalog.to_jsonb(pr) ->> 'prqual'
+    ), '')) as part,
     pg_catalog.to_jsonb(pr) ->> 'prqual' is not null as filtered,
     (
         select array_agg(a.attname::text order by a.attname::text collate "C")

@@ -1,5 +1,5 @@
 -- What tables that are to be copied are by now, and which ones here take their rows.
--- $1 text[]: schemas; $2 text[]: names; $3 jsonb[]: what they are on the publisher
+-- $1 text[]: schemas; $2 text[]: names; $3 jsonb[]: what they are on the publisher, and under "image" here
 update pgdetour.table_copy as t
 set
     origin = wanted.origin,

@@ -2,6 +2,12 @@
 select
     p.puballtables as all_tables,
     p.pubviaroot as via_root,
-    p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate as all_operations
+    pg_catalog.array_remove(array[
+        case when p.pubinsert then 'insert' end,
+        case when p.pubupdate then 'update' end,
+        case when p.pubdelete then 'delete' end,
+        case when p.pubtruncate then 'truncate' end
+    ], null) as operations,
+    pg_catalog.obj_description(p.oid, 'pg_publication') as comment
 from pg_catalog.pg_publication as p
 where p.pubname = $1

@@ -14,7 +14,8 @@ create table if not exists pgdetour.table_copy (
 -- An earlier version has made it without them.
 alter table pgdetour.table_copy add column if not exists origin jsonb, add column if not exists image oid;
 comment on column pgdetour.table_copy.origin is
-'What the table was on the source, beside its definition, before its rows were read: another one of its name is another table.';
+'What the table was on the source, beside its definition, before its rows were read: another one of its name is another table. '
+'Under "image" what took its rows here.';
 comment on column pgdetour.table_copy.image is
 'The table that took its rows.';
 comment on column pgdetour.table_copy.fingerprint is

@@ -1,11 +1,14 @@
 //! Tables that are selected later than the rest: made, or taken as they are, beside those that stand.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::post_data::{self, PostStatement, Sorter};
-use super::schema::{self, Receiver};
+use super::completion::describe;
+use super::ownership::lending_create;
+use super::post_data::{self, Kind, PostStatement, Sorter};
+use super::schema::{self, MOST_IN_ONE_TRANSACTION, Receiver};
 use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Result, ServerError};
 use crate::pg::Session;
@@ -13,6 +16,9 @@ use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, Schema, lexer};
 use crate::sql;
+
+/// How long what is only tried waits for a lock.
+const LOCK_BUDGET: Duration = Duration::from_millis(500);
 
 /// Tables that were not selected when the rest was made, and what was left out for want of them: the views that read them,
 /// and the foreign keys that refer to them. Nothing is made yet.
@@ -68,9 +74,46 @@ impl<'a> Addition<'a> {
     /// Makes it and takes that back.
     pub fn try_out(&self, subscriber: &mut Session) -> Result<()> {
         subscriber.change_script("begin")?;
-        let made = self.make_relations(subscriber);
+        let made = self.make_relations(subscriber).and_then(|()| self.complete_empty(subscriber));
         let ended = subscriber.change_script("rollback");
-        made.map_err(refused).and(ended)
+        made.map_err(|error| refused("cannot_add", error)).and(ended)
+    }
+
+    /// Runs what completes it, which takes no time as long as nothing is in it. What is about tables that stand, or is nothing
+    /// without rows, is left.
+    fn complete_empty(&self, subscriber: &mut Session) -> Result<()> {
+        if self.statements.len() > MOST_IN_ONE_TRANSACTION {
+            return Ok(());
+        }
+        subscriber.change_script(&format!(
+            "set local check_function_bodies = off; set local xmloption = content; set local lock_timeout = {}",
+            LOCK_BUDGET.as_millis()
+        ))?;
+        for statement in &self.statements {
+            let is_made = statement.table.as_ref().is_some_and(|table| self.made.contains(table));
+            let is_tried = match statement.kind {
+                Kind::Index | Kind::Constraint | Kind::Other => true,
+                Kind::ForeignKey => is_made,
+                Kind::Validate | Kind::Refresh | Kind::Last => false,
+            };
+            if !is_tried {
+                continue;
+            }
+            let script = &statement.statement;
+            let done =
+                lending_create(subscriber, script.split(";\n"), |session| session.change_script(script));
+            match done {
+                // The table that a foreign key refers to is written to: what is tried is not worth the wait.
+                Err(error)
+                    if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
+                        || error.is_sqlstate(&SqlState::T_R_DEADLOCK_DETECTED) =>
+                {
+                    return Ok(());
+                }
+                done => done.doing(|| describe(statement))?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes it, and notes what is to be copied and what completes it; what could not be taken over.
@@ -226,10 +269,10 @@ fn list_keys_into(source: &mut Session, tables: &[Table], added: &[u32]) -> Resu
 }
 
 /// What the subscriber lacks, or is too old for, only a person can mend.
-fn refused(error: Error) -> Error {
+pub(super) fn refused(kind: &'static str, error: Error) -> Error {
     match error {
         Error::Sql { action, on, cause } if is_of_a_lack(&cause) => Error::Refused {
-            kind: "cannot_add",
+            kind,
             message: format!("could not {action} on {on}"),
             detail: Some(cause.to_string()),
             hint: "Make on the other side what it lacks, by the statement that made it on the source, or leave the table out with \

@@ -1,15 +1,16 @@
 //! What completes a schema: indexes, constraints, triggers, foreign keys; each noted as done with its own commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
+use super::added::refused;
 use super::ownership::lending_create;
 use super::pool::Pool;
-use super::post_data::{Kind, PostStatement};
-use super::record::TableCopy;
+use super::post_data::{self, Kind, PostStatement};
+use super::record::{self, TableCopy};
 use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
@@ -76,7 +77,7 @@ impl<'a> Builder<'a> {
     /// Runs a statement and notes it as done, in one transaction; waits for others that hold its table.
     pub fn run_in<T: Send>(&mut self, pool: &Pool<T>, statement: &PostStatement) -> Result<()> {
         let session = &mut self.session;
-        pool.cancellable(self.pid, || {
+        let done = pool.cancellable(self.pid, || {
             patiently(
                 || pool.go_on(),
                 || {
@@ -89,8 +90,13 @@ impl<'a> Builder<'a> {
                     })
                 },
             )
-        })
-        .doing(|| describe(statement))?;
+        });
+        let done = done.doing(|| describe(statement));
+        match done {
+            // What a view lacks, it can be left without.
+            Err(error) if statement.kind != Kind::Refresh => return Err(lacking(error)),
+            done => done.map(drop)?,
+        }
         self.job.progress.statement_done(statement);
         Ok(())
     }
@@ -218,8 +224,16 @@ impl Analysis {
     }
 }
 
+/// What the server lacks for a statement only a person can mend; the rows are no such lack.
+fn lacking(error: Error) -> Error {
+    let is_of_rows = error.server_error().is_some_and(|cause| {
+        cause.sqlstate.as_deref().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    });
+    if is_of_rows { error } else { refused("cannot_complete", error) }
+}
+
 /// `run "CREATE INDEX …"`: the beginning of the statement itself, for messages.
-fn describe(statement: &PostStatement) -> String {
+pub(super) fn describe(statement: &PostStatement) -> String {
     let lines = statement.statement.lines().filter(|line| !line.starts_with("SET LOCAL "));
     let text: String = lines.flat_map(|line| [line.trim(), " "]).collect();
     let start: String = text.trim().chars().take(100).collect();
@@ -281,9 +295,13 @@ impl CopyJob<'_> {
             return Ok(warnings);
         }
         let post_data = super::list_post_data(session, prepared)?;
+        let deselected = self.list_deselected(session)?;
+        let passed_over = post_data::list_of(&post_data, &deselected);
         let mut builder = None;
         for kind in stage.kinds() {
-            let left = |statement: &&PostStatement| statement.kind == *kind && !statement.done;
+            let left = |statement: &&PostStatement| {
+                statement.kind == *kind && !statement.done && !passed_over.contains(&statement.ordinal)
+            };
             let statements: Vec<&PostStatement> = post_data.iter().filter(left).collect();
             if session.is_dry() {
                 statements.iter().try_for_each(|statement| session.change_script(&statement.statement))?;
@@ -296,6 +314,13 @@ impl CopyJob<'_> {
             warnings.extend(self.run_kind(builder, *kind, statements)?);
         }
         Ok(warnings)
+    }
+
+    /// Tables that were selected when what completes the schema was noted, and are not any more.
+    fn list_deselected(&self, session: &mut Session) -> Result<HashSet<Name>> {
+        let selected: HashSet<Name> = self.tables.iter().map(Table::full_name).collect();
+        let noted = record::list_tables(session)?.into_iter().map(|copy| copy.name);
+        Ok(noted.filter(|name| !selected.contains(name)).collect())
     }
 
     fn run_kind(

@@ -1,6 +1,6 @@
 //! The second half of a schema: which statement runs when, and the record of those that are done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::{Doing as _, Error, Result};
 use crate::pg::catalog::Table;
@@ -282,11 +282,67 @@ impl Words<'_> {
         Some((kind, table))
     }
 
+    /// The relation that a statement is about, where it names one.
+    fn subject(&self) -> Option<Name> {
+        if let Some((relation, _)) = self.altered() {
+            return Some(relation);
+        }
+        let is_rule = self.begin(&["create", "rule"]);
+        let kinds = ["trigger", "policy", "rule", "constraint", "index", "unique"];
+        let names_relation = match () {
+            () if self.is(0, "create") => kinds.iter().any(|kind| self.is(1, kind)),
+            () => self.begin(&["comment", "on"]) && kinds.iter().any(|kind| self.is(2, kind)),
+        };
+        if !names_relation {
+            return None;
+        }
+        let before = if is_rule { "to" } else { "on" };
+        // Behind the name, which may be a word, too; COMMENT ON has one more.
+        let at = (3..self.tokens.len()).find(|at| self.is(*at, before))?;
+        Some(self.relation_at(at + 1 + usize::from(self.is(at + 1, "only")))?.0)
+    }
+
+    /// The constraint of `ALTER TABLE … VALIDATE CONSTRAINT …`.
+    fn validated(&self) -> Option<String> {
+        let (_, next) = self.altered()?;
+        (self.is(next, "validate") && self.is(next + 1, "constraint")).then(|| self.name_at(next + 2))
+    }
+
     fn comes_last(&self) -> bool {
         self.begin(&["create", "event", "trigger"])
             || self.begin(&["comment", "on", "event", "trigger"])
             || self.begin(&["comment", "on", "constraint"])
     }
+}
+
+/// Those of the statements that are about one of `tables`, or about a foreign key that refers to one, by their places in the order.
+pub fn list_of(statements: &[PostStatement], tables: &HashSet<Name>) -> HashSet<i32> {
+    let mut found = HashSet::new();
+    if tables.is_empty() {
+        return found;
+    }
+    let mut keys = HashSet::new();
+    for one in statements {
+        let lines = one.statement.lines().filter(|line| !line.starts_with("SET LOCAL "));
+        let statement = lines.collect::<Vec<_>>().join("\n");
+        let tokens = lexer::tokens(&statement);
+        let words = Words { statement: &statement, tokens: &tokens };
+        let table = one.table.clone().or_else(|| words.subject());
+        let key = words.constraint_name().or_else(|| words.validated());
+        let refers =
+            one.kind == Kind::ForeignKey && words.referenced().is_some_and(|to| tables.contains(&to));
+        let is_found = match (&table, &key) {
+            _ if table.as_ref().is_some_and(|table| tables.contains(table)) || refers => true,
+            // A key comes before what validates it.
+            (Some(table), Some(key)) => keys.contains(&(table.clone(), key.clone())),
+            _ => false,
+        };
+        if is_found {
+            keys.extend(table.zip(key));
+            found.insert(one.ordinal);
+        }
+    }
+    found
 }
 
 /// Stores the statements in the record, behind those that are there.
@@ -438,6 +494,37 @@ mod tests {
         let sorted = sort(&dump);
         assert!(sorted[0].2.starts_with("SET LOCAL default_tablespace = fast;\nCREATE INDEX i"));
         assert!(sorted[1].2.starts_with("CREATE INDEX j"));
+    }
+
+    #[test]
+    fn what_is_about_a_table_or_refers_to_it_is_known() {
+        let about = [
+            "CREATE TRIGGER t BEFORE INSERT OR UPDATE OF on_, x ON public.a FOR EACH ROW EXECUTE FUNCTION f()",
+            "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.a FOR EACH ROW EXECUTE FUNCTION f()",
+            "ALTER TABLE public.a ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY p ON public.a FOR SELECT USING (true)",
+            "CREATE RULE r AS ON INSERT TO public.a DO NOTHING",
+            "SET LOCAL default_tablespace = fast;\nCREATE UNIQUE INDEX i ON public.a USING btree (n)",
+            "COMMENT ON TRIGGER t ON public.a IS 'on public.b'",
+            "ALTER TABLE ONLY public.b ADD CONSTRAINT f FOREIGN KEY (n) REFERENCES public.a(id) NOT VALID",
+            "alter table \"public\".\"b\" validate constraint \"f\"",
+        ];
+        let others = [
+            "CREATE TRIGGER t BEFORE INSERT ON public.b FOR EACH ROW EXECUTE FUNCTION a()",
+            "ALTER TABLE ONLY public.b ADD CONSTRAINT g FOREIGN KEY (n) REFERENCES public.p(id) NOT VALID",
+            "alter table \"public\".\"b\" validate constraint \"g\"",
+            "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION a()",
+        ];
+        let statements = about.iter().chain(&others).enumerate().map(|(at, statement)| PostStatement {
+            ordinal: at as i32,
+            kind: if statement.contains("FOREIGN KEY") { Kind::ForeignKey } else { Kind::Other },
+            table: None,
+            statement: (*statement).to_owned(),
+            done: false,
+        });
+        let tables = HashSet::from([("public".to_owned(), "a".to_owned())]);
+        let found = list_of(&statements.collect::<Vec<_>>(), &tables);
+        assert_eq!(found, (0..about.len() as i32).collect());
     }
 
     #[test]

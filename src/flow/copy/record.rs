@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Doing as _, Result};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::{Name, split_names};
-use crate::pg::catalog::origin::Origin;
+use crate::pg::catalog::origin::{Origin, list_origins};
 use crate::pg::{Session, record};
 use crate::sql;
 
@@ -42,6 +42,8 @@ pub struct TableCopy {
     pub origin: Option<Origin>,
     /// The subscriber's table that took the rows.
     pub image: Option<u32>,
+    /// What that was when it had taken them; none in a record of an earlier version.
+    pub image_origin: Option<Origin>,
 }
 
 /// The tables of a copy; none when none was begun.
@@ -50,6 +52,10 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<TableCopy>> {
         return Ok(Vec::new());
     }
     let rows = session.query(&sql::flow::LIST_TABLE_COPIES, &[])?;
+    let origin = |row: &postgres::Row, column: &str| {
+        let value: Option<serde_json::Value> = row.get(column);
+        value.and_then(|value| serde_json::from_value(value).ok())
+    };
     let table = |row: &postgres::Row| TableCopy {
         name: (row.get("schema_name"), row.get("table_name")),
         state: match row.get("state") {
@@ -62,10 +68,9 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<TableCopy>> {
         bytes: row.get::<_, Option<i64>>("byte_count").unwrap_or(0).cast_unsigned(),
         analyzed: row.get("analyzed"),
         fingerprint: row.get("fingerprint"),
-        origin: row
-            .get::<_, Option<serde_json::Value>>("origin")
-            .and_then(|origin| serde_json::from_value(origin).ok()),
+        origin: origin(row, "origin"),
         image: row.get("image"),
+        image_origin: origin(row, "image_origin"),
     };
     Ok(rows.iter().map(table).collect())
 }
@@ -104,12 +109,19 @@ pub fn update_fingerprints(session: &mut Session, fingerprints: &[(Name, String)
     session.change(sql::flow::UPDATE_FINGERPRINTS.text, &[&schemas, &names, &hashes]).map(drop)
 }
 
-/// Notes what tables are on the publisher before they are read, or by now where their copies are as good.
+/// Notes what tables are on the publisher before they are read, or by now where their copies are as good, and what they are here.
 pub fn note_origins(session: &mut Session, origins: &BTreeMap<Name, Origin>) -> Result<()> {
     let (schemas, names) = split_names(origins.keys());
-    let origins: Vec<serde_json::Value> = origins.values().map(|origin| serde_json::json!(origin)).collect();
+    let wanted: Vec<Name> = origins.keys().cloned().collect();
+    let images = list_origins(session, &wanted)?;
+    let noted = origins.iter().map(|(name, origin)| {
+        let mut noted = serde_json::json!(origin);
+        noted["image"] = serde_json::json!(images.get(name));
+        noted
+    });
+    let noted: Vec<serde_json::Value> = noted.collect();
     session
-        .change(sql::flow::NOTE_ORIGINS.text, &[&schemas, &names, &origins])
+        .change(sql::flow::NOTE_ORIGINS.text, &[&schemas, &names, &noted])
         .doing(|| "record what the tables to copy are".into())
         .map(drop)
 }

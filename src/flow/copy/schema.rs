@@ -22,7 +22,7 @@ const BATCH: usize = 50;
 
 /// More entries than this are not made in one transaction: each takes some of the server's lock table, which has room
 /// for a few thousand.
-const MOST_IN_ONE_TRANSACTION: usize = 1000;
+pub(super) const MOST_IN_ONE_TRANSACTION: usize = 1000;
 
 /// The server that a schema is for.
 pub struct Receiver {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::mapping::TableName;
 use crate::pg::Session;
@@ -37,6 +39,61 @@ impl Published {
     }
 }
 
+/// A publication as it was made, kept in its comment: whoever alters it leaves that as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    via_root: bool,
+    /// Its entry for each table, by the table's oid.
+    tables: BTreeMap<u32, Entry>,
+}
+
+/// That a publication names a table, and what of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// Oid of the entry: a table that is taken out and added again gets another one.
+    member: u32,
+    /// A hash of columns and filter; none for the whole table.
+    part: Option<String>,
+}
+
+/// How a publication does not publish its tables any more as it did when it was made, or did not for a while.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Altered {
+    /// What is otherwise for all of them.
+    whole: Option<String>,
+    tables: BTreeMap<TableName, Alteration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alteration {
+    Part,
+    Anew,
+}
+
+impl Alteration {
+    fn of(self, what: &str) -> String {
+        match self {
+            Alteration::Part => format!("publishes other columns or rows of {what}"),
+            Alteration::Anew => format!("was without {what} for a while"),
+        }
+    }
+}
+
+impl Altered {
+    /// What it does with a table.
+    pub fn of(&self, table: &TableName) -> Option<String> {
+        let single = || self.tables.get(table).map(|alteration| alteration.of("it"));
+        self.whole.clone().or_else(single)
+    }
+
+    /// All of it in one line; none where it is as it was made.
+    pub fn describe(&self) -> Option<String> {
+        let each = self.tables.iter().map(|(table, alteration)| alteration.of(&format!("table \"{table}\"")));
+        let told: Vec<String> = self.whole.iter().cloned().chain(each).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+}
+
 /// Makes publication `name` publish all changes of exactly `tables`, or their parts, and of our markers, each partition
 /// under its own name unless they go over as one; whether anything had to be changed.
 pub fn create_publication(session: &mut Session, name: &str, tables: &[Published]) -> Result<bool> {
@@ -51,7 +108,12 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
     let Some(found) = session.query_opt(&sql::flow::READ_PUBLICATION, &[&name])? else {
         let with = if via_root { " with (publish_via_partition_root = true)" } else { "" };
         let statement = format!("create publication {quoted} for table {}{with}", clauses(wanted.values()));
-        session.change(&statement, &[]).doing(|| format!("create publication {quoted}"))?;
+        session
+            .atomically(|session| {
+                session.change(&statement, &[])?;
+                note_as_made(session, name)
+            })
+            .doing(|| format!("create publication {quoted}"))?;
         return Ok(true);
     };
     if found.get("all_tables") {
@@ -63,16 +125,17 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
         });
     }
     let mut statements = Vec::new();
-    if found.get::<_, bool>("via_root") != via_root || !found.get::<_, bool>("all_operations") {
+    if found.get::<_, bool>("via_root") != via_root || left_out(&found).is_some() {
         statements.push(format!(
             "alter publication {quoted} set (publish = 'insert, update, delete, truncate', publish_via_partition_root = {via_root})"
         ));
     }
+    let altered = find_altered(session, name)?;
     let rows = session.query(&sql::flow::LIST_PUBLICATION_TABLES, &[&name])?;
     let table_in = |row: &postgres::Row| (row.get("schema_name"), row.get("table_name"));
     let present: BTreeSet<(String, String)> = rows.iter().map(table_in).collect();
-    // One that publishes other columns, or rows where it should not, is named anew. The server keeps a filter in words
-    // of its own: who changes the filter of a publication that stands is refused before.
+    // One that publishes other columns or rows than it should is named anew. The server keeps a filter in words of its own: who
+    // changes the filter in the configuration of one that stands is refused before.
     let fitting: BTreeSet<(String, String)> = rows
         .iter()
         .filter(|row| {
@@ -83,6 +146,7 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
                 }
                 row.get::<_, bool>("filtered") == published.part.filter.is_some()
                     && row.get::<_, Option<Vec<String>>>("columns") == columns
+                    && !altered.tables.contains_key(&published.table)
             })
         })
         .map(table_in)
@@ -99,15 +163,75 @@ pub fn create_publication(session: &mut Session, name: &str, tables: &[Published
     if !missing.is_empty() {
         statements.push(format!("alter publication {quoted} add table {}", clauses(missing.into_iter())));
     }
-    if statements.is_empty() {
+    if statements.is_empty() && altered == Altered::default() {
         return Ok(false);
     }
     session
         .atomically(|session| {
-            statements.iter().try_for_each(|statement| session.change(statement, &[]).map(|_| ()))
+            statements.iter().try_for_each(|statement| session.change(statement, &[]).map(|_| ()))?;
+            note_as_made(session, name)
         })
         .doing(|| format!("alter publication {quoted}"))?;
     Ok(true)
+}
+
+/// Keeps with a publication what it publishes by now.
+fn note_as_made(session: &mut Session, name: &str) -> Result<()> {
+    let quoted = sql::quote_identifier(name);
+    if session.is_dry() {
+        session.note(format!("note in a comment on publication {quoted} what it publishes"));
+        return Ok(());
+    }
+    let Some(found) = session.query_opt(&sql::flow::READ_PUBLICATION, &[&name])? else { return Ok(()) };
+    let entries = list_entries(session, name)?;
+    let tables = entries.into_iter().map(|(_, relation, entry)| (relation, entry)).collect();
+    let made = serde_json::json!(Made { via_root: found.get("via_root"), tables });
+    let comment = sql::quote_literal(&made.to_string());
+    session.change(&format!("comment on publication {quoted} is {comment}"), &[]).map(drop)
+}
+
+fn list_entries(session: &mut Session, name: &str) -> Result<Vec<(TableName, u32, Entry)>> {
+    let rows = session.query(&sql::flow::LIST_PUBLICATION_TABLES, &[&name])?;
+    let entry = |row: &postgres::Row| {
+        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        (table, row.get("relation"), Entry { member: row.get("member"), part: row.get("part") })
+    };
+    Ok(rows.iter().map(entry).collect())
+}
+
+/// The kinds of changes that it does not publish.
+fn left_out(publication: &postgres::Row) -> Option<String> {
+    let kinds = ["insert", "update", "delete", "truncate"];
+    let published: Vec<String> = publication.get("operations");
+    let left: Vec<&str> =
+        kinds.into_iter().filter(|kind| !published.iter().any(|other| other == kind)).collect();
+    (!left.is_empty()).then(|| left.join(" and "))
+}
+
+/// What has become of publication `name` since it was made; nothing where there is none, and of one that an earlier version has made
+/// only whether it publishes all kinds of changes.
+pub fn find_altered(session: &mut Session, name: &str) -> Result<Altered> {
+    let mut altered = Altered::default();
+    let Some(found) = session.query_opt(&sql::flow::READ_PUBLICATION, &[&name])? else { return Ok(altered) };
+    if let Some(left) = left_out(&found) {
+        altered.whole = Some(format!("leaves out every {left}"));
+    }
+    let comment: Option<String> = found.get("comment");
+    let Some(made) = comment.and_then(|comment| serde_json::from_str::<Made>(&comment).ok()) else {
+        return Ok(altered);
+    };
+    if altered.whole.is_none() && made.via_root != found.get::<_, bool>("via_root") {
+        altered.whole = Some("publishes partitions under other names".into());
+    }
+    for (table, relation, entry) in list_entries(session, name)? {
+        let what = match made.tables.get(&relation) {
+            Some(before) if before.part != entry.part => Alteration::Part,
+            Some(before) if before.member != entry.member => Alteration::Anew,
+            _ => continue,
+        };
+        altered.tables.insert(table, what);
+    }
+    Ok(altered)
 }
 
 /// Drops publication `name`; whether there was one.

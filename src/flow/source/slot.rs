@@ -230,7 +230,7 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
     let found = find_slot(publisher, slot)?;
     let missing = match (&found, is_there) {
         (Some(found), _) if found.is_lost() => return Err(lost(slot)),
-        (Some(_), true) => return Ok(()),
+        (Some(_), true) => return require_as_made(publisher, publication),
         (Some(_), false) => format!("publication \"{publication}\" does"),
         (None, true) => format!("slot \"{slot}\" does"),
         (None, false) => format!("slot \"{slot}\" and publication \"{publication}\" do"),
@@ -244,6 +244,18 @@ pub fn require_intact(publisher: &mut Session, slot: &str, publication: &str) ->
         message: format!("the recording of changes on {} is not complete", publisher.place),
         detail: Some(format!("{missing} not exist there any more{taken}")),
         hint: format!("What was written since it was dropped is there alone: {MISSED}"),
+    })
+}
+
+/// Fails when what the publication names was not, or is not, recorded as it was when it was made.
+fn require_as_made(publisher: &mut Session, publication: &str) -> Result<()> {
+    let Some(altered) = publication::find_altered(publisher, publication)?.describe() else { return Ok(()) };
+    Err(Error::Conflict {
+        kind: "capture_altered",
+        sqlstate: None,
+        message: format!("the recording of changes on {} is not complete", publisher.place),
+        detail: Some(format!("publication \"{publication}\" was altered there: it {altered}")),
+        hint: format!("What was written meanwhile may be there alone: {MISSED}"),
     })
 }
 

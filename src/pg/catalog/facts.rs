@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::pg::Session;
+use crate::pg::catalog::objects::Name;
 use crate::sql;
 
 /// A server and how much replication it has room for.
@@ -157,6 +158,13 @@ pub fn silence_event_triggers(session: &mut Session) -> Result<()> {
             .query_text("select pg_catalog.set_config('session_replication_role', 'replica', false)", &[])?;
     }
     Ok(())
+}
+
+/// Who owns tables, which are given by their oids.
+pub fn list_table_owners(session: &mut Session, tables: &[u32]) -> Result<BTreeMap<Name, String>> {
+    let rows = session.query(&sql::catalog::LIST_TABLE_OWNERS, &[&tables])?;
+    let owner = |row: &postgres::Row| ((row.get("schema_name"), row.get("table_name")), row.get("owner"));
+    Ok(rows.iter().map(owner).collect())
 }
 
 /// Settings by which a server writes statements to its log, or keeps their text in its statistics, and values by which it does not.

@@ -29,53 +29,119 @@ struct Attribute {
     filled: Option<String>,
     /// Its default is not the same value each time.
     unsteady: bool,
+    /// Its values come from those of other columns.
+    #[serde(default)]
+    computed: bool,
+}
+
+/// Which table something has become of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The one whose changes are carried.
+    Publisher,
+    /// Its image, which has followed it.
+    Subscriber,
 }
 
 /// What has become of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Another one is in its place.
-    Replaced,
-    /// This column was dropped, and another one made in its place.
-    ColumnReplaced(String),
-    /// This column was added here and there, and older rows may have other values in it there.
+    Replaced(End),
+    /// This column was dropped or renamed at this end only, or one that was dropped there has another in its place.
+    ColumnReplaced(End, String),
+    /// This column was added here and there, and older rows have, or must be taken to have, other values in it there.
     FilledOtherwise(String),
-    /// The values of this column may have been rewritten.
-    MaybeRewritten(String),
+    /// This column was added here and there, and nothing tells any more what older rows have got in it.
+    MaybeFilledOtherwise(String),
+    /// The values of this column may have been rewritten at this end.
+    MaybeRewritten(End, String),
 }
 
 impl Origin {
-    /// What has become of the table since, which is `now`; `image` is the one that has followed it.
-    pub fn change(&self, now: &Origin, image: &Origin) -> Option<Change> {
+    /// What has become of the table since, which is `now`; `image` is the one that has followed it, and was `known` then where
+    /// that was noted. What is lost for sure comes before what is in doubt.
+    pub fn change(&self, now: &Origin, known: Option<&Origin>, image: &Origin) -> Option<Change> {
         if now.relation != self.relation {
-            return Some(Change::Replaced);
+            return Some(Change::Replaced(End::Publisher));
         }
-        let is_live = |number: i16| now.columns.values().any(|column| column.number == number);
-        let newest = self.columns.values().map(|column| column.number).max().unwrap_or(0);
-        let mut rewritten = None;
+        if known.is_some_and(|known| known.relation != image.relation) {
+            return Some(Change::Replaced(End::Subscriber));
+        }
+        let mut doubt = None;
         for (name, column) in &now.columns {
-            let before = self.columns.get(name);
-            if column.number > newest {
-                if before.is_some_and(|before| !is_live(before.number)) {
-                    return Some(Change::ColumnReplaced(name.clone()));
+            if self.has_in_place_of(name, column, now) {
+                return Some(Change::ColumnReplaced(End::Publisher, name.clone()));
+            }
+            let Some(there) = image.columns.get(name) else { continue };
+            if known.is_some_and(|known| known.has_in_place_of(name, there, image)) {
+                return Some(Change::ColumnReplaced(End::Subscriber, name.clone()));
+            }
+            match (self.find(column.number), known.map(|known| known.find(there.number))) {
+                // Both are as old as the copy, and have to be what was copied into one another, under whatever name.
+                (Some((before, _)), Some(Some((known, _)))) if before != known => {
+                    return Some(Change::ColumnReplaced(End::Subscriber, name.clone()));
                 }
-                if image.columns.get(name).is_some_and(|there| column.may_fill_otherwise(there)) {
-                    return Some(Change::FilledOtherwise(name.clone()));
+                (Some((before, _)), Some(None))
+                    if known.is_some_and(|known| known.columns.contains_key(before)) =>
+                {
+                    return Some(Change::ColumnReplaced(End::Subscriber, name.clone()));
                 }
-            } else if before.is_some_and(|before| before.entry != column.entry) && now.file != self.file {
-                rewritten = Some(Change::MaybeRewritten(name.clone()));
+                (None, Some(Some(_))) => return Some(Change::ColumnReplaced(End::Publisher, name.clone())),
+                (None, _) => match self.compare_fills(now, column, known, image, there) {
+                    Some(true) => return Some(Change::FilledOtherwise(name.clone())),
+                    Some(false) => doubt = Some(Change::MaybeFilledOtherwise(name.clone())),
+                    None => {}
+                },
+                (Some((_, before)), found) => {
+                    let is_rewritten_there = known.is_some_and(|known| known.file != image.file)
+                        && found.flatten().is_some_and(|(_, known)| known.entry != there.entry);
+                    if before.entry != column.entry && now.file != self.file {
+                        doubt = Some(Change::MaybeRewritten(End::Publisher, name.clone()));
+                    } else if is_rewritten_there {
+                        doubt = Some(Change::MaybeRewritten(End::Subscriber, name.clone()));
+                    }
+                }
             }
         }
-        rewritten
+        doubt
     }
-}
 
-impl Attribute {
-    fn may_fill_otherwise(&self, there: &Attribute) -> bool {
-        match (&self.filled, &there.filled) {
-            (Some(here), Some(there)) => here != there,
-            // A rewrite may have put it into the rows, or a default that is new each time has.
-            _ => self.unsteady || there.unsteady,
+    fn find(&self, number: i16) -> Option<(&str, &Attribute)> {
+        let mut columns = self.columns.iter();
+        columns.find_map(|(name, column)| (column.number == number).then_some((name.as_str(), column)))
+    }
+
+    /// Whether `column`, which has this name `now`, is a new one, and the one that had it is gone.
+    fn has_in_place_of(&self, name: &str, column: &Attribute, now: &Origin) -> bool {
+        let is_gone = |before: &Attribute| now.find(before.number).is_none();
+        self.find(column.number).is_none() && self.columns.get(name).is_some_and(is_gone)
+    }
+
+    /// Whether rows that are older than a column, which was added at both ends, have other values in it at either: for sure, as
+    /// `true`, or perhaps.
+    fn compare_fills(
+        &self,
+        now: &Origin,
+        column: &Attribute,
+        known: Option<&Origin>,
+        image: &Origin,
+        there: &Attribute,
+    ) -> Option<bool> {
+        if column.computed && there.computed {
+            return None;
+        }
+        let here_moved = now.file != self.file;
+        let there_moved = known.is_some_and(|known| known.file != image.file);
+        match (&column.filled, &there.filled) {
+            (Some(here), Some(there)) => (here != there).then_some(true),
+            // A rewrite has put it into the rows, or a default that is new each time has.
+            _ if column.unsteady && here_moved => Some(true),
+            _ if there.unsteady && (there_moved || known.is_none()) => Some(true),
+            // Nothing was filled in where the table was not rewritten either.
+            (Some(_), None) => Some(!there_moved),
+            (None, Some(_)) => Some(!here_moved),
+            (None, None) => (here_moved || there_moved).then_some(false),
         }
     }
 }
@@ -124,9 +190,9 @@ mod tests {
             list_origins(session, std::slice::from_ref(&table)).unwrap().remove(&table).unwrap()
         };
         let before = run("here", TABLE);
-        run("there", TABLE);
+        let known = run("there", TABLE);
         let (now, image) = (run("here", here), run("there", there));
-        before.change(&now, &image)
+        before.change(&now, Some(&known), &image)
     }
 
     #[test]
@@ -134,20 +200,27 @@ mod tests {
         let server = TestServer::start("");
         let mut session = connect(&server);
         session.change_script("create schema here; create schema there").unwrap();
-        let column = |name: &str| Some(Change::ColumnReplaced(name.into()));
-        for (here, found) in [
-            (
-                "begin; drop table t; create table t (id int primary key, v int, w int); commit",
-                Some(Change::Replaced),
-            ),
-            ("alter table t drop w; alter table t add w int", column("w")),
-            ("alter table t rename w to x; alter table t rename v to w; alter table t rename x to v", None),
-            ("alter table t alter v type int using v * 2", Some(Change::MaybeRewritten("v".into()))),
-            ("vacuum full t; analyze t; update t set v = 5", None),
-            ("alter table t alter v set statistics 50; analyze t", None),
-            ("truncate t", None),
+        let column = |name: &str| Some(Change::ColumnReplaced(End::Publisher, name.into()));
+        let image = |name: &str| Some(Change::ColumnReplaced(End::Subscriber, name.into()));
+        let made_again = "begin; drop table t; create table t (id int primary key, v int, w int); commit";
+        let swapped = "alter table t rename w to x; alter table t rename v to w; alter table t rename x to v";
+        let doubled = "alter table t alter v type int using v * 2";
+        for (here, there, found) in [
+            (made_again, "", Some(Change::Replaced(End::Publisher))),
+            ("", made_again, Some(Change::Replaced(End::Subscriber))),
+            ("alter table t drop w; alter table t add w int", "", column("w")),
+            ("", "alter table t drop w; alter table t add w int", image("w")),
+            ("alter table t drop w; alter table t add x int", "alter table t rename w to x", column("x")),
+            ("alter table t rename w to x", "alter table t drop w; alter table t add x int", image("x")),
+            (swapped, swapped, None),
+            (swapped, "", image("v")),
+            (doubled, "", Some(Change::MaybeRewritten(End::Publisher, "v".into()))),
+            ("", doubled, Some(Change::MaybeRewritten(End::Subscriber, "v".into()))),
+            ("vacuum full t; analyze t; update t set v = 5", "vacuum full t", None),
+            ("alter table t alter v set statistics 50; analyze t", "", None),
+            ("truncate t", "truncate t", None),
         ] {
-            assert_eq!(after(&mut session, here, ""), found, "{here}");
+            assert_eq!(after(&mut session, here, there), found, "{here}, {there}");
         }
     }
 
@@ -157,11 +230,19 @@ mod tests {
         let mut session = connect(&server);
         session.change_script("create schema here; create schema there").unwrap();
         let filled = Some(Change::FilledOtherwise("x".into()));
+        let doubted = Some(Change::MaybeFilledOtherwise("x".into()));
+        let lost_default = "alter table t add x int default 7; alter table t alter x drop default";
+        let rewritten =
+            "alter table t add x int default 7; alter table t alter x drop default; vacuum full t";
         for (here, there, found) in [
             ("alter table t add x int", "alter table t add x int", None),
             ("alter table t add x int default 7", "alter table t add x int default 7", None),
             ("alter table t add x int default 7", "alter table t add x int default 8", filled.clone()),
-            ("alter table t add x int default 7; vacuum full t", "alter table t add x int default 7", None),
+            (lost_default, "alter table t add x int", filled.clone()),
+            ("alter table t add x int", lost_default, filled.clone()),
+            (rewritten, "alter table t add x int", doubted.clone()),
+            ("alter table t add x int", rewritten, doubted.clone()),
+            (rewritten, lost_default, doubted),
             ("alter table t add x serial", "alter table t add x serial", filled.clone()),
             (
                 "alter table t add x int generated always as identity",
@@ -179,11 +260,21 @@ mod tests {
                 filled.clone(),
             ),
             (
+                "alter table t add x uuid; alter table t alter x set default gen_random_uuid()",
+                "alter table t add x uuid",
+                None,
+            ),
+            (
                 "alter table t add x date default current_date; vacuum full t",
                 "alter table t add x date",
                 filled,
             ),
             ("alter table t add x int generated always as (v + 1) stored", "", None),
+            (
+                "alter table t add x int generated always as (v + 1) stored",
+                "alter table t add x int generated always as (v + 1) stored",
+                None,
+            ),
             (
                 "alter table t rename v to x; alter table t add v int default 3",
                 "alter table t rename v to x; alter table t add v int default 3",

@@ -252,6 +252,12 @@ fn follow_until_stopped(run: &mut Run) -> Result<Applied> {
         };
         let is_lost = error.is_connection_lost() || matches!(error, Error::Unreachable { .. });
         if !is_lost {
+            // A change of the schema shows in the stream first, as something that has no place on the target.
+            if let Some((_, guard)) = &mut followed
+                && !guard.holds()
+            {
+                guard.verdict()?;
+            }
             return Err(error);
         }
         run.output.say(&format!("{}; tries again", describe(&error)));

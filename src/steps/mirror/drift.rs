@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::error::{Checked, Finding, Result};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::definitions::{Definition, list_definitions};
+use crate::pg::catalog::facts::list_table_owners;
 use crate::pg::catalog::objects::Name;
 use crate::phase::Side;
+use crate::sql;
 use crate::steps::Run;
-use crate::steps::mirror::inventory;
+use crate::steps::mirror::inventory::{self, UnlikeSetting};
 
 /// How many objects of a kind are named.
 const NAMED: usize = 20;
@@ -70,7 +72,40 @@ pub fn left_out(run: &mut Run, before: &[Definition]) -> Result<Option<BTreeSet<
     }
     let target = list(run, Side::Target)?;
     let found = compare(before, &target, of_one_major(run));
-    Ok(Some(found.iter().map(Difference::key).collect()))
+    let unlike = list_unlike(run)?.into_iter().map(|(key, _)| key);
+    Ok(Some(found.iter().map(Difference::key).chain(unlike).collect()))
+}
+
+/// Settings of the database and owners of tables that are not the same on both sides, by what they are remembered by.
+fn list_unlike(run: &mut Run) -> Result<Vec<(String, Finding)>> {
+    let mut unlike = Vec::new();
+    for UnlikeSetting { setting, there, statement } in inventory::list_unlike_settings(run)? {
+        let (name, value) = (setting.display(), &setting.value);
+        let there = there.map_or_else(|| "not set".to_owned(), |value| format!("\"{value}\""));
+        let message =
+            format!("setting {name} of the database is \"{value}\" on the source, and {there} on the target");
+        let hint = format!("Run on the target: {statement};");
+        unlike.push((format!("setting {name} {value}"), Finding::new("schema", name.clone(), message, hint)));
+    }
+    let mut owners = |side: Side| -> Result<BTreeMap<Name, String>> {
+        let oids: Vec<u32> = run.selected_tables(side)?.iter().map(|table| table.oid).collect();
+        list_table_owners(run.session(side), &oids)
+    };
+    let (source, target) = (owners(Side::Source)?, owners(Side::Target)?);
+    for (name, owner) in source {
+        let Some(other) = target.get(&name).filter(|other| **other != owner) else { continue };
+        let table = format!("{}.{}", name.0, name.1);
+        let message = format!(
+            "table \"{table}\" belongs to \"{owner}\" on the source, and to \"{other}\" on the target"
+        );
+        let hint = format!(
+            "Run on the target: ALTER TABLE {} OWNER TO {};",
+            sql::quote_qualified(&name.0, &name.1),
+            sql::quote_identifier(&owner)
+        );
+        unlike.push((format!("owner {table} {owner}"), Finding::new("schema", table, message, hint)));
+    }
+    Ok(unlike)
 }
 
 /// Whatever else the application may need is on the target as it is on the source.
@@ -110,6 +145,11 @@ pub fn objects_as_mirrored(run: &mut Run, checked: &mut Checked) -> Result<()> {
         };
         by_kind.entry((&object.kind, fails)).or_default().push(finding(object, *how));
     }
+    let unlike = list_unlike(run)?.into_iter();
+    by_kind
+        .entry(("settings and owners", false))
+        .or_default()
+        .extend(unlike.filter(|(key, _)| !known.contains(key)).map(|(_, finding)| finding));
     for ((kind, fails), mut findings) in by_kind {
         if let Some(more @ 1..) = findings.len().checked_sub(NAMED) {
             findings.truncate(NAMED);

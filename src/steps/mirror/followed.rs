@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::error::Result;
 use crate::flow::mapping::TableName;
-use crate::flow::source::{change_table, publication};
+use crate::flow::source::change_table;
+use crate::flow::source::publication::{self, Altered};
 use crate::flow::{ChangeSource, copy, subscription};
 use crate::pg::catalog::Table;
 use crate::pg::catalog::objects::Name;
-use crate::pg::catalog::origin::{Change, Origin, list_origins};
+use crate::pg::catalog::origin::{Change, End, Origin, list_origins};
 use crate::phase::Place;
 use crate::steps::Run;
 use crate::steps::mirror::stages::Stage;
@@ -72,6 +73,12 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
     let images = list_origins(run.session(subscriber), &wanted)?;
     let source = stage.changes(run.config.mirror.method);
     let recorded = list_recorded(run, stage, &source)?;
+    let altered = match &source {
+        ChangeSource::Slot { publication, .. } => {
+            publication::find_altered(run.session(publisher), publication)?
+        }
+        ChangeSource::Triggers => Altered::default(),
+    };
     let applied = subscription::list_subscribed(run.session(subscriber), names::MIRROR_SUBSCRIPTION)?;
     for table in &tables {
         let name = table.full_name();
@@ -83,14 +90,25 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
         // A publication has a root's partitions with it.
         let goes_with_root = table.root.is_some() && source != ChangeSource::Triggers;
         let is_recorded = recorded.as_ref().is_none_or(|all| goes_with_root || all.contains(&told));
+        let altered_as = altered.of(&table.root.as_ref().map_or_else(
+            || told.clone(),
+            |(schema, name)| TableName { schema: schema.clone(), name: name.clone() },
+        ));
         let is_applied = table.partitioned || applied.as_ref().is_none_or(|all| all.contains(&told));
-        let change = copy.origin.as_ref().and_then(|origin| origin.change(now, image));
+        let known = copy.image_origin.as_ref();
+        let change = copy.origin.as_ref().and_then(|origin| origin.change(now, known, image));
         let since = "since its copy was made";
-        let replaced =
-            |place| format!("was dropped or renamed on the {place} {since}, and another one is in its place");
-        let why = match change {
-            Some(Change::Replaced) => replaced(publisher),
-            _ if copy.image.is_some_and(|known| known != image.relation) => replaced(subscriber),
+        let place = |end: &End| match end {
+            End::Publisher => publisher,
+            End::Subscriber => subscriber,
+        };
+        let replaced = |end: &End| {
+            format!("was dropped or renamed on the {} {since}, and another one is in its place", place(end))
+        };
+        let doubt = |why| Doubt { why, now: now.clone(), root: table.root.clone(), copy: subscriber };
+        let why = match &change {
+            Some(Change::Replaced(end)) => replaced(end),
+            _ if copy.image.is_some_and(|known| known != image.relation) => replaced(&End::Subscriber),
             _ if !is_recorded => {
                 format!(
                     "is not among what is recorded on the {publisher} any more: changes of it were missed"
@@ -99,19 +117,33 @@ fn look_at(run: &mut Run, stage: Stage, found: &mut Found) -> Result<()> {
             _ if !is_applied => format!(
                 "is not in the mirror's subscription on the {subscriber} any more: changes of it were missed"
             ),
-            Some(Change::ColumnReplaced(column)) => format!(
-                "has another column \"{column}\" on the {publisher} than it had: that was dropped {since}"
+            _ if altered_as.is_some() => format!(
+                "may be without changes that were missed: publication \"{}\" on the {publisher} was altered, and {}",
+                names::MIRROR_PUBLICATION,
+                altered_as.unwrap_or_default()
+            ),
+            Some(Change::ColumnReplaced(end, column)) => format!(
+                "has another column \"{column}\" on the {} than it had: that was dropped {since}",
+                place(end)
             ),
             Some(Change::FilledOtherwise(column)) => format!(
                 "got column \"{column}\" {since}, in which older rows may have other values on the {subscriber}: each server has given \
                  them its own"
             ),
-            Some(Change::MaybeRewritten(column)) => {
+            Some(Change::MaybeFilledOtherwise(column)) => {
                 let why = format!(
-                    "may have other values in column \"{column}\": an ALTER may have rewritten them on the {publisher} {since}"
+                    "may have other values in column \"{column}\", which it got {since}: the table was rewritten, and nothing tells any \
+                     more what older rows were given"
                 );
-                let (now, root) = (now.clone(), table.root.clone());
-                found.doubtful.insert(name, Doubt { why, now, root, copy: subscriber });
+                found.doubtful.insert(name, doubt(why));
+                continue;
+            }
+            Some(Change::MaybeRewritten(end, column)) => {
+                let why = format!(
+                    "may have other values in column \"{column}\": an ALTER may have rewritten them on the {} {since}",
+                    place(end)
+                );
+                found.doubtful.insert(name, doubt(why));
                 continue;
             }
             None => continue,

@@ -330,6 +330,40 @@ pub fn copy_settings(run: &mut Run) -> Result<()> {
     }
 }
 
+/// A setting of the source's database that the target's has not, or otherwise.
+pub struct UnlikeSetting {
+    /// As it is on the source.
+    pub setting: DatabaseSetting,
+    /// Its value on the target.
+    pub there: Option<String>,
+    /// What makes it the same there.
+    pub statement: String,
+}
+
+/// Settings that the databases have not in common, those of our own fences left out.
+pub fn list_unlike_settings(run: &mut Run) -> Result<Vec<UnlikeSetting>> {
+    let mut settings = |side: Side| -> Result<Vec<DatabaseSetting>> {
+        let mut found = inventory::list_database_settings(run.session(side))?;
+        if let Some(fence) = run.stored_fence(side)?.filter(|fence| fence.kind == FenceKind::ReadOnly) {
+            see_behind(&fence, &mut found);
+        }
+        Ok(found)
+    };
+    let (wanted, present) = (settings(Side::Source)?, settings(Side::Target)?);
+    let database = read_database(run.target())?.name;
+    let unlike = wanted.into_iter().filter_map(|setting| {
+        let other = present.iter().find(|other| other.is_for_the_same(&setting));
+        let is_alike = other.is_some_and(|other| other.value == setting.value);
+        let statement = setting.set_statement(&database);
+        (!is_alike).then(|| UnlikeSetting {
+            setting,
+            there: other.map(|other| other.value.clone()),
+            statement,
+        })
+    });
+    Ok(unlike.collect())
+}
+
 /// Makes of the settings there are those there were before a read-only fence.
 fn see_behind(fence: &FenceUndo, present: &mut Vec<DatabaseSetting>) {
     present.retain_mut(|setting| {

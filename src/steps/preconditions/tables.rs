@@ -364,10 +364,12 @@ fn as_mirrored_by(run: &mut Run, stage: Stage, checked: &mut Checked) -> Result<
     }
     if !adopted.is_empty() {
         // What the change has lost is to be seen until it is copied again.
-        let lost = followed::find(run)?.lost;
-        adopted.retain(|(name, _)| !lost.contains_key(name));
+        let found = followed::find(run)?;
+        adopted.retain(|(name, _)| !found.lost.contains_key(name));
         copy::update_fingerprints(run.session(place), &adopted)?;
         if has_origins {
+            // Nor does the same definition tell that the same values are in it.
+            adopted.retain(|(name, _)| !found.doubtful.contains_key(name));
             let names: Vec<Name> = adopted.into_iter().map(|(name, _)| name).collect();
             let origins = list_origins(run.session(stage.publisher()), &names)?;
             copy::note_origins(run.session(place), &origins)?;
