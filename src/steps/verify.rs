@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::source::slot;
 use crate::flow::verify::pair::{Filters, Size};
@@ -21,7 +22,7 @@ use crate::pg::{Session, record};
 use crate::phase::{Phase, Side};
 use crate::sql;
 use crate::steps::run::facts::Carrier;
-use crate::steps::run::{fault, names};
+use crate::steps::run::names;
 use crate::steps::{Needs, Run, Signals, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.
