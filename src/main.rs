@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod error;
+mod fault;
 mod flow;
 mod output;
 mod pattern;

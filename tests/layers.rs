@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("pattern", 2),
     ("units", 1),
     ("plan", 1),
+    ("fault", 1),
     ("sql", 1),
 ];
 

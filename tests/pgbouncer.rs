@@ -1,15 +1,17 @@
 //! The trip through PgBouncer in the shapes that it has in the field.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::support::admin::Admin;
 use crate::support::detour::{Detour, Serving, quoted};
 use crate::support::disk::{Disk, MountedFile};
 use crate::support::pgbouncer::{PgBouncer, entry};
 use crate::support::postgres::DATABASE;
-use crate::support::scratch::give_to_server_user;
+use crate::support::scratch::{SERVER_USER, give_to_server_user, write_as_server_user};
 use crate::support::wait::until;
 
 /// `[[router.pgbouncer]]` of one process.
@@ -227,7 +229,7 @@ fn an_entry_that_was_edited_after_a_rehearsal_comes_back_as_edited() {
 fn a_source_that_is_named_otherwise_after_a_rehearsal_has_not_moved() {
     let mut detour = Detour::new().table("orders").writing().mirrored();
     detour = detour.run("cutover").with(&["--rehearse", "--no-hold"]).exits(0);
-    let otherwise = detour.source.conninfo("dba").replace("127.0.0.1", "localhost");
+    let otherwise = detour.source.conninfo("shop_limited").replace("127.0.0.1", "localhost");
     detour = detour.source_is(&otherwise).run("cutover").exits(0).run("replay").exits(0);
     let detour = detour.run("cutback").exits(0).serving(Serving::Source);
     detour.application_goes_on().no_client_error().no_row_lost();
@@ -236,7 +238,7 @@ fn a_source_that_is_named_otherwise_after_a_rehearsal_has_not_moved() {
 #[test]
 fn a_source_that_has_moved_is_not_come_home_to_by_the_entry_of_before() {
     let mut detour = Detour::new().table("orders").writing().detoured().run("replay").exits(0);
-    let moved = detour.source.conninfo("dba").replace("127.0.0.1", "localhost");
+    let moved = detour.source.conninfo("shop_limited").replace("127.0.0.1", "localhost");
     detour = detour.source_is(&moved);
     for command in ["check", "cutback"] {
         let hint = "Write source = ";
@@ -387,4 +389,270 @@ fn an_entry_that_stands_in_another_file_too_is_refused_before_anybody_is_held() 
         detour = detour.finding("databases.ini", "pgbouncer.ini:", "remove");
     }
     detour.run("check").exits(3).serving(Serving::Source);
+}
+
+/// The main file, and the text that it had.
+fn main_file(pooler: &PgBouncer) -> (PathBuf, String) {
+    let path = pooler.databases_file().with_file_name("pgbouncer.ini");
+    let text = std::fs::read_to_string(&path).expect("it can be read");
+    (path, text)
+}
+
+/// A line that nobody but PgBouncer can follow, who knows its working directory: so that what it reads is not known from here.
+fn known_to_pgbouncer_alone(pooler: &PgBouncer) -> String {
+    let empty = pooler.databases_file().with_file_name("empty.ini");
+    write_as_server_user(&empty, ";\n");
+    format!("%include {}\n", empty.strip_prefix("/").expect("an absolute path").display())
+}
+
+fn shows_no_proof(pooler: &PgBouncer) -> bool {
+    let rows = pooler.console("show databases");
+    !rows.iter().flatten().any(|(_, value)| value.contains("pgdetour_proof"))
+}
+
+/// It shows with the next RELOAD only, which would be the one past the decision.
+#[test]
+fn an_old_mistake_in_its_files_is_found_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let file = detour.pooler().databases_file();
+    let (main, right) = main_file(detour.pooler());
+    let unseen = known_to_pgbouncer_alone(detour.pooler());
+    let before = std::fs::read(&file).expect("the file can be read");
+    let number = std::fs::metadata(&file).expect("it is there").ino();
+    for (mistake, told) in [
+        ("pool_mode = foo", "pool_mode = foo"),
+        ("max_client_conn = 10x", "max_client_conn = 10x"),
+        ("no_such_key = 1", "\"no_such_key\""),
+        ("default_pool_size 5", "setting without \"=\""),
+        ("[databases]\ncrmx = host=1.1.1.1 port=x", "port \"x\""),
+    ] {
+        write_as_server_user(&main, &format!("{right}{mistake}\n"));
+        detour = detour.run("check").exits(3).finding("pgbouncer", told, "run RELOAD");
+    }
+    detour = detour.run("cutover").exits(3).kind("checks_failed");
+
+    // What was set by hand is neither lost nor what a mistake makes of it.
+    detour.pooler().console("SET query_wait_timeout = '77'");
+    let settings = detour.pooler().console("show config");
+    let mistake = "[pgbouncer]\nmax_client_conn = 10x\n";
+    let entry = "[databases]\ncrmx = hots=1.1.1.1\n";
+    for (text, told) in [
+        (format!("{unseen}{mistake}{right}"), "has no effect"),
+        (format!("{unseen}{entry}{right}"), "has no effect"),
+        (format!("{unseen}{right}{mistake}"), "does not read all of its configuration"),
+        (format!("{unseen}{right}{entry}"), "does not read all of its configuration"),
+    ] {
+        write_as_server_user(&main, &text);
+        detour = detour.run("check").exits(0);
+        for arguments in [&["--rehearse"][..], &["--rehearse", "--no-hold"], &[]] {
+            detour = detour.run("cutover").with(arguments).exits(3).phase("mirrored").message(told);
+            detour = detour.hint("See its log");
+            assert_eq!(detour.pooler().console("show config"), settings, "{text}");
+        }
+        detour = detour.serving(Serving::Source).application_goes_on();
+        assert_eq!(std::fs::read(&file).expect("the file can be read"), before, "byte for byte");
+        assert_eq!(std::fs::metadata(&file).expect("it is there").ino(), number, "the very same file");
+    }
+    write_as_server_user(&main, &right);
+    detour = detour.run("cutover").exits(0).run("replay").exits(0);
+    assert!(shows_no_proof(detour.pooler()));
+    // The way home is proven as well.
+    write_as_server_user(&main, &format!("{unseen}{mistake}{right}"));
+    detour = detour.run("cutback").exits(3).phase("detoured").message("has no effect");
+    detour = detour.serving(Serving::Target).application_goes_on();
+    write_as_server_user(&main, &right);
+    let mut detour = detour.run("cutback").exits(0).serving(Serving::Source);
+    assert!(shows_no_proof(detour.pooler()));
+    assert_eq!(std::fs::read(&file).expect("the file can be read"), before, "byte for byte");
+    detour.no_client_error().no_row_lost();
+}
+
+/// As with a file that is mounted alone into a container: what takes its place is not what PgBouncer goes on to read.
+#[test]
+fn a_file_that_pgbouncer_does_not_really_read_is_found_before_anybody_is_held() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let file = detour.pooler().databases_file();
+    let (main, right) = main_file(detour.pooler());
+    let unseen = known_to_pgbouncer_alone(detour.pooler());
+    let inside = file.with_file_name("inside.ini");
+    std::fs::hard_link(&file, &inside).expect("ours");
+    let number = std::fs::metadata(&file).expect("it is there").ino();
+    let by_other_name = |name: &str| right.replace("/databases.ini", name);
+    write_as_server_user(&main, &format!("{unseen}{}", by_other_name("/inside.ini")));
+    detour.pooler().console("reload");
+    detour = detour.run("check").exits(0);
+    for arguments in [&["--rehearse"][..], &[]] {
+        detour = detour.run("cutover").with(arguments).exits(3).phase("mirrored").message("has no effect");
+        detour = detour.hint("mount the folder of").serving(Serving::Source).application_goes_on();
+        assert_eq!(std::fs::metadata(&file).expect("it is there").ino(), number, "still the one it reads");
+    }
+    // Another entry that comes later, where nobody but PgBouncer can see it.
+    let again = format!("[databases]\n{DATABASE} = {}\n", entry(detour.source.port()));
+    write_as_server_user(&main, &format!("{unseen}{right}{again}"));
+    detour.pooler().console("reload");
+    detour = detour.run("cutover").exits(3).phase("mirrored").message("by another entry of \"shop\"");
+    detour = detour.serving(Serving::Source);
+    write_as_server_user(&main, &right);
+    detour.pooler().console("reload");
+    detour.run("cutover").exits(0).run("cutback").exits(0).no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_proof_that_was_cut_short_is_taken_back_by_whatever_comes_next() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let limited = format!("[databases]\n{DATABASE} = {} max_db_connections=9\n", entry(detour.source.port()));
+    write_as_server_user(&file, &limited);
+    detour.pooler().console("reload");
+    let text = || std::fs::read_to_string(&file).expect("the file can be read");
+    let names = || std::fs::read_dir(file.parent().expect("a folder")).expect("it can be read").count();
+    let number_of_names = names();
+    let dies = |detour: Detour, command: &str, limit: &str| {
+        let mut detour = detour.run(command).fault("in:prove the router").dies();
+        assert!(text().contains("\n;pgdetour-proof "), "{}", text());
+        assert_eq!(detour.pooler().database("max_connections"), limit);
+        detour.application_goes_on()
+    };
+    // The same command.
+    detour = detour.writing().mirrored();
+    detour = dies(detour, "cutover", "10").run("status").exits(0).phase("mirrored");
+    detour = detour.run("check").exits(0).run("cutover").exits(0);
+    assert!(shows_no_proof(detour.pooler()) && !text().contains("pgdetour-proof"));
+    let away = text();
+    detour = dies(detour, "cutback", "1000000")
+        .run("status")
+        .exits(0)
+        .phase("detoured")
+        .run("status")
+        .with(&["--check"])
+        .exits(0);
+    detour = detour.run("cutback").exits(0);
+    assert_eq!((text(), names()), (limited.clone(), number_of_names), "byte for byte");
+    assert!(shows_no_proof(detour.pooler()) && away != limited);
+    // The end of the detour.
+    detour = detour.run("clean").with(&["--drop-data"]).exits(0).mirrored();
+    detour = dies(detour, "cutover", "10").run("clean").exits(0);
+    assert_eq!((text(), names()), (limited.clone(), number_of_names), "byte for byte");
+    assert!(shows_no_proof(detour.pooler()));
+    assert_eq!(detour.pooler().database("max_connections"), "9");
+    // What a run that is killed has left beside it.
+    detour = detour.mirrored();
+    let run = detour.start_until("cutover", &["--yes"], "in:prove the router");
+    assert!(run.is_there() && text() != limited);
+    run.signal(Signal::KILL);
+    let answer = run.go_on();
+    assert!(answer.was_killed(), "{}", answer.describe());
+    detour.keep(answer);
+    until("the file is as it was", Duration::from_secs(30), || {
+        (text() == limited && shows_no_proof(detour.pooler())).then_some(())
+    });
+    assert_eq!(names(), number_of_names);
+    detour.run("cutover").exits(0).no_client_error().no_row_lost();
+}
+
+/// `setfacl -m u:postgres:r`, in the kernel's own form.
+fn let_server_user_read(path: &Path, user: u32) -> bool {
+    let everybody = u32::MAX;
+    let list =
+        [(1_u16, 6_u16, everybody), (2, 4, user), (4, 4, everybody), (16, 4, everybody), (32, 0, everybody)];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, who) in list {
+        bytes.extend(tag.to_le_bytes().into_iter().chain(rights.to_le_bytes()).chain(who.to_le_bytes()));
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "system.posix_acl_access", &bytes, flags).is_ok()
+}
+
+#[test]
+fn a_file_that_pgbouncer_may_read_by_a_list_of_its_own_stays_readable() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let Some((user, _)) = *SERVER_USER else {
+        println!("skipped: a file that is root's, since these tests are not");
+        return;
+    };
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).expect("root may");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).expect("root may");
+    if !let_server_user_read(&file, user) {
+        println!("skipped: a list of who may read a file, since this file system has none");
+        return;
+    }
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/replace-file");
+    let (console, target) = (detour.pooler().console_conninfo(), entry(detour.target.port()));
+    for more in [String::new(), format!("file_command = [{program:?}]")] {
+        let section = section(&console, &file, &target, &more);
+        detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}")).mirrored();
+        detour = detour.run("cutover").exits(0).serving(Serving::Target);
+        detour = detour.run("cutback").exits(0).serving(Serving::Source);
+        detour = detour.run("clean").with(&["--drop-data"]).exits(0);
+    }
+}
+
+#[test]
+fn another_entry_that_leads_to_the_source_is_named_unless_it_is_for_administrators() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let to_source = entry(detour.source.port());
+    let entries = std::fs::read_to_string(&file).expect("the file can be read");
+    let more = format!(
+        "shop_web = {to_source}\nas_app = {to_source} user=shop_app\nlane = {to_source} user=dba\nlane2 = {to_source}\n\
+         elsewhere = host=127.0.0.1 port=1 dbname=shop\n"
+    );
+    std::fs::write(&file, format!("{entries}{more}")).expect("it can be written");
+    detour.pooler().console("reload");
+    // Whoever has come that way is an administrator.
+    let lane = detour.pooler().conninfo("shop_limited").replace("dbname=shop", "dbname=lane2");
+    let mut admin = postgres::Client::connect(&lane, postgres::NoTls).expect("it lets in");
+    admin.batch_execute("select 1").expect("it leads to the source");
+    let warned = |detour: &Detour, name: &str| {
+        let warnings = detour.last().at("/warnings").to_string();
+        warnings.contains(&format!("its entry \\\"{name}\\\" leads to the same database"))
+    };
+    detour = detour.run("check").exits(0);
+    let named = ["shop_web", "as_app", "lane", "lane2", "elsewhere", "*"].map(|name| warned(&detour, name));
+    assert_eq!(named, [true, true, false, false, false, false], "{}", detour.last().describe());
+    // One that is moved as well.
+    let console = detour.pooler().console_conninfo();
+    let target = entry(detour.target.port());
+    let both = ["", "shop_web"].map(|name| {
+        let section = section(&console, &file, &target, "");
+        if name.is_empty() { section } else { section.replace("\"shop\"", &format!("\"{name}\"")) }
+    });
+    detour =
+        detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{}", both.concat())).run("check").exits(0);
+    assert!(!warned(&detour, "shop_web") && !warned(&detour, "shop") && warned(&detour, "as_app"));
+    // The one for databases without an entry, under the name of the source's own.
+    let wildcard =
+        format!("[databases]\nshop_app = {to_source}\n* = host=127.0.0.1 port={}\n", detour.source.port());
+    std::fs::write(&file, wildcard).expect("it can be written");
+    detour.pooler().console("reload");
+    let section = section(&console, &file, &target, "").replace("\"shop\"", "\"shop_app\"");
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}")).run("check").exits(0);
+    assert!(warned(&detour, "*"), "{}", detour.last().describe());
+}
+
+/// As PgBouncer takes it.
+#[test]
+fn a_target_with_blanks_names_its_user_and_leaves_no_trace_in_the_file() {
+    let mut detour = Detour::new().table("orders");
+    let file = detour.pooler().databases_file();
+    let port = detour.source.port();
+    detour.pooler().log_in_as(port, "shop_app");
+    let before = std::fs::read(&file).expect("the file can be read");
+    let target = format!("  {} user = shop_lim \t", entry(detour.target.port()));
+    let console = detour.pooler().console_conninfo();
+    let section = section(&console, &file, &target, "");
+    detour = detour.configured("[restrict_role]\nname = \"shop_lim\"\n");
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}")).run("check").ends();
+    let told = detour.last().describe();
+    assert!(matches!(detour.last().code(), Some(0 | 3)) && !told.contains("does not name user="), "{told}");
+    detour = detour.configured_anew("").logging_in_as("shop_app", "shop_app");
+    let target = format!("  {} user = shop_app \t", entry(detour.target.port()));
+    let section = self::section(&console, &file, &target, "");
+    detour = detour.routed(&format!("[router]\nkind = \"pgbouncer\"\n{section}")).mirrored();
+    for _ in 0..2 {
+        detour = detour.run("cutover").exits(0).run("cutback").exits(0);
+        assert_eq!(std::fs::read(&file).expect("the file can be read"), before, "byte for byte");
+        detour = detour.run("clean").with(&["--drop-data"]).exits(0).mirrored();
+    }
 }

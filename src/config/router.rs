@@ -157,19 +157,21 @@ pub(super) fn read(section: &Section, folder: &Path) -> Router {
 }
 
 fn read_pgbouncer(section: &Section, folder: &Path) -> Option<PgBouncerSettings> {
+    // Space around a value is no part of it to PgBouncer, and would stay in its file.
+    let trimmed = |value: String| value.trim_ascii().to_owned();
     let text = |key, hint: &str| section.required(key, filled(section, key), hint);
     let admin = text("admin", "Give a connection string of its console, with dbname=pgbouncer.");
     let database = text("database", "Name the entry of [databases] that general traffic uses.");
     let config = text("config", "Name the file that holds the entry, such as /etc/pgbouncer/databases.ini.");
     let target = text("target", "Give the entry's value while detoured, such as \"host=db2 dbname=shop\".");
-    let source = filled(section, "source");
+    let source = filled(section, "source").map(trimmed);
     let file_command = read_program(section, "file_command", folder);
     section.end();
     Some(PgBouncerSettings {
         admin: admin?,
         database: database?,
         config: if file_command.is_some() { config?.into() } else { folder.join(config?) },
-        target: target?,
+        target: target.map(trimmed)?,
         source,
         file_command,
     })

@@ -61,6 +61,16 @@ pub struct SharedPort {
     pub is_own: bool,
 }
 
+/// A way through a router to where general traffic goes, which is not moved with it.
+pub struct OtherWay {
+    /// The database that clients name; `*` for those without an entry.
+    pub name: String,
+    /// The role that it makes of all clients.
+    pub forced: Option<String>,
+    /// Roles whose clients have taken it since the router was started.
+    pub users: Vec<String>,
+}
+
 /// One router. Every method may be called again without effect when its work is done already,
 /// and a dry run notes what would change instead of doing it.
 pub trait Router: Send {
@@ -100,12 +110,27 @@ pub trait Router: Send {
         Ok(Vec::new())
     }
 
+    /// Ways to where it sends clients now that [`Router::point_to`] does not move.
+    fn other_ways(&mut self) -> Result<Vec<OtherWay>> {
+        Ok(Vec::new())
+    }
+
     /// What the way home needs; to be stored before any other method acts.
     fn prepare(&mut self) -> Result<Option<RouterUndo>>;
 
     /// Does ahead what [`Router::point_to`] would have to do for `side` while clients wait; moves nobody.
     fn make_ready(&mut self, _side: Side) -> Result<()> {
         Ok(())
+    }
+
+    /// Proves, with clients served where they are, that what [`Router::point_to`] changes has an effect; leaves nothing of it.
+    fn prove(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes back what a proof has left that was cut short; true when there was something.
+    fn take_back_proof(&mut self) -> Result<bool> {
+        Ok(false)
     }
 
     /// Makes clients wait: returns when none has a transaction open. Past `deadline` clients go on where they
@@ -275,6 +300,16 @@ impl Routers {
         Ok(all)
     }
 
+    /// Ways that are not moved, each with the router.
+    pub fn other_ways(&mut self) -> Result<Vec<(String, OtherWay)>> {
+        let mut all = Vec::new();
+        for router in &mut self.list {
+            let ways = router.other_ways()?;
+            all.extend(ways.into_iter().map(|way| (router.name().to_owned(), way)));
+        }
+        Ok(all)
+    }
+
     /// What the way home needs, of every router; to be stored before anything below acts.
     pub fn prepare(&mut self) -> Result<Vec<RouterUndo>> {
         let undo: Vec<Option<RouterUndo>> =
@@ -285,6 +320,17 @@ impl Routers {
     /// Does ahead what can be done before clients are held, for sending them to `side`.
     pub fn make_ready(&mut self, side: Side) -> Result<()> {
         self.list.iter_mut().try_for_each(|router| router.make_ready(side))
+    }
+
+    /// Proves of one router after the other, since several may share a file, that it can be led elsewhere.
+    pub fn prove(&mut self) -> Result<()> {
+        self.list.iter_mut().try_for_each(|router| router.prove())
+    }
+
+    /// Takes back, at all of them, what a proof has left; true when there was something. The first failure.
+    pub fn take_back_proof(&mut self) -> Result<bool> {
+        let taken: Vec<Result<bool>> = self.list.iter_mut().map(|router| router.take_back_proof()).collect();
+        taken.into_iter().try_fold(false, |any, one| Ok(one? || any))
     }
 
     /// Holds clients on all routers at once. When one fails, clients go on at all of them.

@@ -4,6 +4,7 @@ mod check;
 mod console;
 mod file;
 mod hold;
+mod proof;
 mod reading;
 
 use std::path::PathBuf;
@@ -18,8 +19,9 @@ use crate::plan::Plan;
 use crate::routers::pgbouncer::check::check;
 use crate::routers::pgbouncer::console::{Console, Row};
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of};
+use crate::routers::pgbouncer::reading::{Reading, Written};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo, SharedPort};
+use crate::routers::{OtherWay, Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
@@ -48,6 +50,8 @@ pub struct PgBouncer {
     undo: Option<PgBouncerUndo>,
     console: Console,
     plan: Plan,
+    /// Other entries of the same process that are moved as well.
+    siblings: Vec<String>,
     /// The file's next text, written before clients are held.
     ready: Option<Ready>,
     /// Where a file was replaced that may not be on the disk yet.
@@ -66,6 +70,7 @@ impl PgBouncer {
         plan: &Plan,
         application_name: &str,
     ) -> Result<Vec<Self>> {
+        let all_settings = settings;
         let conninfos: Vec<Conninfo> =
             settings.iter().map(|one| Conninfo::parse(&one.admin)).collect::<Result<_>>()?;
         let names: Vec<String> =
@@ -77,6 +82,7 @@ impl PgBouncer {
             undo: own_undo(at, settings, &names, stored).cloned(),
             console: Console::new(name, conninfo, application_name),
             plan: plan.clone(),
+            siblings: siblings_of(at, all_settings, &names),
             ready: None,
             unsynced: None,
             renews: false,
@@ -113,7 +119,17 @@ impl PgBouncer {
     }
 
     fn read_file(&self) -> Result<DatabaseFile> {
-        DatabaseFile::read(&self.settings.config, self.settings.file_command.as_deref())
+        let PgBouncerSettings { config, file_command, database, .. } = &self.settings;
+        DatabaseFile::read(config, file_command.as_deref(), database)
+    }
+
+    /// What the process reads, by the settings that it shows; None where that is not known here.
+    fn reading(&self, settings: &[Row]) -> Option<Reading> {
+        if self.settings.file_command.is_some() {
+            return None;
+        }
+        let main = settings.iter().find(|row| row.get("key") == Some("conffile"))?;
+        Reading::of(main.text("value").as_ref())
     }
 
     /// Where the entry in the file leads.
@@ -287,6 +303,35 @@ impl Router for PgBouncer {
         Ok(unheld.map(|user| user.text("name").to_owned()).collect())
     }
 
+    fn other_ways(&mut self) -> Result<Vec<OtherWay>> {
+        let [settings, shown, pools] = self.console.ask_each(["SHOW CONFIG", SHOW, "SHOW POOLS"])?;
+        let (settings, shown, pools) = (settings?, shown?, pools?);
+        let database = self.settings.database.clone();
+        let is_other = |name: &str| name != database && !self.siblings.iter().any(|other| other == name);
+        let rows = shown.iter().map(|row| (row.text("name").to_owned(), live_place(row))).collect::<Vec<_>>();
+        let Some((_, own)) = rows.iter().find(|(name, _)| *name == database) else { return Ok(Vec::new()) };
+        let is_same =
+            |place: &Place| (&place.host, &place.port, &place.dbname) == (&own.host, &own.port, &own.dbname);
+        let mut ways: Vec<OtherWay> = Vec::new();
+        for (name, place) in rows.iter().filter(|(name, place)| is_other(name) && is_same(place)) {
+            let pools = pools.iter().filter(|pool| pool.get("database") == Some(name));
+            let users = pools.map(|pool| pool.text("user").to_owned()).collect();
+            ways.push(OtherWay { name: name.clone(), forced: place.user.clone(), users });
+        }
+        // Its console does not show that one. Who asks for what has no entry of its own is led on by it, under that name.
+        let reading = self.reading(&settings);
+        let mut entries = reading.iter().flat_map(|reading| &reading.entries);
+        if let Some(Written { value, .. }) = entries.rfind(|entry| entry.name == WILDCARD)
+            && is_other(&own.dbname)
+            && let Ok(place) = place_of(&own.dbname, value)
+            && is_same(&place)
+            && !rows.iter().any(|(name, _)| *name == own.dbname)
+        {
+            ways.push(OtherWay { name: WILDCARD.into(), forced: place.user, users: Vec::new() });
+        }
+        Ok(ways)
+    }
+
     fn prepare(&mut self) -> Result<Option<RouterUndo>> {
         let file = self.read_file()?;
         let (_, value) = file.entry(&self.settings.database)?;
@@ -311,6 +356,14 @@ impl Router for PgBouncer {
             });
         }
         Ok(self.undo.clone().map(RouterUndo::PgBouncer))
+    }
+
+    fn prove(&mut self) -> Result<()> {
+        self.prove_reload()
+    }
+
+    fn take_back_proof(&mut self) -> Result<bool> {
+        self.take_back_reload()
     }
 
     fn make_ready(&mut self, side: Side) -> Result<()> {
@@ -473,6 +526,15 @@ fn live_place(row: &Row) -> Place {
         dbname: row.text("database").to_owned(),
         user: row.get("force_user").filter(|user| !user.is_empty()).map(str::to_owned),
     }
+}
+
+/// The entries that others of those configured move in the process of the one `at` this place: it has the same console, by that
+/// address or by another that goes with the same file.
+fn siblings_of(at: usize, settings: &[PgBouncerSettings], names: &[String]) -> Vec<String> {
+    let others = settings.iter().zip(names).enumerate().filter(|(other, _)| *other != at);
+    let is_same =
+        |one: &PgBouncerSettings, name: &String| *name == names[at] || one.config == settings[at].config;
+    others.filter(|(_, (one, name))| is_same(one, name)).map(|(_, (one, _))| one.database.clone()).collect()
 }
 
 /// Of the record's undos, which are in the order that the processes were configured in, that of the one `at` this place of `names`.

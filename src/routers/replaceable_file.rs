@@ -1,6 +1,7 @@
-//! A configuration file of a router: read whole, and replaced at once with its mode and owner kept; by ourselves, or on
+//! A configuration file of a router: read whole, and replaced at once with its owner, mode and attributes kept; by ourselves, or on
 //! another host by a command of the operator's.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -11,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags};
 
 use crate::error::{Checked, Error, Result};
 use crate::routers::program;
@@ -26,6 +27,14 @@ const CHANGED: &str = "somebody else changed it at the same time";
 const ANSWER: Duration = Duration::from_secs(10);
 /// The largest file that a command may bring.
 const LARGEST: usize = 16 * 1024 * 1024;
+
+/// Who may do what with a file beside its owner and its group.
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+/// The kernel's own sums of what is in a file.
+const OF_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
+
+/// What Linux takes at most as an attribute's value, and as the list of all names.
+const LARGEST_ATTRIBUTE: usize = 64 * 1024;
 
 /// A file as it was read.
 pub struct ReplaceableFile {
@@ -99,7 +108,7 @@ impl ReplaceableFile {
             checked.fail(
                 "router_file",
                 &object,
-                format!("it cannot be replaced with its owner and mode kept: {why}"),
+                format!("it cannot be replaced with its owner, mode and attributes kept: {why}"),
                 "Run as the file's owner or as root, with the right to create files in its folder, and room for them there.",
             );
         }
@@ -116,7 +125,7 @@ impl ReplaceableFile {
         &self.text
     }
 
-    /// Puts `text` in the file's place at once: readers see the old file or the new one. Mode and owner stay.
+    /// Puts `text` in the file's place at once: readers see the old file or the new one. Owner, mode and extended attributes stay.
     /// What was made `ready` with the same text saves the time to write it. The new name is on the disk for sure once
     /// [`sync_folder`] has been called. An `Error::Router` when somebody else changed the file since it was read.
     pub fn replace(&self, text: &[u8], ready: Option<Ready>) -> Result<()> {
@@ -127,12 +136,7 @@ impl ReplaceableFile {
         };
         // Routers that share a file are pointed at the same time: none may miss what another has written.
         let _alone = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = fs::metadata(&self.path).map_err(action())?;
-        if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
-            != (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size())
-        {
-            return Err(self.changed());
-        }
+        self.require_unchanged()?;
         let ready = ready.filter(|ready| ready.path == self.path && ready.text == text);
         if let Some(ready) = ready
             && ready.put().is_ok()
@@ -145,6 +149,44 @@ impl ReplaceableFile {
         let put = file.persist(&self.path).map_err(|error| action()(error.error));
         // It may have come to be so since it was looked at.
         put.map(drop).map_err(|error| self.obstacle().map_or(error, |obstacle| self.in_the_way(obstacle)))
+    }
+
+    /// Puts `text` in the file's place for a moment, until [`Self::put_back`]: where files may have two names, the file itself
+    /// waits beside it as `aside`, so that the very same one comes back.
+    pub fn replace_for_a_moment(&self, text: &[u8], aside: &str) -> Result<()> {
+        // One that a run before has left.
+        self.remove_aside(aside);
+        if let Place::Here(_) = self.place {
+            // Where it cannot be, the text comes back in another file.
+            let _ = fs::hard_link(&self.path, self.directory().join(aside));
+        }
+        let replaced = self.replace(text, None);
+        if replaced.is_err() {
+            self.remove_aside(aside);
+        }
+        replaced
+    }
+
+    /// Puts `text` back, which [`Self::replace_for_a_moment`] has put another in the place of: as the file that it was, if that
+    /// waits beside it.
+    pub fn put_back(&self, text: &[u8], aside: &str) -> Result<()> {
+        let waiting = self.directory().join(aside);
+        let is_here = matches!(self.place, Place::Here(_));
+        if is_here && fs::read(&waiting).is_ok_and(|kept| kept == text) {
+            let _alone = REPLACING.lock().unwrap_or_else(PoisonError::into_inner);
+            self.require_unchanged()?;
+            if fs::rename(&waiting, &self.path).is_ok() {
+                return Ok(());
+            }
+        }
+        self.replace(text, None)?;
+        self.remove_aside(aside);
+        Ok(())
+    }
+
+    /// Removes what waits beside the file; true when there was something.
+    pub fn remove_aside(&self, aside: &str) -> bool {
+        matches!(self.place, Place::Here(_)) && fs::remove_file(self.directory().join(aside)).is_ok()
     }
 
     /// Writes `text` to the disk as [`Self::replace`] will need it, under no name, so that nothing is left of it when we
@@ -160,7 +202,7 @@ impl ReplaceableFile {
             return self.try_replace(text).map(|()| None);
         };
         let mut file = File::from(file);
-        let written = take_after(&file, metadata).and_then(|()| file.write_all(text));
+        let written = take_after(&file, &self.path, metadata).and_then(|()| file.write_all(text));
         written.and_then(|()| file.sync_all()).map_err(|error| self.no_room(&error))?;
         Ok(Some(Ready { path: self.path.clone(), text: text.to_owned(), file }))
     }
@@ -231,6 +273,18 @@ impl ReplaceableFile {
         })
     }
 
+    /// Whether it is still the one that was read.
+    fn require_unchanged(&self) -> Result<()> {
+        let Place::Here(metadata) = &self.place else { return Ok(()) };
+        let now = fs::metadata(&self.path).map_err(Error::io(format!("write {}", self.path.display())))?;
+        if (now.ino(), now.mtime(), now.mtime_nsec(), now.size())
+            == (metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size())
+        {
+            return Ok(());
+        }
+        Err(self.changed())
+    }
+
     fn changed(&self) -> Error {
         Error::Router {
             action: format!("write {}", self.path.display()),
@@ -254,10 +308,10 @@ impl ReplaceableFile {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// An empty file beside it, with its mode and owner; gone when dropped.
+    /// An empty file beside it, with its owner, mode and attributes; gone when dropped.
     fn temporary(&self, metadata: &fs::Metadata) -> io::Result<tempfile::NamedTempFile> {
         let file = tempfile::Builder::new().prefix(".pgdetour-").tempfile_in(self.directory())?;
-        take_after(file.as_file(), metadata)?;
+        take_after(file.as_file(), &self.path, metadata)?;
         Ok(file)
     }
 }
@@ -287,15 +341,56 @@ fn attributes(path: &Path) -> StatxAttributes {
     seen.map_or(StatxAttributes::empty(), |seen| seen.stx_attributes & seen.stx_attributes_mask)
 }
 
-/// Gives a file the mode and the owner of another.
-fn take_after(file: &File, metadata: &fs::Metadata) -> io::Result<()> {
+/// Gives a file the owner, the mode and the extended attributes of the one at `path`: its list of who else may read it, and what
+/// `SELinux` goes by, are among them.
+fn take_after(file: &File, path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
     let created = file.metadata()?;
     let owner = (created.uid() != metadata.uid()).then_some(metadata.uid());
     let group = (created.gid() != metadata.gid()).then_some(metadata.gid());
     if owner.is_some() || group.is_some() {
         fchown(file, owner, group)?;
     }
-    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))
+    let names = names_in(|buffer| rustix::fs::listxattr(path, buffer))?;
+    for name in names_in(|buffer| rustix::fs::flistxattr(file, buffer))? {
+        // From the folder's default, which the other one did not get. What else there is comes from the system, and is not ours to drop.
+        if name.as_c_str() == ACCESS_LIST && !names.contains(&name) {
+            rustix::fs::fremovexattr(file, &name)?;
+        }
+    }
+    file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+    for name in names.iter().filter(|name| !OF_CONTENT.contains(&name.as_c_str())) {
+        let value = whole(|buffer| rustix::fs::getxattr(path, name, buffer));
+        let copied = value.and_then(|value| {
+            // What is right already need not be allowed.
+            if whole(|buffer| rustix::fs::fgetxattr(file, name, buffer)).is_ok_and(|own| own == value) {
+                return Ok(());
+            }
+            Ok(rustix::fs::fsetxattr(file, name, &value, XattrFlags::empty())?)
+        });
+        copied.map_err(|error| {
+            let message = format!("its attribute {} cannot be copied: {error}", name.to_string_lossy());
+            io::Error::new(error.kind(), message)
+        })?;
+    }
+    Ok(())
+}
+
+/// The names of extended attributes that a call lists; none where the file system has no such thing.
+fn names_in(list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<CString>> {
+    let names = match whole(list) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Vec::new(),
+        names => names?,
+    };
+    let each = names.split_inclusive(|byte| *byte == 0);
+    Ok(each.filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
+}
+
+/// All that a call has to give.
+fn whole(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; LARGEST_ATTRIBUTE];
+    let length = call(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// Has the names in a folder on the disk.
@@ -406,5 +501,73 @@ mod tests {
         let ready = file.make_ready(b"new").expect("nothing is in the way any more");
         file.replace(b"new", ready).expect("it can be replaced");
         assert_eq!(fs::read(&path).expect("it can be read"), b"new");
+    }
+
+    /// A list that lets one more user read, as setfacl writes it, with a group that may not.
+    const LIST: &[u8] = &[
+        2, 0, 0, 0, // version
+        1, 0, 6, 0, 255, 255, 255, 255, // the owner reads and writes
+        2, 0, 4, 0, 101, 0, 0, 0, // user 101 reads
+        4, 0, 0, 0, 255, 255, 255, 255, // the group
+        16, 0, 4, 0, 255, 255, 255, 255, // the mask
+        32, 0, 0, 0, 255, 255, 255, 255, // everybody else
+    ];
+
+    fn attribute(path: &Path, name: &CStr) -> Option<Vec<u8>> {
+        whole(|buffer| rustix::fs::getxattr(path, name, buffer)).ok()
+    }
+
+    #[test]
+    fn a_replaced_file_can_be_read_by_whom_its_attributes_let() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("databases.ini");
+        fs::write(&path, "old").expect("a file");
+        let of_folder = c"system.posix_acl_default";
+        let set = |path: &Path, name: &CStr, value: &[u8]| {
+            rustix::fs::setxattr(path, name, value, XattrFlags::empty()).is_ok()
+        };
+        if !set(&path, c"user.origin", b"ours") || !set(&path, ACCESS_LIST, LIST) {
+            println!("skipped: attributes of a file, since this file system has none");
+            return;
+        }
+        let mode = fs::metadata(&path).expect("it is there").mode();
+        for ready in [false, true] {
+            let file = ReplaceableFile::read(&path, None).expect("it can be read");
+            let ready = if ready { file.make_ready(b"new").expect("there is room") } else { None };
+            file.replace(b"new", ready).expect("it can be replaced");
+            assert_eq!(attribute(&path, ACCESS_LIST).as_deref(), Some(LIST));
+            assert_eq!(attribute(&path, c"user.origin").as_deref(), Some(&b"ours"[..]));
+            assert_eq!(fs::metadata(&path).expect("it is there").mode(), mode);
+        }
+        // What a folder gives to new files is not what the file had.
+        rustix::fs::removexattr(&path, ACCESS_LIST).expect("it has one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("it is ours");
+        assert!(set(folder.path(), of_folder, LIST), "as for a file");
+        let file = ReplaceableFile::read(&path, None).expect("it can be read");
+        file.replace(b"newer", None).expect("it can be replaced");
+        assert_eq!(attribute(&path, ACCESS_LIST), None);
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn a_file_that_makes_room_for_a_moment_comes_back_itself() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("databases.ini");
+        fs::write(&path, "old").expect("a file");
+        let read = || ReplaceableFile::read(&path, None).expect("it can be read");
+        let number = || fs::metadata(&path).expect("it is there").ino();
+        let before = number();
+        let names = || fs::read_dir(folder.path()).expect("it can be read").count();
+        for _ in 0..2 {
+            read().replace_for_a_moment(b"passing", ".aside").expect("it can be replaced");
+            // The second time, as after a run that was killed.
+            assert_eq!((names(), fs::read(&path).expect("it can be read")), (2, b"passing".to_vec()));
+            read().put_back(b"old", ".aside").expect("it waits");
+            assert_eq!((names(), number()), (1, before));
+        }
+        // Somebody has changed it meanwhile.
+        read().replace_for_a_moment(b"passing", ".aside").expect("it can be replaced");
+        read().put_back(b"older", ".aside").expect("there is room");
+        assert_eq!((names(), fs::read(&path).expect("it can be read")), (1, b"older".to_vec()));
     }
 }

@@ -8,6 +8,7 @@ use crate::flow::behind::list_behind;
 use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
+use crate::routers::Routers;
 use crate::steps::mirror::{backup, inventory};
 use crate::steps::run::facts::Facts;
 use crate::steps::{Needs, Run, capture, mirror, restrict};
@@ -51,6 +52,7 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     };
     run.confirm(question)?;
     run.part_way = !run.plan.is_dry();
+    take_back_proof(run);
     let has_source = run.answering(Side::Source).is_some();
     if has_source {
         run.step("drop the mirror flow", |run| {
@@ -118,6 +120,16 @@ fn note_begin(run: &mut Run) -> Result<()> {
         return Ok(());
     }
     run.add_facts(&Facts { cleaning: Some(true), ..Facts::default() })
+}
+
+/// What a switch that was killed has left in a router's file. Where that cannot be read from here, this is not where the switch ran.
+fn take_back_proof(run: &mut Run) {
+    if let Err(error) = run.routers().and_then(Routers::take_back_proof)
+        && !matches!(error, Error::Io { .. })
+    {
+        let hint = error.hint().map(|hint| format!(" {hint}")).unwrap_or_default();
+        run.warn(format!("{}.{hint}", error.with_cause()));
+    }
 }
 
 /// What becomes of the backup, where it is not as it was found.

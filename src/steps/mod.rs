@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::{Error, FOLLOWS, Result};
+use crate::fault;
 use crate::flow::mapping::Mapping;
 use crate::output::Output;
 use crate::pg::lock::Lock;
@@ -268,7 +269,7 @@ impl Run {
         let name = name.into();
         self.heed_signals()?;
         if !self.plan.is_dry() {
-            run::fault::point("before", &name);
+            fault::point("before", &name);
         }
         self.plan.enter(&name);
         let progress = self.output.step(&name);
@@ -285,7 +286,7 @@ impl Run {
             if self.held_since.is_none() {
                 self.write_steps()?;
             }
-            run::fault::point("after", &name);
+            fault::point("after", &name);
         }
         Ok(value)
     }

@@ -2,7 +2,6 @@
 
 pub mod connecting;
 pub mod facts;
-pub mod fault;
 pub mod flows;
 pub mod names;
 pub mod open;

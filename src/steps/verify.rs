@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use self::doubts::Doubts;
 pub(super) use self::sides::Sides;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
 use crate::flow::source::slot;
 use crate::flow::verify::pair::{Filters, Size};
@@ -25,7 +26,6 @@ use crate::pg::{Session, record};
 use crate::phase::{Phase, Place, Side};
 use crate::sql;
 use crate::steps::run::facts::Carrier;
-use crate::steps::run::fault;
 use crate::steps::{Run, Signals, preconditions, replay};
 
 /// How long a marker may take while rows that differ are read again.

@@ -7,8 +7,10 @@ use crate::config::entry::value_of;
 use crate::error::{Checked, Error, human};
 use crate::routers::REACHABLE;
 use crate::routers::pgbouncer::console::Row;
-use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
-use crate::routers::pgbouncer::reading::Reading;
+use crate::routers::pgbouncer::file::{
+    DatabaseFile, Place, has_password, missing_keys, place_of, unknown_key,
+};
+use crate::routers::pgbouncer::reading::{Reading, Written};
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
 
@@ -75,7 +77,7 @@ fn check_file(router: &PgBouncer, checked: &mut Checked) -> Option<Place> {
     let PgBouncerSettings { config: path, file_command, .. } = &router.settings;
     let object = path.display().to_string();
     let file = ReplaceableFile::check(path, file_command.as_deref(), "PgBouncer", checked)?;
-    let file = DatabaseFile::from(file);
+    let file = DatabaseFile::of(file, &router.settings.database);
     let (entry, value) = match file.entry(&router.settings.database) {
         Ok(found) => found,
         Err(error) => {
@@ -136,13 +138,7 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
         );
     }
     let Ok(settings) = router.console.ask("SHOW CONFIG") else { return };
-    let setting = |key: &str| {
-        settings
-            .iter()
-            .find(|row| row.get("key") == Some(key))
-            .and_then(|row| row.get("value"))
-            .unwrap_or_default()
-    };
+    let setting = |key: &str| setting(&settings, key);
     let mode = live.get("pool_mode").filter(|mode| !mode.is_empty()).unwrap_or(setting("pool_mode"));
     if mode == "session" {
         checked.fail(
@@ -180,30 +176,93 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
     }
-    check_is_read(router, setting("conffile"), checked);
+    check_is_read(router, &settings, checked);
 }
 
-/// The configured file has to be one that this process reads, and the only one with the entry: it goes by the last.
-fn check_is_read(router: &PgBouncer, main: &str, checked: &mut Checked) {
-    if router.settings.file_command.is_some() {
-        return;
-    }
-    let database = &router.settings.database;
-    let (Ok(file), Some(reading)) = (router.read_file(), Reading::of(main.as_ref(), database)) else {
-        return;
-    };
+/// The configured file has to be one that this process reads, and the only one with the entry: it goes by the last. And nothing
+/// that it reads may be what it refuses: an old mistake has no effect before the next RELOAD, which is ours.
+fn check_is_read(router: &PgBouncer, settings: &[Row], checked: &mut Checked) {
+    let Some(reading) = router.reading(settings) else { return };
+    check_mistakes(router, settings, &reading, checked);
+    let (database, Ok(file)) = (&router.settings.database, router.read_file()) else { return };
     let object = router.settings.config.display().to_string();
     if !reading.files.iter().any(|read| read == file.path()) {
+        let main = setting(settings, "conffile");
         let hint = format!("Name {main} or a file that it includes as \"config\".");
         checked.fail("router_file", &object, format!("{} does not read it", router.name), hint);
         return;
     }
-    for (path, line) in reading.entries.iter().filter(|(path, _)| path != file.path()) {
-        let at = format!("{}:{line}", path.display());
+    let entries = reading.entries.iter().filter(|entry| entry.name == *database);
+    for at in entries.filter(|entry| entry.path != file.path()).map(Written::place) {
         let message = format!("{} has \"{database}\" in {at}, too, and goes by the last one", router.name);
         let hint = format!("Leave one of them, in {object}: remove {at}, then run RELOAD on its console.");
         checked.fail("router_entry", &object, message, hint);
     }
+}
+
+/// What would keep it from reading all of its files, as far as that can be told from here.
+fn check_mistakes(router: &PgBouncer, settings: &[Row], reading: &Reading, checked: &mut Checked) {
+    let hint = "Correct it, then run RELOAD on PgBouncer's console: at a mistake it stops reading, and settings may fall back to \
+                their defaults.";
+    for mistake in &reading.mistakes {
+        checked.fail("router_file", &router.name, format!("it would refuse {mistake}"), hint);
+    }
+    for line in &reading.settings {
+        if let Some(why) = why_refused(settings, line) {
+            checked.fail(
+                "router_file",
+                &line.place(),
+                format!("{} would refuse it: {why}", router.name),
+                hint,
+            );
+        }
+    }
+    for line in reading.entries.iter().filter(|line| line.name != router.settings.database) {
+        let at = line.place();
+        if let Some(key) = unknown_key(&line.value) {
+            let message = format!("\"{key}\" is no key of an entry that pgdetour knows of");
+            checked.warn(
+                "router_file",
+                &at,
+                message,
+                format!("Where PgBouncer does not know it either: {hint}"),
+            );
+        } else if let Err(why) = place_of(&line.name, &line.value) {
+            // What is malformed may be a password.
+            let why = if has_password(&line.value) { String::new() } else { format!(": {why}") };
+            checked.fail("router_file", &at, format!("{} would refuse this entry{why}", router.name), hint);
+        }
+    }
+}
+
+/// Why a setting is not taken, by what the process itself says of its settings.
+fn why_refused(settings: &[Row], line: &Written) -> Option<String> {
+    let Written { name, value, .. } = line;
+    let Some(known) = settings.iter().find(|row| row.get("key") == Some(name)) else {
+        return Some(format!("it knows no setting \"{name}\""));
+    };
+    // What takes effect at its start only is not looked at in a RELOAD.
+    if known.get("changeable") != Some("yes") {
+        return None;
+    }
+    let is_known = |words: &[&str]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    let is_number = |text: &str| {
+        let hexadecimal =
+            text.strip_prefix("0x").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok());
+        hexadecimal || text.parse::<f64>().is_ok()
+    };
+    let is_wrong = if name == "pool_mode" {
+        !is_known(&["session", "transaction", "statement"])
+    } else {
+        let is_switch = is_known(&["yes", "no", "on", "off", "true", "false", "y", "n", "t", "f"]);
+        is_number(known.text("default")) && !is_number(value) && !is_switch
+    };
+    is_wrong.then(|| format!("{name} = {value}"))
+}
+
+/// The value of one of the settings that it shows.
+fn setting<'a>(settings: &'a [Row], key: &str) -> &'a str {
+    settings.iter().find(|row| row.get("key") == Some(key)).map_or("", |row| row.text("value"))
 }
 
 /// The two entries against each other.

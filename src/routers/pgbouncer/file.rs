@@ -11,6 +11,9 @@ use crate::routers::replaceable_file::ReplaceableFile;
 /// Start of the comment in which an original value is kept that must not leave the file, since it holds a password.
 const KEPT: &[u8] = b";pgdetour ";
 
+/// Start of the comment above what stands in the file for the time of a proof.
+const PROOF: &[u8] = b";pgdetour-proof ";
+
 /// Keys of a connection string that some PgBouncer from 1.18 on knows; any other makes it reject the whole file.
 const KEYS: &[&str] = &[
     "host",
@@ -243,6 +246,12 @@ pub fn place_of(database: &str, value: &str) -> Result<Place, String> {
     Ok(place)
 }
 
+/// A key of an entry's value that no PgBouncer known here knows.
+pub fn unknown_key(value: &str) -> Option<String> {
+    let keys = pairs(value).ok()?.into_iter().map(|(key, ..)| key);
+    keys.into_iter().find(|key| !KEYS.contains(&key.as_str()))
+}
+
 /// Keys of one entry's value that another does not name, beside where they lead and as whom.
 pub fn missing_keys(value: &str, other: &str) -> Vec<String> {
     let known = ["host", "port", "dbname", "user", "password"];
@@ -273,21 +282,91 @@ pub fn hide_password(value: &str) -> String {
     shown
 }
 
+/// What PgBouncer is to show for a moment, to prove that it reads the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// A database of nobody's, which leads nowhere: an entry above the one that counts. That it goes again proves that nothing
+    /// behind is wrong either: PgBouncer drops what is gone only when it has read all.
+    pub name: String,
+    /// `max_db_connections` of the entry that counts: no other one of that name comes later.
+    pub limit: u64,
+}
+
+impl Proof {
+    fn above(&self) -> String {
+        let Proof { name, limit } = self;
+        let start = String::from_utf8_lossy(PROOF);
+        format!("{start}{name} {limit}\n{name} = host=127.0.0.1 port=1\n")
+    }
+
+    fn behind(&self) -> String {
+        format!(" max_db_connections={}", self.limit)
+    }
+
+    /// What a comment says that begins like one of ours.
+    fn of(comment: &[u8]) -> Option<Proof> {
+        let line = comment.strip_prefix(PROOF)?.split(|byte| *byte == b'\n').next()?;
+        let (name, limit) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+        Some(Proof { name: name.to_owned(), limit: limit.parse().ok()? })
+    }
+}
+
+/// A text without the proof that stands with the entry of `database`; None when there is none.
+fn without_proof(text: &[u8], database: &str) -> Option<Vec<u8>> {
+    let entry = find_entry(text, database).ok()??;
+    let (before, begin) = (&text[..entry.whole.start], entry.whole.start);
+    let at = before.windows(PROOF.len()).rposition(|window| window == PROOF)?;
+    let proof = Proof::of(&before[at..]).filter(|proof| before[at..] == *proof.above().as_bytes())?;
+    let value = &text[begin..entry.value.end];
+    let value = value.strip_suffix(proof.behind().as_bytes()).unwrap_or(value);
+    Some([&text[..at], value, &text[entry.value.end..]].concat())
+}
+
 /// The file that holds an entry, as it was read.
-pub struct DatabaseFile(ReplaceableFile);
+pub struct DatabaseFile {
+    file: ReplaceableFile,
+    text: Vec<u8>,
+    has_proof: bool,
+}
 
 impl Deref for DatabaseFile {
     type Target = ReplaceableFile;
 
     fn deref(&self) -> &ReplaceableFile {
-        &self.0
+        &self.file
     }
 }
 
 impl DatabaseFile {
-    /// Reads the file.
-    pub fn read(path: &Path, command: Option<&[String]>) -> Result<DatabaseFile> {
-        ReplaceableFile::read(path, command).map(DatabaseFile)
+    /// Reads the file for the entry of `database`.
+    pub fn read(path: &Path, command: Option<&[String]>, database: &str) -> Result<DatabaseFile> {
+        ReplaceableFile::read(path, command).map(|file| DatabaseFile::of(file, database))
+    }
+
+    /// The file for the entry of `database`.
+    pub fn of(file: ReplaceableFile, database: &str) -> DatabaseFile {
+        let without = without_proof(file.text(), database);
+        let has_proof = without.is_some();
+        let text = without.unwrap_or_else(|| file.text().to_owned());
+        DatabaseFile { file, text, has_proof }
+    }
+
+    /// Its bytes, without what a proof has put there: whatever is written next is written without it.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether a proof stands in it, under way or cut short.
+    pub fn has_proof(&self) -> bool {
+        self.has_proof
+    }
+
+    /// The file's text with a proof that an entry is read.
+    pub fn with_proof(&self, entry: &Entry, proof: &Proof) -> Vec<u8> {
+        let (start, end) = (entry.whole.start, entry.value.end);
+        let (above, behind) = (proof.above(), proof.behind());
+        let text = self.text();
+        [&text[..start], above.as_bytes(), &text[start..end], behind.as_bytes(), &text[end..]].concat()
     }
 
     /// The entry of `database` and its value.
@@ -359,12 +438,6 @@ impl DatabaseFile {
             return None;
         }
         Some((kept_at, kept))
-    }
-}
-
-impl From<ReplaceableFile> for DatabaseFile {
-    fn from(file: ReplaceableFile) -> Self {
-        DatabaseFile(file)
     }
 }
 

@@ -2,47 +2,91 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::routers::pgbouncer::file::{DatabaseFile, Item, Reader, line_of, path_of};
+use crate::routers::pgbouncer::file::{Item, Reader, line_of, path_of};
+use crate::routers::replaceable_file::ReplaceableFile;
 
 /// More files than anybody has, which include each other.
 const MOST: usize = 100;
 
-/// Its files, and where in them one database stands.
+/// The sections that some version knows.
+const SECTIONS: [&str; 4] = ["pgbouncer", "databases", "users", "peers"];
+
+/// Its files, and what stands in them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Symbolic links resolved.
     pub files: Vec<PathBuf>,
-    /// File and line of each entry; the last one counts.
-    pub entries: Vec<(PathBuf, usize)>,
+    /// What stands in `[databases]`; of several of one name the last one counts.
+    pub entries: Vec<Written>,
+    /// What stands in `[pgbouncer]`.
+    pub settings: Vec<Written>,
+    /// Where it would stop reading, and why.
+    pub mistakes: Vec<String>,
+}
+
+/// One setting of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Symbolic links resolved.
+    pub path: PathBuf,
+    /// 1-based.
+    pub line: usize,
+    pub name: String,
+    pub value: String,
+}
+
+impl Written {
+    /// `/etc/pgbouncer/pgbouncer.ini:7`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.path.display(), self.line)
+    }
 }
 
 impl Reading {
     /// Follows what `main` includes; None when one of the files cannot be read from here.
-    pub fn of(main: &Path, database: &str) -> Option<Reading> {
+    pub fn of(main: &Path) -> Option<Reading> {
         let mut reading = Reading::default();
-        reading.follow(main, database, &mut false)?;
+        reading.follow(main, &mut String::new())?;
         Some(reading)
     }
 
     /// A section goes on into the files that it includes, and behind them.
-    fn follow(&mut self, path: &Path, database: &str, in_databases: &mut bool) -> Option<()> {
+    fn follow(&mut self, path: &Path, section: &mut String) -> Option<()> {
         // A relative name is relative to PgBouncer's working directory, which we do not know.
         if !path.is_absolute() || self.files.len() >= MOST {
             return None;
         }
-        let file = DatabaseFile::read(path, None).ok()?;
+        let file = ReplaceableFile::read(path, None).ok()?;
         self.files.push(file.path().to_owned());
         let mut reader = Reader::new(file.text());
-        while let Some(item) = reader.next().ok()? {
-            match item {
-                Item::Include(name) => self.follow(&path_of(name), database, in_databases)?,
-                Item::Section(name) => *in_databases = name == b"databases",
-                Item::Setting { name, whole, .. } if *in_databases && name == database.as_bytes() => {
-                    self.entries.push((file.path().to_owned(), line_of(file.text(), whole.start)));
+        loop {
+            match reader.next() {
+                Ok(None) => return Some(()),
+                Ok(Some(Item::Include(name))) => self.follow(&path_of(name), section)?,
+                Ok(Some(Item::Section(name))) => {
+                    *section = String::from_utf8_lossy(name).into_owned();
+                    if !SECTIONS.contains(&section.as_str()) {
+                        self.mistakes.push(format!("{}: section [{section}]", file.path().display()));
+                    }
                 }
-                Item::Setting { .. } => {}
+                Ok(Some(Item::Setting { name, whole, value })) => {
+                    let list = match section.as_str() {
+                        "databases" => &mut self.entries,
+                        "pgbouncer" => &mut self.settings,
+                        _ => continue,
+                    };
+                    list.push(Written {
+                        path: file.path().to_owned(),
+                        line: line_of(file.text(), whole.start),
+                        name: String::from_utf8_lossy(name).into_owned(),
+                        value: String::from_utf8_lossy(&file.text()[value]).into_owned(),
+                    });
+                }
+                Err(what) => {
+                    self.mistakes.push(format!("{}: {what}", file.path().display()));
+                    return Some(());
+                }
             }
         }
-        Some(())
     }
 }

@@ -60,11 +60,8 @@ fn limited_role(run: &Run) -> Option<String> {
 pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
     restrict::check_ahead(run, checked)?;
     if let (RouterKind::Pgbouncer, Some(limited)) = (run.config.router.kind, &run.config.restrict_role) {
-        let names_it = |word: &str| {
-            word.strip_prefix("user=").is_some_and(|user| user.trim_matches('\'') == limited.name)
-        };
         for entry in &run.config.router.pgbouncer {
-            if !entry.target.split_whitespace().any(names_it) {
+            if !entry.forces(&limited.name) {
                 checked.warn(
                     "restrict_role",
                     &format!("router.pgbouncer.target of {}", entry.database),
@@ -148,6 +145,7 @@ pub fn router(run: &mut Run, checked: &mut Checked) -> Result<()> {
     }
     forced_roles(run, checked);
     unheld_roles(run, checked);
+    other_ways(run, checked);
     let tells_networks = run.config.router.kind == RouterKind::Haproxy;
     if !tells_networks && !run.config.traffic.admin_networks.is_empty() {
         let hint = "Give administrators connections that do not go through the router, or an entry of their own there.";
@@ -169,6 +167,29 @@ fn forced_roles(run: &mut Run, checked: &mut Checked) {
             let hint = format!("Name \"{role}\" under traffic.roles, or another user= in the entry.");
             checked.fail("router_user", &router, message, hint);
         }
+    }
+}
+
+/// What else leads through a router to where general traffic goes is for administrators: the fence keeps general roles from writing
+/// there once that has moved.
+fn other_ways(run: &mut Run, checked: &mut Checked) {
+    let mut general = run.config.general_roles(Side::Source);
+    general.extend(run.config.general_roles(Side::Target));
+    for (router, way) in run.routers().and_then(Routers::other_ways).unwrap_or_default() {
+        let who = match (&way.forced, way.users.iter().find(|user| general.contains(user))) {
+            (Some(forced), _) if !general.contains(forced) => continue,
+            (Some(forced), _) => format!("all its clients are \"{forced}\" there"),
+            (None, Some(user)) => format!("clients have come that way as \"{user}\""),
+            (None, None) if way.users.is_empty() => "nobody has come that way since it was started".into(),
+            (None, None) => continue,
+        };
+        let message = format!(
+            "its entry \"{}\" leads to the same database, and no [[router.pgbouncer]] moves it: {who}",
+            way.name
+        );
+        let hint = "Give it a [[router.pgbouncer]], or the application the entry that is moved, if general roles come that way: \
+                    once general traffic has moved, they cannot write there. As a way in for administrators it is right.";
+        checked.warn("router_entry", &router, message, hint);
     }
 }
 

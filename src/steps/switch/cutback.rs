@@ -70,6 +70,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal.is_none() {
         run.confirm("move general traffic home to the source")?;
     }
+    run.step("prove the router", Run::prove_router)?;
     run.step("replay what is captured", |run| {
         // One that waits for a lock does not look at the time.
         run.wait_for_locks_until(Some(Instant::now() + bounds.drain_timeout));

@@ -72,6 +72,7 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     if bounds.rehearsal.is_none() {
         run.confirm("move general traffic to the target")?;
     }
+    run.step("prove the router", Run::prove_router)?;
     let carrier = run.carrier()?;
     if carrier == Carrier::Pgdetour {
         run.step("take the mirror flow over", |run| {

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Given;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::phase::{Command, Serving};
 use crate::steps::Run;
-use crate::steps::run::fault;
 use crate::steps::switch::undo::Undo;
 pub use watch::watch;
 
@@ -58,6 +58,8 @@ enum Word {
     Held(Vec<Undo>),
     /// The run lives.
     Alive,
+    /// Something of a proof stands with a router from now on, or does no more.
+    Proving(bool),
     /// The deciding statement is about to be sent.
     Deciding,
     /// Clients go on.
@@ -193,6 +195,13 @@ impl Run {
             self.guard_decision();
         }
         Ok(())
+    }
+
+    /// Tells the guardian that something of a proof stands with a router from now on, or does no more.
+    pub fn guard_proof(&self, stands: bool) {
+        if let Some(guardian) = &self.guardian {
+            guardian.say(&Word::Proving(stands));
+        }
     }
 
     /// Tells the guardian that clients are about to be held, with what this process has noted to take back.

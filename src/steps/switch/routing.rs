@@ -43,6 +43,18 @@ impl Run {
         self.routers()?.make_ready(side)
     }
 
+    /// Proves, while clients are served, that the routers can be led elsewhere: past the decision it would be too late to find out.
+    pub fn prove_router(&mut self) -> Result<()> {
+        if !self.plan.is_dry() {
+            // For what is left of the proof should this process die in it.
+            self.post_guardian()?;
+        }
+        self.guard_proof(true);
+        let proven = self.routers()?.prove();
+        self.guard_proof(false);
+        proven
+    }
+
     /// Sends clients to `side`, where they are since an earlier run, anew at routers that send them elsewhere by now, or
     /// would after a reload.
     pub fn mend_routers(&mut self, side: Side) -> Result<()> {

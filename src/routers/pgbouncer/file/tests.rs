@@ -8,7 +8,7 @@ fn file_of(text: &[u8]) -> (tempfile::TempDir, DatabaseFile) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("databases.ini");
     fs::write(&path, text).expect("a file");
-    let file = DatabaseFile::read(&path, None).expect("it is there");
+    let file = DatabaseFile::read(&path, None, "shop").expect("it is there");
     (directory, file)
 }
 
@@ -178,7 +178,7 @@ fn replacing_keeps_mode_owner_and_links() {
     let link = directory.path().join("link.ini");
     std::os::unix::fs::symlink("databases.ini", &link).expect("a link");
     let owner = fs::metadata(&path).map(|m| (m.uid(), m.gid())).expect("it is there");
-    let file = DatabaseFile::read(&link, None).expect("the link leads to it");
+    let file = DatabaseFile::read(&link, None, "shop").expect("the link leads to it");
     file.replace(b"shop = host=db2\n", None).expect("it can be replaced");
     assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
     let now = fs::metadata(&path).expect("it is there");
@@ -196,7 +196,7 @@ fn what_was_made_ready_has_no_name_until_it_replaces_the_file() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("it is ours");
     let names = || fs::read_dir(folder.path()).expect("readable").count();
     let text = || fs::read_to_string(&path).expect("readable");
-    let read = || DatabaseFile::read(&path, None).expect("readable");
+    let read = || DatabaseFile::read(&path, None, "shop").expect("readable");
 
     let ready = read().make_ready(b"shop = host=db2\n").expect("there is room");
     assert!(ready.is_some(), "this file system has files without a name");
@@ -209,4 +209,42 @@ fn what_was_made_ready_has_no_name_until_it_replaces_the_file() {
     let ready = read().make_ready(b"shop = host=db3\n").expect("there is room");
     read().replace(b"shop = host=db1\n", ready).expect("it can be replaced");
     assert_eq!((names(), text().as_str()), (1, "shop = host=db1\n"));
+}
+
+#[test]
+fn a_proof_goes_from_the_text_without_a_trace() {
+    let proof = Proof { name: "pgdetour_proof_1".into(), limit: 6 };
+    for text in [
+        "[databases]\nshop = host=db1\n",
+        "shop=host=db1",
+        "[databases]\r\nshop = host=db1  \r\nblog = host=db1\r\n",
+        "[databases] shop = host=db1\n",
+        "[databases]\n\t'shop'\t=\thost=db1\t\n",
+        "[databases]\nshop =\n\nblog = host=x\n",
+        "[databases]\nshop =  \nblog = host=x\n",
+        "[databases]\nshop = host=db1 max_db_connections=5\n",
+        "[databases]\n;pgdetour shop = host=db1 password=x\nshop = host=db2\n",
+        ";pgdetour-proof somebody's own\nshop = host=db1\n",
+    ] {
+        let (directory, file) = file_of(text.as_bytes());
+        assert!(!file.has_proof());
+        let (entry, value) = file.entry("shop").expect("an entry");
+        let with = file.with_proof(&entry, &proof);
+        let path = directory.path().join("databases.ini");
+        fs::write(&path, &with).expect("it is ours");
+        let with = String::from_utf8(with).expect("UTF-8");
+        // As PgBouncer reads it.
+        let passing = find_entry(with.as_bytes(), &proof.name).expect("well-formed").expect("it is there");
+        assert_eq!(&with[passing.value], "host=127.0.0.1 port=1");
+        let limited = value_in(&with).expect("well-formed").expect("it is there");
+        assert!(limited.ends_with("max_db_connections=6"), "{limited}");
+
+        let file = DatabaseFile::read(&path, None, "shop").expect("it is there");
+        assert!(file.has_proof(), "{with}");
+        assert_eq!(String::from_utf8_lossy(file.text()), text);
+        assert_eq!(file.entry("shop").expect("an entry"), (entry, value));
+        // Another entry's is none of its business.
+        let other = DatabaseFile::read(&path, None, "blog").expect("it is there");
+        assert!(!other.has_proof() && other.text() == with.as_bytes());
+    }
 }

@@ -38,6 +38,7 @@ struct Heard {
     held_since: Instant,
     sign_of_life: Instant,
     deciding: bool,
+    proving: bool,
     /// The run ends in good order, and has told what it could not do.
     left: bool,
 }
@@ -53,7 +54,14 @@ pub fn watch() -> Result<()> {
     told.write_all(b"ready\n").and_then(|()| told.flush()).map_err(Error::io("tell that it is ready"))?;
 
     let now = Instant::now();
-    let mut heard = Heard { undos: None, held_since: now, sign_of_life: now, deciding: false, left: false };
+    let mut heard = Heard {
+        undos: None,
+        held_since: now,
+        sign_of_life: now,
+        deciding: false,
+        proving: false,
+        left: false,
+    };
     loop {
         let is_watched = heard.undos.is_some() && !heard.left;
         let left = if is_watched {
@@ -114,6 +122,7 @@ impl Heard {
                 (self.deciding, self.left) = (false, false);
             }
             Word::Alive => {}
+            Word::Proving(stands) => self.proving = stands,
             Word::Deciding => self.deciding = true,
             Word::Over => self.undos = None,
             Word::Left(undos) => {
@@ -127,8 +136,11 @@ impl Heard {
 
     /// Ends the hold that a dead run has left, if it has left one.
     fn take_over(self, charge: &Charge) -> Result<()> {
-        let Some(undos) = self.undos else { return Ok(()) };
         let output = Output::new(Mode { quiet: true, yes: true, ..Mode::default() });
+        let Some(undos) = self.undos else {
+            // The next run does what fails here.
+            return if self.proving { end_proof(charge, &output) } else { Ok(()) };
+        };
         if self.left {
             be_quiet();
         }
@@ -178,6 +190,13 @@ fn begin(charge: &Charge, output: &Output) -> Result<Run> {
     }
     run.pause_at_most(charge.max_pause);
     Ok(run)
+}
+
+/// Takes back what the proof of a dead run has left with the routers.
+fn end_proof(charge: &Charge, output: &Output) -> Result<()> {
+    let mut run = begin(charge, output)?;
+    run.open(Needs::Both)?;
+    run.routers()?.take_back_proof().map(drop)
 }
 
 /// What the same command would do next: forwards when the switch was decided, else back.
