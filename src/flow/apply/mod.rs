@@ -6,6 +6,8 @@ mod batch_tests;
 #[cfg(test)]
 mod binary_tests;
 pub mod conditional;
+#[cfg(test)]
+mod conditional_tests;
 pub mod conflict;
 #[cfg(test)]
 mod deferrable_tests;

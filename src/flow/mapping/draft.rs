@@ -226,6 +226,9 @@ fn pair(
     }
     let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
     let order = if facts.with_one_key.contains(&to_name) { Order::Any } else { Order::AsTheyCame };
+    let root_of = |table: &Table| {
+        table.root.as_ref().map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() })
+    };
     TableRule {
         from: TableName::of(from),
         order,
@@ -246,11 +249,9 @@ fn pair(
         kept,
         identity,
         from_partitioned: from.partitioned,
-        from_root: from
-            .root
-            .as_ref()
-            .map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() }),
+        from_root: root_of(from),
         to_partitioned: to.partitioned,
+        to_root: root_of(to),
         rule: at,
     }
 }
