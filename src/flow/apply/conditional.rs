@@ -168,8 +168,11 @@ impl Applier {
                     return self.bring_in(rule, new);
                 }
                 let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, Some(&old[0]))?;
-                let deleted =
-                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?;
+                // A row that was changed has its new key, which may be written otherwise and yet equal the old one.
+                let deleted = match changed {
+                    0 => self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?,
+                    _ => 0,
+                };
                 if changed + deleted == 0 && rule.rule.is_decided_by_identity() {
                     self.forget_unmade(rule, old)?;
                 }
