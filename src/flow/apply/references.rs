@@ -187,6 +187,11 @@ pub(super) fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> b
     written.iter().any(|column| names.contains(&column.name))
 }
 
+/// Whether an update may take a row out of the rule's table.
+fn may_remove(rule: &BoundRule) -> bool {
+    rule.rule.condition.is_some() && !rule.rule.is_decided_by_identity()
+}
+
 impl Applier {
     /// Reads, before a plan is run, what only the rows themselves tell about the foreign keys that refer to them.
     pub(super) fn watch_references(
@@ -217,6 +222,7 @@ impl Applier {
     ) -> std::result::Result<Option<Vec<Vec<Option<String>>>>, Failure> {
         let rows: &[Row] = match step {
             Step::Delete(rows) => rows,
+            Step::Update(rows) if may_remove(rule) => rows,
             Step::Update(rows) if writes(rule, rows.first(), &key.referenced_columns) => rows,
             Step::Move { old, .. } => std::slice::from_ref(old),
             Step::Insert(_) | Step::Update(_) => return Ok(None),
@@ -301,6 +307,7 @@ impl Applier {
         step: &Step,
     ) -> std::result::Result<(), Failure> {
         let (written, removed): (&[Row], &[Row]) = match step {
+            Step::Update(rows) if may_remove(rule) => (rows, rows),
             Step::Insert(rows) | Step::Update(rows) => (rows, &[]),
             Step::Delete(rows) => (&[], rows),
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
