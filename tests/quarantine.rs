@@ -252,3 +252,78 @@ impl Detour {
         self
     }
 }
+
+/// What waits is older: tried again, it would undo what came since.
+#[test]
+fn what_comes_behind_a_change_in_quarantine_waits_there_though_replay_is_to_stop_by_now() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.t (id int primary key, v text); create table public.u (id int primary key, v text);
+             create table public.emptied (id int primary key, v text);
+             insert into public.t select n, 'old' from generate_series(1, 5) as n;
+             insert into public.u select n, 'old' from generate_series(1, 5) as n;
+             insert into public.emptied select n, 'old' from generate_series(1, 5) as n;
+             grant all on public.t, public.u, public.emptied to shop_app",
+        )
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .detoured()
+        .on_source(
+            "alter table public.t add constraint nobad check (v <> 'bad');
+             alter table public.emptied add constraint nobad check (v <> 'bad')",
+        )
+        .application(
+            "update public.t set v = 'bad' where id = 1;
+             update public.emptied set v = 'bad' where id = 1",
+        )
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 2)
+        .reconfigured("\"quarantine\"", "\"stop\"")
+        .application("update public.t set v = 'good' where id = 1")
+        .application("update public.t set id = 9 where id = 1; update public.t set v = 'new' where id in (2, 9)")
+        .application("update public.u set v = 'new' where id = 1; update public.emptied set v = 'waits' where id = 1")
+        .application("truncate public.emptied; insert into public.emptied values (1, 'again')")
+        .run("replay")
+        .exits(0)
+        .reports("/caught_up", true)
+        .reports("/conflicts", 0)
+        .reports("/quarantined", 4);
+    let told = detour.last().at("/warnings").to_string();
+    assert!(told.contains("4 changes are in quarantine, though replay.on_conflict is"), "{told}");
+    let rows = |detour: &Detour, table: &str| {
+        let rows = format!("select string_agg(id || ' ' || v, ', ' order by id) from public.{table}");
+        detour.source.value::<String>(&rows)
+    };
+    assert_eq!(rows(&detour, "t"), "1 old, 2 new, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "u"), "1 new, 2 old, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "emptied"), "1 again");
+
+    // What does not fit stops it as ever, after what fits.
+    let detour = detour
+        .application(
+            "update public.t set v = 'newer' where id = 9; update public.u set v = 'newer' where id = 1",
+        )
+        .application(
+            "update public.t set v = 'newer' where id = 3; update public.t set v = 'bad' where id = 4",
+        )
+        .run("replay")
+        .exits(8)
+        .kind("check");
+    assert_eq!(rows(&detour, "t"), "1 old, 2 new, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "u"), "1 newer, 2 old, 3 old, 4 old, 5 old");
+    detour
+        .on_source("alter table public.t drop constraint nobad")
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 5)
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/applied", 5)
+        .reports("/quarantined", 0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+}

@@ -22,7 +22,7 @@ use crate::flow::source::binary::Portable;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
 use crate::flow::source::slot;
-use crate::flow::{Xid, marker};
+use crate::flow::{FlowName, Xid, marker};
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -121,8 +121,10 @@ impl<'a> Run<'a> {
             &flow.mapping,
         )?;
         applier.take_over(flow.name)?;
-        if flow.quarantine {
-            let mut quarantine = Quarantine::new(&flow.mapping);
+        // What was set aside before it was to stop is older than what comes, and may still be tried again.
+        if flow.quarantine || flow.name == FlowName::Replay {
+            let new = if flow.quarantine { Quarantine::new } else { Quarantine::stopping };
+            let mut quarantine = new(&flow.mapping);
             quarantine.load(applier.session())?;
             applier.set_aside(quarantine);
         }
