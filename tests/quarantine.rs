@@ -327,3 +327,57 @@ fn what_comes_behind_a_change_in_quarantine_waits_there_though_replay_is_to_stop
         .run("cutback")
         .exits(0);
 }
+
+/// A parent can't go before its child that waits; the rest of the flow goes on.
+#[test]
+fn a_parent_that_goes_with_a_child_in_quarantine_is_set_aside_too() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.par (id int primary key, v text);
+             create table public.chi (id int primary key, pid int references public.par (id), v text);
+             insert into public.par select n, 'old' from generate_series(1, 6) as n;
+             insert into public.chi select n, n, 'old' from generate_series(1, 5) as n;
+             grant all on public.par, public.chi to shop_app",
+        )
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .detoured()
+        .on_source("alter table public.chi add constraint nobad check (v <> 'bad')")
+        .application("update public.chi set v = 'bad' where id = 1")
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 1)
+        .application("update public.par set v = 'new' where id = 6")
+        .application("delete from public.chi where id = 1; delete from public.par where id = 1")
+        .application("delete from public.chi where id = 2; delete from public.par where id = 2")
+        .run("replay")
+        .exits(0)
+        .reports("/conflicts", 1)
+        .reports("/quarantined", 3)
+        // Here the child is set aside by the very transaction that takes its parent.
+        .application(
+            "update public.par set v = 'new' where id = 5; update public.chi set v = 'bad' where id = 3",
+        )
+        .application(
+            "insert into public.chi values (8, 6, 'bad'); update public.chi set v = 'bad' where id = 4;
+             update public.chi set id = 40 where id = 4; delete from public.chi where id = 40;
+             delete from public.par where id = 4",
+        )
+        .application("update public.par set v = 'newer' where id = 6")
+        .run("replay")
+        .exits(0)
+        .reports("/caught_up", true);
+    let orphans = "select count(*) from public.chi as c where not exists (select from public.par as p where p.id = c.pid)";
+    assert_eq!(detour.source.value::<i64>(orphans), 0);
+    assert_eq!(detour.source.value::<String>("select v from public.par where id = 6"), "newer");
+    detour
+        .on_source("alter table public.chi drop constraint nobad")
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/quarantined", 0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+}

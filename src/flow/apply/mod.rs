@@ -262,14 +262,21 @@ impl Applier {
         if !self.open && transactions.iter().all(|transaction| transaction.work.is_empty()) {
             return self.commit_alone(transactions);
         }
-        if self.open {
+        let is_begun = self.open;
+        if is_begun {
             self.save()?;
         }
         self.begin()?;
         let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
-        let applied = self
-            .apply_range(transactions)
-            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        let mut applied = self.apply_range(transactions);
+        if applied.is_ok()
+            && let Err(error) = self.check_pending_references(last)
+        {
+            if self.sets_aside() && !is_begun && !self.references.is_strict {
+                return self.apply_strictly(transactions);
+            }
+            applied = Err(Stopped { good: 0, error });
+        }
         match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
@@ -283,6 +290,21 @@ impl Applier {
                 Err(error)
             }
         }
+    }
+
+    /// One of the transactions leaves rows without their parents, since what it was to do to these was set aside: which one that is,
+    /// and what in it does not fit then, is found out by itself.
+    fn apply_strictly(&mut self, transactions: &[Transaction]) -> Result<()> {
+        self.roll_back();
+        if transactions.len() > 1 {
+            let (first, second) = transactions.split_at(transactions.len() / 2);
+            self.apply(first, None)?;
+            return self.apply(second, None);
+        }
+        self.references.is_strict = true;
+        let applied = self.apply(transactions, None);
+        self.references.is_strict = false;
+        applied
     }
 
     /// Whether what does not fit is set aside.

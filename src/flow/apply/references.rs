@@ -48,6 +48,8 @@ pub(in crate::flow) struct References {
     pub(in crate::flow) touched: Option<HashSet<TableName>>,
     /// The transaction goes on in the next batch. One that is taken apart, since something in it does not fit, does not.
     pub(in crate::flow) goes_on: bool,
+    /// Nothing is postponed: of a transaction that is taken apart, what is set aside cannot bring or take away anything.
+    pub(in crate::flow) is_strict: bool,
     /// To be looked at when the transaction is complete.
     pending: BTreeMap<String, ForeignKey>,
     /// What keeps rows apart.
@@ -117,7 +119,7 @@ impl References {
     pub(super) fn concerning_written(&mut self, table: &TableName) -> Vec<ForeignKey> {
         let mut keys = self.of.get(table).cloned().unwrap_or_default();
         keys.retain(|key| {
-            let is_postponed = self.is_part && key.deferrable;
+            let is_postponed = self.is_part && key.deferrable && !self.is_strict;
             if is_postponed {
                 self.postpone(key);
             }
@@ -163,7 +165,7 @@ impl References {
         let is_below = |table: &TableName, above: &TableName| self.lineage(table).any(|name| name == above);
         let is_its = |table: &TableName| is_below(table, &key.table) || is_below(&key.table, table);
         let may_follow = self.touched.as_ref().is_none_or(|touched| touched.iter().any(is_its));
-        let is_postponed = self.is_part && may_follow;
+        let is_postponed = self.is_part && may_follow && !self.is_strict;
         if is_postponed {
             self.postpone(key);
         }
