@@ -17,6 +17,9 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod lossless;
+pub mod moves;
+#[cfg(test)]
+mod moves_tests;
 pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -193,6 +196,8 @@ pub struct TableRule {
     pub from_partitioned: bool,
     /// The topmost table that it is a partition of on the publisher.
     pub from_root: Option<TableName>,
+    /// Columns of the identity that decide on the publisher in which partition a row is.
+    pub partition_key: Vec<usize>,
     /// Its rows on the subscriber are in its partitions.
     pub to_partitioned: bool,
     /// The topmost table that it is a partition of on the subscriber.
