@@ -254,3 +254,132 @@ impl Detour {
         self
     }
 }
+
+/// What waits is older: tried again, it would undo what came since.
+#[test]
+fn what_comes_behind_a_change_in_quarantine_waits_there_though_replay_is_to_stop_by_now() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.t (id int primary key, v text); create table public.u (id int primary key, v text);
+             create table public.emptied (id int primary key, v text);
+             insert into public.t select n, 'old' from generate_series(1, 5) as n;
+             insert into public.u select n, 'old' from generate_series(1, 5) as n;
+             insert into public.emptied select n, 'old' from generate_series(1, 5) as n;
+             grant all on public.t, public.u, public.emptied to shop_app",
+        )
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .detoured()
+        .on_source(
+            "alter table public.t add constraint nobad check (v <> 'bad');
+             alter table public.emptied add constraint nobad check (v <> 'bad')",
+        )
+        .application(
+            "update public.t set v = 'bad' where id = 1;
+             update public.emptied set v = 'bad' where id = 1",
+        )
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 2)
+        .reconfigured("\"quarantine\"", "\"stop\"")
+        .application("update public.t set v = 'good' where id = 1")
+        .application("update public.t set id = 9 where id = 1; update public.t set v = 'new' where id in (2, 9)")
+        .application("update public.u set v = 'new' where id = 1; update public.emptied set v = 'waits' where id = 1")
+        .application("truncate public.emptied; insert into public.emptied values (1, 'again')")
+        .run("replay")
+        .exits(0)
+        .reports("/caught_up", true)
+        .reports("/conflicts", 0)
+        .reports("/quarantined", 4);
+    let told = detour.last().at("/warnings").to_string();
+    assert!(told.contains("4 changes are in quarantine, though replay.on_conflict is"), "{told}");
+    let rows = |detour: &Detour, table: &str| {
+        let rows = format!("select string_agg(id || ' ' || v, ', ' order by id) from public.{table}");
+        detour.source.value::<String>(&rows)
+    };
+    assert_eq!(rows(&detour, "t"), "1 old, 2 new, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "u"), "1 new, 2 old, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "emptied"), "1 again");
+
+    // What does not fit stops it as ever, after what fits.
+    let detour = detour
+        .application(
+            "update public.t set v = 'newer' where id = 9; update public.u set v = 'newer' where id = 1",
+        )
+        .application(
+            "update public.t set v = 'newer' where id = 3; update public.t set v = 'bad' where id = 4",
+        )
+        .run("replay")
+        .exits(8)
+        .kind("check");
+    assert_eq!(rows(&detour, "t"), "1 old, 2 new, 3 old, 4 old, 5 old");
+    assert_eq!(rows(&detour, "u"), "1 newer, 2 old, 3 old, 4 old, 5 old");
+    detour
+        .on_source("alter table public.t drop constraint nobad")
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 5)
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/applied", 5)
+        .reports("/quarantined", 0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+}
+
+/// A parent can't go before its child that waits; the rest of the flow goes on.
+#[test]
+fn a_parent_that_goes_with_a_child_in_quarantine_is_set_aside_too() {
+    let detour = Detour::new()
+        .on_source(
+            "create table public.par (id int primary key, v text);
+             create table public.chi (id int primary key, pid int references public.par (id), v text);
+             insert into public.par select n, 'old' from generate_series(1, 6) as n;
+             insert into public.chi select n, n, 'old' from generate_series(1, 5) as n;
+             grant all on public.par, public.chi to shop_app",
+        )
+        .configured("[replay]\non_conflict = \"quarantine\"")
+        .detoured()
+        .on_source("alter table public.chi add constraint nobad check (v <> 'bad')")
+        .application("update public.chi set v = 'bad' where id = 1")
+        .run("replay")
+        .exits(0)
+        .reports("/quarantined", 1)
+        .application("update public.par set v = 'new' where id = 6")
+        .application("delete from public.chi where id = 1; delete from public.par where id = 1")
+        .application("delete from public.chi where id = 2; delete from public.par where id = 2")
+        .run("replay")
+        .exits(0)
+        .reports("/conflicts", 1)
+        .reports("/quarantined", 3)
+        // Here the child is set aside by the very transaction that takes its parent.
+        .application(
+            "update public.par set v = 'new' where id = 5; update public.chi set v = 'bad' where id = 3",
+        )
+        .application(
+            "insert into public.chi values (8, 6, 'bad'); update public.chi set v = 'bad' where id = 4;
+             update public.chi set id = 40 where id = 4; delete from public.chi where id = 40;
+             delete from public.par where id = 4",
+        )
+        .application("update public.par set v = 'newer' where id = 6")
+        .run("replay")
+        .exits(0)
+        .reports("/caught_up", true);
+    let orphans = "select count(*) from public.chi as c where not exists (select from public.par as p where p.id = c.pid)";
+    assert_eq!(detour.source.value::<i64>(orphans), 0);
+    assert_eq!(detour.source.value::<String>("select v from public.par where id = 6"), "newer");
+    detour
+        .on_source("alter table public.chi drop constraint nobad")
+        .run("replay")
+        .with(&["--quarantine", "retry"])
+        .exits(0)
+        .reports("/quarantined", 0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+}

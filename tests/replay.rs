@@ -479,3 +479,51 @@ fn an_expression_that_is_another_value_each_time_is_told_before_it_is_replayed()
     let warnings = detour.answer_of("check").at("/warnings").to_string();
     assert!(warnings.contains("is computed by gen_random_uuid()"), "{warnings}");
 }
+
+/// A row that an UPDATE moves is a DELETE and an INSERT in what is recorded. Changes behind it wait with it wherever the row is by then.
+#[test]
+fn a_row_that_goes_to_another_partition_keeps_what_the_source_has_beside() {
+    for method in ["wal", "trigger"] {
+        let detour = Detour::new()
+            .on_source(
+                "create table public.p (id int, k int, v text, primary key (id, k)) partition by list (k);
+                 create table public.p1 partition of public.p for values in (1);
+                 create table public.p2 partition of public.p for values in (2);
+                 create table public.h (id int primary key, v text) partition by hash (id);
+                 create table public.h0 partition of public.h for values with (modulus 2, remainder 0);
+                 create table public.h1 partition of public.h for values with (modulus 2, remainder 1);
+                 insert into public.p select n, 1, 'old' from generate_series(1, 5) as n;
+                 grant all on public.p, public.h to shop_app",
+            )
+            .configured(&format!("[capture]\nmethod = \"{method}\"\n[replay]\non_conflict = \"quarantine\""))
+            .detoured()
+            .on_source(
+                "alter table public.p add extra text; update public.p set extra = 'kept ' || id; alter table public.h add extra text;
+                 alter table public.p add constraint nobad check (v <> 'bad')",
+            )
+            .application("update public.p set k = 2 where id = 1")
+            .application("update public.p set k = 2, v = 'new' where id in (2, 3)")
+            .application("update public.p set k = 2, v = 'bad' where id = 4")
+            .application("update public.p set v = 'good' where id = 4")
+            .run("replay")
+            .with(&["--lint"])
+            .exits(0);
+        let doubts = detour.last().at("/report/lint").to_string();
+        assert_eq!(doubts.matches("moved_row").count(), 1, "{doubts}");
+        let detour = detour.run("replay").exits(0).reports("/conflicts", 1).reports("/quarantined", 2);
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(warnings.contains("moves to another partition of \\\"public.h\\\""), "{warnings}");
+        let lost = "select count(*) from public.p where extra is distinct from 'kept ' || id";
+        assert_eq!(detour.source.value::<i64>(lost), 0, "{method}");
+        let detour = detour
+            .on_source("alter table public.p drop constraint nobad")
+            .run("replay")
+            .with(&["--quarantine", "retry"])
+            .exits(0)
+            .reports("/quarantined", 0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true);
+        assert_eq!(detour.source.value::<i64>(lost), 0, "{method}");
+    }
+}

@@ -20,6 +20,18 @@ select
         where c.relispartition and r.oid = pg_catalog.pg_partition_root(c.oid)
     ) as root,
     coalesce(
+        (
+            -- A column that a table is partitioned by, were it in an expression, depends on that table.
+            select array_agg(distinct a.attname::text)
+            from pg_catalog.pg_partition_ancestors(c.oid) as p (relid)
+            join pg_catalog.pg_depend as d
+                on d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = p.relid and d.objsubid > 0
+                and d.refclassid = d.classid and d.refobjid = d.objid and d.refobjsubid = 0 and d.deptype = 'i'
+            join pg_catalog.pg_attribute as a on a.attrelid = p.relid and a.attnum = d.objsubid
+        ),
+        '{}'
+    ) as partition_key,
+    coalesce(
         case c.relreplident
             when 'f' then (
                 select array_agg(a.attname::text order by a.attnum)

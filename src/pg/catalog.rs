@@ -74,6 +74,8 @@ pub struct Table {
     pub partitioned: bool,
     /// Schema and name of the topmost table that this is a partition of.
     pub root: Option<(String, String)>,
+    /// Columns by which it is partitioned, or a table that it is a partition of.
+    pub partition_key: Vec<String>,
     /// UNLOGGED: never decoded.
     pub unlogged: bool,
     /// Replica identity.
@@ -159,6 +161,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
             name: row.get("table_name"),
             partitioned: row.get("partitioned"),
             root: row.get::<_, Option<Vec<String>>>("root").map(|parts| (parts[0].clone(), parts[1].clone())),
+            partition_key: row.get("partition_key"),
             unlogged: row.get("unlogged"),
             identity: match row.get::<_, &str>("identity") {
                 "i" => Identity::Index,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::config::OnConflict;
 use crate::error::{ALTERED, Error, Result};
 use crate::flow::apply::follow::BACKLOG_BYTES;
 use crate::flow::apply::pace::Rates;
@@ -119,6 +120,10 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     let quarantined = run.answering(Side::Source).map(record::count_quarantined).transpose()?;
     if applied.conflicts > 0 {
         run.warn(set_aside(applied.conflicts, quarantined));
+    } else if let Some(count) = quarantined.filter(|count| *count > 0)
+        && run.config.replay.on_conflict == OnConflict::Stop
+    {
+        run.warn(waiting(count.cast_unsigned()));
     }
     let seconds = applied.time.as_secs_f64();
     let per_second = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 };
@@ -188,6 +193,15 @@ fn set_aside(conflicts: u64, quarantined: Option<i64>) -> String {
     format!(
         "{} set aside by this run, not fitting the source{all}; see pgdetour replay --quarantine list",
         plural(conflicts, "change")
+    )
+}
+
+/// What is in quarantine where nothing new is to be set aside.
+fn waiting(quarantined: u64) -> String {
+    format!(
+        "{} in quarantine, though replay.on_conflict is \"stop\": later changes of the same rows are set aside behind them; see \
+         pgdetour replay --quarantine list",
+        plural_is(quarantined, "change")
     )
 }
 

@@ -245,6 +245,9 @@ impl Segment<'_> {
 
     /// Takes a change in; returns it as a step when it must stand alone behind all that came before.
     fn add(&mut self, table: &Arc<Bound>, change: &RowChange) -> Result<Option<Step>, Irregular> {
+        if table.is_one_of_several {
+            return Ok(Some(alone(change)));
+        }
         let fires = matches!(self.shape, Shape::Referential(_));
         let net = self.table(table);
         if table.key.is_none() {

@@ -33,7 +33,14 @@ fn relation(name: &str) -> Arc<Relation> {
 }
 
 fn table(key: Option<Vec<usize>>, complete: bool) -> Arc<Bound> {
-    Arc::new(Bound { relation: relation("t"), rules: Vec::new(), key, complete, order: Order::AsTheyCame })
+    Arc::new(Bound {
+        relation: relation("t"),
+        rules: Vec::new(),
+        key,
+        complete,
+        order: Order::AsTheyCame,
+        is_one_of_several: false,
+    })
 }
 
 fn insert(key: &str, plain: &str, large: &str) -> RowChange {
@@ -134,8 +141,14 @@ fn rows_go_in_the_order_of_their_keys_where_that_cannot_matter() {
     let changes =
         [update("30", "a", "A"), update("4", "a", "A"), delete("20"), delete("3"), update("4", "b", "~")];
     let of = |order| {
-        let table =
-            Bound { relation: relation("t"), rules: Vec::new(), key: Some(vec![0]), complete: true, order };
+        let table = Bound {
+            relation: relation("t"),
+            rules: Vec::new(),
+            key: Some(vec![0]),
+            complete: true,
+            order,
+            is_one_of_several: false,
+        };
         steps(coalesce(work(&Arc::new(table), &changes).iter(), Shape::Plain).unwrap())
     };
     let deleted = |keys: [&str; 2]| Step::Delete(keys.map(|key| row(key, "-", "-")).to_vec());

@@ -79,6 +79,18 @@ fn delete_unfit(rule: &TableRule) -> Statement {
     statement(text, columns, Vec::new())
 }
 
+/// Takes out rows that belong there by their identity; others with such a key are not the rule's.
+fn delete_fit(rule: &TableRule) -> Statement {
+    let columns = reads_with_condition(rule, rule.key.iter());
+    let text = format!(
+        "delete from {} as t using ({}) as s where {}",
+        rule.target(),
+        statement::evaluated(&[], &rule.key, &filtered(rule, &columns, 1, true)),
+        statement::key_condition(rule, "s")
+    );
+    statement(text, columns, Vec::new())
+}
+
 /// Updates rows that belong there, by their key.
 fn update(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statement {
     let values = statement::updated(rule, &present);
@@ -119,12 +131,12 @@ impl Applier {
                 as_expected(found, expected)
             }
             Step::Delete(rows) => {
-                let found =
-                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), rows, None)?;
                 if !rule.rule.is_decided_by_identity() {
-                    return Ok(());
+                    let delete = statement::delete(&rule.rule, From::Parameters);
+                    return self.affect(rule, &delete, rows, None).map(drop);
                 }
                 let expected = self.count_fitting(rule, rows)?;
+                let found = self.affect(rule, &delete_fit(&rule.rule), rows, None)?;
                 if found == expected {
                     return Ok(());
                 }
@@ -152,9 +164,15 @@ impl Applier {
                     let moving = statement::change_key(&rule.rule, is_present);
                     return self.affect(rule, &moving, new, Some(&old[0])).map(drop);
                 }
+                if rule.rule.is_decided_by_identity() && self.count_fitting(rule, old)? == 0 {
+                    return self.bring_in(rule, new);
+                }
                 let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, Some(&old[0]))?;
-                let deleted =
-                    self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?;
+                // A row that was changed has its new key, which may be written otherwise and yet equal the old one.
+                let deleted = match changed {
+                    0 => self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?,
+                    _ => 0,
+                };
                 if changed + deleted == 0 && rule.rule.is_decided_by_identity() {
                     self.forget_unmade(rule, old)?;
                 }
@@ -219,6 +237,19 @@ impl Applier {
             self.affect(rule, &insert(&rule.rule, true), rows, None)?;
         }
         Ok(())
+    }
+
+    /// A row comes by its new identity, which a row of another one has not.
+    fn bring_in(&mut self, rule: &BoundRule, new: &[Row]) -> std::result::Result<(), Failure> {
+        let expected = self.count_fitting(rule, new)?;
+        if expected == 0 {
+            return Ok(());
+        }
+        if !is_whole(rule, &new[0]) {
+            return self.note_unmade(rule, &new[0]);
+        }
+        let found = self.affect(rule, &insert(&rule.rule, false), new, None)?;
+        as_expected(found, expected)
     }
 
     fn count_fitting(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<u64, Failure> {

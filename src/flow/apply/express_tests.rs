@@ -182,6 +182,7 @@ fn homeward(pair: &Pair) -> Flow {
     let mut flow = pair.flow(&[]);
     flow.name = FlowName::Replay;
     flow.backlog = Some(0);
+    pair.target(sql::record::CREATE_SOURCE.text);
     pair.begins(&flow);
     flow
 }
@@ -423,7 +424,6 @@ fn find_rows_without_parents(definitions: &str, rows: &str, tables: &[&str], cas
 #[test]
 fn as_long_as_nothing_is_set_aside_a_flow_that_may_goes_in_one_too() {
     let pair = Pair::new(REFERRING, REFERRING);
-    pair.target(sql::record::CREATE_SOURCE.text);
     let mut flow = homeward(&pair);
     flow.quarantine = true;
     pair.source(REFERRING_ROWS);

@@ -6,6 +6,8 @@ mod batch_tests;
 #[cfg(test)]
 mod binary_tests;
 pub mod conditional;
+#[cfg(test)]
+mod conditional_tests;
 pub mod conflict;
 #[cfg(test)]
 mod deferrable_tests;
@@ -36,6 +38,7 @@ pub(super) mod test_pair;
 mod tests;
 mod transaction;
 mod unmade;
+mod waiting;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -89,7 +92,7 @@ pub struct Applier {
     round_trip: Duration,
     /// How many there were.
     pub(super) round_trips: u64,
-    /// Where changes go that do not fit; without it the flow stops at the first.
+    /// Where changes go that do not fit, and those behind them; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
     /// What nothing else looks after where triggers do not fire.
@@ -259,14 +262,21 @@ impl Applier {
         if !self.open && transactions.iter().all(|transaction| transaction.work.is_empty()) {
             return self.commit_alone(transactions);
         }
-        if self.open {
+        let is_begun = self.open;
+        if is_begun {
             self.save()?;
         }
         self.begin()?;
         let last = transactions.last().map_or(PgLsn::from(0), |transaction| transaction.end_lsn);
-        let applied = self
-            .apply_range(transactions)
-            .and_then(|()| self.check_pending_references(last).map_err(|error| Stopped { good: 0, error }));
+        let mut applied = self.apply_range(transactions);
+        if applied.is_ok()
+            && let Err(error) = self.check_pending_references(last)
+        {
+            if self.sets_aside() && !is_begun && !self.references.is_strict {
+                return self.apply_strictly(transactions);
+            }
+            applied = Err(Stopped { good: 0, error });
+        }
         match applied {
             Ok(()) => self.commit(transactions),
             Err(Stopped { good, error }) => {
@@ -280,6 +290,26 @@ impl Applier {
                 Err(error)
             }
         }
+    }
+
+    /// One of the transactions leaves rows without their parents, since what it was to do to these was set aside: which one that is,
+    /// and what in it does not fit then, is found out by itself.
+    fn apply_strictly(&mut self, transactions: &[Transaction]) -> Result<()> {
+        self.roll_back();
+        if transactions.len() > 1 {
+            let (first, second) = transactions.split_at(transactions.len() / 2);
+            self.apply(first, None)?;
+            return self.apply(second, None);
+        }
+        self.references.is_strict = true;
+        let applied = self.apply(transactions, None);
+        self.references.is_strict = false;
+        applied
+    }
+
+    /// Whether what does not fit is set aside.
+    fn sets_aside(&self) -> bool {
+        self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.stops())
     }
 
     /// Applies what has been read of a transaction that is larger than a batch; nothing is committed.
@@ -315,16 +345,18 @@ impl Applier {
         if transactions.iter().all(|transaction| transaction.work.is_empty()) {
             return Ok(());
         }
-        if self.quarantine.is_some() {
+        if self.sets_aside() {
             return self.settle(&settle::items_of(transactions)).map_err(fatal);
         }
-        let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
+        let (work, waiting) = self.without_waiting(transactions);
         if self.run_sets(&work).map_err(fatal)? {
-            return Ok(());
+            return self.note_waiting(waiting).map_err(fatal);
         }
         if let [transaction] = transactions {
-            return self.apply_one_by_one(transaction);
+            self.apply_one_by_one(&work, transaction.end_lsn)?;
+            return self.note_waiting(waiting).map_err(fatal);
         }
+        self.look_again_who_waits().map_err(fatal)?;
         let (first, second) = transactions.split_at(transactions.len() / 2);
         self.apply_range(first)?;
         self.save().map_err(|error| Stopped { good: 0, error })?;
@@ -372,8 +404,8 @@ impl Applier {
     }
 
     /// Exactly what the publisher did, change by change; the one that does not fit is the conflict.
-    fn apply_one_by_one(&mut self, transaction: &Transaction) -> std::result::Result<(), Stopped> {
-        let plan = batch::in_order(transaction.work.iter(), 1);
+    fn apply_one_by_one(&mut self, work: &[&Work], end: PgLsn) -> std::result::Result<(), Stopped> {
+        let plan = batch::in_order(work.iter().copied(), 1);
         let Err((at, failure)) = self.run(&plan) else { return Ok(()) };
         let on = self.session.place.name();
         let error = if failure.is_fatal() {
@@ -382,9 +414,7 @@ impl Applier {
             let planned = plan.get(at);
             let undone = self.undo().and_then(|()| self.violated_columns(&failure));
             match undone {
-                Ok(violated) => {
-                    conflict::decide(planned, failure, violated.as_deref(), transaction.end_lsn, on)
-                }
+                Ok(violated) => conflict::decide(planned, failure, violated.as_deref(), end, on),
                 Err(error) => error,
             }
         };

@@ -30,6 +30,10 @@ pub struct Quarantine {
     /// The same rows where they are on the subscriber.
     targets: Targets,
     loaded: bool,
+    /// What does not fit stops the flow; but what comes behind something that is set aside already waits as well.
+    stops: bool,
+    /// Nothing was set aside when it was read. Where the flow stops, nothing has come since.
+    was_empty: bool,
     /// In committed transactions, and in the open one.
     conflicts: u64,
     open_conflicts: u64,
@@ -66,6 +70,16 @@ impl Quarantine {
         let mut quarantine = Quarantine::default();
         quarantine.targets.learn(mapping);
         quarantine
+    }
+
+    /// One that takes in nothing but what comes behind what is set aside already.
+    pub fn stopping(mapping: &Mapping) -> Quarantine {
+        Quarantine { stops: true, ..Quarantine::new(mapping) }
+    }
+
+    /// Whether a change that does not fit stops the flow.
+    pub fn stops(&self) -> bool {
+        self.stops
     }
 
     /// One that does not know what is set aside already: for trying that again from the beginning.
@@ -111,12 +125,13 @@ impl Quarantine {
             }
         }
         self.loaded = true;
+        self.was_empty = self.held.is_empty();
         Ok(())
     }
 
     /// The open transaction was rolled back: what it held is read again.
     pub fn forget(&mut self) {
-        self.loaded = false;
+        self.loaded = self.stops && self.was_empty;
         self.open_conflicts = 0;
         self.pending.clear();
     }
@@ -233,6 +248,13 @@ pub struct Entry {
     sqlstate: Option<String>,
     constraint: Option<String>,
     message: String,
+}
+
+impl Entry {
+    /// Whether it is of a change of this table.
+    pub fn is_of(&self, table: &Bound) -> bool {
+        self.table == name_of(table)
+    }
 }
 
 /// What to keep of a change; without a `misfit` it waits behind an earlier one. A TRUNCATE has an entry for each table.

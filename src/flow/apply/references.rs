@@ -48,6 +48,8 @@ pub(in crate::flow) struct References {
     pub(in crate::flow) touched: Option<HashSet<TableName>>,
     /// The transaction goes on in the next batch. One that is taken apart, since something in it does not fit, does not.
     pub(in crate::flow) goes_on: bool,
+    /// Nothing is postponed: of a transaction that is taken apart, what is set aside cannot bring or take away anything.
+    pub(in crate::flow) is_strict: bool,
     /// To be looked at when the transaction is complete.
     pending: BTreeMap<String, ForeignKey>,
     /// What keeps rows apart.
@@ -117,7 +119,7 @@ impl References {
     pub(super) fn concerning_written(&mut self, table: &TableName) -> Vec<ForeignKey> {
         let mut keys = self.of.get(table).cloned().unwrap_or_default();
         keys.retain(|key| {
-            let is_postponed = self.is_part && key.deferrable;
+            let is_postponed = self.is_part && key.deferrable && !self.is_strict;
             if is_postponed {
                 self.postpone(key);
             }
@@ -163,7 +165,7 @@ impl References {
         let is_below = |table: &TableName, above: &TableName| self.lineage(table).any(|name| name == above);
         let is_its = |table: &TableName| is_below(table, &key.table) || is_below(&key.table, table);
         let may_follow = self.touched.as_ref().is_none_or(|touched| touched.iter().any(is_its));
-        let is_postponed = self.is_part && may_follow;
+        let is_postponed = self.is_part && may_follow && !self.is_strict;
         if is_postponed {
             self.postpone(key);
         }
@@ -185,6 +187,11 @@ pub(super) fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> b
     let is_known = |at: &usize| row.is_some_and(|row| row[rule.positions[*at]] != Value::Unchanged);
     let written = statement::moved(&rule.rule, &|at| is_known(&at));
     written.iter().any(|column| names.contains(&column.name))
+}
+
+/// Whether an update may take a row out of the rule's table.
+fn may_remove(rule: &BoundRule) -> bool {
+    rule.rule.condition.is_some() && !rule.rule.is_decided_by_identity()
 }
 
 impl Applier {
@@ -217,6 +224,7 @@ impl Applier {
     ) -> std::result::Result<Option<Vec<Vec<Option<String>>>>, Failure> {
         let rows: &[Row] = match step {
             Step::Delete(rows) => rows,
+            Step::Update(rows) if may_remove(rule) => rows,
             Step::Update(rows) if writes(rule, rows.first(), &key.referenced_columns) => rows,
             Step::Move { old, .. } => std::slice::from_ref(old),
             Step::Insert(_) | Step::Update(_) => return Ok(None),
@@ -301,6 +309,7 @@ impl Applier {
         step: &Step,
     ) -> std::result::Result<(), Failure> {
         let (written, removed): (&[Row], &[Row]) = match step {
+            Step::Update(rows) if may_remove(rule) => (rows, rows),
             Step::Insert(rows) | Step::Update(rows) => (rows, &[]),
             Step::Delete(rows) => (&[], rows),
             Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),

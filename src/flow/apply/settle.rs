@@ -145,6 +145,8 @@ impl Applier {
                 }
                 let is_done = items.len() > 1 && self.run_otherwise(&work, Some(&failure))?;
                 if items.len() > 1 && !is_done {
+                    // What is held does not take away anything.
+                    let touched = touched(&fit);
                     drop((plan, work, fit, held));
                     let (first, second) = items.split_at(middle(items));
                     // Cut within a transaction, neither half is what the foreign keys hold for.
@@ -155,7 +157,7 @@ impl Applier {
                         return self.settle_rows(second);
                     }
                     self.references.is_part = true;
-                    self.references.touched = Some(touched(items));
+                    self.references.touched = Some(touched);
                     let settled = self.settle_rows(first).and_then(|()| self.settle_rows(second));
                     self.references.is_part = false;
                     self.references.touched = None;

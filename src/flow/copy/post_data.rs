@@ -398,6 +398,7 @@ mod tests {
             name: name.into(),
             partitioned,
             root: None,
+            partition_key: Vec::new(),
             unlogged: false,
             identity: Identity::Default,
             key: Vec::new(),

@@ -21,6 +21,8 @@ pub struct Bound {
     pub complete: bool,
     /// In which order rows may be written, by all rules.
     pub order: Order,
+    /// The stream has its rows under other names, too, so that only the order of changes tells what comes of them.
+    pub is_one_of_several: bool,
 }
 
 /// One rule, with positions in the relation's rows.
@@ -69,7 +71,7 @@ impl Bound {
         let key = key.map(|key| key.into_iter().collect());
         let is_any = rules.iter().all(|rule| rule.order == Order::Any);
         let order = if is_any { Order::Any } else { Order::AsTheyCame };
-        Ok(Bound { relation, rules: bound, key, complete, order })
+        Ok(Bound { relation, rules: bound, key, complete, order, is_one_of_several: false })
     }
 
     /// Whether rows are known only as a whole, and each that is written is written whole: then it is enough how many there are of each.

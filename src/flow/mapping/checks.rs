@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::lint::toml_text;
-use super::{Facts, MapRule, TableName, TableRule, finding};
+use super::lint::{quoted_where_needed, toml_key, toml_text};
+use super::{Facts, MapRule, MappedColumn, TableName, TableRule, finding, is_column_name};
 use crate::error::Finding;
 use crate::pg::catalog::{Identity, Table};
 use crate::sql;
@@ -68,6 +68,59 @@ pub(super) fn mapped_nowhere(table: &str, column: &str, has_rule: bool) -> Findi
     finding(table, format!("column \"{column}\" of \"{table}\" is mapped nowhere"), hint)
 }
 
+/// Whether the rows of a rule with a condition can be told from those that other rules make in the same table: a change does not say
+/// where its row was, so that it is taken out, or put in, by its key alone.
+pub(super) fn check_apart(drafts: &[TableRule], rules: &[MapRule], findings: &mut Vec<Finding>) {
+    for rule in drafts.iter().filter(|rule| rule.condition.is_some()) {
+        let Some(map) = rule.rule.map(|at| &rules[at]) else { continue };
+        // Partitions have the rule of their root.
+        let may_meet = |other: &&TableRule| {
+            other.place() == rule.place()
+                && other.rule != rule.rule
+                && other.fills.is_none()
+                && !rule.is_apart_from(other)
+        };
+        let Some(other) = drafts.iter().find(may_meet) else { continue };
+        let from = other.rule.map_or_else(|| other.from.to_string(), |at| rules[at].from.clone());
+        let to = &map.to;
+        let hint = if from == map.from {
+            format!(
+                "Write one [[map]] from \"{from}\" to \"{to}\", with a \"where\" for all of its rows and CASE in \"columns\" \
+                 where they differ."
+            )
+        } else {
+            let key = |table: &str, rule: &TableRule| {
+                let name = table.rsplit('.').next().unwrap_or(table).replace('\'', "''");
+                let part = |column: &MappedColumn| {
+                    let mut old = rule.old_columns.iter();
+                    let text = match old.find(|old| is_column_name(&column.expression, &old.name)) {
+                        Some(old) => quoted_where_needed(&old.name),
+                        None => column.expression.trim().to_owned(),
+                    };
+                    format!(", {} = {}", toml_key(&column.name), toml_text(&text))
+                };
+                let parts: String = rule.key.iter().map(part).collect();
+                format!("key = {{ origin = {}{parts} }}", toml_text(&format!("'{name}'")))
+            };
+            format!(
+                "Tell them apart by a constant in the key of each [[map]] to \"{to}\", in a column of its primary key, such as \
+                 {} and {}; or let them go to a table of their own.",
+                key(&map.from, rule),
+                key(&from, other)
+            )
+        };
+        findings.push(finding(
+            &map.from,
+            format!(
+                "the [[map]] from \"{}\" has \"where\", and rows of \"{from}\" go to \"{to}\" too: a change of a row that is not \
+                 there would hit one of theirs that has its key",
+                map.from
+            ),
+            hint,
+        ));
+    }
+}
+
 /// Whether the key finds one row, and can be told from what a DELETE carries.
 pub(super) fn check_key(rule: &TableRule, publisher: &[Table], facts: &Facts, findings: &mut Vec<Finding>) {
     let object = rule.from.to_string();
@@ -125,5 +178,74 @@ pub(super) fn check_key(rule: &TableRule, publisher: &[Table], facts: &Facts, fi
             format!("{message} the key ({})", names.join(", ")),
             format!("Run: {create} ON {} ({});", rule.to.quoted(), list.join(", ")),
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Error;
+    use crate::flow::apply::test_pair::{Pair, rule};
+    use crate::flow::mapping::MapRule;
+
+    fn refusals(pair: &Pair, rules: &[MapRule]) -> Vec<(String, String)> {
+        let Err(refused) = pair.mapping(rules) else { return Vec::new() };
+        let Error::ChecksFailed { findings } = refused else { panic!("{refused:?}") };
+        findings.into_iter().map(|finding| (finding.message, finding.hint)).collect()
+    }
+
+    #[test]
+    fn a_condition_is_refused_where_nothing_tells_its_rows_from_those_of_another_rule() {
+        let pair = Pair::new(
+            "create table orders (id int primary key, active bool, note text);
+             create table archive (id int primary key, note text);
+             create table parts (id int, k int, note text, primary key (id, k)) partition by list (k);
+             create table parts_1 partition of parts for values in (1);
+             create table parts_2 partition of parts for values in (2);",
+            "create table all_orders (id int primary key, note text);
+             create table orders (id int primary key, active bool, note text);
+             create table archive (id int primary key, note text);
+             create table apart (origin text, id int, note text, primary key (origin, id));
+             create table parts (id int, k int, note text, primary key (id, k));",
+        );
+        let from = |name: &str, to: &str, drop: &[&str]| rule(&format!("public.{name}"), to, &[], &[], drop);
+        let some = |rule: MapRule, condition: &str| MapRule { condition: Some(condition.into()), ..rule };
+        let parts = || some(from("parts", "public.parts", &[]), "note is not null");
+        let active = |to: &str| some(from("orders", to, &["active"]), "active");
+
+        // Tables that no rule names have those of their names.
+        let hidden = |from: &str, to: &str| {
+            format!(
+                "the [[map]] from \"public.orders\" has \"where\", and rows of \"{from}\" go to \"{to}\" too: a change of a row \
+                 that is not there would hit one of theirs that has its key"
+            )
+        };
+        let both = [active("public.all_orders"), from("archive", "public.all_orders", &[]), parts()];
+        assert_eq!(
+            refusals(&pair, &both),
+            [(
+                hidden("public.archive", "public.all_orders"),
+                "Tell them apart by a constant in the key of each [[map]] to \"public.all_orders\", in a column of its primary key, \
+                 such as key = { origin = \"'orders'\", id = \"id\" } and key = { origin = \"'archive'\", id = \"id\" }; or let them \
+                 go to a table of their own."
+                    .to_owned()
+            )]
+        );
+        let named = refusals(&pair, &[active("public.archive"), parts()]);
+        assert_eq!(named[0].0, hidden("public.archive", "public.archive"));
+        let twice =
+            refusals(&pair, &[active("public.orders"), some(from("orders", "public.orders", &[]), "id > 5")]);
+        assert_eq!(twice[0].0, hidden("public.orders", "public.orders"));
+        assert!(twice[0].1.starts_with("Write one [[map]] from \"public.orders\""), "{twice:?}");
+
+        let keyed = |origin: &str, rule: MapRule| {
+            let key = vec![("origin".into(), format!("'{origin}'")), ("id".into(), "id".into())];
+            MapRule { key, ..rule }
+        };
+        let apart = [
+            keyed("orders", active("public.apart")),
+            keyed("archive", from("archive", "public.apart", &[])),
+            parts(),
+        ];
+        assert_eq!(refusals(&pair, &apart), []);
     }
 }

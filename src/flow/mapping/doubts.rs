@@ -17,7 +17,7 @@ use crate::pg::catalog::Table;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Doubt {
     /// `unique`, `not_null` or `foreign_key`: the kind of conflict that may come of it; `trigger`: what may change the rows;
-    /// `volatile`: what is another value each time.
+    /// `volatile`: what is another value each time; `moved_row`: what a row loses that goes to another partition.
     pub kind: &'static str,
     /// What may happen, and why.
     pub message: String,

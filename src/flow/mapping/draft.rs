@@ -231,6 +231,11 @@ fn pair(
     }
     let fills = map.joins.then(|| joins::filled(&to_name, &columns, &key, facts));
     let order = if facts.with_one_key.contains(&to_name) { Order::Any } else { Order::AsTheyCame };
+    let is_divided = |at: &usize| from.partition_key.contains(&old_columns[*at].name);
+    let partition_key = identity.iter().flatten().copied().filter(is_divided).collect();
+    let root_of = |table: &Table| {
+        table.root.as_ref().map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() })
+    };
     TableRule {
         from: TableName::of(from),
         order,
@@ -251,11 +256,10 @@ fn pair(
         kept,
         identity,
         from_partitioned: from.partitioned,
-        from_root: from
-            .root
-            .as_ref()
-            .map(|(schema, name)| TableName { schema: schema.clone(), name: name.clone() }),
+        from_root: root_of(from),
+        partition_key,
         to_partitioned: to.partitioned,
+        to_root: root_of(to),
         rule: at,
     }
 }

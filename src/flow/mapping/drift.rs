@@ -90,6 +90,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
         name: relation.name.clone(),
         partitioned: false,
         root: None,
+        partition_key: Vec::new(),
         unlogged: false,
         identity: if relation.full { Identity::Full } else { Identity::Default },
         key: key.clone(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::doubts::{Doubt, Keys, Way, list_doubts};
 use super::lossless::keeps_values;
-use super::{CHECK, MapRule, Mapping, TableRule, Unsteady, is_column_name};
+use super::{CHECK, MapRule, Mapping, TableRule, Unsteady, is_column_name, moves};
 use crate::error::Finding;
 use crate::pg::catalog::{Column, Table};
 use crate::sql;
@@ -152,6 +152,16 @@ pub fn add_unsteady(lints: &mut [TableLint], mapping: &Mapping) {
             message: format!("{}. {}", one.message(&rule.to), Unsteady::HINT),
         };
         lint.doubts.extend(rule.unsteady.iter().map(doubt));
+    }
+}
+
+/// Adds what rows lose that an UPDATE moves from one partition to another.
+pub fn add_lost_by_moves(lints: &mut [TableLint], mapping: &Mapping) {
+    for (from, message) in mapping.list_lost_by_moves() {
+        for lint in lints.iter_mut().filter(|lint| lint.from == from) {
+            let message = format!("{message}. {}", moves::HINT);
+            lint.doubts.push(Doubt { kind: "moved_row", message });
+        }
     }
 }
 

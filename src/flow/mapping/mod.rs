@@ -17,13 +17,16 @@ pub mod lint;
 #[cfg(test)]
 mod lint_tests;
 pub mod lossless;
+pub mod moves;
+#[cfg(test)]
+mod moves_tests;
 pub mod placeless;
 pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::checks::{check_key, check_places, check_reads};
+use self::checks::{check_apart, check_key, check_places, check_reads};
 pub use self::definitions::Definitions;
 use self::draft::draft;
 pub use self::facts::list_defaulted;
@@ -194,8 +197,12 @@ pub struct TableRule {
     pub from_partitioned: bool,
     /// The topmost table that it is a partition of on the publisher.
     pub from_root: Option<TableName>,
+    /// Columns of the identity that decide on the publisher in which partition a row is.
+    pub partition_key: Vec<usize>,
     /// Its rows on the subscriber are in its partitions.
     pub to_partitioned: bool,
+    /// The topmost table that it is a partition of on the subscriber.
+    pub to_root: Option<TableName>,
     /// The rule that it comes from; `None`: by name.
     pub(super) rule: Option<usize>,
 }
@@ -259,6 +266,7 @@ impl Mapping {
             check_reads(rule, rule.rule.map(|at| &rules[at]), &siblings, rules, &mut findings);
             check_key(rule, publisher, &facts, &mut findings);
         }
+        check_apart(&drafts, rules, &mut findings);
         if whole {
             joins::check(&drafts, &facts, &mut findings);
         }
@@ -340,6 +348,11 @@ impl TableRule {
     pub fn target(&self) -> String {
         let only = if self.to_partitioned { "" } else { "only " };
         format!("{only}{}", self.to.quoted())
+    }
+
+    /// The subscriber's table that its rows are in, whatever partition of that they are written to.
+    pub fn place(&self) -> &TableName {
+        self.to_root.as_ref().unwrap_or(&self.to)
     }
 
     /// Whether a row whose key changes has to be made anew, since GENERATED ALWAYS AS IDENTITY takes no other value in an UPDATE.

@@ -6,7 +6,7 @@ use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Error, Result};
 use crate::flow::copy;
 use crate::flow::mapping::lossless::depends_on_settings;
-use crate::flow::mapping::{Mapping, Unsteady};
+use crate::flow::mapping::{Mapping, Unsteady, moves};
 use crate::flow::sequences::Untold;
 use crate::output::plural_is;
 use crate::pg::Session;
@@ -392,6 +392,9 @@ pub fn mapping(run: &mut Run, checked: &mut Checked) -> Result<()> {
             .collect();
         for (from, message) in told {
             checked.warn("mapping", &from, message, Unsteady::HINT);
+        }
+        for (from, message) in mapping.list_lost_by_moves() {
+            checked.warn("mapping", &from, message, moves::HINT);
         }
     }
     collect(built.map(|mapping| run.checked_mapping = Some(mapping)), checked)

@@ -155,6 +155,7 @@ impl Run {
         triggers::add_doubts(&mut found, &list_always_triggers(self.source())?);
         if let Some(mapping) = &self.checked_mapping {
             lint::add_unsteady(&mut found, mapping);
+            lint::add_lost_by_moves(&mut found, mapping);
         }
         lint::add_refusals(&mut found, &publisher, findings);
         Ok(found)

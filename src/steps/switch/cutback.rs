@@ -115,8 +115,8 @@ fn up_to_the_decision(run: &mut Run, bounds: &Bounds) -> Result<()> {
     run.step("drain to the marker", |run| {
         let changes = run.recording();
         run.drain(HOME, &changes, &mut plan, &id, bounds)?;
-        // Nothing else sets changes aside, and what was there before the hold has been looked at.
-        if run.config.replay.on_conflict == OnConflict::Quarantine {
+        // Nothing else sets changes aside, and what was there before the hold has been looked at. Behind that, others may have been.
+        if run.config.replay.on_conflict == OnConflict::Quarantine || run.accept_quarantined > 0 {
             run.refuse_quarantined()
         } else {
             Ok(())

@@ -1,6 +1,7 @@
 //! Gathers what the source gives into batches, has them applied, and tells both ends how far it is.
 
 mod binding;
+mod moving;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use postgres::types::PgLsn;
 
 use self::binding::Binding;
+use self::moving::{Leaving, Moves};
 use super::{Applied, Flow, GLANCE, Progress, Until};
 use crate::error::{Error, Result};
 use crate::flow::apply::batch::{self, Planned, Shape, Transaction, Work};
@@ -22,7 +24,7 @@ use crate::flow::source::binary::Portable;
 use crate::flow::source::change::{Change, Relation, RowChange};
 use crate::flow::source::reader::{Chunk, Item, Reader};
 use crate::flow::source::slot;
-use crate::flow::{Xid, marker};
+use crate::flow::{FlowName, Xid, marker};
 use crate::pg::{Session, record};
 use crate::sql;
 use crate::units::Lag;
@@ -51,6 +53,8 @@ struct Open {
     /// A part of it is applied, and not committed.
     is_part_applied: bool,
     bytes: usize,
+    /// The last change of a partitioned table, where that took a row out of a partition.
+    leaving: Option<Leaving>,
 }
 
 /// What becomes true when a batch is applied.
@@ -79,6 +83,7 @@ pub(super) struct Run<'a> {
     mapping: Mapping,
     /// By address: a relation lives as long as its binding.
     bindings: HashMap<*const Relation, (Arc<Relation>, Binding)>,
+    moves: Moves,
     /// Whole transactions, not applied yet.
     batch: Vec<Transaction>,
     batch_bytes: usize,
@@ -121,8 +126,10 @@ impl<'a> Run<'a> {
             &flow.mapping,
         )?;
         applier.take_over(flow.name)?;
-        if flow.quarantine {
-            let mut quarantine = Quarantine::new(&flow.mapping);
+        // What was set aside before it was to stop is older than what comes, and may still be tried again.
+        if flow.quarantine || flow.name == FlowName::Replay {
+            let new = if flow.quarantine { Quarantine::new } else { Quarantine::stopping };
+            let mut quarantine = new(&flow.mapping);
             quarantine.load(applier.session())?;
             applier.set_aside(quarantine);
         }
@@ -153,6 +160,7 @@ impl<'a> Run<'a> {
             reader,
             mapping: flow.mapping.clone(),
             bindings: HashMap::new(),
+            moves: Moves::default(),
             batch: Vec::new(),
             batch_bytes: 0,
             batch_began: None,
@@ -303,8 +311,14 @@ impl<'a> Run<'a> {
                     let known = self.applied.is_some_and(|applied| commit_lsn < applied);
                     let transaction =
                         Transaction { end_lsn: commit_lsn, work: Vec::new(), markers: Vec::new() };
-                    self.open =
-                        Some(Open { xid, transaction, skip: known, is_part_applied: false, bytes: 0 });
+                    self.open = Some(Open {
+                        xid,
+                        transaction,
+                        skip: known,
+                        is_part_applied: false,
+                        bytes: 0,
+                        leaving: None,
+                    });
                 }
                 Item::Origin { name } if self.flow.left_out.has(&name) => self.skip_open()?,
                 Item::Origin { .. } => {}
@@ -346,6 +360,7 @@ impl<'a> Run<'a> {
             open.skip = true;
             open.transaction.work.clear();
             open.transaction.markers.clear();
+            open.leaving = None;
             open.bytes = 0;
             self.skipped += 1;
             self.roll_back()?;
@@ -387,10 +402,22 @@ impl<'a> Run<'a> {
                 (Work::Truncate { tables }, 0)
             }
         };
+        let work = self.rejoin(work);
         let Some(open) = &mut self.open else { return Ok(()) };
         open.transaction.work.push(work);
         open.bytes += bytes;
         if open.bytes < self.batch_limit {
+            return Ok(());
+        }
+        // The row may come back by one of the next changes.
+        let work = &mut open.transaction.work;
+        let left = open.leaving.as_mut().and_then(|leaving| leaving.split_off(work));
+        if left.is_none() {
+            open.leaving = None;
+        }
+        let left = left.unwrap_or_default();
+        if work.is_empty() {
+            *work = left;
             return Ok(());
         }
         // Larger than a batch: those before it are committed by themselves, then this one goes on in one transaction.
@@ -398,7 +425,7 @@ impl<'a> Run<'a> {
         open.is_part_applied = true;
         let part = Transaction {
             end_lsn: open.transaction.end_lsn,
-            work: std::mem::take(&mut open.transaction.work),
+            work: std::mem::replace(&mut open.transaction.work, left),
             markers: Vec::new(),
         };
         self.hand_over()?;

@@ -29,6 +29,8 @@ pub fn retry(flow: &Flow, only: Option<i64>) -> Result<u64> {
         refuse_out_of_order(applier.session(), &flow.mapping, id)?;
     }
     applier.set_aside(Quarantine::anew(&flow.mapping));
+    // Each is tried as a transaction of its own.
+    applier.references.is_strict = true;
     let (mut after, mut fitted) = (0_i64, 0);
     let mut bounds = HashMap::new();
     loop {

@@ -48,7 +48,7 @@ impl Targets {
         let mut forms: HashMap<&TableName, HashMap<Box<[u8]>, &TableRule>> = HashMap::new();
         for rule in mapping.pairs() {
             self.rules.entry(rule.from.clone()).or_default().push(Arc::clone(rule));
-            forms.entry(&rule.to).or_default().entry(bytes_of(&form_of(rule))).or_insert(rule);
+            forms.entry(rule.place()).or_default().entry(bytes_of(&form_of(rule))).or_insert(rule);
         }
         let is_mixed = |forms: &HashMap<Box<[u8]>, &TableRule>| {
             let rules: Vec<&&TableRule> = forms.values().collect();
@@ -133,7 +133,7 @@ impl Targets {
     fn may_meet(&self, from: &TableName, mark: &Mark) -> bool {
         let rules = |from: &TableName| {
             let rules = self.rules.get(from).into_iter().flatten();
-            rules.filter(|rule| rule.to == mark.to).collect::<Vec<_>>()
+            rules.filter(|rule| *rule.place() == mark.to).collect::<Vec<_>>()
         };
         let (its, own) = (rules(from), rules(&mark.from));
         *from == mark.from || its.iter().any(|it| own.iter().any(|own| !it.is_apart_from(own)))
@@ -141,7 +141,7 @@ impl Targets {
 
     /// What identifies the row, from the values of the rule's old columns; the same for all rules of the table.
     fn key_of(&self, rule: &TableRule, value: impl Fn(usize) -> Option<Value>) -> Option<Box<[u8]>> {
-        if rule.key.is_empty() || self.mixed.contains(&rule.to) {
+        if rule.key.is_empty() || self.mixed.contains(rule.place()) {
             return None;
         }
         let mut values = form_of(rule);
@@ -155,7 +155,7 @@ impl Targets {
 }
 
 fn mark(rule: &TableRule, key: Option<Box<[u8]>>) -> Mark {
-    Mark { from: rule.from.clone(), to: rule.to.clone(), key }
+    Mark { from: rule.from.clone(), to: rule.place().clone(), key }
 }
 
 fn sorted(rule: &TableRule) -> Vec<&MappedColumn> {

@@ -1,0 +1,1 @@
+alter table conflict_leaves_a_split_table.orders drop constraint orders_account_fkey;

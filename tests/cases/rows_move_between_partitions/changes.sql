@@ -1,0 +1,10 @@
+update rows_move_between_partitions.orders set state = 'done' where id = 1;
+update rows_move_between_partitions.orders set state = 'done', note = 'changed' where id in (2, 3);
+begin;
+update rows_move_between_partitions.orders set state = 'gone' where id = 4;
+update rows_move_between_partitions.orders set state = 'open' where id = 4;
+update rows_move_between_partitions.orders set state = 'done' where id = 3;
+update rows_move_between_partitions.orders set note = 'behind' where id = 3;
+commit;
+delete from rows_move_between_partitions.orders where id = 5;
+insert into rows_move_between_partitions.orders values (7, 'done', 'new');
