@@ -61,6 +61,9 @@ pub struct SharedPort {
     pub is_own: bool,
 }
 
+/// Fails once the run is to end: asked again and again while a router waits for clients.
+pub type Heed<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
 /// One router. Every method may be called again without effect when its work is done already,
 /// and a dry run notes what would change instead of doing it.
 pub trait Router: Send {
@@ -108,9 +111,9 @@ pub trait Router: Send {
         Ok(())
     }
 
-    /// Makes clients wait: returns when none has a transaction open. Past `deadline` clients go on where they
-    /// were, and the error names who was busy.
-    fn hold(&mut self, deadline: Instant) -> Result<()>;
+    /// Makes clients wait: returns when none has a transaction open. Past `deadline`, or once `heed` fails, clients go on
+    /// where they were; past the deadline the error names who was busy.
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()>;
 
     /// Sends clients to `side` from their next transaction on, proven by what the router then says of itself.
     fn point_to(&mut self, side: Side) -> Result<()>;
@@ -288,8 +291,8 @@ impl Routers {
     }
 
     /// Holds clients on all routers at once. When one fails, clients go on at all of them.
-    pub fn hold(&mut self, deadline: Instant) -> Result<()> {
-        match self.each(|router| router.hold(deadline)) {
+    pub fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
+        match self.each(|router| router.hold(deadline, heed)) {
             Ok(()) => Ok(()),
             Err(error) => Err(taken_back(error, self.resume())),
         }

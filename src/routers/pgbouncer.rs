@@ -19,7 +19,7 @@ use crate::routers::pgbouncer::check::check;
 use crate::routers::pgbouncer::console::{Console, Row};
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo, SharedPort};
+use crate::routers::{Heed, Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
@@ -327,15 +327,15 @@ impl Router for PgBouncer {
         Ok(())
     }
 
-    fn hold(&mut self, deadline: Instant) -> Result<()> {
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
         let command = self.command("PAUSE");
         if self.plan.is_dry() {
             self.plan.note(&self.name, command);
             return Ok(());
         }
         // Connects first, so that an unreachable console cannot be mistaken for a pause that waits.
-        self.wait_for_logins(deadline)?;
-        let paused = self.console.ask_until(&command, deadline).and_then(|_| {
+        self.wait_for_logins(deadline, heed)?;
+        let paused = self.console.ask_until(&command, deadline, heed).and_then(|_| {
             // A RESUME by somebody else may have slipped in between.
             if self.live()?.is_set("paused") {
                 return Ok(());

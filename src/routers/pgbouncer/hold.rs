@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::routers::Heed;
 use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::{PgBouncer, SHOW, sum};
 
@@ -55,7 +56,7 @@ impl PgBouncer {
     /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME
     /// (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients waiting, and open
     /// one connection after the other, all the time: not for ever, then.
-    pub(super) fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
+    pub(super) fn wait_for_logins(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
         let now = Instant::now();
         let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
         loop {
@@ -65,6 +66,7 @@ impl PgBouncer {
             if is_calm || Instant::now() >= end {
                 return Ok(());
             }
+            heed()?;
             std::thread::sleep(Duration::from_millis(1));
         }
     }
