@@ -141,12 +141,12 @@ impl Router for Command {
     }
 
     fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
-        let held = self.act_until("hold", None, Some(deadline), heed);
-        if held.is_err() {
+        let outcome = self.act_until("hold", None, Some(deadline), heed);
+        if outcome.is_err() {
             // How far it came is unknown, and the first failure is the one to report.
             let _ = self.act("resume", None);
         }
-        held
+        outcome
     }
 
     fn point_to(&mut self, side: Side) -> Result<()> {
@@ -155,7 +155,11 @@ impl Router for Command {
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.act("resume", None)
+        self.act("resume", None)?;
+        if !self.plan.is_dry() && self.state()?.held {
+            return Err(self.failed("resume", "it ended well, and show prints held after it".into()));
+        }
+        Ok(())
     }
 
     fn reconnect(&mut self) -> Result<()> {

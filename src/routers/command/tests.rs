@@ -104,3 +104,14 @@ fn a_dry_run_calls_nothing() {
     assert_eq!(actions, [format!("PGDETOUR_ACTION=hold {call}"), point]);
     assert!(!directory.path().join("calls").exists());
 }
+
+#[test]
+fn a_program_that_resumes_nobody_is_found_out() {
+    let lines = WELL.replace("resume) rm -f held ;;", "resume) ;;");
+    let (_directory, settings) =
+        program(&format!("[ -f side ] || echo source > side\n{lines}"), Duration::from_secs(5));
+    let mut router = Command::new(&settings, &Plan::real());
+    router.hold(Instant::now() + Duration::from_secs(5), &|| Ok(())).expect("it holds");
+    let error = router.resume().expect_err("it has done nothing");
+    assert!(error.to_string().contains("show prints held"), "{error}");
+}
