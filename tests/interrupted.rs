@@ -91,3 +91,32 @@ fn only_a_whole_yes_confirms() {
     assert_eq!(answered(&detour, "cutover", cutover, b"Yes\n"), Some(0));
     detour.run("status").exits(0).phase("detoured");
 }
+
+#[test]
+fn a_switch_that_waits_for_a_person_stops_at_a_signal_and_at_the_end_of_the_input_and_status_says_who_serves()
+{
+    let mut detour = Detour::new().table("orders").without_router().mirrored();
+    let asked = "Press Enter when that is done.";
+    let mut typed = Typed::start(&detour, "cutover");
+    typed.wait_for("Move general traffic to the target? [y/N]");
+    typed.type_in(b"y\n");
+    typed.wait_for(asked);
+    detour = detour.run("status").with(&["--check"]).exits(0).reports("/serving", "target");
+    typed.type_in(b"\x03");
+    assert_eq!(typed.end(), Some(7), "{}", typed.shown());
+    assert!(typed.shown().contains("interrupted by SIGINT"), "{}", typed.shown());
+    detour =
+        detour.run("status").with(&["--check"]).exits(3).phase("cutting_over").reports("/serving", "target");
+    let finding = detour.last().at("/report/attention/0").to_string();
+    assert!(finding.contains("it is decided, and the target lets clients in"), "{finding}");
+    assert!(finding.contains("Point the clients to the target"), "{finding}");
+    assert_eq!(detour.who_really_serves(), Serving::Target);
+    // Closed by Ctrl-D, then done.
+    for (keys, code) in [(b"\x04", 7), (b"\n", 0)] {
+        let mut typed = Typed::start(&detour, "cutover");
+        typed.wait_for(asked);
+        typed.type_in(keys);
+        assert_eq!(typed.end(), Some(code), "{}", typed.shown());
+    }
+    detour.run("status").with(&["--check"]).exits(0).phase("detoured").reports("/serving", "target");
+}

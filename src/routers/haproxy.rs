@@ -68,7 +68,7 @@ impl HaProxy {
         stored: &[RouterUndo],
         plan: &Plan,
     ) -> Self {
-        let name = format!("haproxy {} {}", settings.socket, settings.key);
+        let name = name_of(settings);
         let ours = stored.iter().filter_map(|undo| match undo {
             RouterUndo::HaProxy(undo) if undo.name == name => Some(undo),
             _ => None,
@@ -313,7 +313,11 @@ impl Router for HaProxy {
     }
 
     fn moves(&self) -> String {
-        format!("{} in {}", self.name, self.settings.map)
+        format!("{} in {}", name_of(&self.settings), self.settings.map)
+    }
+
+    fn tell_apart(&mut self) {
+        self.name = self.moves();
     }
 
     fn check(&mut self, _budget: Duration) -> Checked {
@@ -329,7 +333,7 @@ impl Router for HaProxy {
             let servers = self.settings.weights.iter();
             let weights = servers.map(|(server, _)| Ok((server.clone(), self.weight(server, &look)?)));
             self.undo =
-                Some(HaProxyUndo { name: self.name.clone(), weights: weights.collect::<Result<_>>()? });
+                Some(HaProxyUndo { name: name_of(&self.settings), weights: weights.collect::<Result<_>>()? });
         }
         Ok(self.undo.clone().map(RouterUndo::HaProxy))
     }
@@ -434,6 +438,11 @@ impl Router for HaProxy {
         let look = self.look()?;
         Ok(self.current(Side::Source, &look)?.0 + self.current(Side::Target, &look)?.0)
     }
+}
+
+/// Its address and key.
+fn name_of(settings: &HaProxySettings) -> String {
+    format!("haproxy {} {}", settings.socket, settings.key)
 }
 
 fn place(path: &Path, line: usize) -> String {

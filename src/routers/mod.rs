@@ -75,6 +75,9 @@ pub trait Router: Send {
         self.name().to_owned()
     }
 
+    /// Another one has the same name: takes one that tells of the database or the map, too.
+    fn tell_apart(&mut self) {}
+
     /// Whether it moves clients, or somebody else has to.
     fn moves_clients(&self) -> bool {
         true
@@ -209,6 +212,12 @@ impl Routers {
                     message: format!("two [[router.{}]] are for {}", router.kind.name(), one.moves()),
                     hint: "Remove one of them, or correct where it leads: of processes that share a port, each is reached by its own Unix socket.".into(),
                 });
+            }
+        }
+        let names: Vec<String> = list.iter().map(|one| one.name().to_owned()).collect();
+        for (at, one) in list.iter_mut().enumerate() {
+            if names.iter().enumerate().any(|(other, name)| other != at && *name == names[at]) {
+                one.tell_apart();
             }
         }
         Ok(Routers { list, plan: plan.clone(), left_behind: Vec::new() })

@@ -638,3 +638,19 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
     assert_eq!(failures(&router(&wrong).check(Duration::from_secs(5))), ["router_weight"]);
 }
+
+#[test]
+fn two_maps_of_one_process_are_told_apart() {
+    let haproxy = TestHaProxy::start();
+    let first = general(&haproxy);
+    let mut second = first.clone();
+    second.map = "/nowhere/other.map".into();
+    let router = config::Router {
+        kind: RouterKind::Haproxy,
+        haproxy: vec![first, second],
+        ..config::Router::default()
+    };
+    let mut routers = Routers::new(&router, &[], &[], &Plan::real(), "test").expect("two routers");
+    let names: Vec<String> = routers.states().into_iter().map(|state| state.name).collect();
+    assert!(names[0] != names[1] && names[1].ends_with(" in /nowhere/other.map"), "{names:?}");
+}

@@ -8,6 +8,7 @@ use crate::error::{Checked, Error, human};
 use crate::routers::REACHABLE;
 use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
+use crate::routers::pgbouncer::hold::{PAUSED_AS_A_WHOLE, RESUME_ALL};
 use crate::routers::pgbouncer::reading::Reading;
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
@@ -125,6 +126,8 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Run RESUME \"{database}\"; on its console, unless a switch was cut short: run that again."
         );
         checked.fail("router_paused", &name, format!("\"{database}\" is paused already"), hint);
+    } else if router.is_paused_as_a_whole() {
+        checked.fail("router_paused", &name, PAUSED_AS_A_WHOLE, RESUME_ALL);
     }
     if live.is_set("disabled") {
         let hint = format!("Run ENABLE \"{database}\"; on its console.");

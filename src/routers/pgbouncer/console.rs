@@ -67,6 +67,11 @@ impl Console {
         }
     }
 
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs a command that may be run twice.
     pub fn ask(&mut self, command: &str) -> Result<Vec<Row>> {
         let [answer] = self.ask_each([command])?;

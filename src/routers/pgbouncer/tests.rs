@@ -663,3 +663,20 @@ fn a_dry_run_notes_every_action_and_does_none() {
     assert!(!router.states()[0].held);
     assert!(!pooler.log().contains("PAUSE"));
 }
+
+#[test]
+fn two_databases_of_one_process_are_told_apart() {
+    let (server, target) = (shop(), shop());
+    let databases = format!("[databases]\nshop = {0}\nnews = {0}\n", entry(&server));
+    let pooler = TestPgBouncer::start(&databases, "");
+    let shop = pooler.settings(&entry(&target));
+    let mut news = shop.clone();
+    news.database = "news".into();
+    let alone = routers(std::slice::from_ref(&shop), &[], &Plan::real()).states()[0].name.clone();
+    let mut both = routers(&[shop, news], &[], &Plan::real());
+    let names: Vec<String> = both.states().into_iter().map(|state| state.name).collect();
+    assert_eq!(names, [format!("{alone} shop"), format!("{alone} news")]);
+    let undo = both.prepare().expect("both entries are there");
+    let of_console = |undo: &RouterUndo| matches!(undo, RouterUndo::PgBouncer(undo) if undo.console == alone);
+    assert!(undo.iter().all(of_console), "{undo:?}");
+}
