@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::units::{
-    Lag, MaxLoad, parse_duration, parse_lag, parse_load, parse_rate, parse_share, parse_size,
+    Lag, MaxLoad, parse_duration, parse_interval, parse_lag, parse_load, parse_rate, parse_share, parse_size,
 };
 
 const EXIT_CODES: &str = "\
@@ -415,7 +415,7 @@ pub struct StatusOptions {
     #[arg(short, long, conflicts_with_all = ["json", "check", "format"])]
     pub watch: bool,
     /// How long to wait between two looks
-    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", requires = "watch", value_parser = parse_interval)]
     pub interval: Duration,
     /// Exit with 3 when somebody has to act, with 8 when clients are not served or changes are lost
     #[arg(long)]

@@ -7,9 +7,12 @@ mod redact;
 mod report;
 mod screen;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use dialoguer::console::Term;
 use indicatif::MultiProgress;
@@ -25,6 +28,9 @@ pub use report::{bytes, duration, plural, plural_is, plural_was};
 
 /// Version of the JSON document. Part of the interface.
 const FORMAT: u32 = 1;
+
+/// How long a signal may have to wait behind a line that nobody types.
+const TURN: Duration = Duration::from_millis(50);
 
 /// What the flags ask for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,36 +161,72 @@ impl Output {
         if let Some(first) = question.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let asked_to_end = SignalsSeen::watch()?;
-        let answer = dialoguer::Confirm::new()
-            .with_prompt(format!("{}?", redact(&question)))
-            .default(false)
-            .wait_for_newline(true)
-            .interact_on(&terminal);
-        // An interrupted prompt leaves the cursor hidden.
-        let _ = terminal.show_cursor();
-        match (answer, asked_to_end.received()) {
-            (_, Some(signal)) => Err(Error::Interrupted { signal }),
-            (Ok(true), None) => Ok(()),
-            (Ok(false), None) => Err(Error::Usage {
-                message: format!("did not {what}: the answer was no"),
-                hint: "Answer with y, or give --yes to confirm.".into(),
-            }),
-            (Err(dialoguer::Error::IO(source)), None) => {
-                Err(Error::Io { action: "ask for confirmation".into(), source })
-            }
+        self.screen.suspend(|| {
+            let _ = write!(io::stderr().lock(), "{}? [y/N] ", redact(&question));
+        });
+        // The whole line: single keys would find a y in "not yet".
+        let answer = self.typed_line("ask for confirmation")?.unwrap_or_default();
+        if ["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes)) {
+            return Ok(());
         }
+        Err(Error::Usage {
+            message: format!("did not {what}: the answer was no"),
+            hint: "Answer with y, or give --yes to confirm.".into(),
+        })
     }
 
     /// Tells a person what is theirs to do, and waits on the terminal until they press Enter; a script goes on. Whether they
-    /// have said that it is done.
+    /// have said that it is done; fails when they never do.
     pub fn hand_over(&self, what: &str) -> Result<bool> {
         if self.mode.yes || !(io::stdin().is_terminal() && Term::stderr().is_term()) {
             self.write_error(&format!("  {what}"));
             return Ok(false);
         }
         self.write_error(&format!("  {what} Press Enter when that is done."));
-        io::stdin().read_line(&mut String::new()).map(|read| read > 0).map_err(Error::io("wait for Enter"))
+        match self.typed_line("wait for Enter")? {
+            Some(_) => Ok(true),
+            None => Err(Error::Refused {
+                kind: "not_said",
+                message: "nobody has said that the clients are moved: the terminal has nothing more to read"
+                    .into(),
+                detail: None,
+                hint: what.to_owned(),
+            }),
+        }
+    }
+
+    /// The line that a person types; None at the end of all input. A signal ends the wait.
+    fn typed_line(&self, action: &str) -> Result<Option<String>> {
+        let asked_to_end = SignalsSeen::watch()?;
+        let (outbox, inbox) = channel();
+        // Left behind when a signal comes: a read goes on after one.
+        thread::spawn(move || {
+            let mut line = Vec::new();
+            let read = io::stdin().lock().read_until(b'\n', &mut line);
+            let _ = outbox.send(read.map(|_| line));
+        });
+        let read = loop {
+            let read = inbox.recv_timeout(TURN);
+            if let Some(signal) = asked_to_end.received() {
+                self.write_error("");
+                return Err(Error::Interrupted { signal });
+            }
+            match read {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal {
+                        message: "the thread that reads the terminal panicked".into(),
+                    });
+                }
+                Ok(read) => break read,
+            }
+        };
+        let line = read.map_err(Error::io(action))?;
+        if line.ends_with(b"\n") {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+        self.write_error("");
+        Ok(None)
     }
 
     /// Prints the result or the failure, and returns the exit code that says what to do next.
@@ -241,7 +283,7 @@ impl Output {
     }
 }
 
-/// The signals that came while a prompt waited. One flag for each: the prompt answers any signal with a SIGINT of its own.
+/// The signals that came while a prompt waited.
 struct SignalsSeen(Vec<(i32, SigId, Arc<AtomicBool>)>);
 
 impl SignalsSeen {

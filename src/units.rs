@@ -34,6 +34,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
+/// The same, and longer than nothing.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("too short".into()),
+        interval => Ok(interval),
+    }
+}
+
 /// Reads `512kB`, `16MB`, `2GB`, `1TB` (multiples of 1024) or `1024B`, in bytes; a bare `0` too.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
@@ -117,6 +125,8 @@ mod tests {
             assert!(parse_duration(wrong).is_err(), "{wrong:?} was taken");
         }
         assert_eq!(parse_duration("213503982335d"), Err("too long".into()));
+        assert_eq!(parse_interval("0s"), Err("too short".into()));
+        assert_eq!(parse_interval("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]

@@ -143,3 +143,10 @@ fn a_closed_pipe_is_a_quiet_end() {
         assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn status_is_not_watched_without_a_pause() {
+    let output = pgdetour(&["status", "--watch", "--interval", "0s"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--interval"), "{}", text(&output.stderr));
+}

@@ -14,6 +14,7 @@ mod guardian;
 mod haproxy;
 mod harness;
 mod injection;
+mod interrupted;
 mod journey;
 mod json;
 mod kills;

@@ -656,3 +656,65 @@ fn a_target_with_blanks_names_its_user_and_leaves_no_trace_in_the_file() {
         detour = detour.run("clean").with(&["--drop-data"]).exits(0).mirrored();
     }
 }
+
+#[test]
+fn a_pooler_all_of_whose_databases_are_paused_is_seen_and_refused() {
+    let mut detour = Detour::new().table("orders").writing().mirrored();
+    let (message, hint) = ("all its databases are paused already", "RESUME;");
+    detour.pooler().console("PAUSE");
+    for command in ["check", "cutover"] {
+        detour = detour.run(command).exits(3).changed(false).finding("pgbouncer", message, hint);
+    }
+    // Those who wait tell.
+    until("the application waits", Duration::from_secs(60), || {
+        let pools = detour.pooler().console("SHOW POOLS");
+        let waits = |row: &Vec<(String, String)>| {
+            row.iter().any(|(name, value)| name == "cl_waiting" && value != "0")
+        };
+        pools.iter().any(waits).then_some(())
+    });
+    detour = detour.run("status").with(&["--check"]).exits(8).reports("/serving", "nobody");
+    assert_eq!(detour.last().text_at("/report/attention/0/check"), "router_held");
+    assert!(detour.last().text_at("/report/attention/0/hint").contains(hint), "{}", detour.last().describe());
+    detour.pooler().console("RESUME");
+    detour = detour.run("status").with(&["--check"]).exits(0).serving(Serving::Source).application_goes_on();
+
+    // Somebody does it in the last moment.
+    let run = detour.start_until("cutover", &["--yes"], "before:hold clients");
+    assert!(run.is_there());
+    detour.pooler().console("PAUSE");
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(3), "{}", answer.describe());
+    assert_eq!(answer.text_at("/error/kind"), "router_paused");
+    detour.keep(answer);
+    detour = detour.changed(false).phase("mirrored").hint(hint);
+    detour.pooler().console("RESUME");
+    detour = detour.serving(Serving::Source).application_goes_on().run("cutover").exits(0);
+    detour.serving(Serving::Target).application_goes_on().no_client_error().no_row_lost();
+}
+
+#[test]
+fn a_pooler_that_dies_before_the_decision_keeps_no_client_of_another_one_and_who_serves_is_told() {
+    let (detour, mut second) = with_two_poolers();
+    let mut detour = detour.writing().mirrored();
+    let run = detour.start_until("cutover", &["--yes"], "after:hold clients");
+    assert!(run.is_there());
+    second.kill();
+    let answer = run.go_on();
+    assert_eq!(answer.code(), Some(7), "{}", answer.describe());
+    assert_eq!(answer.text_at("/serving"), "source", "{}", answer.describe());
+    detour.keep(answer);
+    detour = detour.application_goes_on();
+    assert_eq!(detour.ask("status", &[]).text_at("/serving"), "source");
+    second.start();
+    until("the guardian has taken back what was left", Duration::from_secs(60), || {
+        (detour.ask("status", &[]).text_at("/phase") == "mirrored").then_some(())
+    });
+    detour
+        .run("cutover")
+        .exits(0)
+        .serving(Serving::Target)
+        .application_goes_on()
+        .no_client_error()
+        .no_row_lost();
+}

@@ -663,3 +663,12 @@ fn what_a_worker_has_written_as_a_general_role_and_not_committed_is_waited_for_o
     assert_eq!(detour.target.value::<i64>("select count(*) from public.fed"), 2);
     detour.serving(Serving::Target).application_goes_on().no_client_error().no_row_lost();
 }
+
+#[test]
+fn what_is_decided_is_no_longer_rehearsed() {
+    let mut detour = Detour::new().table("orders").mirrored().run("cutover").fault("after:decide").dies();
+    for arguments in [&["--rehearse"][..], &["--rehearse", "--dry-run"]] {
+        detour = detour.run("cutover").with(arguments).exits(3).kind("decided").changed(false);
+    }
+    detour.phase("cutting_over").run("cutover").exits(0).phase("detoured");
+}

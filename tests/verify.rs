@@ -637,3 +637,13 @@ fn a_row_without_a_key_is_named_by_itself() {
     assert!(named.contains(&"(9,there)"), "{rows}");
     assert!(named.iter().any(|row| row.starts_with("(10,xxx") && row.ends_with("x…")), "{rows}");
 }
+
+#[test]
+fn a_pattern_that_no_table_matches_is_named() {
+    let mut detour = Detour::new().table("orders").mirrored();
+    for tables in [&["--table", "public.order"][..], &["--table", "public.orders", "--table", "public.order"]]
+    {
+        detour = detour.run("verify").with(tables).exits(2).message("matches \"public.order\"");
+    }
+    detour.run("verify").with(&["--table", "public.o*"]).exits(0).reports("/tables/0/table", "public.orders");
+}

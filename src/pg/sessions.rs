@@ -183,13 +183,15 @@ pub fn list_state(session: &mut Session, roles: &[String]) -> Result<Vec<(String
 
 /// Ends the sessions of `roles` that began before a fence of this kind: idle ones at once, those in a
 /// transaction when it ends or after `terminate_after`. Returns when none is left and none was about to begin, or
-/// with those that are left once another look would be over after `deadline`. Prepared transactions are waited for.
+/// with those that are left once another look would be over after `deadline`. Prepared transactions are waited for. Ends early
+/// when `heed` fails.
 pub fn end_sessions(
     session: &mut Session,
     roles: &[String],
     kind: FenceKind,
     deadline: Instant,
     terminate_after: Option<Duration>,
+    heed: &dyn Fn() -> Result<()>,
 ) -> Result<SessionsEnded> {
     let begun = Instant::now();
     let mut ended = SessionsEnded::default();
@@ -230,6 +232,7 @@ pub fn end_sessions(
         if is_over || ended.are_all() {
             return Ok(ended);
         }
+        heed()?;
         thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(Duration::from_millis(8));
     }

@@ -6,7 +6,7 @@ use crate::config::CommandSettings;
 use crate::error::{Checked, Error, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::{Router, RouterState, RouterUndo, program, require_side};
+use crate::routers::{Heed, Router, RouterState, RouterUndo, program, require_side};
 
 /// How much of what the program writes is kept, from the end.
 const TAIL: usize = 4096;
@@ -27,18 +27,39 @@ impl Command {
         Command { name, settings: settings.clone(), plan: plan.clone() }
     }
 
-    fn act(&self, action: &str, side: Option<Side>, deadline: Option<Instant>) -> Result<()> {
+    fn act(&self, action: &str, side: Option<Side>) -> Result<()> {
+        self.act_until(action, side, None, &|| Ok(()))
+    }
+
+    fn act_until(
+        &self,
+        action: &str,
+        side: Option<Side>,
+        deadline: Option<Instant>,
+        heed: &Heed,
+    ) -> Result<()> {
         if self.plan.is_dry() {
             let side = side.map(|side| format!(" PGDETOUR_SIDE={side}")).unwrap_or_default();
             let call = format!("PGDETOUR_ACTION={action}{side} {}", self.settings.program.join(" "));
             self.plan.note(&self.name, call);
             return Ok(());
         }
-        self.call(action, side, deadline).map(drop)
+        self.call_until(action, side, deadline, heed).map(drop)
     }
 
-    /// What it printed; an error when it ended badly or was ended by us at the earlier of the deadline and its timeout.
-    fn call(&self, action: &str, side: Option<Side>, deadline: Option<Instant>) -> Result<String> {
+    fn call(&self, action: &str) -> Result<String> {
+        self.call_until(action, None, None, &|| Ok(()))
+    }
+
+    /// What it printed; an error when it ended badly or was ended by us: at the earlier of the deadline and its timeout, or
+    /// once `heed` fails.
+    fn call_until(
+        &self,
+        action: &str,
+        side: Option<Side>,
+        deadline: Option<Instant>,
+        heed: &Heed,
+    ) -> Result<String> {
         let begun = Instant::now();
         let latest = begun + self.settings.timeout;
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
@@ -52,9 +73,10 @@ impl Command {
         if let Some(side) = side {
             command.env("PGDETOUR_SIDE", side.name());
         }
-        let ended = program::run(command, &[], TAIL, deadline)
+        let ended = program::run(command, &[], TAIL, deadline, &|| heed().is_err())
             .map_err(|error| self.failed(action, error.to_string()))?;
         let Some(status) = ended.status else {
+            heed()?;
             return Err(Error::TimedOut {
                 what: format!("{} ({action})", self.name),
                 budget: deadline.saturating_duration_since(begun),
@@ -84,7 +106,7 @@ impl Router for Command {
 
     fn check(&mut self, budget: Duration) -> Checked {
         let mut checked = Checked::default();
-        if let Err(error) = self.call("check", None, None) {
+        if let Err(error) = self.call("check") {
             checked.fail(
                 "router_command",
                 &self.name,
@@ -118,30 +140,34 @@ impl Router for Command {
         Ok(None)
     }
 
-    fn hold(&mut self, deadline: Instant) -> Result<()> {
-        let held = self.act("hold", None, Some(deadline));
-        if held.is_err() {
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
+        let outcome = self.act_until("hold", None, Some(deadline), heed);
+        if outcome.is_err() {
             // How far it came is unknown, and the first failure is the one to report.
-            let _ = self.act("resume", None, None);
+            let _ = self.act("resume", None);
         }
-        held
+        outcome
     }
 
     fn point_to(&mut self, side: Side) -> Result<()> {
-        self.act("point", Some(side), None)?;
+        self.act("point", Some(side))?;
         if self.plan.is_dry() { Ok(()) } else { require_side(self.state()?, side) }
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.act("resume", None, None)
+        self.act("resume", None)?;
+        if !self.plan.is_dry() && self.state()?.held {
+            return Err(self.failed("resume", "it ended well, and show prints held after it".into()));
+        }
+        Ok(())
     }
 
     fn reconnect(&mut self) -> Result<()> {
-        self.act("reconnect", None, None)
+        self.act("reconnect", None)
     }
 
     fn state(&mut self) -> Result<RouterState> {
-        let printed = self.call("show", None, None)?;
+        let printed = self.call("show")?;
         let (mut side, mut held) = (None, false);
         for word in printed.split_whitespace() {
             match word {

@@ -21,7 +21,7 @@ use crate::routers::haproxy::look::Look;
 use crate::routers::haproxy::map::MapFile;
 use crate::routers::haproxy::runtime::{IS_REPLACED, Runtime, SHOW_INFO, SHOW_STAT};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{Router, RouterState, RouterUndo, require_side};
+use crate::routers::{Heed, Router, RouterState, RouterUndo, require_side};
 
 /// The value of the key while clients wait.
 pub const HOLD: &str = "hold";
@@ -68,7 +68,7 @@ impl HaProxy {
         stored: &[RouterUndo],
         plan: &Plan,
     ) -> Self {
-        let name = format!("haproxy {} {}", settings.socket, settings.key);
+        let name = name_of(settings);
         let ours = stored.iter().filter_map(|undo| match undo {
             RouterUndo::HaProxy(undo) if undo.name == name => Some(undo),
             _ => None,
@@ -254,7 +254,13 @@ impl HaProxy {
 
     /// Waits until requests that were sent before the hold are answered; what it does then. Sessions of TCP mode are not waited
     /// for: only the server knows of their transactions, and ends them once it is fenced.
-    fn wait_for_requests(&mut self, side: Side, deadline: Instant, mut look: Look) -> Result<Look> {
+    fn wait_for_requests(
+        &mut self,
+        side: Side,
+        deadline: Instant,
+        heed: &Heed,
+        mut look: Look,
+    ) -> Result<Look> {
         let begun = Instant::now();
         loop {
             let (current, is_http) = self.current(side, &look)?;
@@ -272,6 +278,7 @@ impl HaProxy {
                         .into(),
                 });
             }
+            heed()?;
             thread::sleep(PAUSE);
             look = match self.hold_successor()? {
                 Some(look) => look,
@@ -306,7 +313,11 @@ impl Router for HaProxy {
     }
 
     fn moves(&self) -> String {
-        format!("{} in {}", self.name, self.settings.map)
+        format!("{} in {}", name_of(&self.settings), self.settings.map)
+    }
+
+    fn tell_apart(&mut self) {
+        self.name = self.moves();
     }
 
     fn check(&mut self, _budget: Duration) -> Checked {
@@ -322,7 +333,7 @@ impl Router for HaProxy {
             let servers = self.settings.weights.iter();
             let weights = servers.map(|(server, _)| Ok((server.clone(), self.weight(server, &look)?)));
             self.undo =
-                Some(HaProxyUndo { name: self.name.clone(), weights: weights.collect::<Result<_>>()? });
+                Some(HaProxyUndo { name: name_of(&self.settings), weights: weights.collect::<Result<_>>()? });
         }
         Ok(self.undo.clone().map(RouterUndo::HaProxy))
     }
@@ -339,7 +350,7 @@ impl Router for HaProxy {
         Ok(())
     }
 
-    fn hold(&mut self, deadline: Instant) -> Result<()> {
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
         // A reload during the hold, and the way back from it, need a side in the file.
         let side = self.file_side()?;
         if self.plan.is_dry() {
@@ -349,7 +360,7 @@ impl Router for HaProxy {
         self.runtime.keep_line();
         self.holds = true;
         let Some(look) = self.set_live(HOLD)? else { return Ok(()) };
-        match self.wait_for_requests(side, deadline, look) {
+        match self.wait_for_requests(side, deadline, heed, look) {
             Ok(look) => {
                 self.held = Some(look);
                 Ok(())
@@ -427,6 +438,11 @@ impl Router for HaProxy {
         let look = self.look()?;
         Ok(self.current(Side::Source, &look)?.0 + self.current(Side::Target, &look)?.0)
     }
+}
+
+/// Its address and key.
+fn name_of(settings: &HaProxySettings) -> String {
+    format!("haproxy {} {}", settings.socket, settings.key)
 }
 
 fn place(path: &Path, line: usize) -> String {

@@ -71,6 +71,9 @@ pub struct OtherWay {
     pub users: Vec<String>,
 }
 
+/// Fails once the run is to end: asked again and again while a router waits for clients.
+pub type Heed<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
 /// One router. Every method may be called again without effect when its work is done already,
 /// and a dry run notes what would change instead of doing it.
 pub trait Router: Send {
@@ -81,6 +84,9 @@ pub trait Router: Send {
     fn moves(&self) -> String {
         self.name().to_owned()
     }
+
+    /// Another one has the same name: takes one that tells of the database or the map, too.
+    fn tell_apart(&mut self) {}
 
     /// Whether it moves clients, or somebody else has to.
     fn moves_clients(&self) -> bool {
@@ -133,9 +139,9 @@ pub trait Router: Send {
         Ok(false)
     }
 
-    /// Makes clients wait: returns when none has a transaction open. Past `deadline` clients go on where they
-    /// were, and the error names who was busy.
-    fn hold(&mut self, deadline: Instant) -> Result<()>;
+    /// Makes clients wait: returns when none has a transaction open. Past `deadline`, or once `heed` fails, clients go on
+    /// where they were; past the deadline the error names who was busy.
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()>;
 
     /// Sends clients to `side` from their next transaction on, proven by what the router then says of itself.
     fn point_to(&mut self, side: Side) -> Result<()>;
@@ -231,6 +237,12 @@ impl Routers {
                     message: format!("two [[router.{}]] are for {}", router.kind.name(), one.moves()),
                     hint: "Remove one of them, or correct where it leads: of processes that share a port, each is reached by its own Unix socket.".into(),
                 });
+            }
+        }
+        let names: Vec<String> = list.iter().map(|one| one.name().to_owned()).collect();
+        for (at, one) in list.iter_mut().enumerate() {
+            if names.iter().enumerate().any(|(other, name)| other != at && *name == names[at]) {
+                one.tell_apart();
             }
         }
         Ok(Routers { list, plan: plan.clone(), left_behind: Vec::new() })
@@ -334,8 +346,8 @@ impl Routers {
     }
 
     /// Holds clients on all routers at once. When one fails, clients go on at all of them.
-    pub fn hold(&mut self, deadline: Instant) -> Result<()> {
-        match self.each(|router| router.hold(deadline)) {
+    pub fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
+        match self.each(|router| router.hold(deadline, heed)) {
             Ok(()) => Ok(()),
             Err(error) => Err(taken_back(error, self.resume())),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Checked, Result};
 use crate::phase::Side;
 use crate::plan::Plan;
-use crate::routers::{Router, RouterState, RouterUndo};
+use crate::routers::{Heed, Router, RouterState, RouterUndo};
 
 /// Moves nothing; only the fence keeps general traffic off the side that does not serve.
 pub struct NoRouter {
@@ -51,7 +51,7 @@ impl Router for NoRouter {
         Ok(None)
     }
 
-    fn hold(&mut self, _deadline: Instant) -> Result<()> {
+    fn hold(&mut self, _deadline: Instant, _heed: &Heed) -> Result<()> {
         Ok(())
     }
 

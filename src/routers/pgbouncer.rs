@@ -21,7 +21,7 @@ use crate::routers::pgbouncer::console::{Console, Row};
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, has_password, hide_password, place_of};
 use crate::routers::pgbouncer::reading::{Reading, Written};
 use crate::routers::replaceable_file::{Ready, repeat_if_changed, sync_folder};
-use crate::routers::{OtherWay, Router, RouterState, RouterUndo, SharedPort};
+use crate::routers::{Heed, OtherWay, Router, RouterState, RouterUndo, SharedPort};
 use crate::sql::quote_identifier;
 
 /// Shows all entries.
@@ -264,6 +264,10 @@ impl Router for PgBouncer {
         format!("database {} of {}", quote_identifier(&self.settings.database), self.name)
     }
 
+    fn tell_apart(&mut self) {
+        self.name = format!("{} {}", self.console.name(), self.settings.database);
+    }
+
     fn check(&mut self, budget: Duration) -> Checked {
         check(self, budget)
     }
@@ -348,7 +352,7 @@ impl Router for PgBouncer {
         // Somebody may have edited it since an earlier run has stored it; one that leads elsewhere is not for us to take on.
         if self.source_place().is_none_or(|source| source == place) && !is_moved {
             self.undo = Some(PgBouncerUndo {
-                console: self.name.clone(),
+                console: self.console.name().to_owned(),
                 config: file.path().to_owned(),
                 database: self.settings.database.clone(),
                 entry: hide_password(&value),
@@ -380,22 +384,22 @@ impl Router for PgBouncer {
         Ok(())
     }
 
-    fn hold(&mut self, deadline: Instant) -> Result<()> {
+    fn hold(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
         let command = self.command("PAUSE");
         if self.plan.is_dry() {
             self.plan.note(&self.name, command);
             return Ok(());
         }
         // Connects first, so that an unreachable console cannot be mistaken for a pause that waits.
-        self.wait_for_logins(deadline)?;
-        let paused = self.console.ask_until(&command, deadline).and_then(|_| {
+        self.wait_for_logins(deadline, heed)?;
+        let paused = self.console.ask_until(&command, deadline, heed).and_then(|_| {
             // A RESUME by somebody else may have slipped in between.
             if self.live()?.is_set("paused") {
                 return Ok(());
             }
             Err(self.wrong("hold clients of", "somebody resumed them", "See who else uses its console."))
         });
-        paused.map_err(|error| self.give_up_hold(error))
+        paused.map_err(|error| self.give_up_hold(error)).map_err(|error| self.paused_already(error))
     }
 
     fn point_to(&mut self, side: Side) -> Result<()> {
@@ -464,13 +468,13 @@ impl Router for PgBouncer {
 
     fn state(&mut self) -> Result<RouterState> {
         let live = self.live()?;
-        let (held, disabled) = (live.is_set("paused"), live.is_set("disabled"));
+        let (mut held, disabled) = (live.is_set("paused"), live.is_set("disabled"));
         let place = live_place(&live);
         let target = self.target_place()?;
         let live_side = self.side_of(&place, &target);
         let file = self.file_place();
         let file_side = file.as_ref().ok().map(|place| self.side_of(place, &target));
-        let mend = file.as_ref().err().and_then(Error::hint);
+        let mut mend = file.as_ref().err().and_then(Error::hint);
         let (side, detail) = match (live_side, file_side, &file) {
             (Some(side), None, Err(error)) => (Some(side), Some(format!("its file is not known: {error}"))),
             (Some(live), Some(Some(file)), _) if live == file => (Some(live), None),
@@ -480,6 +484,11 @@ impl Router for PgBouncer {
             }
             _ => (None, Some(format!("it leads to {place}, neither the source nor the target"))),
         };
+        // Each such question is a line in its log, and only who waits can be held.
+        if !held && sum(&self.pools()?, "cl_waiting") > 0 && self.is_paused_as_a_whole() {
+            held = true;
+            mend = mend.or_else(|| Some(hold::RESUME_ALL.into()));
+        }
         let name = self.name.clone();
         Ok(RouterState {
             name,

@@ -18,7 +18,7 @@ const OURS: [&str; 3] = ["PGPASSWORD", "PGDETOUR_SOURCE", "PGDETOUR_TARGET"];
 
 /// How a program ended.
 pub struct Ended {
-    /// None when it still ran at the deadline, and was ended.
+    /// None when it still ran at the deadline, or once that was over, and was ended.
     pub status: Option<ExitStatus>,
     /// What it wrote to standard output, as much of its end as was asked for.
     pub output: Vec<u8>,
@@ -33,8 +33,15 @@ impl Ended {
     }
 }
 
-/// Runs `command` with `input` on its standard input, and keeps at most `keep` bytes of its output.
-pub fn run(mut command: Command, input: &[u8], keep: usize, deadline: Instant) -> io::Result<Ended> {
+/// Runs `command` with `input` on its standard input, and keeps at most `keep` bytes of its output. It is ended at the deadline,
+/// or once `is_over`.
+pub fn run(
+    mut command: Command,
+    input: &[u8],
+    keep: usize,
+    deadline: Instant,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Ended> {
     for name in OURS {
         command.env_remove(name);
     }
@@ -48,7 +55,7 @@ pub fn run(mut command: Command, input: &[u8], keep: usize, deadline: Instant) -
         // In a thread, so that a program that reads nothing cannot keep us; its status tells what it made of it.
         thread::spawn(move || pipe.write_all(&input));
     }
-    let status = wait_until(&mut child, deadline)?;
+    let status = wait_until(&mut child, deadline, is_over)?;
     if status.is_none() {
         end_group(&mut child);
     }
@@ -62,15 +69,19 @@ pub fn some_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// None when it still runs at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+/// None when it still runs at the deadline, or once `is_over`.
+fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+    is_over: &dyn Fn() -> bool,
+) -> io::Result<Option<ExitStatus>> {
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || is_over() {
             return Ok(None);
         }
         thread::sleep(pause.min(left));
@@ -85,7 +96,7 @@ fn end_group(child: &mut Child) {
         // A group that is gone already has nothing to end.
         let _ = group.map(|group| kill_process_group(group, signal));
         if signal == Signal::TERM {
-            let _ = wait_until(child, Instant::now() + GRACE);
+            let _ = wait_until(child, Instant::now() + GRACE, &|| false);
         }
     }
     let _ = child.wait();

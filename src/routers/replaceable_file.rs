@@ -409,7 +409,7 @@ fn call(command: &[String], action: &str, path: &Path, input: &[u8]) -> Result<V
     let [name, arguments @ ..] = command else { return Err(failed("no program is configured".into())) };
     let mut program = Command::new(name);
     program.args(arguments).arg(action).arg(path);
-    let ended = program::run(program, input, LARGEST, Instant::now() + ANSWER)
+    let ended = program::run(program, input, LARGEST, Instant::now() + ANSWER, &|| false)
         .map_err(|error| failed(error.to_string()))?;
     match ended.status {
         Some(status) if status.success() => Ok(ended.output),

@@ -121,7 +121,10 @@ impl Run {
         let ending = (bounds.rehearsal.is_none()).then_some(bounds.terminate_after).flatten();
         let held = match ending {
             Some(after) if !self.plan.is_dry() => self.hold_and_end(switch.from, deadline, after),
-            _ => self.routers()?.hold(deadline),
+            _ => {
+                let signals = self.signals.clone();
+                self.routers()?.hold(deadline, &|| signals.heed())
+            }
         };
         held.map_err(|error| self.name_blockers(switch.from, error))
     }
@@ -130,13 +133,14 @@ impl Run {
     fn hold_and_end(&mut self, side: Side, deadline: Instant, after: Duration) -> Result<()> {
         let roles = self.config.general_roles(side);
         self.routers()?;
+        let signals = self.signals.clone();
         let Run { routers: Some(routers), source: Some(source), target: Some(target), .. } = self else {
             unreachable!("open() connected to both sides, and the line above to the routers")
         };
         let session = if side == Side::Source { source } else { target };
         let due = Instant::now() + after;
         let (held, ended) = thread::scope(|scope| {
-            let holding = scope.spawn(|| routers.hold(deadline));
+            let holding = scope.spawn(|| routers.hold(deadline, &|| signals.heed()));
             while !holding.is_finished() && Instant::now() < due {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -205,7 +209,10 @@ impl Run {
         let terminate_after = bounds.terminate_after;
         let begun = Instant::now();
         let kind = self.fence_kind(side)?;
-        let ended = sessions::end_sessions(self.session(side), &roles, kind, deadline, terminate_after)?;
+        let signals = self.signals.clone();
+        let heed = || signals.heed();
+        let session = self.session(side);
+        let ended = sessions::end_sessions(session, &roles, kind, deadline, terminate_after, &heed)?;
         self.answers.note(side, ended.last_look);
         if let Err(error) = ended.require_all(deadline.saturating_duration_since(begun)) {
             self.report = Some(json!({ "blockers": ended.left }));
@@ -265,10 +272,10 @@ impl Run {
         let (Some(source), Some(target)) = (&mut self.source, &mut self.target) else {
             unreachable!("open() connected to both sides, which this command needs")
         };
-        let replaying = &mut self.replaying;
+        let (replaying, signals) = (&mut self.replaying, &self.signals);
         let mut wait = |to: &mut Session| match replaying {
-            Some(flow) => flow.wait_for_marker(to, marker, budget),
-            None => marker::wait_for_marker(to, marker, budget),
+            Some(flow) => flow.wait_for_marker(to, marker, budget, &|| signals.heed()),
+            None => signals.heed_while(budget, |turn| marker::wait_for_marker(to, marker, turn)),
         };
         let (from, to) = match switch.from {
             Side::Source => (source, target),

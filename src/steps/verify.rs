@@ -187,6 +187,20 @@ fn merge(found: Vec<(bool, Comparison)>) -> Vec<Comparison> {
     tables.into_values().collect()
 }
 
+/// Fails for patterns that match no table: nothing compared is not everything equal.
+fn refuse_idle(wanted: &Selection, mapping: &Mapping) -> Result<()> {
+    let tables = mapping.pairs().flat_map(|rule| [&rule.from, &rule.to]);
+    let names: Vec<(&str, &str)> = tables.map(|name| (name.schema.as_str(), name.name.as_str())).collect();
+    let idle: Vec<String> = wanted.idle(&names).iter().map(|pattern| format!("\"{pattern}\"")).collect();
+    if idle.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("no table that is compared matches {}", idle.join(", ")),
+        hint: "Name tables of the mirror, on either side, as psql's \\d takes them.".into(),
+    })
+}
+
 /// The tables of the source to compare, each with all that leads there. Partitions are compared with their root, since the
 /// other side's may be cut in another way; one by one only where the root is not asked for.
 pub(super) fn list_pairs(
@@ -199,6 +213,9 @@ pub(super) fn list_pairs(
         if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
     let chosen =
         |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
+    if let Some(wanted) = &wanted {
+        refuse_idle(wanted, mapping)?;
+    }
     let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
     let (old_tables, new_tables) =
         (catalog::list_tables(run.session(sides.target))?, catalog::list_tables(run.session(sides.source))?);

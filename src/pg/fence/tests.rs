@@ -229,7 +229,7 @@ fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
 
     let (mut idle, mut other, mut busy) = (enter("app"), enter("dba"), enter("app"));
     busy.batch_execute("begin; insert into t values (1)").expect("it answers");
-    let ended = end_sessions(&mut us, &general, CLOSED, soon(200), None).expect("it answers");
+    let ended = end_sessions(&mut us, &general, CLOSED, soon(200), None, &|| Ok(())).expect("it answers");
     let error = ended.require_all(Duration::from_millis(200)).expect_err("one has a transaction open");
     let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
     assert!(detail.contains("of \"app\" from 127.0.0.1, idle in transaction for"), "{detail}");
@@ -242,30 +242,31 @@ fn sessions_end_when_they_are_idle_and_are_named_when_they_are_not() {
 
     busy.batch_execute("commit").expect("its transaction was left alone");
     let begun = Instant::now();
-    let ended = end_sessions(&mut us, &general, CLOSED, soon(2000), None).expect("it is idle now");
+    let ended =
+        end_sessions(&mut us, &general, CLOSED, soon(2000), None, &|| Ok(())).expect("it is idle now");
     assert_eq!(counts(&ended), (1, 0, true));
     println!("ended in {:?}", begun.elapsed());
     let begun = Instant::now();
-    let all = end_sessions(&mut us, &general, CLOSED, soon(2000), None).expect("it answers");
+    let all = end_sessions(&mut us, &general, CLOSED, soon(2000), None, &|| Ok(())).expect("it answers");
     assert_eq!(counts(&all), (0, 0, true), "nobody is left");
     println!("found nobody in {:?}", begun.elapsed());
 
     let mut stubborn = enter("app");
     stubborn.batch_execute("begin; insert into t values (2)").expect("it answers");
     let after = Some(Duration::from_millis(50));
-    let ended = end_sessions(&mut us, &general, CLOSED, soon(2000), after).expect("it is ended");
+    let ended = end_sessions(&mut us, &general, CLOSED, soon(2000), after, &|| Ok(())).expect("it is ended");
     assert_eq!(counts(&ended), (0, 1, true));
 
     enter("app")
         .batch_execute("begin; insert into t values (3); prepare transaction 'it''s'")
         .expect("it answers");
-    let ended = end_sessions(&mut us, &general, CLOSED, soon(200), after).expect("it answers");
+    let ended = end_sessions(&mut us, &general, CLOSED, soon(200), after, &|| Ok(())).expect("it answers");
     let error = ended.require_all(Duration::from_millis(200)).expect_err("nobody but its owner can decide");
     let Error::TimedOut { detail: Some(detail), hint, .. } = &error else { panic!("{error:?}") };
     assert!(detail.starts_with("prepared transaction 'it''s' of \"app\", "), "{detail}");
     assert!(hint.ends_with("ROLLBACK PREPARED 'it''s'."), "{hint}");
     enter("app").batch_execute("commit prepared 'it''s'").expect("its owner decides");
-    let all = end_sessions(&mut us, &general, CLOSED, soon(2000), after).expect("it answers");
+    let all = end_sessions(&mut us, &general, CLOSED, soon(2000), after, &|| Ok(())).expect("it answers");
     assert!(all.are_all(), "nobody is left");
     let rows: i64 = test.client().query_one("select count(*) from t", &[]).expect("it answers").get(0);
     assert_eq!(rows, 2, "what was committed, and nothing of what was ended");
@@ -309,7 +310,7 @@ fn nobody_writes_behind(kind: FenceKind, stay: Duration) {
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(30));
         raise(&mut us, &undo).expect("it can be raised");
-        let ended = end_sessions(&mut us, &general, kind, soon(5000), None).expect("it answers");
+        let ended = end_sessions(&mut us, &general, kind, soon(5000), None, &|| Ok(())).expect("it answers");
         assert!(ended.are_all(), "they end: {ended:?}");
         let rows = |us: &mut Session| -> i64 {
             us.query_text("select count(*) from public.t", &[]).expect("it answers")[0].get(0)

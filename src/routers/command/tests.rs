@@ -30,7 +30,7 @@ fn the_program_is_told_the_action_and_the_side() {
     let mut router = Command::new(&settings, &Plan::real());
     let checked = router.check(Duration::from_secs(5));
     assert!(checked.failures.is_empty() && checked.warnings.is_empty(), "{checked:?}");
-    router.hold(Instant::now() + Duration::from_secs(5)).expect("it holds");
+    router.hold(Instant::now() + Duration::from_secs(5), &|| Ok(())).expect("it holds");
     router.point_to(Side::Target).expect("it points");
     let state = router.state().expect("it shows");
     assert_eq!((state.held, state.side, state.detail), (true, Some(Side::Target), None));
@@ -66,7 +66,7 @@ fn a_program_that_hangs_is_ended_with_what_it_started() {
     let (directory, settings) = program(lines, Duration::from_secs(60));
     let mut router = Command::new(&settings, &Plan::real());
     let begun = Instant::now();
-    let error = router.hold(Instant::now() + Duration::from_millis(500)).expect_err("it hangs");
+    let error = router.hold(Instant::now() + Duration::from_millis(500), &|| Ok(())).expect_err("it hangs");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     let Error::TimedOut { detail, .. } = &error else { panic!("{error:?}") };
     assert_eq!(detail.as_deref(), Some("working"));
@@ -74,6 +74,12 @@ fn a_program_that_hangs_is_ended_with_what_it_started() {
     let state = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
     assert_eq!(fs::read_to_string(directory.path().join("calls")).expect("it was taken back"), "resume\n");
+    let begun = Instant::now();
+    let interrupted = || Err(Error::Interrupted { signal: 15 });
+    let error = router.hold(begun + Duration::from_secs(60), &interrupted).expect_err("it is interrupted");
+    assert!(matches!(error, Error::Interrupted { signal: 15 }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(fs::read_to_string(directory.path().join("calls")).expect("it is there"), "resume\nresume\n");
 }
 
 #[test]
@@ -90,11 +96,22 @@ fn a_dry_run_calls_nothing() {
     let (directory, settings) = program(WELL, Duration::from_secs(5));
     let plan = Plan::dry();
     let mut router = Command::new(&settings, &plan);
-    router.hold(Instant::now()).expect("it is only noted");
+    router.hold(Instant::now(), &|| Ok(())).expect("it is only noted");
     router.point_to(Side::Target).expect("it is only noted");
     let actions: Vec<String> = plan.actions().into_iter().map(|action| action.action).collect();
     let call = settings.program.join(" ");
     let point = format!("PGDETOUR_ACTION=point PGDETOUR_SIDE=target {call}");
     assert_eq!(actions, [format!("PGDETOUR_ACTION=hold {call}"), point]);
     assert!(!directory.path().join("calls").exists());
+}
+
+#[test]
+fn a_program_that_resumes_nobody_is_found_out() {
+    let lines = WELL.replace("resume) rm -f held ;;", "resume) ;;");
+    let (_directory, settings) =
+        program(&format!("[ -f side ] || echo source > side\n{lines}"), Duration::from_secs(5));
+    let mut router = Command::new(&settings, &Plan::real());
+    router.hold(Instant::now() + Duration::from_secs(5), &|| Ok(())).expect("it holds");
+    let error = router.resume().expect_err("it has done nothing");
+    assert!(error.to_string().contains("show prints held"), "{error}");
 }

@@ -86,7 +86,7 @@ fn clients_wait_through_a_hold_and_go_on_at_the_target() {
     assert_eq!((who(&old), who(&admin)), ("db1".into(), "db1".into()));
     assert_eq!(router.clients().expect("counted"), 1, "admins are not general traffic");
 
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     let state = router.state().expect("known");
     assert_eq!((state.held, state.side, state.detail), (true, Some(Side::Source), None));
     let mut waiting = haproxy.connect();
@@ -107,7 +107,7 @@ fn clients_wait_through_a_hold_and_go_on_at_the_target() {
     assert_eq!(who(&haproxy.connect()), "db2");
     assert_eq!(who(&admin), "db1", "the admin has kept its session");
 
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     router.point_to(Side::Source).expect("pointed");
     router.resume().expect("resumed");
     assert_eq!(who(&waiting), "");
@@ -126,13 +126,13 @@ fn requests_in_flight_are_answered_before_a_hold_of_http_is_complete() {
     std::thread::sleep(Duration::from_millis(50));
 
     let begun = Instant::now();
-    let error = router.hold(Instant::now() + Duration::from_millis(50)).expect_err("too short");
+    let error = router.hold(Instant::now() + Duration::from_millis(50), &|| Ok(())).expect_err("too short");
     let Error::TimedOut { detail, .. } = error else { panic!("{error:?}") };
     assert_eq!(detail.as_deref(), Some("backend web_source still answers 1 requests"));
     assert!(!router.state().expect("known").held, "clients go on");
     assert_eq!(get(&mut kept_alive, "/"), "app1");
 
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     assert!(begun.elapsed() > Duration::from_millis(200), "the slow request was waited for");
     assert_eq!(read_response(&mut busy), "app1");
     write!(kept_alive, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
@@ -146,7 +146,7 @@ fn requests_in_flight_are_answered_before_a_hold_of_http_is_complete() {
 fn no_client_is_forgotten_where_the_process_is_kept_from_running_while_they_wait() {
     let haproxy = TestHaProxy::start();
     let mut router = router(&general(&haproxy));
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     let mut waiting: Vec<TcpStream> = (0..400).map(|_| haproxy.connect()).collect();
     for client in &mut waiting {
         client.write_all(b"x").expect("HAProxy reads");
@@ -171,8 +171,8 @@ fn no_client_is_forgotten_where_the_process_is_kept_from_running_while_they_wait
 fn a_hold_can_be_taken_back_and_each_act_may_be_repeated() {
     let haproxy = TestHaProxy::start();
     let mut first = router(&general(&haproxy));
-    first.hold(soon()).expect("held");
-    first.hold(soon()).expect("held already");
+    first.hold(soon(), &|| Ok(())).expect("held");
+    first.hold(soon(), &|| Ok(())).expect("held already");
     // Another process takes it back.
     let mut second = router(&general(&haproxy));
     second.resume().expect("resumed");
@@ -189,7 +189,7 @@ fn a_hold_can_be_taken_back_and_each_act_may_be_repeated() {
 fn a_restart_keeps_the_side_and_ends_a_hold() {
     let mut haproxy = TestHaProxy::start();
     let mut router = router(&general(&haproxy));
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     router.point_to(Side::Target).expect("pointed");
     haproxy.restart();
     let state = router.state().expect("known");
@@ -202,8 +202,8 @@ fn a_restart_keeps_the_side_and_ends_a_hold() {
 fn a_reload_in_a_hold_is_seen_once_clients_go_on() {
     let mut haproxy = TestHaProxy::start();
     let (mut of_tcp, mut of_http) = (router(&general(&haproxy)), router(&web(&haproxy)));
-    of_tcp.hold(soon()).expect("held");
-    of_http.hold(soon()).expect("held");
+    of_tcp.hold(soon(), &|| Ok(())).expect("held");
+    of_http.hold(soon(), &|| Ok(())).expect("held");
     haproxy.reload();
     of_tcp.point_to(Side::Target).expect("pointed");
     assert_eq!(who(haproxy.connect()), "db2", "the process of before ends no sessions any more");
@@ -227,8 +227,8 @@ fn a_reload_in_a_hold_is_seen_once_clients_go_on() {
 fn clients_that_wait_in_a_process_that_is_reloaded_away_go_on_with_all_others() {
     let mut haproxy = TestHaProxy::start();
     let (mut of_tcp, mut of_http) = (router(&general(&haproxy)), router(&web(&haproxy)));
-    of_tcp.hold(soon()).expect("held");
-    of_http.hold(soon()).expect("held");
+    of_tcp.hold(soon(), &|| Ok(())).expect("held");
+    of_http.hold(soon(), &|| Ok(())).expect("held");
     let (mut client, mut browser) = (haproxy.connect(), haproxy.connect_http());
     client.write_all(b"x").expect("HAProxy reads");
     write!(browser, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
@@ -263,7 +263,7 @@ fn a_reload_while_requests_are_waited_for_lets_none_of_them_through() {
     until(|| router.clients().expect("counted") == 1);
     let mut router = thread::scope(|scope| {
         let holding = scope.spawn(move || {
-            router.hold(soon()).expect("held");
+            router.hold(soon(), &|| Ok(())).expect("held");
             router
         });
         haproxy.reload();
@@ -282,7 +282,7 @@ fn a_reload_while_requests_are_waited_for_lets_none_of_them_through() {
 fn a_client_that_nobody_releases_in_a_process_of_before_goes_where_the_file_says() {
     let mut haproxy = TestHaProxy::start_with("    setenv PGDETOUR_PATIENCE 1\n");
     let mut router = router(&web(&haproxy));
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     let mut client = haproxy.connect_http();
     write!(client, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n").expect("HAProxy reads");
     assert!(waits(&mut client));
@@ -305,7 +305,7 @@ fn servers_whose_health_checks_the_fence_refuses_are_called_back() {
     assert!(
         checked.warnings.iter().any(|finding| finding.message.contains("refused/four answer health checks"))
     );
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     router.point_to(Side::Source).expect("pointed");
     router.resume().expect("resumed");
     assert_eq!(get(&mut haproxy.connect_http(), "/"), "app1");
@@ -315,7 +315,7 @@ fn servers_whose_health_checks_the_fence_refuses_are_called_back() {
 fn one_that_was_restarted_in_a_hold_is_pointed_as_it_is_now() {
     let mut haproxy = TestHaProxy::start();
     let mut router = router(&general(&haproxy));
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     haproxy.restart();
     let old = haproxy.connect();
     assert_eq!(who(&old), "db1", "its file still names the source");
@@ -415,7 +415,7 @@ fn a_key_that_somebody_has_taken_out_of_the_process_is_put_back() {
     assert_eq!(router.state().expect("known").side, Some(Side::Target));
     assert_eq!(who(haproxy.connect()), "db2");
     // In a hold, too.
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     haproxy.act(&format!("del map {map} general"));
     router.resume().expect("resumed");
     assert_eq!(who(haproxy.connect()), "db2");
@@ -436,7 +436,7 @@ fn the_runtime_api_may_listen_on_tcp() {
     settings.socket = haproxy.runtime_address();
     let mut router = router(&settings);
     assert_eq!(failures(&router.check(Duration::from_secs(5))), [""; 0]);
-    router.hold(soon()).expect("held");
+    router.hold(soon(), &|| Ok(())).expect("held");
     router.resume().expect("resumed");
     assert_eq!(router.name(), format!("haproxy {} general", settings.socket));
 }
@@ -506,7 +506,7 @@ fn a_dry_run_shows_the_commands_and_does_nothing() {
     let haproxy = TestHaProxy::start();
     let plan = Plan::dry();
     let mut router = HaProxy::new(&general(&haproxy), &[], &[], &plan);
-    router.hold(soon()).expect("noted");
+    router.hold(soon(), &|| Ok(())).expect("noted");
     router.point_to(Side::Target).expect("noted");
     router.resume().expect("noted");
     let map = haproxy.path("pgdetour.map").display().to_string();
@@ -535,17 +535,17 @@ fn two_processes_are_held_together_or_not_at_all_and_one_that_went_keeps_no_clie
         ..config::Router::default()
     };
     let mut routers = Routers::new(&router, &[], &[], &Plan::real(), "test").expect("two routers");
-    routers.hold(soon()).expect("held");
+    routers.hold(soon(), &|| Ok(())).expect("held");
     routers.point_to(Side::Target).expect("pointed");
     routers.resume().expect("resumed");
     assert_eq!((who(&first.connect()), who(&second.connect())), ("db2".into(), "db2".into()));
     second.end();
-    routers.hold(soon()).expect_err("one is down");
+    routers.hold(soon(), &|| Ok(())).expect_err("one is down");
     let states = routers.states();
     assert!(!states[0].held && states[1].detail.is_some(), "{states:?}");
     assert_eq!(who(&first.connect()), "db2", "its clients go on");
     second.restart();
-    routers.hold(soon()).expect("held");
+    routers.hold(soon(), &|| Ok(())).expect("held");
     second.end();
     routers.point_to(Side::Source).expect_err("one is down");
     assert_eq!(who(&first.connect()), "db1", "its clients are where they were sent");
@@ -581,7 +581,7 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     assert_eq!(failures(&first.check(Duration::from_secs(5))), [""; 0]);
     assert_eq!(shares(&haproxy, 8), [8, 0]);
     let undo = first.prepare().expect("the weights can be read").expect("they are kept");
-    first.hold(soon()).expect("held");
+    first.hold(soon(), &|| Ok(())).expect("held");
     first.point_to(Side::Target).expect("pointed");
     first.resume().expect("resumed");
     assert_eq!(first.state().expect("known").side, Some(Side::Target));
@@ -599,7 +599,7 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
     let weights = settings.weights.iter().rev().cloned().collect();
     let reordered = HaProxySettings { weights, ..settings.clone() };
     let mut second = HaProxy::new(&reordered, &[], std::slice::from_ref(&undo), &Plan::real());
-    second.hold(soon()).expect("held");
+    second.hold(soon(), &|| Ok(())).expect("held");
     second.point_to(Side::Source).expect("pointed");
     second.resume().expect("resumed");
     let weight = |server: &str| read_weight(&haproxy.ask(&format!("get weight {server}")));
@@ -637,4 +637,20 @@ fn a_part_of_the_traffic_moves_by_weight_and_the_weights_of_before_come_back() {
 
     let wrong = HaProxySettings { weights: vec![("shared/three".to_owned(), 1)], ..settings };
     assert_eq!(failures(&router(&wrong).check(Duration::from_secs(5))), ["router_weight"]);
+}
+
+#[test]
+fn two_maps_of_one_process_are_told_apart() {
+    let haproxy = TestHaProxy::start();
+    let first = general(&haproxy);
+    let mut second = first.clone();
+    second.map = "/nowhere/other.map".into();
+    let router = config::Router {
+        kind: RouterKind::Haproxy,
+        haproxy: vec![first, second],
+        ..config::Router::default()
+    };
+    let mut routers = Routers::new(&router, &[], &[], &Plan::real(), "test").expect("two routers");
+    let names: Vec<String> = routers.states().into_iter().map(|state| state.name).collect();
+    assert!(names[0] != names[1] && names[1].ends_with(" in /nowhere/other.map"), "{names:?}");
 }

@@ -10,6 +10,7 @@ use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::file::{
     DatabaseFile, Place, has_password, missing_keys, place_of, unknown_key,
 };
+use crate::routers::pgbouncer::hold::{PAUSED_AS_A_WHOLE, RESUME_ALL};
 use crate::routers::pgbouncer::reading::{Reading, Written};
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
@@ -127,6 +128,8 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Run RESUME \"{database}\"; on its console, unless a switch was cut short: run that again."
         );
         checked.fail("router_paused", &name, format!("\"{database}\" is paused already"), hint);
+    } else if router.is_paused_as_a_whole() {
+        checked.fail("router_paused", &name, PAUSED_AS_A_WHOLE, RESUME_ALL);
     }
     if live.is_set("disabled") {
         let hint = format!("Run ENABLE \"{database}\"; on its console.");

@@ -2,12 +2,16 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, ServerError};
 use crate::pg::Conninfo;
 use crate::pg::wire::{Answer, Client, Purpose};
+use crate::routers::Heed;
 use crate::routers::patience::Patience;
+
+/// How long a signal may have to wait behind an answer that does not come.
+const TURN: Duration = Duration::from_millis(20);
 
 /// One row of an answer, by column name: columns come and go between PgBouncer's versions.
 pub struct Row(Vec<(String, Option<String>)>);
@@ -28,6 +32,9 @@ impl Row {
         self.get(column) == Some("1")
     }
 }
+
+/// For what is waited for whatever comes.
+const NOBODY: &Heed = &|| Ok(());
 
 /// A console of one PgBouncer process, connected when first used and again when the connection was lost.
 pub struct Console {
@@ -60,6 +67,11 @@ impl Console {
         }
     }
 
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs a command that may be run twice.
     pub fn ask(&mut self, command: &str) -> Result<Vec<Row>> {
         let [answer] = self.ask_each([command])?;
@@ -70,19 +82,21 @@ impl Console {
     pub fn ask_each<const N: usize>(&mut self, commands: [&str; N]) -> Result<[Result<Vec<Row>>; N]> {
         let deadline = Instant::now() + self.patience.budget();
         let reused = self.line.is_some();
-        let asked = match self.ask_each_until(commands, deadline) {
+        let asked = match self.ask_each_until(commands, deadline, NOBODY) {
             // The console may have been restarted since it was last used.
-            Err(error) if reused && error.is_connection_lost() => self.ask_each_until(commands, deadline),
+            Err(error) if reused && error.is_connection_lost() => {
+                self.ask_each_until(commands, deadline, NOBODY)
+            }
             other => other,
         };
         self.patience.learn(asked.is_ok(), deadline);
         asked
     }
 
-    /// Runs a command. On [`Error::TimedOut`] it may still be at work in PgBouncer; the next command goes
-    /// through a connection of its own.
-    pub fn ask_until(&mut self, command: &str, deadline: Instant) -> Result<Vec<Row>> {
-        let [answer] = self.ask_each_until([command], deadline)?;
+    /// Runs a command. On [`Error::TimedOut`], and when `heed` has failed, it may still be at work in PgBouncer; the next
+    /// command goes through a connection of its own.
+    pub fn ask_until(&mut self, command: &str, deadline: Instant, heed: &Heed) -> Result<Vec<Row>> {
+        let [answer] = self.ask_each_until([command], deadline, heed)?;
         answer
     }
 
@@ -90,6 +104,7 @@ impl Console {
         &mut self,
         commands: [&str; N],
         deadline: Instant,
+        heed: &Heed,
     ) -> Result<[Result<Vec<Row>>; N]> {
         let begun = Instant::now();
         let timed_out = || Error::TimedOut {
@@ -108,7 +123,14 @@ impl Console {
             on: self.name.clone(),
             cause,
         };
-        match line.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let answered = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match line.answers.recv_timeout(left.min(TURN)) {
+                Err(RecvTimeoutError::Timeout) if left > TURN => heed()?,
+                answered => break answered,
+            }
+        };
+        match answered {
             Ok(Ok(answers)) => {
                 let mut answers = commands.iter().zip(answers);
                 let all = commands.map(|_| match answers.next() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::routers::Heed;
 use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::{PgBouncer, SHOW, sum};
 
@@ -18,6 +19,13 @@ const SETTLING_EVERY: Duration = Duration::from_millis(5);
 pub(super) const LOGIN_RETRY: &str = "server_login_retry";
 /// What it is while clients that go on cannot be served yet, in seconds: nobody else's value.
 const SOON: &str = "0.9";
+
+/// The database that its console is.
+const CONSOLE: &str = "pgbouncer";
+/// What a PAUSE without a name has done.
+pub(super) const PAUSED_AS_A_WHOLE: &str = "all its databases are paused already";
+/// What ends that.
+pub(super) const RESUME_ALL: &str = "Run RESUME; on its console, unless somebody holds them on purpose.";
 
 impl PgBouncer {
     /// Who keeps PAUSE waiting: the clients whose server connections are in use.
@@ -55,7 +63,7 @@ impl PgBouncer {
     /// a login off, and that counts as a server which refuses logins, so that clients get errors after RESUME
     /// (`per_loop_pause` and `check_fast_fail` of its source; seen with 1.18). A busy pool may have clients waiting, and open
     /// one connection after the other, all the time: not for ever, then.
-    pub(super) fn wait_for_logins(&mut self, deadline: Instant) -> Result<()> {
+    pub(super) fn wait_for_logins(&mut self, deadline: Instant, heed: &Heed) -> Result<()> {
         let now = Instant::now();
         let end = now + LOGINS_BUDGET.min(deadline.saturating_duration_since(now) / 2);
         loop {
@@ -65,6 +73,7 @@ impl PgBouncer {
             if is_calm || Instant::now() >= end {
                 return Ok(());
             }
+            heed()?;
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -139,6 +148,27 @@ impl PgBouncer {
         self.console.ask(&restore).map(drop)
     }
 
+    /// Whether a PAUSE without a name holds the clients of all databases. `SHOW DATABASES` does not tell of that, and only later
+    /// versions than 1.18 have something that does: what refuses any PAUSE says it before it looks at the name, and its own
+    /// database is never paused (`admin_cmd_pause`).
+    pub(super) fn is_paused_as_a_whole(&mut self) -> bool {
+        let asked = self.console.ask(&format!("PAUSE {CONSOLE}"));
+        asked.is_err_and(|error| is_paused_already(&error))
+    }
+
+    /// What a PAUSE was refused for, as something that somebody can mend.
+    pub(super) fn paused_already(&self, error: Error) -> Error {
+        if !is_paused_already(&error) {
+            return error;
+        }
+        Error::Refused {
+            kind: "router_paused",
+            message: format!("{}: {PAUSED_AS_A_WHOLE}", self.name),
+            detail: error.server_error().map(ToString::to_string),
+            hint: RESUME_ALL.into(),
+        }
+    }
+
     /// The error of a hold that did not succeed, after its PAUSE was taken back.
     pub(super) fn give_up_hold(&mut self, error: Error) -> Error {
         // Asked before RESUME: afterwards everybody is busy.
@@ -167,6 +197,11 @@ impl PgBouncer {
             other => other,
         }
     }
+}
+
+/// Whether it is the refusal of a PAUSE where a PAUSE without a name, or a SUSPEND, holds everybody.
+fn is_paused_already(error: &Error) -> bool {
+    error.server_error().is_some_and(|cause| cause.message.contains("already suspended/paused"))
 }
 
 /// Whether a value of it, as it is shown, is of our making.

@@ -115,7 +115,7 @@ fn clients_go_to_the_target_and_home_without_an_error() {
     let undo: Vec<RouterUndo> = serde_json::from_str(&stored).expect("it was JSON");
 
     let begun = Instant::now();
-    first.hold(soon(5000)).expect("the writers' transactions are short");
+    first.hold(soon(5000), &|| Ok(())).expect("the writers' transactions are short");
     let held = begun.elapsed();
     let at_hold = count(&source);
     assert!(first.states()[0].held);
@@ -149,7 +149,7 @@ fn clients_go_to_the_target_and_home_without_an_error() {
     let mut second = routers(&settings, &undo, &Plan::real());
     assert_eq!(second.states()[0].side, Some(Side::Target));
     assert!(second.check(Duration::from_secs(5)).failures.is_empty());
-    second.hold(soon(5000)).expect("the writers' transactions are short");
+    second.hold(soon(5000), &|| Ok(())).expect("the writers' transactions are short");
     second.point_to(Side::Source).expect("the original is known");
     // Before clients go on: PgBouncer takes a connection that RECONNECT ends in its login for a failing server.
     second.reconnect().expect("the console takes it");
@@ -223,7 +223,7 @@ fn a_login_to_the_server_that_is_under_way_is_not_cut_off_by_a_hold() {
     first.simple_query("commit").expect("it answers");
     waiting.join().expect("no panic").expect("it is served");
     assert_eq!(logins(), 1, "the second connection is still being opened");
-    routers.hold(soon(10_000)).expect("nothing is open");
+    routers.hold(soon(10_000), &|| Ok(())).expect("nothing is open");
     routers.resume().expect("it was held");
     first.simple_query("select 1").expect("no client sees an error");
 }
@@ -247,7 +247,7 @@ fn a_login_that_a_hold_does_cut_off_keeps_nobody_waiting() {
     }
     let mut router = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
     router.prepare().expect("the entry is there");
-    router.hold(soon(10_000)).expect("nothing is open");
+    router.hold(soon(10_000), &|| Ok(())).expect("nothing is open");
     assert_eq!(logins(&mut console), 0, "it was cut off");
     router.point_to(Side::Target).expect("it is writable");
     let gone_on = Instant::now();
@@ -259,7 +259,7 @@ fn a_login_that_a_hold_does_cut_off_keeps_nobody_waiting() {
     assert_eq!(login_retry(&mut console), "60");
 
     // Another process has no need to know.
-    router.hold(soon(2000)).expect("nothing is open");
+    router.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     router.resume().expect("it was held");
     let mut next = routers(&[pooler.settings(&entry(&target))], &[], &Plan::real());
     next.settle().expect("clients go on");
@@ -293,7 +293,7 @@ fn a_pooler_that_hangs_past_the_decision_keeps_no_client_of_another_one() {
     };
     assert_eq!(served_by(), i32::from(source.port));
     for (side, server) in [(Side::Target, &target), (Side::Source, &source)] {
-        both.hold(soon(2000)).expect("nothing is open");
+        both.hold(soon(2000), &|| Ok(())).expect("nothing is open");
         two.signal(Signal::STOP);
         thread::scope(|scope| {
             let pointing = scope.spawn(|| both.point_to(side));
@@ -314,7 +314,7 @@ fn a_hold_that_meets_an_open_transaction_is_taken_back_and_names_it() {
     let mut busy = pooler.connect("shop", "shop_app");
     busy.simple_query("begin").expect("it answers");
     let begun = Instant::now();
-    let error = routers.hold(soon(400)).expect_err("a transaction is open");
+    let error = routers.hold(soon(400), &|| Ok(())).expect_err("a transaction is open");
     assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     let Error::TimedOut { what, detail: Some(detail), .. } = &error else { panic!("{error:?}") };
     assert!(what.starts_with("PAUSE \"shop\" on pgbouncer 127.0.0.1:"), "{what}");
@@ -323,7 +323,7 @@ fn a_hold_that_meets_an_open_transaction_is_taken_back_and_names_it() {
     let mut other = pooler.connect("shop", "shop_limited");
     other.simple_query("insert into orders values ('b', 1)").expect("clients go on");
     busy.simple_query("commit").expect("its transaction was left alone");
-    routers.hold(soon(2000)).expect("nothing is open any more");
+    routers.hold(soon(2000), &|| Ok(())).expect("nothing is open any more");
     routers.resume().expect("it was held");
     other.simple_query("insert into orders values ('b', 2)").expect("clients go on");
 }
@@ -367,9 +367,21 @@ fn two_processes_are_held_together_or_not_at_all_and_one_that_fails_keeps_no_cli
 
     let mut busy = two.connect("shop", "shop_app");
     busy.simple_query("begin").expect("it answers");
-    let error = both.hold(soon(300)).expect_err("the second has an open transaction");
+    let error = both.hold(soon(300), &|| Ok(())).expect_err("the second has an open transaction");
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     assert!(both.states().iter().all(|state| !state.held), "the first is taken back too");
+    let begun = Instant::now();
+    let interrupted = || {
+        if begun.elapsed() < Duration::from_millis(200) {
+            Ok(())
+        } else {
+            Err(Error::Interrupted { signal: 2 })
+        }
+    };
+    let error = both.hold(soon(60_000), &interrupted).expect_err("somebody has interrupted it");
+    assert!(matches!(error, Error::Interrupted { signal: 2 }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(both.states().iter().all(|state| !state.held), "both are taken back");
     busy.simple_query("commit").expect("it answers");
 
     // The second does not read its file any more.
@@ -380,7 +392,7 @@ fn two_processes_are_held_together_or_not_at_all_and_one_that_fails_keeps_no_cli
     let findings: Vec<_> = both.check(Duration::from_secs(5)).failures;
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].message.ends_with("does not read it"), "{findings:?}");
-    both.hold(soon(2000)).expect("nothing is open");
+    both.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     let error = both.point_to(Side::Target).expect_err("the second stays where it is");
     assert!(error.to_string().contains("after RELOAD it uses host=127.0.0.1"), "{error}");
     let states = both.states();
@@ -397,7 +409,7 @@ fn two_processes_are_held_together_or_not_at_all_and_one_that_fails_keeps_no_cli
     let states = both.states();
     assert_eq!((states[0].side, states[1].side), (None, Some(Side::Target)));
     assert!(states[0].detail.as_ref().is_some_and(|detail| detail.contains(&name)), "{states:?}");
-    let error = both.hold(soon(2000)).expect_err("one is gone");
+    let error = both.hold(soon(2000), &|| Ok(())).expect_err("one is gone");
     assert!(!both.states()[1].held, "{error:?}");
 }
 
@@ -419,7 +431,7 @@ fn two_processes_may_share_one_file() {
     assert!(checked.failures.is_empty(), "{:?}", checked.failures);
     let before = fs::read(one.databases_file()).expect("it is there");
     let undo = both.prepare().expect("the entry is there");
-    both.hold(soon(2000)).expect("nothing is open");
+    both.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     both.point_to(Side::Target).expect("both follow");
     both.resume().expect("both were held");
     let mut both = routers(&settings, &undo, &Plan::real());
@@ -597,14 +609,14 @@ fn clients_of_a_forced_user_follow_it_and_a_new_one_is_refused() {
     assert!(checked.failures.is_empty(), "{:?}", checked.failures);
     assert_eq!(checked.warnings.iter().map(|it| it.check).collect::<Vec<_>>(), ["router_user"]);
     router.prepare().expect("the entry is there");
-    router.hold(soon(2000)).expect("nothing is open");
+    router.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     router.point_to(Side::Target).expect("it is writable");
     router.resume().expect("it was held");
     assert_eq!(
         (who(&mut old), who(&mut pooler.connect("shop", "postgres"))),
         ("shop_limited".into(), "shop_limited".into())
     );
-    router.hold(soon(2000)).expect("nothing is open");
+    router.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     router.point_to(Side::Source).expect("the original is known");
     router.resume().expect("it was held");
     assert_eq!(who(&mut old), "shop_app");
@@ -616,7 +628,7 @@ fn clients_of_a_forced_user_follow_it_and_a_new_one_is_refused() {
     let mut router = routers(&[settings], &[], &Plan::real());
     assert_eq!(router.check(Duration::from_secs(5)).failures[0].check, "router_user");
     router.prepare().expect("the entry is there");
-    router.hold(soon(2000)).expect("nothing is open");
+    router.hold(soon(2000), &|| Ok(())).expect("nothing is open");
     router.point_to(Side::Target).expect("it is writable");
     router.resume().expect("it was held");
     assert_eq!(
@@ -636,7 +648,7 @@ fn a_dry_run_notes_every_action_and_does_none() {
     let plan = Plan::dry();
     let mut router = routers(&[pooler.settings("host=db2 password=secret")], &[], &plan);
     router.prepare().expect("the entry is there");
-    router.hold(soon(100)).expect("it is only noted");
+    router.hold(soon(100), &|| Ok(())).expect("it is only noted");
     router.point_to(Side::Target).expect("it is only noted");
     router.resume().expect("it is only noted");
     router.reconnect().expect("it is only noted");
@@ -650,4 +662,21 @@ fn a_dry_run_notes_every_action_and_does_none() {
     assert_eq!(fs::read_to_string(pooler.databases_file()).expect("it is there"), databases);
     assert!(!router.states()[0].held);
     assert!(!pooler.log().contains("PAUSE"));
+}
+
+#[test]
+fn two_databases_of_one_process_are_told_apart() {
+    let (server, target) = (shop(), shop());
+    let databases = format!("[databases]\nshop = {0}\nnews = {0}\n", entry(&server));
+    let pooler = TestPgBouncer::start(&databases, "");
+    let shop = pooler.settings(&entry(&target));
+    let mut news = shop.clone();
+    news.database = "news".into();
+    let alone = routers(std::slice::from_ref(&shop), &[], &Plan::real()).states()[0].name.clone();
+    let mut both = routers(&[shop, news], &[], &Plan::real());
+    let names: Vec<String> = both.states().into_iter().map(|state| state.name).collect();
+    assert_eq!(names, [format!("{alone} shop"), format!("{alone} news")]);
+    let undo = both.prepare().expect("both entries are there");
+    let of_console = |undo: &RouterUndo| matches!(undo, RouterUndo::PgBouncer(undo) if undo.console == alone);
+    assert!(undo.iter().all(of_console), "{undo:?}");
 }

@@ -41,17 +41,23 @@ impl Signals {
         }
     }
 
+    /// Fails once a signal has come.
+    pub fn heed(&self) -> Result<()> {
+        self.received().map_or(Ok(()), |signal| Err(Error::Interrupted { signal }))
+    }
+
     /// Waits up to `budget`, in turns of which `wait` takes one: a signal that has come ends it behind the turn.
     pub fn heed_while<T>(&self, budget: Duration, mut wait: impl FnMut(Duration) -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + budget;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let waited = wait(left.min(TURN));
-            if left <= TURN || !matches!(waited, Err(Error::TimedOut { .. })) {
-                return waited;
-            }
-            if let Some(signal) = self.received() {
-                return Err(Error::Interrupted { signal });
+            match waited {
+                Err(Error::TimedOut { what, detail, hint, .. }) if left <= TURN => {
+                    return Err(Error::TimedOut { what, budget, detail, hint });
+                }
+                Err(Error::TimedOut { .. }) => self.heed()?,
+                other => return other,
             }
         }
     }

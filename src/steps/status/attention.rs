@@ -150,6 +150,13 @@ fn unfinished(seen: &Seen, list: &mut List) {
     } else {
         (Level::Attention, format!("{command} stopped part way"))
     };
+    if let Some(side) = seen.awaited {
+        let message = format!("{command} stopped part way: it is decided, and the {side} lets clients in");
+        let hint =
+            format!("Point the clients to the {side}, and run pgdetour {command} again, which goes on.");
+        list.add(Level::Attention, "unfinished", command, message, hint);
+        return;
+    }
     let hint = format!("Run pgdetour {command} again: it goes on, or takes back.");
     list.add(level, "unfinished", command, message, hint);
 }
@@ -209,7 +216,8 @@ fn routers(seen: &Seen, list: &mut List) {
     for router in seen.router.iter().filter(|router| !router.right) {
         let state = &router.state;
         if state.held && !moves {
-            let hint = "Resume it by hand, unless somebody holds it on purpose.";
+            let mend = state.mend.as_deref().filter(|_| state.detail.is_none());
+            let hint = mend.unwrap_or("Resume it by hand, unless somebody holds it on purpose.");
             list.add(Level::Broken, "router_held", &state.name, "it holds clients, and no switch runs", hint);
         }
         if state.disabled && !moves {

@@ -61,6 +61,9 @@ pub struct Seen {
     /// The side that general traffic belongs to, wherever a router sends it.
     #[serde(skip)]
     pub(super) home: Option<Serving>,
+    /// The side on which a switch has decided that somebody else carries out, and which lets clients in.
+    #[serde(skip)]
+    pub(super) awaited: Option<Side>,
     /// What the next run refuses to begin with, although both servers answer.
     #[serde(skip)]
     pub(super) refusal: Option<Error>,
@@ -250,7 +253,9 @@ pub fn look(run: &mut Run) -> Seen {
     let (phase, recorded) = read_phase(run).unzip();
     let states = router_states(run);
     let fenced = fenced(run);
-    let serving = recorded.map(|recorded| who_serves(phase, recorded, &states, &fenced));
+    let awaited = awaited(run, &fenced);
+    let serving = awaited.map(Serving::from);
+    let serving = serving.or_else(|| Some(who_serves(phase, recorded?, &states, &fenced)));
     let home = home(phase, recorded, serving);
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
     let is_cleaning = run.facts().is_ok_and(|facts| facts.cleaning == Some(true));
@@ -278,6 +283,7 @@ pub fn look(run: &mut Run) -> Seen {
         home,
         refusal: if is_cleaning { None } else { refusal(run, phase) },
         is_cleaning,
+        awaited,
         unmapped: Vec::new(),
         drifted: Vec::new(),
     };
@@ -367,6 +373,16 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, states: &States, fenced: 
         }
         _ => recorded,
     }
+}
+
+/// Without a router that tells where clients are, the decision and the fence do: past the one, before the end of the switch, that
+/// side lets them in once its fence is lowered, and nobody is held.
+fn awaited(run: &mut Run, fenced: &Fenced) -> Option<Side> {
+    if !run.is_decided() || run.routers().map_or(true, |routers| routers.moves_clients()) {
+        return None;
+    }
+    let side = run.detour.as_ref()?.decided?;
+    (fenced.on(side).raised == Some(false)).then_some(side)
 }
 
 /// The record's side. Only where there is no record, or a switch is under way, do the routers know better: that one has gone

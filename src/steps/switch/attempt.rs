@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::error::{Error, Result, human};
 use crate::pg::lock::{Key, Lock};
 use crate::pg::{Server, Session, record};
+use crate::routers::{RouterState, Routers};
 use crate::steps::Run;
 use crate::steps::switch::Switch;
 use crate::steps::switch::lookout::Lookout;
@@ -143,7 +144,19 @@ impl Run {
             Err(second) => {
                 self.leave_to_the_guardian(&known);
                 self.warn(format!("not everything could be taken back: {second}"));
+                self.report_who_goes_on(switch);
             }
+        }
+    }
+
+    /// A router that does not answer keeps nobody of another one from being served, as `status` has it, too.
+    fn report_who_goes_on(&mut self, switch: Switch) {
+        let side = switch.from;
+        let states = self.routers().map(Routers::ask_states).unwrap_or_default();
+        let answering: Vec<RouterState> = states.into_iter().flatten().collect();
+        let goes_on = |state: &RouterState| !state.held && state.side == Some(side);
+        if !answering.is_empty() && answering.iter().all(goes_on) && self.is_fenced(side) == Some(false) {
+            self.reported = Some((self.phase(), side.into()));
         }
     }
 

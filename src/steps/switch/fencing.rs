@@ -168,7 +168,9 @@ impl Run {
     /// Ends what general roles have open on a side that does not serve; whoever is busy there is named.
     fn end_early_sessions(&mut self, side: Side, fence: &FenceUndo) -> Result<()> {
         let until = Instant::now() + ENDING;
-        let ended = sessions::end_sessions(self.session(side), &fence.roles, fence.kind, until, None)?;
+        let signals = self.signals.clone();
+        let heed = || signals.heed();
+        let ended = sessions::end_sessions(self.session(side), &fence.roles, fence.kind, until, None, &heed)?;
         for session in &ended.left {
             self.warn(format!(
                 "this session on the {side} began before its fence, and may write there: {session}"

@@ -62,9 +62,15 @@ impl Running {
         marker::remove_marker(target, source, &id)
     }
 
-    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed.
-    /// The thread takes leave of the slot later: clients need not wait for that.
-    pub fn wait_for_marker(&mut self, source: &mut Session, id: &str, budget: Duration) -> Result<()> {
+    /// Waits until the marker `id` is applied and committed; past `budget` the replay is stopped and the wait has failed, as
+    /// it has when `heed` does. The thread takes leave of the slot later: clients need not wait for that.
+    pub fn wait_for_marker(
+        &mut self,
+        source: &mut Session,
+        id: &str,
+        budget: Duration,
+        heed: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let deadline = Instant::now() + budget;
         let mut looks = marker::Looks::default();
@@ -72,6 +78,7 @@ impl Running {
             if thread.is_finished() || !looks.fit_before(deadline) {
                 return self.end(budget);
             }
+            heed()?;
             thread::sleep(Duration::from_micros(500));
         }
         Ok(())

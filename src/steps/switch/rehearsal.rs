@@ -12,10 +12,12 @@ use crate::steps::switch::pause::{Bounds, Rehearsal};
 
 impl Run {
     /// A switch that was decided only goes forwards: there is nothing left to rehearse.
-    pub fn refuse_late_rehearsal(&self, switch: Switch, bounds: &Bounds) -> Result<()> {
+    pub fn refuse_late_rehearsal(&mut self, switch: Switch, bounds: &Bounds) -> Result<()> {
         if bounds.rehearsal.is_none() || !(self.is_decided() || self.phase() == switch.arrived) {
             return Ok(());
         }
+        // What an earlier run has left part way stays as it is.
+        self.part_way = false;
         Err(Error::Refused {
             kind: "decided",
             message: format!("the {} has been decided, and cannot be rehearsed any more", self.command),

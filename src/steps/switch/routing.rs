@@ -108,10 +108,13 @@ impl Run {
         }
         // A person takes the time that it takes.
         self.end_guard();
-        self.moved_by_operator = self.output.hand_over(&format!(
+        let said = self.output.hand_over(&format!(
             "The {side} lets clients in, and the {} does not: point them to the {side}.",
             side.other()
-        ))?;
+        ));
+        // Where it ends here, the record does not know that they are let in.
+        self.reported = said.is_err().then(|| (self.phase(), side.into()));
+        self.moved_by_operator = said?;
         Ok(())
     }
 
