@@ -19,7 +19,7 @@ use crate::pg::{Session, record};
 use crate::sql::{self, quote_identifier, quote_qualified};
 pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
-pub use limited_role::{LimitedRole, check_role, make_role, remove_roles};
+pub use limited_role::{LimitedRole, check_role, list_made_roles, make_role, release_roles, remove_roles};
 pub use observation::{end_counting, is_observed, list_observed, observe, stop_observing};
 use rule::{Definition, ROW_BIT, read_argument, summarize};
 pub use rule::{Restricted, Rule, Verb};

@@ -11,6 +11,7 @@ use crate::flow::source::{change_table, publication};
 use crate::pattern::Pattern;
 use crate::pg::catalog::Table;
 use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};
+use crate::pg::sessions::list_sessions;
 use crate::phase::{Phase, Serving, Side};
 use crate::sql;
 use crate::steps::run::names;
@@ -85,11 +86,13 @@ fn lift(run: &mut Run) -> Result<Value> {
         if run.config.restrict_role.is_some() {
             run.warn("the limited role stays while the target serves; pgdetour clean removes it");
         }
+        stop_observing(run)?;
     } else {
+        // Before it, since the source may tell who serves.
+        stop_observing(run)?;
         let removed = run.step("drop the limited role", remove_roles)?;
         run.changed |= !removed.is_empty();
     }
-    stop_observing(run)?;
     if run.changed {
         tell(run, "lift restrictions")?;
     }
@@ -202,10 +205,26 @@ fn tell(run: &mut Run, what: &str) -> Result<()> {
     run.target().change_returning(sql::restrict::NOTIFY_RESTRICTED.text, &[]).map(drop)
 }
 
-/// Removes the role that we have made on the target; the names of the roles.
+/// Removes the role that we have made on the target; the names of the roles. Without a record nobody knows whom clients come as: a role
+/// that may be in use stays.
 pub fn remove_roles(run: &mut Run) -> Result<Vec<String>> {
     let like = run.config.restrict_role.as_ref().map(|role| role.like.clone());
-    restriction::remove_roles(run.target(), like.as_deref())
+    let mut kept = Vec::new();
+    if run.phase() == Phase::Absent {
+        for name in restriction::list_made_roles(run.target())? {
+            let has_sessions = !list_sessions(run.target(), std::slice::from_ref(&name))?.is_empty();
+            let why = if has_sessions {
+                "it has sessions on the target"
+            } else if run.target_may_serve() {
+                "the target serves, and general traffic may come as that"
+            } else {
+                continue;
+            };
+            run.warn(format!("role \"{name}\" stays: {why}"));
+            kept.push(name);
+        }
+    }
+    restriction::remove_roles(run.target(), like.as_deref(), &kept)
 }
 
 /// `[restrict_role]` with its password.
