@@ -392,6 +392,122 @@ fn a_limited_role_that_another_database_knows_of_is_named_with_what_lets_it_go()
 }
 
 #[test]
+fn tables_that_a_mirror_gets_later_are_restricted_like_the_others_and_the_limited_role_may_use_them() {
+    let rules = "[[restrict]]\ntables = [\"public.u*\"]\nexcept = [\"public.unheard\"]\n\
+                 [[restrict]]\ntables = [\"public.parts\"]\n\
+                 [[restrict]]\ntables = [\"public.events\"]\nwhere = \"id = 7\"\n";
+    let parted = |name: &str| {
+        format!(
+            "create table public.{name} (id int, at date, primary key (id, at)) partition by range (at);
+             create table public.{name}_a partition of public.{name} for values from ('2024-01-01') to ('2025-01-01');
+             grant select, insert, update, delete on public.{name}, public.{name}_a to shop_app;"
+        )
+    };
+    let added = |name: &str| {
+        format!(
+            "create table public.{name}_b partition of public.{name} for values from ('2025-01-01') to ('2026-01-01');
+             grant select, insert, update, delete on public.{name}_b to shop_app;"
+        )
+    };
+    let detour = Detour::new()
+        .table("users")
+        .on_source(&(parted("parts") + &parted("events")))
+        .configured(&(rules.to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest")
+        .writing()
+        .mirrored();
+    let detour = restricted(detour).run("check").exits(0);
+    let kept = "select string_agg(oid::text, ',' order by oid) from pg_trigger
+                 where tgname like '%pgdetour%' and tgrelid = 'public.users'::regclass";
+    let before: String = detour.target.value(kept);
+    let detour = detour
+        .on_source(&(added("parts") + &added("events")))
+        .table("ulater")
+        .table("unheard")
+        .run("mirror")
+        .exits(0)
+        .phase("mirrored");
+    assert_eq!(detour.target.value::<String>(kept), before, "what was right is as it was");
+    let detour = restricted(detour).changed(false).run("check").exits(0).run("cutover").exits(0);
+    let mut detour = detour
+        .application("insert into public.unheard (note) values ('as a guest')")
+        .application("insert into public.events values (1, '2025-05-05'); select from public.ulater");
+    for refused in [
+        "insert into public.ulater (note) values ('x')",
+        "insert into public.parts values (1, '2025-05-05')",
+        "insert into public.parts_b values (1, '2025-05-05')",
+        "delete from public.parts_b",
+        "insert into public.events values (7, '2025-05-05')",
+        "insert into public.events_b values (7, '2025-05-05')",
+    ] {
+        detour = detour.application_is_refused(refused, "25006");
+    }
+    detour.application_goes_on().no_client_error().no_row_lost();
+}
+
+#[test]
+fn restrictions_that_are_not_what_the_configuration_says_keep_traffic_from_moving() {
+    const AGAIN: &str = "Run pgdetour restrict";
+    let first = "[[restrict]]\ntables = [\"public.a\"]\ndeny = [\"delete\"]\n";
+    let mut detour = Detour::new()
+        .table("a")
+        .table("b")
+        .on_source("create role other")
+        .on_target("create role other")
+        .configured(first)
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .run("check")
+        .exits(0);
+    for (rules, tables) in [
+        ("[[restrict]]\ntables = [\"public.a\", \"public.b\"]\n", "public.a, public.b"),
+        ("[[restrict]]\ntables = [\"public.b\"]\n", "public.a, public.b"),
+        ("[[restrict]]\ntables = [\"public.a\"]\ndeny = [\"delete\"]\nroles = [\"other\"]\n", "public.a"),
+        (
+            "[[restrict]]\ntables = [\"public.a\", \"public.z*\"]\ndeny = [\"delete\"]\n",
+            "tables that come later",
+        ),
+    ] {
+        detour = detour.configured_anew(rules);
+        for command in ["check", "cutover"] {
+            detour = detour.run(command).exits(3).phase("mirrored").finding("[[restrict]]", tables, AGAIN);
+        }
+    }
+    // Somebody has switched one off.
+    detour = detour.configured_anew(first).run("check").exits(0);
+    detour = detour.on_target("alter table public.a disable trigger pgdetour_restrict");
+    detour = detour.run("cutover").exits(3).finding("[[restrict]]", "public.a", AGAIN);
+    detour.run("restrict").exits(0).run("cutover").exits(0).phase("detoured");
+}
+
+#[test]
+fn a_limited_role_that_may_less_than_the_applications_keeps_traffic_from_moving() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .configured(&("[[restrict]]\ntables = [\"public.users\"]\n".to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest")
+        .mirrored();
+    let detour = restricted(detour).run("check").exits(0).on_target(
+        "revoke insert on public.orders from shop_guest; revoke all on public.users from shop_guest",
+    );
+    let detour = detour
+        .run("check")
+        .exits(3)
+        .finding("shop_guest", "insert on \"public.orders\"", "Run pgdetour restrict")
+        .run("cutover")
+        .exits(3)
+        .finding("shop_guest", "on \"public.users\"", "GRANT")
+        .phase("mirrored");
+    restricted(detour)
+        .changed(true)
+        .run("cutover")
+        .exits(0)
+        .application("insert into public.orders (note) values ('as a guest')");
+}
+
+#[test]
 fn a_counting_left_on_the_source_ends_with_the_cutover_and_its_counts_stay() {
     let detour = Detour::new()
         .table("orders")

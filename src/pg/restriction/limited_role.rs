@@ -51,6 +51,17 @@ pub fn check_role(session: &mut Session, role: &LimitedRole) -> Result<Checked> 
     Ok(checked)
 }
 
+/// Brings a role that we have made up to date; whether anything was changed.
+pub fn update_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
+    Ok(is_made_role(session, role)? && make_role(session, role)?)
+}
+
+/// Whether the role is there, and we have made it.
+pub fn is_made_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
+    let row = session.query_one(&sql::restrict::READ_LIMITED_ROLE, &[&role.name, &role.like])?;
+    Ok(row.get("is_ours"))
+}
+
 /// Makes the role, or brings what we made up to date; whether anything was changed. One that somebody else made
 /// is only marked.
 pub fn make_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {

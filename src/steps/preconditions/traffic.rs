@@ -79,16 +79,7 @@ pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// What `[[restrict]]` asks for is in force before general traffic comes.
 pub fn restrictions_in_force(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for tables in restrict::list_not_in_force(run)? {
-        let message = "it is configured, and not in force";
-        checked.warn(
-            "restrict",
-            &format!("[[restrict]] of {tables}"),
-            message,
-            "Run pgdetour restrict before cutover.",
-        );
-    }
-    Ok(())
+    restrict::check_in_force(run, checked)
 }
 
 /// General roles can be kept out of the source.
