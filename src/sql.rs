@@ -367,6 +367,7 @@ statements! {
         LIST_OBSERVED = "list_observed",
         LIST_POWERS = "list_powers",
         LIST_ROLE_CHANGES = "list_role_changes",
+        LIST_ROLE_HOLDS = "list_role_holds",
         LIST_TRIGGERS = "list_triggers",
         NOTIFY_RESTRICTED = "notify_restricted",
         READ_GUARD = "read_guard",

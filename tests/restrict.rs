@@ -9,7 +9,7 @@ use postgres::error::SqlState;
 use super::restrict_paths::SHOP;
 use super::support::detour::{Detour, Serving};
 use super::support::extent;
-use super::support::postgres::Postgres;
+use super::support::postgres::{Postgres, Shutdown};
 use super::support::wait::until;
 
 #[test]
@@ -285,6 +285,226 @@ fn traffic_reaches_the_target_as_a_limited_role_like_the_applications() {
     let left = "select count(*) from pg_roles where rolname = 'shop_guest'";
     assert_eq!(detour.target.value::<i64>(left), 0, "clean removes the role that was made");
     detour.no_client_error().no_row_lost();
+}
+
+const PASSWORD: &str = "never seen 1";
+
+/// Runs `restrict` with the limited role's password.
+fn restricted(detour: Detour) -> Detour {
+    detour.run("restrict").with_environment("GUEST_PASSWORD", PASSWORD).exits(0)
+}
+
+const IS_THERE: &str = "select count(*) from pg_roles where rolname = 'shop_guest'";
+
+#[test]
+fn a_limited_role_that_serves_on_a_target_that_stays_is_dropped_by_nobody() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .configured(&("[[restrict]]\ntables = [\"public.users\"]\n".to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest")
+        .writing()
+        .mirrored();
+    let mut detour = restricted(detour).run("cutover").exits(0).application_goes_on();
+    detour.source.stop(Shutdown::Immediate);
+    detour = detour.run("clean").with(&["--stay"]).exits(0).phase("absent");
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("role \\\"shop_guest\\\" stays"), "{warnings}");
+    let traces = "select count(*) from pg_db_role_setting where 'pgdetour.limited=on' = any (setconfig)";
+    assert_eq!(detour.target.value::<i64>(traces), 0, "it is told no more that it is limited");
+    detour.source.start();
+    // What status advises then removes the rest, and neither that nor another command the role.
+    detour = detour.run("status").with(&["--check"]).exits(3).run("clean").exits(0).changed(true);
+    detour = detour.run("restrict").with(&["--lift"]).exits(0).application_goes_on();
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 1);
+    let detour = detour.application("insert into public.users (note) values ('as a guest')");
+    // One that still bears our mark without a record is in use for all that anybody knows.
+    detour
+        .target
+        .exec("comment on role shop_guest is 'Limited role that pgdetour made for database \"shop\".'");
+    let detour = detour.run("restrict").with(&["--lift"]).exits(0).changed(false).application_goes_on();
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("role \\\"shop_guest\\\" stays: it has sessions"), "{warnings}");
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 1);
+    detour.no_client_error().no_row_lost();
+}
+
+#[test]
+fn without_a_record_a_limited_role_stays_for_as_long_as_the_router_leads_to_the_target_or_it_has_sessions() {
+    let detour = Detour::new()
+        .on_target("create table public.users (id int primary key)")
+        .configured(&("[[restrict]]\ntables = [\"public.users\"]\n".to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest");
+    let mut detour = restricted(detour);
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 1);
+    let (source, target) = (detour.source.port(), detour.target.port());
+    detour.pooler().log_in_as(target, "shop_guest");
+    detour = detour.run("restrict").with(&["--lift"]).exits(0).changed(true);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("stays: the target serves"), "{warnings}");
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 1);
+    detour.pooler().log_in_as(source, "shop_app");
+    let session = detour.target.client("shop_guest");
+    detour = detour.run("restrict").with(&["--lift"]).exits(0).changed(false);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("stays: it has sessions"), "{warnings}");
+    drop(session);
+    until("the session has ended", Duration::from_secs(60), || {
+        let sessions = "select count(*) from pg_stat_activity where usename = 'shop_guest'";
+        (detour.target.value::<i64>(sessions) == 0).then_some(())
+    });
+    detour = detour.run("restrict").with(&["--lift"]).exits(0).changed(true);
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 0);
+}
+
+#[test]
+fn a_limited_role_that_another_database_knows_of_is_named_with_what_lets_it_go() {
+    let detour = Detour::new()
+        .table("users")
+        .configured(&("[[restrict]]\ntables = [\"public.users\"]\n".to_owned() + ROLE))
+        .mirrored();
+    let detour = restricted(detour).on_target("create database aside");
+    let aside = detour.target.conninfo("dba").replace("dbname=shop", "dbname=aside");
+    let mut aside = postgres::Client::connect(&aside, postgres::NoTls).expect("it takes connections");
+    aside
+        .batch_execute(
+            "create table granted (); grant select on granted to shop_guest;
+             create table owned (); alter table owned owner to shop_guest",
+        )
+        .expect("it may");
+    let owned = "REASSIGN OWNED BY \"shop_guest\" TO \"shop_app\"; DROP OWNED BY \"shop_guest\";";
+    let detour = detour
+        .run("restrict")
+        .with(&["--lift"])
+        .exits(7)
+        .kind("role_needed")
+        .message("in database \"aside\"")
+        .hint(&format!("in database \"aside\" {owned}"))
+        .run("clean")
+        .exits(7)
+        .kind("role_needed")
+        .hint(owned);
+    aside.batch_execute(owned).expect("the statements are right");
+    let detour = detour.run("clean").exits(0).changed(true).phase("absent");
+    assert_eq!(detour.target.value::<i64>(IS_THERE), 0);
+    let heir = "select tableowner::text from pg_tables where tablename = 'owned'";
+    assert_eq!(aside.query_one(heir, &[]).expect("it is there").get::<_, String>(0), "shop_app");
+}
+
+#[test]
+fn tables_that_a_mirror_gets_later_are_restricted_like_the_others_and_the_limited_role_may_use_them() {
+    let rules = "[[restrict]]\ntables = [\"public.u*\"]\nexcept = [\"public.unheard\"]\n\
+                 [[restrict]]\ntables = [\"public.parts\"]\n\
+                 [[restrict]]\ntables = [\"public.events\"]\nwhere = \"id = 7\"\n";
+    let parted = |name: &str| {
+        format!(
+            "create table public.{name} (id int, at date, primary key (id, at)) partition by range (at);
+             create table public.{name}_a partition of public.{name} for values from ('2024-01-01') to ('2025-01-01');
+             grant select, insert, update, delete on public.{name}, public.{name}_a to shop_app;"
+        )
+    };
+    let added = |name: &str| {
+        format!(
+            "create table public.{name}_b partition of public.{name} for values from ('2025-01-01') to ('2026-01-01');
+             grant select, insert, update, delete on public.{name}_b to shop_app;"
+        )
+    };
+    let detour = Detour::new()
+        .table("users")
+        .on_source(&(parted("parts") + &parted("events")))
+        .configured(&(rules.to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest")
+        .writing()
+        .mirrored();
+    let detour = restricted(detour).run("check").exits(0);
+    let kept = "select string_agg(oid::text, ',' order by oid) from pg_trigger
+                 where tgname like '%pgdetour%' and tgrelid = 'public.users'::regclass";
+    let before: String = detour.target.value(kept);
+    let detour = detour
+        .on_source(&(added("parts") + &added("events")))
+        .table("ulater")
+        .table("unheard")
+        .run("mirror")
+        .exits(0)
+        .phase("mirrored");
+    assert_eq!(detour.target.value::<String>(kept), before, "what was right is as it was");
+    let detour = restricted(detour).changed(false).run("check").exits(0).run("cutover").exits(0);
+    let mut detour = detour
+        .application("insert into public.unheard (note) values ('as a guest')")
+        .application("insert into public.events values (1, '2025-05-05'); select from public.ulater");
+    for refused in [
+        "insert into public.ulater (note) values ('x')",
+        "insert into public.parts values (1, '2025-05-05')",
+        "insert into public.parts_b values (1, '2025-05-05')",
+        "delete from public.parts_b",
+        "insert into public.events values (7, '2025-05-05')",
+        "insert into public.events_b values (7, '2025-05-05')",
+    ] {
+        detour = detour.application_is_refused(refused, "25006");
+    }
+    detour.application_goes_on().no_client_error().no_row_lost();
+}
+
+#[test]
+fn restrictions_that_are_not_what_the_configuration_says_keep_traffic_from_moving() {
+    const AGAIN: &str = "Run pgdetour restrict";
+    let first = "[[restrict]]\ntables = [\"public.a\"]\ndeny = [\"delete\"]\n";
+    let mut detour = Detour::new()
+        .table("a")
+        .table("b")
+        .on_source("create role other")
+        .on_target("create role other")
+        .configured(first)
+        .mirrored()
+        .run("restrict")
+        .exits(0)
+        .run("check")
+        .exits(0);
+    for (rules, tables) in [
+        ("[[restrict]]\ntables = [\"public.a\", \"public.b\"]\n", "public.a, public.b"),
+        ("[[restrict]]\ntables = [\"public.b\"]\n", "public.a, public.b"),
+        ("[[restrict]]\ntables = [\"public.a\"]\ndeny = [\"delete\"]\nroles = [\"other\"]\n", "public.a"),
+        (
+            "[[restrict]]\ntables = [\"public.a\", \"public.z*\"]\ndeny = [\"delete\"]\n",
+            "tables that come later",
+        ),
+    ] {
+        detour = detour.configured_anew(rules);
+        for command in ["check", "cutover"] {
+            detour = detour.run(command).exits(3).phase("mirrored").finding("[[restrict]]", tables, AGAIN);
+        }
+    }
+    // Somebody has switched one off.
+    detour = detour.configured_anew(first).run("check").exits(0);
+    detour = detour.on_target("alter table public.a disable trigger pgdetour_restrict");
+    detour = detour.run("cutover").exits(3).finding("[[restrict]]", "public.a", AGAIN);
+    detour.run("restrict").exits(0).run("cutover").exits(0).phase("detoured");
+}
+
+#[test]
+fn a_limited_role_that_may_less_than_the_applications_keeps_traffic_from_moving() {
+    let detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .configured(&("[[restrict]]\ntables = [\"public.users\"]\n".to_owned() + ROLE))
+        .logging_in_as("shop_app", "shop_guest")
+        .mirrored();
+    let detour = restricted(detour).run("check").exits(0).on_target(
+        "revoke insert on public.orders from shop_guest; revoke all on public.users from shop_guest",
+    );
+    let detour = detour
+        .run("check")
+        .exits(3)
+        .finding("shop_guest", "insert on \"public.orders\"", "Run pgdetour restrict")
+        .run("cutover")
+        .exits(3)
+        .finding("shop_guest", "on \"public.users\"", "GRANT")
+        .phase("mirrored");
+    restricted(detour)
+        .changed(true)
+        .run("cutover")
+        .exits(0)
+        .application("insert into public.orders (note) values ('as a guest')");
 }
 
 #[test]

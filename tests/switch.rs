@@ -57,6 +57,31 @@ fn a_switch_over_its_bound_names_who_is_in_the_way_and_is_tried_again() {
 }
 
 #[test]
+fn of_many_sessions_that_are_in_the_way_some_are_named_and_the_others_counted() {
+    const CLIENTS: usize = 12;
+    let detour = Detour::new().table("orders").mirrored();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = postgres::Client::connect(&detour.source.conninfo("shop_app"), postgres::NoTls)
+            .expect("the server lets it in");
+        client.batch_execute("begin; select from public.orders").expect("it may");
+        clients.push(client);
+    }
+    let young = "select count(*) from pg_stat_activity
+                  where usename = 'shop_app' and clock_timestamp() - xact_start < '5 s'";
+    until("they are open for long", Duration::from_secs(60), || {
+        (detour.source.value::<i64>(young) == 0).then_some(())
+    });
+    let detour = detour.run("check").exits(0);
+    let told = detour.last().at("/report/checks").to_string();
+    let times = |part: &str| told.matches(part).count();
+    assert_eq!(times("it is open for longer than clients may be held"), 5, "{told}");
+    assert_eq!(times("7 more transactions are open for that long"), 1, "{told}");
+    assert_eq!(times(" without the router"), 5 + 1, "{told}");
+    assert_eq!(times("7 more sessions are connected without the router"), 1, "{told}");
+}
+
+#[test]
 fn a_mirror_that_is_kept_from_applying_is_waited_for_while_clients_are_served_and_who_keeps_it_is_named() {
     let detour = Detour::new().table("orders").writing().mirrored();
     let mut admin = detour.target.client("dba");

@@ -19,7 +19,10 @@ use crate::pg::{Session, record};
 use crate::sql::{self, quote_identifier, quote_qualified};
 pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
-pub use limited_role::{LimitedRole, check_role, make_role, remove_roles};
+pub use limited_role::{
+    LimitedRole, check_role, is_made_role, list_made_roles, make_role, release_roles, remove_roles,
+    update_role,
+};
 pub use observation::{end_counting, is_observed, list_observed, observe, stop_observing};
 use rule::{Definition, ROW_BIT, read_argument, summarize};
 pub use rule::{Restricted, Rule, Verb};
@@ -129,6 +132,41 @@ pub fn install(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Res
     Ok(outcome)
 }
 
+/// Restricts the tables of `rules` on which no restriction is yet, and leaves the others, and what restricts tables that come later,
+/// as they are. `changed` as for [`install`].
+pub fn extend(session: &mut Session, rules: &[Rule], changed: &mut bool) -> Result<()> {
+    let mut plan = TriggerPlan::new(session, rules)?;
+    let mut missing = plan.differences(session, Purpose::Refuse)?;
+    missing.retain(|difference| difference.is_bare);
+    plan.change(session, Purpose::Refuse, &missing, changed).map(drop)
+}
+
+/// Where the restrictions are not what rules say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differing {
+    /// Tables, `public.users`.
+    pub tables: Vec<String>,
+    /// What restricts tables that come later.
+    pub guard: bool,
+}
+
+/// What [`install`] would change.
+pub fn list_differing(session: &mut Session, rules: &[Rule]) -> Result<Differing> {
+    let mut plan = TriggerPlan::new(session, rules)?;
+    let found = plan.differences(session, Purpose::Refuse)?;
+    let mut tables: Vec<String> = found.iter().map(|it| plan.tables[&it.oid].display()).collect();
+    tables.sort();
+    Ok(Differing { tables, guard: guard::differs(session, &plan.guarded)? })
+}
+
+/// What makes one table what it is to be.
+struct Difference {
+    oid: u32,
+    script: String,
+    /// It has no trigger of its own that is ours.
+    is_bare: bool,
+}
+
 /// Which triggers which table is to have.
 struct TriggerPlan {
     wanted: BTreeMap<u32, BTreeSet<Definition>>,
@@ -193,31 +231,58 @@ impl TriggerPlan {
         purpose: Purpose,
         changed: &mut bool,
     ) -> Result<RestrictionOutcome> {
+        let differences = self.differences(session, purpose)?;
+        let mut outcome = RestrictionOutcome {
+            changed: self.change(session, purpose, &differences, changed)?,
+            ..RestrictionOutcome::default()
+        };
+        for (oid, member) in &self.tables {
+            let wanted = self.wanted.remove(oid).unwrap_or_default();
+            outcome.restricted.extend(summarize(&member.display(), wanted));
+        }
+        outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
+        Ok(outcome)
+    }
+
+    /// Each table that is not as it is to be; those that are to have nothing and have it are among `tables` then.
+    fn differences(&mut self, session: &mut Session, purpose: Purpose) -> Result<Vec<Difference>> {
         let mut installed: BTreeMap<u32, Vec<Installed>> = BTreeMap::new();
         for (oid, member, trigger) in list_installed(session, purpose)? {
             installed.entry(oid).or_default().push(trigger);
             self.tables.entry(oid).or_insert(member);
         }
-        let mut outcome = RestrictionOutcome::default();
-        let mut scripts = Vec::new();
+        let nothing = BTreeSet::new();
+        let mut differences = Vec::new();
         for (oid, member) in &self.tables {
-            let wanted = self.wanted.remove(oid).unwrap_or_default();
+            let wanted = self.wanted.get(oid).unwrap_or(&nothing);
             let installed = installed.remove(oid).unwrap_or_default();
-            let script = difference(session, purpose, *oid, member, &wanted, &installed)?;
+            let script = difference(session, purpose, *oid, member, wanted, &installed)?;
             if !script.is_empty() {
-                scripts.push((*oid, member, script));
+                let is_bare = installed.iter().all(|trigger| trigger.is_inherited);
+                differences.push(Difference { oid: *oid, script, is_bare });
             }
-            outcome.restricted.extend(summarize(&member.display(), wanted));
         }
+        Ok(differences)
+    }
+
+    /// Makes these tables what they are to be; their names.
+    fn change(
+        &self,
+        session: &mut Session,
+        purpose: Purpose,
+        differences: &[Difference],
+        changed: &mut bool,
+    ) -> Result<Vec<String>> {
         grant_execute(session, purpose, &self.makers)?;
-        for (oid, member, script) in scripts {
-            change_table(session, oid, member, &script)?;
+        let mut names = Vec::new();
+        for Difference { oid, script, .. } in differences {
+            let member = &self.tables[oid];
+            change_table(session, *oid, member, script)?;
             *changed = true;
-            outcome.changed.push(member.display());
+            names.push(member.display());
         }
-        outcome.changed.sort();
-        outcome.restricted.sort_by(|a, b| a.table.cmp(&b.table));
-        Ok(outcome)
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -254,6 +319,11 @@ fn drop_idle_schema(session: &mut Session) -> Result<()> {
         session.change_script("drop schema pgdetour").doing(|| "drop schema pgdetour".into())?;
     }
     Ok(())
+}
+
+/// Whether restrictions were made and not lifted, whatever has become of them.
+pub fn is_begun(session: &mut Session) -> Result<bool> {
+    Ok(session.query_one(&sql::restrict::HAS_OBJECTS, &[])?.get("refusal"))
 }
 
 /// What is restricted now, by table.

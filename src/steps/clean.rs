@@ -154,8 +154,11 @@ fn lift(run: &mut Run) -> Result<()> {
     }
     // With --stay, general traffic goes on to arrive as the limited role.
     if run.phase() == Phase::Detoured {
-        if let Some(role) = &run.config.restrict_role {
-            let name = role.name.clone();
+        // Nothing of ours is to remove it some day.
+        let mut roles = restriction::release_roles(run.target())?;
+        let configured = run.config.restrict_role.iter().map(|role| role.name.clone());
+        roles.extend(configured.filter(|name| !roles.contains(name)).collect::<Vec<_>>());
+        for name in roles {
             run.warn(format!("role \"{name}\" stays, since general traffic uses it on the target"));
         }
         return Ok(());

@@ -35,7 +35,7 @@ use crate::steps::mirror::carrier::Choice;
 use crate::steps::mirror::stages::Stage;
 use crate::steps::run::facts::{Carrier, Facts};
 use crate::steps::run::{names, selection};
-use crate::steps::{Needs, Run, preconditions};
+use crate::steps::{Needs, Run, preconditions, restrict};
 
 /// How long creating the slot may wait for transactions that are older, and as long again until they have ended.
 const OLDER_TRANSACTIONS_BUDGET: Duration = Duration::from_secs(120);
@@ -108,6 +108,10 @@ pub fn run(run: &mut Run, wishes: &Wishes) -> Result<Value> {
     let mut made = Vec::new();
     for stage in run.stages() {
         made.push(make(run, *stage, jobs, &again, drafting.take())?);
+    }
+    // In a dry run nothing was added.
+    if !run.plan.is_dry() && restrict::stands(run)? {
+        run.step("restrict what was added", restrict::extend)?;
     }
     let report = run.step("finish the mirror", |run| finish(run, made, &before, begun))?;
     drop(watch);

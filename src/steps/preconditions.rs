@@ -121,6 +121,7 @@ pub const CUTOVER: &[Precondition] = group![
     traffic::roles_on_target,
     logins::logins_on_target,
     rights::rights_on_target,
+    rights::rights_of_limited_role,
     traffic::source_fence,
     traffic::worth_of_the_fence,
     traffic::restrictions_in_force,

@@ -1,8 +1,6 @@
 //! Limits access to designated tables on the target: exactly as the configuration says, no more and no less. Before
 //! that, counts on the side that serves what would be refused.
 
-use std::collections::HashSet;
-
 use serde_json::{Value, json};
 
 use crate::config::Deny;
@@ -10,7 +8,8 @@ use crate::error::{Checked, Error, Result};
 use crate::flow::source::{change_table, publication};
 use crate::pattern::Pattern;
 use crate::pg::catalog::Table;
-use crate::pg::restriction::{self, LimitedRole, Restricted, Rule, Verb};
+use crate::pg::restriction::{self, Differing, LimitedRole, Restricted, Rule, Verb};
+use crate::pg::sessions::list_sessions;
 use crate::phase::{Phase, Serving, Side};
 use crate::sql;
 use crate::steps::run::names;
@@ -85,11 +84,13 @@ fn lift(run: &mut Run) -> Result<Value> {
         if run.config.restrict_role.is_some() {
             run.warn("the limited role stays while the target serves; pgdetour clean removes it");
         }
+        stop_observing(run)?;
     } else {
+        // Before it, since the source may tell who serves.
+        stop_observing(run)?;
         let removed = run.step("drop the limited role", remove_roles)?;
         run.changed |= !removed.is_empty();
     }
-    stop_observing(run)?;
     if run.changed {
         tell(run, "lift restrictions")?;
     }
@@ -202,10 +203,65 @@ fn tell(run: &mut Run, what: &str) -> Result<()> {
     run.target().change_returning(sql::restrict::NOTIFY_RESTRICTED.text, &[]).map(drop)
 }
 
-/// Removes the role that we have made on the target; the names of the roles.
+/// Removes the role that we have made on the target; the names of the roles. Without a record nobody knows whom clients come as: a role
+/// that may be in use stays.
 pub fn remove_roles(run: &mut Run) -> Result<Vec<String>> {
     let like = run.config.restrict_role.as_ref().map(|role| role.like.clone());
-    restriction::remove_roles(run.target(), like.as_deref())
+    let mut kept = Vec::new();
+    if run.phase() == Phase::Absent {
+        for name in restriction::list_made_roles(run.target())? {
+            let has_sessions = !list_sessions(run.target(), std::slice::from_ref(&name))?.is_empty();
+            let why = if has_sessions {
+                "it has sessions on the target"
+            } else if run.target_may_serve() {
+                "the target serves, and general traffic may come as that"
+            } else {
+                continue;
+            };
+            run.warn(format!("role \"{name}\" stays: {why}"));
+            kept.push(name);
+        }
+    }
+    restriction::remove_roles(run.target(), like.as_deref(), &kept)
+}
+
+/// Whether anything on the target is restricted, or there is a role that was made for that.
+pub fn stands(run: &mut Run) -> Result<bool> {
+    let target = run.target();
+    Ok(!restriction::list_restricted(target)?.is_empty() || !restriction::list_made_roles(target)?.is_empty())
+}
+
+/// Tables that a mirror has got beside those that are restricted become so, too, and the limited role may do with them what the one
+/// may that it is like. Where that fails the mirror stands all the same, and cutover is refused.
+pub fn extend(run: &mut Run) -> Result<()> {
+    let Err(error) = extend_to_added(run) else { return Ok(()) };
+    if error.is_connection_lost() {
+        return Err(error);
+    }
+    let why = error
+        .findings()
+        .first()
+        .map_or_else(|| error.with_cause(), |finding| format!("{}: {}", finding.object, finding.message));
+    run.warn(format!(
+        "what was added to the mirror could not be restricted ({why}); run pgdetour restrict before cutover"
+    ));
+    Ok(())
+}
+
+fn extend_to_added(run: &mut Run) -> Result<()> {
+    if let Some(role) = run.config.restrict_role.clone() {
+        let role = LimitedRole { name: role.name, like: role.like, password: None };
+        run.changed |= restriction::update_role(run.target(), &role)?;
+    }
+    if restriction::list_restricted(run.target())?.is_empty() {
+        return Ok(());
+    }
+    let (rules, _) = rules(run, Side::Target)?;
+    let mut changed = false;
+    let extended = restriction::extend(run.target(), &rules, &mut changed);
+    run.changed |= changed;
+    extended?;
+    if changed { tell(run, "restrict added tables") } else { Ok(()) }
 }
 
 /// `[restrict_role]` with its password.
@@ -254,19 +310,46 @@ pub fn check_ahead(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// Each `[[restrict]]` that is on no table of the target yet, by its patterns.
-pub fn list_not_in_force(run: &mut Run) -> Result<Vec<String>> {
-    if run.config.restrict.is_empty() {
-        return Ok(Vec::new());
+/// How many tables are named.
+const NAMED: usize = 5;
+
+/// The restrictions of the target are what the configuration says. One that was never made may be meant so; what stands is not to
+/// be another one than whoever reads the configuration believes.
+pub fn check_in_force(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    const HINT: &str = "Run pgdetour restrict before cutover.";
+    let has_none = !restriction::is_begun(run.target())?;
+    if has_none && run.config.restrict.is_empty() {
+        return Ok(());
     }
-    let (rules, _) = rules(run, Side::Target)?;
-    let in_force: HashSet<String> =
-        restriction::list_restricted(run.target())?.into_iter().map(|restricted| restricted.table).collect();
-    let is_in_force =
-        |rule: &Rule| rule.tables.iter().any(|(schema, name)| in_force.contains(&format!("{schema}.{name}")));
-    let restricts = run.config.restrict.iter().filter(|restrict| !restrict.scratch);
-    let missing = restricts.zip(&rules).filter(|(_, rule)| !is_in_force(rule));
-    Ok(missing.map(|(restrict, _)| restrict.tables.join(", ")).collect())
+    let differing = rules(run, Side::Target).and_then(|(rules, _)| {
+        if has_none { Ok(Differing::default()) } else { restriction::list_differing(run.target(), &rules) }
+    });
+    let differing = match differing {
+        Ok(differing) => differing,
+        Err(Error::ChecksFailed { findings }) => {
+            checked.failures.extend(findings);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if has_none {
+        for restrict in run.config.restrict.iter().filter(|restrict| !restrict.scratch) {
+            let object = format!("[[restrict]] of {}", restrict.tables.join(", "));
+            checked.warn("restrict", &object, "it is configured, and not in force", HINT);
+        }
+    }
+    if !differing.tables.is_empty() {
+        let named: Vec<&str> = differing.tables.iter().take(NAMED).map(String::as_str).collect();
+        let more = differing.tables.len() - named.len();
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let message =
+            format!("on the target other statements are refused than it says: {}{more}", named.join(", "));
+        checked.fail("restrict", "[[restrict]]", message, HINT);
+    } else if differing.guard {
+        let message = "tables that come later would be restricted otherwise than it says";
+        checked.fail("restrict", "[[restrict]]", message, HINT);
+    }
+    Ok(())
 }
 
 /// The rules with the roles that they limit on the target.

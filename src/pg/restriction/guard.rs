@@ -107,6 +107,18 @@ pub(super) fn install(session: &mut Session, wanted: &[Guarded]) -> Result<bool>
     Ok(true)
 }
 
+/// Whether [`install`] would find other rules than these for tables that come later, or none.
+pub(super) fn differs(session: &mut Session, wanted: &[Guarded]) -> Result<bool> {
+    let row = session.query_one(&sql::restrict::READ_GUARD, &[])?;
+    if !row.get::<_, bool>("superuser") {
+        return Ok(false);
+    }
+    if wanted.is_empty() {
+        return Ok(row.get("present"));
+    }
+    Ok(!row.get::<_, bool>("whole") || list(session)? != wanted)
+}
+
 /// Whether our role may make event triggers.
 pub(super) fn is_possible(session: &mut Session) -> Result<bool> {
     Ok(session.query_one(&sql::restrict::READ_GUARD, &[])?.get("superuser"))

@@ -8,9 +8,10 @@ use openssl::pkcs5::pbkdf2_hmac;
 use openssl::pkey::PKey;
 use openssl::sha::sha256;
 use openssl::sign::Signer;
+use postgres::error::SqlState;
 use postgres_protocol::password::scram_sha_256;
 
-use crate::error::{Checked, Doing as _, Result};
+use crate::error::{Checked, Doing as _, Error, Result};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier, quote_literal};
 
@@ -48,6 +49,17 @@ pub fn check_role(session: &mut Session, role: &LimitedRole) -> Result<Checked> 
         );
     }
     Ok(checked)
+}
+
+/// Brings a role that we have made up to date; whether anything was changed.
+pub fn update_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
+    Ok(is_made_role(session, role)? && make_role(session, role)?)
+}
+
+/// Whether the role is there, and we have made it.
+pub fn is_made_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
+    let row = session.query_one(&sql::restrict::READ_LIMITED_ROLE, &[&role.name, &role.like])?;
+    Ok(row.get("is_ours"))
 }
 
 /// Makes the role, or brings what we made up to date; whether anything was changed. One that somebody else made
@@ -96,12 +108,22 @@ pub fn make_role(session: &mut Session, role: &LimitedRole) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the role that we have made, with all that was granted to it, and the mark of roles of others; the names of
-/// the roles. What the role owns by now goes to the role that it was made like, where we may act as that, or else to us.
-pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<String>> {
+/// The roles that we have made for this database.
+pub fn list_made_roles(session: &mut Session) -> Result<Vec<String>> {
+    let rows = session.query(&sql::restrict::FIND_LIMITED_ROLE, &[&None::<&str>])?;
+    Ok(rows.iter().map(|row| row.get("role_name")).collect())
+}
+
+/// Removes the role that we have made, unless it is among those that are `kept`, with all that was granted to it, and the mark of
+/// roles of others; the names of the roles. What the role owns by now goes to the role that it was made like, where we may act as
+/// that, or else to us.
+pub fn remove_roles(session: &mut Session, like: Option<&str>, kept: &[String]) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for row in session.query(&sql::restrict::FIND_LIMITED_ROLE, &[&like])? {
         let name: String = row.get("role_name");
+        if kept.contains(&name) {
+            continue;
+        }
         let quoted = quote_identifier(&name);
         let heir = like.filter(|like| *like != name && row.get("has_heirs_privileges"));
         let heir = heir.map_or_else(|| "current_user".into(), quote_identifier);
@@ -116,11 +138,35 @@ pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<Str
         let script = format!(
             "{join}reassign owned by {quoted} to {heir};\ndrop owned by {quoted};\ndrop role {quoted};"
         );
-        session
-            .atomically(|session| session.change_script(&script))
-            .doing(|| format!("drop role {quoted}"))?;
+        let dropped = session.atomically(|session| session.change_script(&script));
+        match dropped.doing(|| format!("drop role {quoted}")) {
+            Err(error) if error.is_sqlstate(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+                return Err(needed_elsewhere(session, &name, like, error)?);
+            }
+            other => other?,
+        }
         removed.push(name);
     }
+    reset_marks(session, &mut removed)?;
+    Ok(removed)
+}
+
+/// Has the roles that we have made stay for good: they are no more ours than any other, and are told no more that they are limited;
+/// their names.
+pub fn release_roles(session: &mut Session) -> Result<Vec<String>> {
+    let released = list_made_roles(session)?;
+    for name in &released {
+        let quoted = quote_identifier(name);
+        session
+            .change_script(&format!("comment on role {quoted} is null"))
+            .doing(|| format!("take the comment off role {quoted}"))?;
+    }
+    reset_marks(session, &mut Vec::new())?;
+    Ok(released)
+}
+
+/// Takes the mark off all roles that have it, but for those that are `removed`, among which they are then.
+fn reset_marks(session: &mut Session, removed: &mut Vec<String>) -> Result<()> {
     for row in session.query(&sql::restrict::LIST_MARKED_ROLES, &[])? {
         let name: String = row.get("role_name");
         // In a dry run the roles above are still there.
@@ -133,7 +179,32 @@ pub fn remove_roles(session: &mut Session, like: Option<&str>) -> Result<Vec<Str
             .change_script(&format!("alter role {quoted} in database {database} reset pgdetour.limited"))?;
         removed.push(name);
     }
-    Ok(removed)
+    Ok(())
+}
+
+/// That the role cannot go as long as other databases know of it, which only sessions there can change.
+fn needed_elsewhere(session: &mut Session, name: &str, like: Option<&str>, error: Error) -> Result<Error> {
+    let rows = session.query(&sql::restrict::LIST_ROLE_HOLDS, &[&name])?;
+    if rows.is_empty() {
+        return Ok(error);
+    }
+    let role = quote_identifier(name);
+    let (mut holds, mut statements) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let database = quote_identifier(row.get("database_name"));
+        let owns: bool = row.get("owns");
+        let what = if owns { "it owns something" } else { "something is granted to it" };
+        holds.push(format!("{what} in database {database}"));
+        let heir = like.map_or_else(|| "CURRENT_USER".to_owned(), quote_identifier);
+        let reassign = if owns { format!("REASSIGN OWNED BY {role} TO {heir}; ") } else { String::new() };
+        statements.push(format!("in database {database} {reassign}DROP OWNED BY {role};"));
+    }
+    Ok(Error::Refused {
+        kind: "role_needed",
+        message: format!("role {role} of the {} cannot be dropped: {}", session.place, holds.join(", ")),
+        detail: error.detail(),
+        hint: format!("Run {}", statements.join(" and ")),
+    })
 }
 
 /// Whether the server keeps this password. Where we may not look, what is there is taken for right.

@@ -6,6 +6,7 @@ use crate::error::{Checked, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::sequences::{Sequence, list_heirs, list_sequences};
 use crate::pg::catalog::facts::{RightOn, Role, list_role_rights, list_roles};
+use crate::pg::restriction::{self, LimitedRole};
 use crate::phase::{Phase, Side};
 use crate::sql::{quote_identifier, quote_qualified};
 use crate::steps::Run;
@@ -26,6 +27,33 @@ pub fn rights_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         |on: &RightOn| on.arguments.is_none() && present.contains(&(on.schema.clone(), on.object.clone()));
     let lacking = lacking(here.into_iter().filter(|(on, _)| carried(on)), &there);
     tell(checked, &lacking, [Side::Source, Side::Target], [&of_source, &of_target]);
+    Ok(())
+}
+
+/// The limited role may do on the target what the role may do that it is like: what came after it was made is granted to that one alone.
+pub fn rights_of_limited_role(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let Some(role) = run.config.restrict_role.clone() else { return Ok(()) };
+    let role = LimitedRole { name: role.name, like: role.like, password: None };
+    let target = run.target();
+    let known = list_roles(target, &[role.name.clone(), role.like.clone()])?;
+    // Of one that is not there others tell, and no grant makes another role a superuser's equal.
+    if known.len() < 2 || known.iter().any(|one| one.superuser) {
+        return Ok(());
+    }
+    let rights = list_role_rights(target, &[role.name.clone(), role.like.clone()])?;
+    let of_model = rights.iter().filter(|(on, _)| on.role == role.like);
+    let needed = of_model.map(|(on, may)| (RightOn { role: role.name.clone(), ..on.clone() }, may.clone()));
+    let Some(missing) = lacking(needed, &rights).remove(&role.name) else { return Ok(()) };
+    let named: Vec<String> = missing.iter().map(|(text, _)| text.clone()).collect();
+    let message = format!("\"{}\" may on the target, and it may not: {}", role.like, listed(&named));
+    let grants: Vec<&str> = missing.iter().take(NAMED).map(|(_, grant)| grant.as_str()).collect();
+    if restriction::is_made_role(target, &role)? {
+        let hint = format!("Run pgdetour restrict, or on the target: {}", grants.join(" "));
+        checked.fail("role_rights", &role.name, message, hint);
+    } else {
+        let hint = format!("Unless it is meant so, run on the target: {}", grants.join(" "));
+        checked.warn("role_rights", &role.name, message, hint);
+    }
     Ok(())
 }
 

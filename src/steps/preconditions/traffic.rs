@@ -10,6 +10,9 @@ use crate::phase::{Phase, Side};
 use crate::routers::Routers;
 use crate::steps::{Run, restrict};
 
+/// How many sessions are named.
+const NAMED: usize = 5;
+
 /// The longest pause, when nothing else is asked for: well below PgBouncer's `query_wait_timeout` of 120 s.
 const DEFAULT_MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -76,16 +79,7 @@ pub fn restrictions(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 /// What `[[restrict]]` asks for is in force before general traffic comes.
 pub fn restrictions_in_force(run: &mut Run, checked: &mut Checked) -> Result<()> {
-    for tables in restrict::list_not_in_force(run)? {
-        let message = "it is configured, and not in force";
-        checked.warn(
-            "restrict",
-            &format!("[[restrict]] of {tables}"),
-            message,
-            "Run pgdetour restrict before cutover.",
-        );
-    }
-    Ok(())
+    restrict::check_in_force(run, checked)
 }
 
 /// General roles can be kept out of the source.
@@ -254,6 +248,7 @@ fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<(
     let ports = sessions::list_ports(run.session(side), &roles)?;
     let listed = sessions::list_sessions(run.session(side), &roles)?;
     routed.extend(run.routers()?.server_ports()?.unwrap_or_default());
+    let mut direct = Vec::new();
     for (pid, address, port) in ports.iter().filter(|(_, _, port)| !routed.contains(port)) {
         let Some(session) = listed.iter().find(|session| session.pid == Some(*pid)) else { continue };
         let message = format!(
@@ -262,9 +257,28 @@ fn direct_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<(
         );
         let hint =
             "Point that client at the router. The switch ends its session, and the fence keeps it out.";
-        checked.warn("direct_session", side.name(), message, hint);
+        direct.push((message, hint.to_owned()));
     }
+    warn_of_first(checked, "direct_session", side, direct, "sessions are connected without the router");
     Ok(())
+}
+
+/// Warns of the first of them, each with what to do about it, and of how many there are `of_kind` beside.
+fn warn_of_first(
+    checked: &mut Checked,
+    check: &'static str,
+    side: Side,
+    mut found: Vec<(String, String)>,
+    of_kind: &str,
+) {
+    let more = found.split_off(found.len().min(NAMED)).len();
+    for (message, hint) in found {
+        checked.warn(check, side.name(), message, hint);
+    }
+    if more > 0 {
+        let hint = "pg_stat_activity and pg_prepared_xacts there show all of them.";
+        checked.warn(check, side.name(), format!("{more} more {of_kind}"), hint);
+    }
 }
 
 fn session_state(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
@@ -292,6 +306,7 @@ fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<
     let roles = run.config.general_roles(side);
     checked.append(sessions::check(run.session(side), &roles)?);
     let pause = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
+    let mut found = Vec::new();
     for open in sessions::list_sessions(run.session(side), &roles)? {
         if open.transaction_seconds.is_none_or(|seconds| seconds < pause.as_secs_f64()) {
             continue;
@@ -301,8 +316,9 @@ fn general_sessions(run: &mut Run, checked: &mut Checked, side: Side) -> Result<
             Some(statements) => format!("Run {statements}."),
             None => "See that it ends, or give --terminate-after for the switch to end it.".into(),
         };
-        checked.warn("open_transaction", side.name(), message, hint);
+        found.push((message, hint));
     }
+    warn_of_first(checked, "open_transaction", side, found, "transactions are open for that long");
     Ok(())
 }
 
@@ -318,13 +334,15 @@ pub fn target_writers(run: &mut Run, checked: &mut Checked) -> Result<()> {
 
 fn writers(run: &mut Run, checked: &mut Checked, side: Side) -> Result<()> {
     let pause = run.max_pause.unwrap_or(DEFAULT_MAX_PAUSE);
+    let mut found = Vec::new();
     for (_, writer) in run.writers_on(side)? {
         if writer.transaction_seconds.is_some_and(|seconds| seconds >= pause.as_secs_f64()) {
             let message = format!("{writer}: it has written to a table that is carried over");
             let hint = "See that it ends: the switch waits for that, as long as --drain-timeout allows.";
-            checked.warn("open_transaction", side.name(), message, hint);
+            found.push((message, hint.to_owned()));
         }
     }
+    warn_of_first(checked, "open_transaction", side, found, "transactions have written to such tables");
     Ok(())
 }
 

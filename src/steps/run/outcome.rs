@@ -62,9 +62,19 @@ impl Run {
 
     /// Whether every router sends clients to the target; where none tells, whether the source alone is fenced.
     fn target_has_stayed(&mut self) -> bool {
+        self.is_served_by_target(|sides| sides.iter().all(|side| *side == Some(Side::Target)))
+    }
+
+    /// The same for any router: without a record, what that leads to the target may be in use there.
+    pub fn target_may_serve(&mut self) -> bool {
+        self.is_served_by_target(|sides| sides.contains(&Some(Side::Target)))
+    }
+
+    fn is_served_by_target(&mut self, by_routers: impl FnOnce(&[Option<Side>]) -> bool) -> bool {
         let states = self.routers().map(Routers::states).unwrap_or_default();
-        if states.iter().any(|state| state.live.is_some()) {
-            return states.iter().all(|state| state.live == Some(Side::Target));
+        let sides: Vec<Option<Side>> = states.iter().map(|state| state.live).collect();
+        if sides.iter().any(Option::is_some) {
+            return by_routers(&sides);
         }
         self.is_fenced(Side::Source) == Some(true) && self.is_fenced(Side::Target) != Some(true)
     }
