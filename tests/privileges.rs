@@ -275,7 +275,7 @@ fn a_role_of_its_own_makes_the_limited_role() {
         .exits(0);
     let is_there = "select exists (select from pg_roles where rolname = 'shop_guest')";
     assert!(!detour.target.value::<bool>(is_there), "it is gone");
-    detour.run("restrict").exits(0).run("clean").exits(0);
+    detour.run("restrict").exits(0).run("clean").with(&["--drop-data"]).exits(0);
 }
 
 #[test]
@@ -578,4 +578,80 @@ fn rules_that_act_on_the_target_again_are_named() {
     let always = "alter table public.orders enable always rule keep";
     detour = detour.on_target(always).run("check").exits(0);
     assert!(told(&detour), "{}", detour.last().describe());
+}
+
+/// What a server gives by default to whoever is there is nothing that the source has granted.
+#[test]
+fn default_privileges_of_the_target_open_and_close_nothing_that_the_mirror_makes() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.secret (id int primary key);
+             create sequence public.numbers;
+             create function public.price(integer) returns integer language sql return $1;
+             create type public.mood as enum ('good');
+             create schema desk;
+             create view desk.glance as select id from public.secret",
+        )
+        .on_target(
+            "alter default privileges grant select, insert on tables to public;
+             alter default privileges grant usage on sequences to shop_app with grant option;
+             alter default privileges revoke execute on functions from public;
+             alter default privileges revoke usage on types from public;
+             alter default privileges grant usage on schemas to shop_limited",
+        )
+        .mirrored();
+    let may = "select has_table_privilege('shop_app', 'public.secret', 'select')::text
+        || ' ' || has_table_privilege('shop_app', 'desk.glance', 'insert')
+        || ' ' || has_sequence_privilege('shop_app', 'public.numbers', 'usage')
+        || ' ' || has_schema_privilege('shop_limited', 'desk', 'usage')
+        || ' ' || has_function_privilege('shop_app', 'public.price(integer)', 'execute')
+        || ' ' || has_type_privilege('shop_app', 'public.mood', 'usage')";
+    for server in [&detour.source, &detour.target] {
+        assert_eq!(server.value::<String>(may), "false false false false true true");
+    }
+    detour.run("cutover").exits(0).run("replay").exits(0).run("cutback").exits(0);
+}
+
+#[test]
+fn what_the_source_takes_from_a_general_role_is_to_be_taken_from_it_on_the_target() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.pay (id int primary key);
+             grant select on public.pay to shop_app, public;
+             create function public.price(integer) returns integer language sql return $1",
+        )
+        .mirrored()
+        .run("check")
+        .exits(0)
+        .on_source(
+            "revoke all on public.pay from shop_app, public;
+             revoke all on function public.price(integer) from public",
+        );
+    let more = "on the source it may not: SELECT on \"public.pay\"; EXECUTE of \"public.price(integer)\"";
+    for command in ["check", "cutover"] {
+        detour = detour.run(command).exits(3).changed(false).finding("shop_app", more, "FROM PUBLIC;");
+    }
+    let hint = detour.last().text_at("/error/failures/0/hint").to_owned();
+    let statements = hint.strip_prefix("Run on the target: ").expect("it says what to run");
+    detour = detour.on_target(statements).run("check").exits(0);
+    detour = detour.on_target("grant pg_read_all_data to shop_app").run("check").exits(3).finding(
+        "shop_app",
+        "on the source it may not",
+        "REVOKE \"pg_read_all_data\" FROM \"shop_app\";",
+    );
+    detour = detour.on_target("revoke pg_read_all_data from shop_app").run("cutover").exits(0);
+    // The source may be what it is to be: nothing has it opened again.
+    let take = "revoke select on public.orders from shop_app";
+    detour
+        .on_source(take)
+        .run("cutback")
+        .exits(3)
+        .finding("shop_app", "SELECT on \"public.orders\"", "REVOKE it on the target, too")
+        .on_target(take)
+        .run("replay")
+        .exits(0)
+        .run("cutback")
+        .exits(0);
 }

@@ -685,3 +685,85 @@ fn what_needs_an_excluded_table_is_left_out_or_named_before_anything_is_made() {
     assert_eq!(detour.target.value::<String>(there), "\"All\"(text)");
     detour.run("verify").exits(0).run("cutover").exits(0);
 }
+
+/// What users write into its copy would be on the target alone, with no word of it.
+#[test]
+fn a_table_that_is_excluded_after_its_copy_was_made_is_not_written_unseen() {
+    let excluded = "[mirror]\nexclude = [\"public.users\", \"public.days\"]\n";
+    let restricted = format!("{excluded}[[restrict]]\ntables = [\"public.users\"]\n");
+    let revoke = "REVOKE DELETE, INSERT, UPDATE ON TABLE \"public\".\"users\" FROM \"shop_app\";";
+    let mut detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .on_source(
+            "create table public.days (id int primary key) partition by range (id);
+             create table public.day partition of public.days for values from (0) to (10);
+             grant insert on public.day to shop_app",
+        )
+        .mirrored()
+        .configured(excluded);
+    for command in ["check", "cutover"] {
+        detour = detour.run(command).exits(3).changed(false).phase("mirrored");
+        detour = detour.finding("public.users", "\"shop_app\" may write into it on the target", revoke);
+        // Nobody may write into its root.
+        detour = detour.finding("public.day", "would be lost", "FROM \"shop_app\"");
+        assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(2), "{command}");
+    }
+    detour = detour
+        .on_target("grant insert on public.days to public")
+        .run("check")
+        .exits(3)
+        .finding("public.days", "would be lost", "REVOKE INSERT ON TABLE \"public\".\"days\" FROM PUBLIC;")
+        .on_target("revoke all on public.days from public; revoke all on public.day from shop_app")
+        // Where the configuration says that they stay behind, or nobody may make any, nothing is lost.
+        .configured_anew(&format!("{restricted}scratch = true"))
+        .run("check")
+        .exits(0)
+        .configured_anew(&format!("{restricted}deny = [\"insert\", \"update\"]"))
+        .run("restrict")
+        .exits(0)
+        .run("check")
+        .exits(3)
+        .finding("public.users", "may write", "REVOKE DELETE ON TABLE")
+        .configured_anew(&restricted)
+        .run("restrict")
+        .exits(0)
+        .run("check")
+        .exits(0)
+        .run("restrict")
+        .with(&["--lift"])
+        .exits(0)
+        .configured_anew(excluded)
+        .run("check")
+        .exits(3);
+    detour.on_target(revoke).run("check").exits(0).run("cutover").exits(0).serving(Serving::Target);
+}
+
+#[test]
+fn a_partition_that_is_excluded_by_its_own_name_is_told_and_not_copied_in_silence() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.days (id int primary key) partition by range (id);
+             create table public.day_1 partition of public.days for values from (0) to (10);
+             create table public.plain_1 (id int primary key)",
+        )
+        .configured("[mirror]\nexclude = [\"public.day_1\"]");
+    let before = detour.fingerprint();
+    let told = "public.day_1 of \"public.days\", which is mirrored";
+    let detour = detour
+        .run("mirror")
+        .exits(3)
+        .finding("public.day_1", told, "DETACH PARTITION")
+        .unchanged_since(&before)
+        // One that leaves out other tables does so.
+        .reconfigured("public.day_1", "public.*_1")
+        .run("check")
+        .exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains(&told.replace('"', "\\\"")), "{warnings}");
+    let detour = detour.reconfigured("public.*_1", "public.day*").run("mirror").exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(!warnings.contains("public.day_1"), "{warnings}");
+    assert!(!detour.target.value::<bool>("select exists (select from pg_class where relname = 'days')"));
+}

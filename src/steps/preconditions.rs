@@ -13,6 +13,7 @@ mod rights;
 mod servers;
 mod tables;
 pub mod traffic;
+mod unmirrored;
 
 use crate::error::{Checked, Error, Result, ServerError};
 use crate::phase::{Command, Phase};
@@ -54,6 +55,7 @@ pub const MIRROR: &[Precondition] = group![
     privileges::target,
     privileges::backup,
     tables::selected,
+    tables::excluded_partitions,
     tables::replica_identity,
     tables::target_is_empty,
     tables::nothing_lacking,
@@ -111,6 +113,7 @@ pub const CUTOVER: &[Precondition] = group![
     tables::still_on_the_source,
     drift::objects_as_mirrored,
     tables::all_have_a_place,
+    unmirrored::written_by_users,
     firing::mirror_triggers,
     firing::mirror_rules,
     tables::materialized_views,

@@ -84,7 +84,7 @@ impl Draft {
             return Ok(());
         }
         subscriber.change_script("begin")?;
-        let made = run_part(subscriber, entries, &mut BTreeMap::new());
+        let made = run_part(subscriber, entries, &mut BTreeMap::new(), None);
         let ended = subscriber.change_script("rollback");
         made.map_err(|error| too_old(error, self.version, subscriber)).and(ended)
     }
@@ -128,13 +128,13 @@ pub fn load(
     let mut settings = BTreeMap::new();
     for part in parts {
         let made = subscriber.atomically(|subscriber| {
-            run_part(subscriber, part, &mut settings)?;
+            run_part(subscriber, part, &mut settings, job.before)?;
             job.before.map_or(Ok(()), |before| note_made(subscriber, before))
         });
         made.map_err(|error| too_old(error, version, subscriber))?;
     }
     let made = subscriber.atomically(|subscriber| {
-        run_part(subscriber, last, &mut settings)?;
+        run_part(subscriber, last, &mut settings, job.before)?;
         record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     });
@@ -216,11 +216,16 @@ fn is_misunderstood(cause: &ServerError) -> bool {
 }
 
 /// Runs entries in the transaction that is open, under the settings of the dump as they are at this place of it.
-fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<String, String>) -> Result<()> {
+fn run_part(
+    session: &mut Session,
+    entries: &[Entry],
+    settings: &mut BTreeMap<String, String>,
+    before: Option<&Emptiness>,
+) -> Result<()> {
     for statement in settings.values() {
         session.change_script(statement)?;
     }
-    make(session, entries)?;
+    make(session, entries, before)?;
     // `SET LOCAL name = value` ends with its transaction.
     for statement in entries.iter().flat_map(|entry| &entry.statements) {
         if let Some((name, _)) = statement.strip_prefix("SET LOCAL ").and_then(|rest| rest.split_once(' ')) {
@@ -230,11 +235,36 @@ fn run_part(session: &mut Session, entries: &[Entry], settings: &mut BTreeMap<St
     Ok(())
 }
 
-/// Makes what a dump makes; then comes who may do what there.
-fn make(session: &mut Session, entries: &[Entry]) -> Result<()> {
+/// Makes what a dump makes; then comes who may do what there. The dump grants beside what is built in: what the subscriber gives by
+/// default comes before, and is none of it. Of what was there `before` nothing is taken.
+fn make(session: &mut Session, entries: &[Entry], before: Option<&Emptiness>) -> Result<()> {
     let (objects, privileges) = part_privileges(entries);
     make_objects(session, objects)?;
+    if let (false, Some(before)) = (objects.is_empty(), before) {
+        take_back_defaults(session, &before.schemas)?;
+    }
     run_entries(session, privileges)
+}
+
+/// Gives all that was made the privileges that are built in, whatever default privileges have made of them.
+fn take_back_defaults(session: &mut Session, schemas_before: &[String]) -> Result<()> {
+    let mut statements = Vec::new();
+    for row in session.query(&sql::catalog::LIST_DEFAULT_CHANGES, &[&schemas_before])? {
+        let (verb, kind, identity): (&str, &str, &str) =
+            (row.get("verb"), row.get("kind"), row.get("identity"));
+        let grantee: Option<&str> = row.get("grantee");
+        let grantee = grantee.map_or_else(|| "public".to_owned(), sql::quote_identifier);
+        let privileges: &str = row.get("privileges");
+        let end = if verb == "grant" { format!("to {grantee}") } else { format!("from {grantee} cascade") };
+        statements.push(format!("{verb} {privileges} on {kind} {identity} {end}"));
+    }
+    if session.is_dry() {
+        return statements.iter().try_for_each(|statement| session.change_script(statement));
+    }
+    let mut batches = statements.chunks(BATCH);
+    batches
+        .try_for_each(|batch| session.change_script(&batch.join(";\n")))
+        .doing(|| "take back what default privileges have given".into())
 }
 
 /// What a dump makes, and who may do what with it.

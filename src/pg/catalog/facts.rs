@@ -374,6 +374,56 @@ pub fn list_role_rights(
     Ok(rows.iter().map(right).collect())
 }
 
+/// What a role may do with an object, and to whom that was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose right, on what.
+    pub on: RightOn,
+    /// The privilege: `SELECT`.
+    pub may: String,
+    /// The role itself, or one whose privileges it has; none for everybody.
+    pub grantee: Option<String>,
+}
+
+/// To whom it was granted what roles may do with these objects: schema and name, no name for a schema itself.
+pub fn list_grants(
+    session: &mut Session,
+    roles: &[String],
+    objects: &[(&str, Option<&str>)],
+) -> Result<Vec<Grant>> {
+    let (schemas, names): (Vec<&str>, Vec<Option<&str>>) = objects.iter().copied().unzip();
+    let rows = session.query(&sql::catalog::LIST_GRANTS, &[&roles, &schemas, &names])?;
+    let grant = |row: &postgres::Row| Grant {
+        on: RightOn {
+            role: row.get("role_name"),
+            schema: row.get("schema_name"),
+            object: row.get("object_name"),
+            arguments: row.get("arguments"),
+        },
+        may: row.get("may"),
+        grantee: row.get("grantee"),
+    };
+    Ok(rows.iter().map(grant).collect())
+}
+
+/// Tables and partitions into which roles may write, and how: `INSERT`.
+pub fn list_writable_tables(
+    session: &mut Session,
+    roles: &[String],
+) -> Result<BTreeMap<RightOn, BTreeSet<String>>> {
+    let rows = session.query(&sql::catalog::LIST_WRITABLE_TABLES, &[&roles])?;
+    let right = |row: &postgres::Row| {
+        let on = RightOn {
+            role: row.get("role_name"),
+            schema: row.get("schema_name"),
+            object: row.get("table_name"),
+            arguments: None,
+        };
+        (on, row.get::<_, Vec<String>>("may").into_iter().collect())
+    };
+    Ok(rows.iter().map(right).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

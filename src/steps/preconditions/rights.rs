@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::error::{Checked, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::sequences::{Sequence, list_heirs, list_sequences};
-use crate::pg::catalog::facts::{RightOn, Role, list_role_rights, list_roles};
+use crate::pg::catalog::facts::{Grant, RightOn, Role, list_grants, list_role_rights, list_roles};
 use crate::pg::restriction::{self, LimitedRole};
 use crate::phase::{Phase, Side};
 use crate::sql::{quote_identifier, quote_qualified};
@@ -14,8 +14,8 @@ use crate::steps::Run;
 /// How many objects are named.
 const NAMED: usize = 5;
 
-/// General roles may do with what is on the target all that they may do with it on the source. Grants go over with the tables,
-/// but not what roles are members of, which is the business of the whole server.
+/// General roles may do with what is on the target all that they may do with it on the source, and nothing else. Grants go over with the
+/// tables, but not what is granted or revoked since, nor what roles are members of, which is the business of the whole server.
 pub fn rights_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let roles = run.config.traffic.roles.clone();
     let (source, target) = run.both();
@@ -25,8 +25,89 @@ pub fn rights_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let present = objects(run)?;
     let carried =
         |on: &RightOn| on.arguments.is_none() && present.contains(&(on.schema.clone(), on.object.clone()));
+    // Before the mirror stands, what there is on the target is not yet what it will be.
+    let more =
+        if present.is_empty() { BTreeMap::new() } else { surplus(&here, &there, [&of_source, &of_target]) };
     let lacking = lacking(here.into_iter().filter(|(on, _)| carried(on)), &there);
     tell(checked, &lacking, [Side::Source, Side::Target], [&of_source, &of_target]);
+    tell_of_more(run, &more, [&of_source, &of_target], checked)
+}
+
+/// What roles may do on the target, and not with the same on the source.
+fn surplus(
+    here: &BTreeMap<RightOn, BTreeSet<String>>,
+    there: &BTreeMap<RightOn, BTreeSet<String>>,
+    [of_source, of_target]: [&[Role]; 2],
+) -> BTreeMap<RightOn, BTreeSet<String>> {
+    let is_in_use = |on: &RightOn| {
+        let schema = RightOn { object: None, arguments: None, ..on.clone() };
+        there.get(&schema).is_some_and(|may| !may.is_empty())
+    };
+    // No REVOKE binds a superuser, and what one lacks on the other side is told for itself.
+    let is_bound = |on: &RightOn| {
+        of_target.iter().any(|role| role.name == on.role && !role.superuser)
+            && of_source.iter().any(|role| role.name == on.role)
+    };
+    let mut surplus = BTreeMap::new();
+    for (on, may) in there.iter().filter(|(on, _)| is_bound(on) && is_in_use(on)) {
+        let Some(known) = here.get(on) else { continue };
+        let more: BTreeSet<String> = may.difference(known).cloned().collect();
+        if !more.is_empty() {
+            surplus.insert(on.clone(), more);
+        }
+    }
+    surplus
+}
+
+/// Fails for each role that may do more on the target: users would get to what was taken from them on the source, and what the target
+/// has them do would be missed at home.
+fn tell_of_more(
+    run: &mut Run,
+    surplus: &BTreeMap<RightOn, BTreeSet<String>>,
+    [of_source, of_target]: [&[Role]; 2],
+    checked: &mut Checked,
+) -> Result<()> {
+    for role in of_target {
+        let of_role: Vec<_> = surplus.iter().filter(|(on, _)| on.role == role.name).collect();
+        if of_role.is_empty() {
+            continue;
+        }
+        let named: Vec<String> =
+            of_role.iter().map(|(on, may)| text(on, &Vec::from_iter((*may).clone()).join(", "))).collect();
+        let shown = &of_role[..of_role.len().min(NAMED)];
+        let objects: Vec<(&str, Option<&str>)> =
+            shown.iter().map(|(on, _)| (on.schema.as_str(), on.object.as_deref())).collect();
+        let grants = list_grants(run.target(), std::slice::from_ref(&role.name), &objects)?;
+        let before = of_source.iter().find(|before| before.name == role.name);
+        let groups: Vec<String> = role
+            .member_of
+            .iter()
+            .filter(|group| before.is_some_and(|before| !before.member_of.contains(group)))
+            .cloned()
+            .collect();
+        let is_through_group = |grant: &Grant| grant.grantee.as_ref().is_some_and(|one| groups.contains(one));
+        let mut statements = Vec::new();
+        let mut has_other_ways = false;
+        for (on, may) in shown {
+            let of_object = grants.iter().filter(|grant| grant.on == **on && may.contains(&grant.may));
+            let (through, direct): (Vec<&Grant>, Vec<&Grant>) =
+                of_object.partition(|grant| is_through_group(grant));
+            has_other_ways |= direct.is_empty() || !through.is_empty();
+            statements.extend(revocations(on, &direct));
+        }
+        if has_other_ways && !groups.is_empty() {
+            let groups: Vec<String> = groups.iter().map(|group| quote_identifier(group)).collect();
+            let from = quote_identifier(&role.name);
+            statements.push(format!("REVOKE {} FROM {from};", groups.join(", ")));
+        }
+        let message = format!("on the target it may, and on the source it may not: {}", listed(&named));
+        let hint = if statements.is_empty() {
+            "Take it from the role on the target.".to_owned()
+        } else {
+            format!("Run on the target: {}", statements.join(" "))
+        };
+        checked.fail("role_rights", &role.name, message, hint);
+    }
     Ok(())
 }
 
@@ -55,6 +136,20 @@ pub fn rights_of_limited_role(run: &mut Run, checked: &mut Checked) -> Result<()
         checked.warn("role_rights", &role.name, message, hint);
     }
     Ok(())
+}
+
+/// What takes these grants on an object away, a statement for each grantee.
+pub fn revocations(on: &RightOn, grants: &[&Grant]) -> Vec<String> {
+    let mut by_grantee: BTreeMap<&Option<String>, BTreeSet<&str>> = BTreeMap::new();
+    for grant in grants {
+        by_grantee.entry(&grant.grantee).or_default().insert(&grant.may);
+    }
+    let statement = |(grantee, may): (&Option<String>, BTreeSet<&str>)| {
+        let what = Vec::from_iter(may).join(", ");
+        let from = grantee.as_ref().map_or_else(|| "PUBLIC".to_owned(), |role| quote_identifier(role));
+        format!("REVOKE {what} ON {} FROM {from};", place(on, &what))
+    };
+    by_grantee.into_iter().map(statement).collect()
 }
 
 /// General roles may do on the source what they may do on the target, with what that has become: maintenance that makes an object
@@ -221,7 +316,13 @@ fn tell(
         let message = format!("on the {from} it may, and on the {to} it may not: {}", listed(&named));
         let hint = if groups.is_empty() {
             let grants: Vec<&str> = missing.iter().take(NAMED).map(|(_, grant)| grant.as_str()).collect();
-            format!("Run on the {to}: {}", grants.join(" "))
+            let instead = match to {
+                Side::Source => {
+                    " Where the source took it away on purpose, REVOKE it on the target, too, instead."
+                }
+                Side::Target => "",
+            };
+            format!("Run on the {to}: {}{instead}", grants.join(" "))
         } else {
             grant_groups(to, role, &groups)
         };
@@ -268,21 +369,25 @@ fn lacking(
             continue;
         }
         let what = missing.join(", ");
-        let place = match (&on.object, &on.arguments) {
-            (Some(name), Some(arguments)) => {
-                format!("ROUTINE {}({arguments})", quote_qualified(&on.schema, name))
-            }
-            (Some(name), None) if what == "USAGE" => {
-                format!("SEQUENCE {}", quote_qualified(&on.schema, name))
-            }
-            (Some(name), None) => format!("TABLE {}", quote_qualified(&on.schema, name)),
-            (None, _) => format!("SCHEMA {}", quote_identifier(&on.schema)),
-        };
-        let statement = format!("GRANT {what} ON {place} TO {};", quote_identifier(&on.role));
+        let statement = format!("GRANT {what} ON {} TO {};", place(&on, &what), quote_identifier(&on.role));
         let text = text(&on, &what);
         lacking.entry(on.role).or_default().push((text, statement));
     }
     lacking
+}
+
+/// What GRANT and REVOKE of `what` name the object by.
+fn place(on: &RightOn, what: &str) -> String {
+    match (&on.object, &on.arguments) {
+        (Some(name), Some(arguments)) => {
+            format!("ROUTINE {}({arguments})", quote_qualified(&on.schema, name))
+        }
+        (Some(name), None) if what == "USAGE" => {
+            format!("SEQUENCE {}", quote_qualified(&on.schema, name))
+        }
+        (Some(name), None) => format!("TABLE {}", quote_qualified(&on.schema, name)),
+        (None, _) => format!("SCHEMA {}", quote_identifier(&on.schema)),
+    }
 }
 
 /// `SELECT on "public.orders"`.

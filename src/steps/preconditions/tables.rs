@@ -42,6 +42,36 @@ pub fn selected(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
+/// What `exclude` names can be left out: a partition goes with its root, whatever its own name is.
+pub fn excluded_partitions(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let selection = run.config.mirror.selection()?;
+    let tables = run.list_tables(Side::Source)?;
+    for pattern in &selection.exclude {
+        let (of_roots, others): (Vec<&Table>, Vec<&Table>) =
+            tables.iter().filter(|table| pattern.matches(&table.schema, &table.name)).partition(|table| {
+                table.root.as_ref().is_some_and(|(schema, name)| selection.matches(schema, name))
+            });
+        let Some((schema, name)) = of_roots.first().and_then(|table| table.root.as_ref()) else { continue };
+        let names: Vec<String> = of_roots.iter().take(NAMED).map(|table| table.display()).collect();
+        let message = format!(
+            "it leaves out no partition, and matches {} of \"{schema}.{name}\", which is mirrored with all that it has",
+            names.join(", ")
+        );
+        let hint = format!(
+            "Exclude \"{schema}.{name}\" itself, or detach first what is to be left out (ALTER TABLE ... DETACH PARTITION), or name in \
+             the pattern no partition."
+        );
+        let object = format!("mirror.exclude \"{pattern}\"");
+        // Whoever means other tables by it gets them left out.
+        if others.is_empty() {
+            checked.fail("tables", &object, message, hint);
+        } else {
+            checked.warn("tables", &object, message, hint);
+        }
+    }
+    Ok(())
+}
+
 /// Updates and deletes on the source can name their row.
 pub fn replica_identity(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let tables = run.selected_tables(Side::Source)?;
