@@ -187,3 +187,89 @@ fn orphans_are_found_by_their_names_when_no_record_is_left() {
     );
     detour.run("clean").exits(0).changed(false);
 }
+
+/// The record on the target is lost while that serves: what was not replayed is nowhere else, and the source knows where it should be.
+#[test]
+fn a_detour_that_the_source_alone_knows_of_is_not_cleaned_away() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .detoured()
+        .application("insert into public.orders (note) values ('on the target alone')")
+        .on_target("drop schema pgdetour cascade")
+        .run("status")
+        .with(&["--check"])
+        .exits(8)
+        .phase("detoured")
+        .reports("/serving", "target")
+        .reports("/next", serde_json::json!(["clean"]))
+        .reports("/attention/0/check", "record_lost");
+    for command in ["clean", "check", "mirror", "replay"] {
+        detour = detour.run(command).exits(3).kind("record_lost").hint("clean --stay").changed(false);
+    }
+    let slots = "select count(*) from pg_replication_slots where slot_name = 'pgdetour_capture'";
+    assert_eq!(detour.target.value::<i64>(slots), 1);
+    let detour = detour.run("clean").with(&["--stay"]).exits(0).changed(true).phase("absent");
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("GRANT CONNECT ON DATABASE \\\"shop\\\" TO \\\"shop_app\\\";"), "{warnings}");
+    nothing_is_left(&detour);
+    detour.serving(Serving::Target);
+}
+
+/// The copies go with an abort; what somebody has made beside them is not ours to drop.
+#[test]
+fn what_others_have_made_on_the_target_goes_only_when_that_is_said() {
+    let mut detour = Detour::new()
+        .table("orders")
+        .table("users")
+        .table("gone")
+        .configured("[mirror]\nexclude = [\"public.users\"]")
+        .mirrored()
+        // A table that is added is ours as well, and what the source has no more; what it has, too, was made as we have asked for.
+        .configured_anew("")
+        .run("mirror")
+        .exits(0)
+        .on_source("drop table public.users, public.gone; create view public.later as select 1 as one")
+        .on_target(
+            "create view public.later as select 1 as one;
+             create table public.notes (id int); insert into public.notes values (1);
+             create function public.mine() returns integer language sql return 1;
+             create schema aside; create extension hstore",
+        );
+    for arguments in [&[][..], &["--dry-run"]] {
+        detour = detour.run("clean").with(arguments).exits(3).changed(false).phase("mirrored");
+        for name in
+            ["table public.notes", "function public.mine()", "schema \"aside\"", "extension \"hstore\""]
+        {
+            detour = detour.finding(name, "which pgdetour has not made", "--drop-data");
+        }
+        assert_eq!(detour.last().at("/error/failures").as_array().map(Vec::len), Some(4));
+    }
+    let detour = detour.run("clean").with(&["--drop-data"]).exits(0).changed(true);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("goes with the copies: ") && warnings.contains("public.notes"), "{warnings}");
+    nothing_is_left(&detour);
+    let held = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    assert_eq!(detour.target.value::<i64>(held), 0);
+}
+
+/// Without a router nothing but the source's fence tells that the target has stayed, and nobody can ask for it.
+#[test]
+fn nobody_knows_who_serves_while_the_source_that_was_left_is_down() {
+    let detour = Detour::new().table("orders").without_router().writing().mirrored();
+    let mut detour = detour.run("cutover").exits(0).application_goes_on();
+    detour = detour.run("clean").with(&["--stay"]).exits(0).phase("absent");
+    detour.source.stop(Shutdown::Immediate);
+    detour = detour
+        .run("status")
+        .exits(0)
+        .phase("absent")
+        .reports("/serving", serde_json::Value::Null)
+        .reports("/wrong_side", serde_json::json!([]));
+    assert_eq!(detour.last().at("/serving"), &serde_json::Value::Null);
+    let told = detour.as_text("status", &[]).stdout;
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("Phase \"absent\"; nobody knows who serves."), "{told}");
+    detour = detour.run("status").with(&["--check"]).exits(8);
+    detour.source.start();
+    detour.run("status").exits(0).reports("/serving", "target").application_goes_on().no_row_lost();
+}

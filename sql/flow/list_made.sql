@@ -1,2 +1,2 @@
--- Objects that a load in several transactions has made before it was interrupted. No parameters.
+-- Objects that loads of the schema have made. No parameters.
 select m.class, m.object from pgdetour.made as m

@@ -42,4 +42,4 @@ create table if not exists pgdetour.made (
     primary key (class, object)
 );
 comment on table pgdetour.made is
-'What a load of the schema in several transactions has made so far: one that begins anew removes it, and nothing else.';
+'What loads of the schema have made so far: one that begins anew removes it, and clean with the copies, and nothing else.';

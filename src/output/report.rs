@@ -197,6 +197,7 @@ fn status(outcome: &Outcome, report: &Map<String, Value>) -> String {
             // Writing to a string cannot fail, here and below.
             let _ = write!(text, "; the {serving} serves.");
         }
+        None if outcome.phase.is_some() => text.push_str("; nobody knows who serves."),
         None => text.push('.'),
     }
     if let Some(next) = report.get("next").filter(|next| !next.is_null()) {

@@ -3,15 +3,20 @@
 use serde_json::{Value, json};
 
 use crate::config::FenceKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, Finding, Result};
 use crate::flow::behind::list_behind;
-use crate::pg::catalog::emptiness::{Emptiness, restore_emptiness};
+use crate::flow::copy;
+use crate::pg::catalog::emptiness::{Emptiness, list_names, restore_emptiness};
 use crate::pg::{fence, record, restriction};
 use crate::phase::{Phase, Place, Side};
 use crate::routers::Routers;
 use crate::steps::mirror::{backup, inventory};
 use crate::steps::run::facts::Facts;
+use crate::steps::run::open::record_lost;
 use crate::steps::{Needs, Run, capture, mirror, restrict};
+
+/// How many objects that are not ours are named.
+const NAMED: usize = 20;
 
 /// What becomes of the copies on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     open(run, extent)?;
     let phase = run.phase();
     refuse_loss(phase, extent)?;
+    let lost = run.find_lost_record()?;
+    if let Some(told) = lost.filter(|_| !extent.stay) {
+        return Err(record_lost(told));
+    }
     let orphans = run.find_orphans()?;
     if run.detour.is_none() && orphans.is_empty() {
         return Ok(json!({ "removed": [], "copies_dropped": false }));
@@ -45,12 +54,20 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     // As the record has it, which is about to go.
     let serving = run.detour.is_some().then(|| run.serving());
     let before = copies_to_drop(run, phase, extent.copies)?;
-    let question = match (phase, &before) {
+    let mut question = match (phase, &before) {
         (Phase::Detoured, _) => "make the target the new home and forget the way back",
+        _ if lost.is_some() => "make the target the new home and forget the way back",
         (_, Some(_)) => "remove everything that pgdetour made, the copies on the target included",
         _ => "remove everything that pgdetour made",
-    };
-    run.confirm(question)?;
+    }
+    .to_owned();
+    if let Some(before) = &before {
+        question += &with_what_is_not_ours(run, before, extent.copies)?;
+    }
+    run.confirm(&question)?;
+    if lost.is_some() {
+        tell_of_closed_source(run);
+    }
     run.part_way = !run.plan.is_dry();
     take_back_proof(run);
     let has_source = run.answering(Side::Source).is_some();
@@ -108,9 +125,59 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if !run.plan.is_dry() {
         run.changed = true;
         run.part_way = false;
-        run.reported = serving.map(|serving| (Phase::Absent, serving));
+        run.reported = serving.map(|serving| (Phase::Absent, Some(serving)));
     }
     Ok(json!({ "removed": orphans, "copies_dropped": before.is_some() }))
+}
+
+/// What somebody has made beside the copies, and would go with them: only who has said so drops it. As the question tells of it.
+fn with_what_is_not_ours(run: &mut Run, before: &Emptiness, copies: Copies) -> Result<String> {
+    let source = list_names(run.source())?;
+    let of_backup = run.facts()?.backup_before;
+    let mut found: Vec<(Place, String)> = Vec::new();
+    for (place, before) in [(Place::Backup, of_backup.as_ref()), (Place::Target, Some(before))] {
+        if let (Some(session), Some(before)) = (run.answering(place), before) {
+            let foreign = copy::list_foreign(session, before, &source)?;
+            found.extend(foreign.into_iter().map(|name| (place, name)));
+        }
+    }
+    if found.is_empty() {
+        return Ok(String::new());
+    }
+    if copies == Copies::ByPhase {
+        let hint = "Move it elsewhere; or give --drop-data to drop it with the copies, or --keep-data to leave all that is there.";
+        let finding = |(place, name): &(Place, String)| {
+            let message = format!(
+                "the {place} holds {name}, which pgdetour has not made: it would be dropped with the copies"
+            );
+            Finding::new("not_ours", name.clone(), message, hint)
+        };
+        let mut findings: Vec<Finding> = found.iter().take(NAMED).map(finding).collect();
+        if let Some(more @ 1..) = found.len().checked_sub(NAMED) {
+            findings.push(Finding::new("not_ours", "target", format!("{more} more like these"), hint));
+        }
+        return Err(Error::ChecksFailed { findings });
+    }
+    let names: Vec<&str> = found.iter().take(NAMED).map(|(_, name)| name.as_str()).collect();
+    let more = found.len() - names.len();
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let names = format!("{}{more}", names.join(", "));
+    run.warn(format!("what pgdetour has not made goes with the copies: {names}"));
+    Ok(format!(", and with them what it has not made: {names}"))
+}
+
+/// Without the record nobody knows how the source was open.
+fn tell_of_closed_source(run: &mut Run) {
+    let (roles, kind) = (run.config.general_roles(Side::Source), run.config.traffic.fence);
+    if run.is_fenced(Side::Source) != Some(true) {
+        return;
+    }
+    let database = run.source().database.clone();
+    let opens = fence::opening_statements(kind, &roles, &database, None);
+    run.warn(format!(
+        "the source stays shut to \"{}\", and what was granted there before went with the record; {opens} there ends that when it is needed",
+        roles.join("\", \"")
+    ));
 }
 
 /// Has `status` tell, should this run die, that the same command is to be run again, and not that something is amiss.

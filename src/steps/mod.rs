@@ -126,7 +126,7 @@ pub struct Run {
     /// Whether `detour` is what the target has, be it nothing.
     record_read: bool,
     /// Phase and who serves, where the command has found out more than the record says.
-    reported: Option<(Phase, Serving)>,
+    reported: Option<(Phase, Option<Serving>)>,
     /// The result was shown already, and is not to be shown at the end.
     shown: bool,
 }

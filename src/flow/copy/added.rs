@@ -12,6 +12,7 @@ use super::schema::{self, MOST_IN_ONE_TRANSACTION, Receiver};
 use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Result, ServerError};
 use crate::pg::Session;
+use crate::pg::catalog::emptiness::Emptiness;
 use crate::pg::catalog::objects::{self, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Entry, Schema, lexer};
@@ -117,9 +118,9 @@ impl<'a> Addition<'a> {
     }
 
     /// Makes it, and notes what is to be copied and what completes it; what could not be taken over.
-    pub fn make(self, subscriber: &mut Session) -> Result<Vec<String>> {
+    pub fn make(self, subscriber: &mut Session, before: Option<&Emptiness>) -> Result<Vec<String>> {
         subscriber.atomically(|subscriber| {
-            self.make_relations(subscriber)?;
+            schema::noting(subscriber, before, |subscriber| self.make_relations(subscriber))?;
             record::insert_tables(subscriber, self.tables, &self.fingerprints)?;
             post_data::insert(subscriber, &self.statements)
         })?;

@@ -22,7 +22,7 @@ pub use post_data::{Kind, PostStatement};
 pub use record::{
     State, TableCopy, list_tables as list_table_copies, note_origins, repeat_tables, update_fingerprints,
 };
-pub use schema::{Draft, Receiver, list_strange};
+pub use schema::{Draft, Receiver, list_foreign, list_strange};
 pub use throttle::Limits;
 
 use self::added::Addition;
@@ -189,7 +189,10 @@ impl CopyJob<'_> {
             return Ok(Vec::new());
         }
         match self.mode {
-            SchemaMode::Dump => Addition::read(self, session, &added)?.make(session),
+            SchemaMode::Dump => {
+                let addition = Addition::read(self, session, &added)?;
+                addition.make(session, self.before)
+            }
             SchemaMode::Existing => {
                 schema::require_existing(&added, session)?;
                 let fingerprints = objects::fingerprint_tables(&mut self.publisher.connect()?, &added)?;

@@ -1,6 +1,6 @@
 //! The schema's way to the subscriber: dumped, fitted, made in one transaction, the rest noted for later.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use postgres::error::SqlState;
@@ -11,7 +11,7 @@ use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result, ServerError};
 use crate::pg::Server;
 use crate::pg::Session;
-use crate::pg::catalog::emptiness::{Droppable, Emptiness, list_come, restore_emptiness};
+use crate::pg::catalog::emptiness::{Droppable, Emptiness, list_come, read_emptiness, restore_emptiness};
 use crate::pg::catalog::objects::{self, ConstraintIndex, Dependent, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Abilities, Entry, Schema, fit};
@@ -135,6 +135,7 @@ pub fn load(
     }
     let made = subscriber.atomically(|subscriber| {
         run_part(subscriber, last, &mut settings, job.before)?;
+        job.before.map_or(Ok(()), |before| note_made(subscriber, before))?;
         record::insert_tables(subscriber, tables, &fingerprints)?;
         post_data::insert(subscriber, &statements)
     });
@@ -144,9 +145,58 @@ pub fn load(
 
 /// Notes what is there as made by us.
 fn note_made(subscriber: &mut Session, before: &Emptiness) -> Result<()> {
-    let (classes, objects): (Vec<u32>, Vec<u32>) =
-        list_come(subscriber, before)?.into_iter().map(|object| object.oids).unzip();
+    if subscriber.is_dry() {
+        return Ok(());
+    }
+    let made = list_come(subscriber, before)?;
+    note(subscriber, made.into_iter().map(|object| object.oids))
+}
+
+fn note(subscriber: &mut Session, made: impl Iterator<Item = (u32, u32)>) -> Result<()> {
+    let (classes, objects): (Vec<u32>, Vec<u32>) = made.unzip();
     subscriber.change(sql::flow::NOTE_MADE.text, &[&classes, &objects]).map(drop)
+}
+
+/// Does `work`, and notes what has come by it as made by us, beside what others have made.
+pub(super) fn noting<T>(
+    subscriber: &mut Session,
+    before: Option<&Emptiness>,
+    work: impl FnOnce(&mut Session) -> Result<T>,
+) -> Result<T> {
+    // A record of an earlier version has no place for it.
+    let is_noted = !subscriber.is_dry() && crate::pg::record::has_table(subscriber, "made")?;
+    let Some(before) = before.filter(|_| is_noted) else { return work(subscriber) };
+    let there: HashSet<(u32, u32)> =
+        list_come(subscriber, before)?.into_iter().map(|object| object.oids).collect();
+    let outcome = work(subscriber)?;
+    let now = list_come(subscriber, before)?;
+    note(subscriber, now.into_iter().map(|object| object.oids).filter(|oids| !there.contains(oids)))?;
+    Ok(outcome)
+}
+
+fn list_made(subscriber: &mut Session) -> Result<HashSet<(u32, u32)>> {
+    if !crate::pg::record::has_table(subscriber, "made")? {
+        return Ok(HashSet::new());
+    }
+    let rows = subscriber.query(&sql::flow::LIST_MADE, &[])?;
+    Ok(rows.iter().map(|row| (row.get("class"), row.get("object"))).collect())
+}
+
+/// What has come to a subscriber since `before` that no load has made: neither noted as made, nor, since a record of an earlier version
+/// has no such notes, and people make what a subscription does not carry, of the name of something that is on the source.
+pub fn list_foreign(
+    subscriber: &mut Session,
+    before: &Emptiness,
+    source: &BTreeSet<String>,
+) -> Result<Vec<String>> {
+    let made = list_made(subscriber)?;
+    let came = list_come(subscriber, before)?.into_iter().filter(|object| !made.contains(&object.oids));
+    let mut foreign: Vec<String> = came.map(|object| object.name).collect();
+    let known: HashSet<String> = before.containers().collect();
+    let held = read_emptiness(subscriber)?;
+    foreign.extend(held.containers().filter(|name| !known.contains(name)));
+    foreign.retain(|name| !source.contains(name));
+    Ok(foreign)
 }
 
 /// What has come to a subscriber since `before` and was not made by a load that was interrupted, while nothing is copied yet: the
@@ -156,11 +206,7 @@ pub fn list_strange(subscriber: &mut Session, before: &Emptiness) -> Result<Vec<
         return Ok(Vec::new());
     }
     let there = list_come(subscriber, before)?;
-    let mut ours = HashSet::new();
-    if crate::pg::record::has_table(subscriber, "made")? {
-        let rows = subscriber.query(&sql::flow::LIST_MADE, &[])?;
-        ours.extend(rows.iter().map(|row| (row.get::<_, u32>("class"), row.get::<_, u32>("object"))));
-    }
+    let ours = list_made(subscriber)?;
     let place = subscriber.place;
     let finding = |object: &Droppable| {
         let message = format!("the {place} holds {}, which is not ours", object.name);

@@ -30,6 +30,14 @@ pub struct Emptiness {
     pub privileges: Vec<Standing>,
 }
 
+impl Emptiness {
+    /// Its schemas and extensions, as objects are named.
+    pub fn containers(&self) -> impl Iterator<Item = String> {
+        let schemas = self.schemas.iter().map(|name| format!("schema {}", quote_identifier(name)));
+        schemas.chain(self.extensions.iter().map(|name| format!("extension {}", quote_identifier(name))))
+    }
+}
+
 /// Owner and privileges of a schema, default privileges of a role, or privileges on an object of the system's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
@@ -128,6 +136,12 @@ pub struct Droppable {
 /// What has come since `before`.
 pub fn list_come(session: &mut Session, before: &Emptiness) -> Result<Vec<Droppable>> {
     list_droppable(session, None, &before.objects)
+}
+
+/// Type and quoted name of every object, schema and extension that is not the system's or ours.
+pub fn list_names(session: &mut Session) -> Result<BTreeSet<String>> {
+    let held = read_emptiness(session)?;
+    Ok(held.containers().chain(held.objects.iter().cloned()).collect())
 }
 
 fn list_droppable(session: &mut Session, most: Option<i64>, spared: &[String]) -> Result<Vec<Droppable>> {

@@ -5,7 +5,8 @@ use crate::pg::catalog;
 use crate::pg::lock::{Key, Lock};
 use crate::pg::record::{self, Stamp};
 use crate::pg::{Server, Session};
-use crate::phase::{Command, Phase, Place};
+use crate::phase::{Command, Phase, Place, Side};
+use crate::sql;
 use crate::steps::run::connecting::{self, Pending, connect};
 use crate::steps::{Run, Signals};
 
@@ -134,9 +135,21 @@ impl Run {
 
     /// Whether traffic has been moved, or may have been, to another database than the one that is configured as target and has no stamp.
     pub fn is_of_another_target(&mut self, source: &Stamp) -> Result<bool> {
-        let has_moved = matches!(source.phase, Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack);
-        let Some(known) = source.target.as_ref().filter(|_| has_moved) else { return Ok(false) };
+        let Some(known) = source.target.as_ref().filter(|_| may_have_moved(source)) else { return Ok(false) };
         Ok(record::read_identity(self.target())?.is_some_and(|identity| identity != *known))
+    }
+
+    /// The phase that the source was told last, where traffic may be on the target by that and the target has lost the record of it. Where
+    /// nothing of ours is on the target any more, `clean --stay` has ended the detour without the source.
+    pub fn find_lost_record(&mut self) -> Result<Option<Phase>> {
+        let Some(source) = self.answering(Side::Source) else { return Ok(None) };
+        let Some(stamp) = record::read_stamp(source)?.filter(may_have_moved) else { return Ok(None) };
+        let Some(target) = self.answering(Side::Target) else { return Ok(None) };
+        if record::read_stamp(target)?.is_some() || record::read_detour(target)?.is_some() {
+            return Ok(None);
+        }
+        let has_ours = !target.query(&sql::record::LIST_OUR_OBJECTS, &[])?.is_empty();
+        Ok(has_ours.then_some(stamp.phase))
     }
 
     /// Refuses databases that are not what the configuration says.
@@ -152,6 +165,12 @@ impl Run {
             && self.is_of_another_target(source)?
         {
             return Err(other_target(source.phase));
+        }
+        // Clean is to end that, where it is told to.
+        if self.command != Command::Clean
+            && let Some(phase) = self.find_lost_record()?
+        {
+            return Err(record_lost(phase));
         }
         match (&source, &target) {
             (Some(source), Some(target)) if source.detour != target.detour => Err(Error::Refused {
@@ -185,6 +204,31 @@ fn other_target(phase: Phase) -> Error {
         hint: "Correct the conninfo of [target]. Should that database be lost for good, what it alone had is lost too: DROP SCHEMA \
                pgdetour CASCADE; on the source, and open it to the application again."
             .into(),
+    }
+}
+
+/// By what the source was told, traffic is, or may be, on the target.
+fn may_have_moved(source: &Stamp) -> bool {
+    matches!(source.phase, Phase::CuttingOver | Phase::Detoured | Phase::CuttingBack)
+}
+
+/// The source was told that the target serves, or may serve, and the target does not know of it.
+pub fn record_lost(phase: Phase) -> Error {
+    let mut hint = "Restore schema \"pgdetour\" of the target as it was, and go on; or make the target the new home with pgdetour clean \
+                    --stay."
+        .to_owned();
+    if phase != Phase::Detoured {
+        hint += " Only if clients are on the source, run DROP SCHEMA pgdetour CASCADE; there, then pgdetour clean, and open it to the \
+                 application again.";
+    }
+    Error::Refused {
+        kind: "record_lost",
+        message: format!("the source is in phase \"{phase}\" of a detour whose record is not on the target any more"),
+        detail: Some(
+            "schema \"pgdetour\" of the target is missing or has no record; what was written there since cutover may be nowhere else"
+                .into(),
+        ),
+        hint,
     }
 }
 

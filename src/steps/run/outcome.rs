@@ -39,7 +39,7 @@ impl Run {
             changed: (self.changed || self.replayed && !is_refusal) && !self.plan.is_dry(),
             part_way: (self.part_way || self.changed && is_refusal) && !self.plan.is_dry(),
             phase: knows_phase.then_some(phase),
-            serving: knows_phase.then_some(serving),
+            serving: serving.filter(|_| knows_phase),
             warnings: self.warnings,
             report,
             shown: self.shown,
@@ -49,15 +49,15 @@ impl Run {
 
     /// Phase and who serves. Without a record nothing but the routers, or the fences, knows that the target has stayed in service;
     /// they are asked if that is still worth their time.
-    fn found(&mut self, asks: bool) -> (Phase, Serving) {
+    fn found(&mut self, asks: bool) -> (Phase, Option<Serving>) {
         if let Some(reported) = self.reported {
             return reported;
         }
         let phase = self.phase();
         if phase == Phase::Absent && asks && self.record_read && self.target_has_stayed() {
-            return (phase, Serving::Target);
+            return (phase, Some(Serving::Target));
         }
-        (phase, self.serving())
+        (phase, Some(self.serving()))
     }
 
     /// Whether every router sends clients to the target; where none tells, whether the source alone is fenced.

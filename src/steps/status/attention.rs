@@ -89,7 +89,9 @@ fn servers(seen: &Seen, list: &mut List) {
             Place::Backup => None,
         };
         // Without its record nobody knows whether it serves.
-        let broken = side.is_some_and(|side| none || serves(seen, side));
+        let may_serve =
+            |side| side == Side::Source && seen.home.is_none() && seen.phase == Some(Phase::Absent);
+        let broken = side.is_some_and(|side| none || serves(seen, side) || may_serve(side));
         let level = if broken { Level::Broken } else { Level::Attention };
         let message = server.error.clone().unwrap_or_else(|| "it does not answer".into());
         let hint = match (server.side, broken) {
@@ -103,6 +105,9 @@ fn servers(seen: &Seen, list: &mut List) {
                 "While it is down for maintenance nothing can be replayed, and the target keeps what is written."
             }
             (Place::Target, false) => away_target(seen),
+            (Place::Source, true) if !none && seen.serving.is_none() => {
+                "Nobody knows who serves until it answers: after clean --stay the target does. Start it, or correct how pgdetour reaches it."
+            }
             _ => "Start it, or correct how pgdetour reaches it.",
         };
         list.add(level, "unreachable", server.side.name(), message, hint);
@@ -276,7 +281,7 @@ fn routers(seen: &Seen, list: &mut List) {
 /// Of databases that are not those of the detour nothing can be said.
 fn are_others(seen: &Seen) -> bool {
     let kind = seen.refusal.as_ref().map(Error::kind);
-    matches!(kind, Some("stamp_missing" | "stamp_mismatch" | "sides_swapped"))
+    matches!(kind, Some("stamp_missing" | "stamp_mismatch" | "sides_swapped" | "record_lost"))
 }
 
 fn flows(seen: &Seen, list: &mut List) {

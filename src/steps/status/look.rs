@@ -253,13 +253,16 @@ pub fn look(run: &mut Run) -> Seen {
     let (phase, recorded) = read_phase(run).unzip();
     let states = router_states(run);
     let fenced = fenced(run);
+    let knows_the_source = run.answering(Side::Source).is_some();
     let awaited = awaited(run, &fenced);
     let serving = awaited.map(Serving::from);
-    let serving = serving.or_else(|| Some(who_serves(phase, recorded?, &states, &fenced)));
+    let serving = serving.or_else(|| who_serves(phase, recorded?, &states, &fenced, knows_the_source));
     let home = home(phase, recorded, serving);
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
     let is_cleaning = run.facts().is_ok_and(|facts| facts.cleaning == Some(true));
-    let next = phase.map(|phase| if is_cleaning { vec![Command::Clean] } else { phase.next() });
+    let refusal = if is_cleaning { None } else { refusal(run, phase) };
+    let is_lost = refusal.as_ref().is_some_and(|error| error.kind() == "record_lost");
+    let next = phase.map(|phase| if is_cleaning || is_lost { vec![Command::Clean] } else { phase.next() });
     let mut seen = Seen {
         phase,
         serving,
@@ -281,7 +284,7 @@ pub fn look(run: &mut Run) -> Seen {
         done: steps_of_phase(run, phase),
         history: history(run),
         home,
-        refusal: if is_cleaning { None } else { refusal(run, phase) },
+        refusal,
         is_cleaning,
         awaited,
         unmapped: Vec::new(),
@@ -316,7 +319,11 @@ fn read_phase(run: &mut Run) -> Option<(Phase, Serving)> {
         }
         let stamp = record::read_stamp(run.source()).ok()?;
         return match stamp {
-            Some(stamp) if run.is_of_another_target(&stamp).ok()? => Some((stamp.phase, stamp.serving)),
+            Some(stamp)
+                if run.is_of_another_target(&stamp).ok()? || run.find_lost_record().ok()?.is_some() =>
+            {
+                Some((stamp.phase, stamp.serving))
+            }
             _ => Some((run.phase(), run.serving())),
         };
     }
@@ -344,10 +351,16 @@ fn router_states(run: &mut Run) -> States {
 
 /// The routers know better than the record: a run may have died between an act and its note. In a switch that stopped part
 /// way a router may send clients to where they are kept out. Once the record is gone, a source that alone is fenced is one that
-/// was left behind for good.
-fn who_serves(phase: Option<Phase>, recorded: Serving, states: &States, fenced: &Fenced) -> Serving {
+/// was left behind for good; of one that does not answer nobody knows that.
+fn who_serves(
+    phase: Option<Phase>,
+    recorded: Serving,
+    states: &States,
+    fenced: &Fenced,
+    knows_the_source: bool,
+) -> Option<Serving> {
     if phase.is_none() {
-        return recorded;
+        return Some(recorded);
     }
     let moves = matches!(phase, Some(Phase::CuttingOver | Phase::CuttingBack));
     let answering = states.iter().filter_map(|state| state.as_ref().ok()).collect::<Vec<_>>();
@@ -358,7 +371,7 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, states: &States, fenced: 
         states.iter().map(|state| state.as_ref().unwrap_or_else(|unasked| unasked)).collect()
     };
     if routers.iter().any(|router| router.held) {
-        return Serving::Nobody;
+        return Some(Serving::Nobody);
     }
     let is_absent = phase == Some(Phase::Absent);
     // Without a record nobody knows better than the router itself, whatever its file says.
@@ -366,12 +379,16 @@ fn who_serves(phase: Option<Phase>, recorded: Serving, states: &States, fenced: 
     match routers.first().and_then(side_of) {
         Some(side) if routers.iter().all(|router| side_of(router) == Some(side)) => {
             let is_shut = fenced.on(side).raised;
-            if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() }
+            Some(if moves && is_shut == Some(true) { Serving::Nobody } else { side.into() })
         }
-        _ if is_absent && routers.iter().all(|router| router.live.is_none()) && fenced.source_alone() => {
-            Serving::Target
+        _ if is_absent && routers.iter().all(|router| router.live.is_none()) => {
+            if fenced.source_alone() {
+                Some(Serving::Target)
+            } else {
+                knows_the_source.then_some(recorded)
+            }
         }
-        _ => recorded,
+        _ => Some(recorded),
     }
 }
 
@@ -391,6 +408,7 @@ fn home(phase: Option<Phase>, recorded: Option<Serving>, serving: Option<Serving
     use Phase::{Detoured, Mirrored, Mirroring, Returned};
     match phase {
         Some(Mirroring | Mirrored | Detoured | Returned) => recorded,
+        Some(Phase::Absent) => serving,
         _ => serving.or(recorded),
     }
 }

@@ -58,7 +58,7 @@ pub fn run(run: &mut Run, telling: Telling) -> Result<Value> {
 /// One look, made known to the run: the outcome's phase and who serves are those that were seen.
 fn look(run: &mut Run) -> Seen {
     let seen = look::look(run);
-    run.reported = seen.phase.zip(seen.serving);
+    run.reported = seen.phase.map(|phase| (phase, seen.serving));
     seen
 }
 

@@ -129,7 +129,7 @@ impl Run {
             "clients of {waiting} are not served until that leads to the {side}; those of {gone_on} have gone on there"
         ));
         if error.is_connection_lost() {
-            self.reported = Some((self.phase(), side.into()));
+            self.reported = Some((self.phase(), Some(side.into())));
         }
     }
 }
