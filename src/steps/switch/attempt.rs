@@ -156,7 +156,7 @@ impl Run {
         let answering: Vec<RouterState> = states.into_iter().flatten().collect();
         let goes_on = |state: &RouterState| !state.held && state.side == Some(side);
         if !answering.is_empty() && answering.iter().all(goes_on) && self.is_fenced(side) == Some(false) {
-            self.reported = Some((self.phase(), side.into()));
+            self.reported = Some((self.phase(), Some(side.into())));
         }
     }
 

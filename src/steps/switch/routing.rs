@@ -113,7 +113,7 @@ impl Run {
             side.other()
         ));
         // Where it ends here, the record does not know that they are let in.
-        self.reported = said.is_err().then(|| (self.phase(), side.into()));
+        self.reported = said.is_err().then(|| (self.phase(), Some(side.into())));
         self.moved_by_operator = said?;
         Ok(())
     }
