@@ -49,15 +49,15 @@ pub fn written_by_users(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "{} may write into it on the target, and it is not replayed: what is written there would be lost on the way home",
             who.join(", ")
         );
-        let mut hint = "Mirror it (mirror.tables, mirror.exclude); or give it a [[restrict]] and run pgdetour restrict, or one with \
-                        scratch = true where the source needs none of it"
-            .to_owned();
-        if statements.is_empty() {
-            hint.push('.');
+        let instead = if statements.is_empty() {
+            ".".to_owned()
         } else {
-            let statements: Vec<String> = statements.into_iter().collect();
-            hint += &format!("; or run on the target: {}", statements.join(" "));
-        }
+            format!("; or run on the target: {}", Vec::from_iter(statements).join(" "))
+        };
+        let hint = format!(
+            "Mirror it (mirror.tables, mirror.exclude); or give it a [[restrict]] and run pgdetour restrict, or one with \
+             scratch = true where the source needs none of it{instead}"
+        );
         checked.fail("unmirrored", &format!("{}.{}", table.0, table.1), message, hint);
     }
     if let Some(more @ 1..) = by_table.len().checked_sub(NAMED) {
