@@ -5,6 +5,7 @@ mod console;
 mod file;
 mod hold;
 mod reading;
+mod reloading;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@ use crate::routers::pgbouncer::console::Row;
 use crate::routers::pgbouncer::file::{DatabaseFile, Place, missing_keys, place_of};
 use crate::routers::pgbouncer::hold::{PAUSED_AS_A_WHOLE, RESUME_ALL};
 use crate::routers::pgbouncer::reading::Reading;
+use crate::routers::pgbouncer::reloading::check_settings;
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
 
@@ -182,6 +183,11 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             ),
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
+    }
+    if router.settings.file_command.is_none()
+        && let Some(reading) = Reading::of(setting("conffile").as_ref(), &database)
+    {
+        check_settings(&name, &settings, &reading.settings, live.text("pool_mode"), checked);
     }
     check_is_read(router, setting("conffile"), checked);
 }

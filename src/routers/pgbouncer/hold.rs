@@ -16,7 +16,7 @@ const SETTLING_BUDGET: Duration = Duration::from_secs(1);
 /// Between two looks at them.
 const SETTLING_EVERY: Duration = Duration::from_millis(5);
 /// For that long after a failed login there is no other one.
-const LOGIN_RETRY: &str = "server_login_retry";
+pub(super) const LOGIN_RETRY: &str = "server_login_retry";
 /// What it is while clients that go on cannot be served yet, in seconds: nobody else's value.
 const SOON: &str = "0.9";
 
@@ -205,7 +205,7 @@ fn is_paused_already(error: &Error) -> bool {
 }
 
 /// Whether a value of it, as it is shown, is of our making.
-fn is_ours(retry: &str) -> bool {
+pub(super) fn is_ours(retry: &str) -> bool {
     retry == "0" || retry.parse() == SOON.parse::<f64>()
 }
 

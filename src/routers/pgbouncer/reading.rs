@@ -14,18 +14,20 @@ pub struct Reading {
     pub files: Vec<PathBuf>,
     /// File and line of each entry; the last one counts.
     pub entries: Vec<(PathBuf, usize)>,
+    /// Name and value of what stands in `[pgbouncer]`; of several of one name the last one counts.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Reading {
     /// Follows what `main` includes; None when one of the files cannot be read from here.
     pub fn of(main: &Path, database: &str) -> Option<Reading> {
         let mut reading = Reading::default();
-        reading.follow(main, database, &mut false)?;
+        reading.follow(main, database, &mut Vec::new())?;
         Some(reading)
     }
 
     /// A section goes on into the files that it includes, and behind them.
-    fn follow(&mut self, path: &Path, database: &str, in_databases: &mut bool) -> Option<()> {
+    fn follow(&mut self, path: &Path, database: &str, section: &mut Vec<u8>) -> Option<()> {
         // A relative name is relative to PgBouncer's working directory, which we do not know.
         if !path.is_absolute() || self.files.len() >= MOST {
             return None;
@@ -35,10 +37,16 @@ impl Reading {
         let mut reader = Reader::new(file.text());
         while let Some(item) = reader.next().ok()? {
             match item {
-                Item::Include(name) => self.follow(&path_of(name), database, in_databases)?,
-                Item::Section(name) => *in_databases = name == b"databases",
-                Item::Setting { name, whole, .. } if *in_databases && name == database.as_bytes() => {
+                Item::Include(name) => self.follow(&path_of(name), database, section)?,
+                Item::Section(name) => name.clone_into(section),
+                Item::Setting { name, whole, .. }
+                    if section == b"databases" && name == database.as_bytes() =>
+                {
                     self.entries.push((file.path().to_owned(), line_of(file.text(), whole.start)));
+                }
+                Item::Setting { name, value, .. } if section == b"pgbouncer" => {
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    self.settings.push((text(name), text(&file.text()[value])));
                 }
                 Item::Setting { .. } => {}
             }
