@@ -6,6 +6,7 @@ mod file;
 mod hold;
 mod proof;
 mod reading;
+mod reloading;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ use crate::routers::pgbouncer::file::{
 };
 use crate::routers::pgbouncer::hold::{PAUSED_AS_A_WHOLE, RESUME_ALL};
 use crate::routers::pgbouncer::reading::{Reading, Written};
+use crate::routers::pgbouncer::reloading::check_settings;
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
 
@@ -178,6 +179,9 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             ),
             "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
         );
+    }
+    if let Some(reading) = router.reading(&settings) {
+        check_settings(&name, &settings, &reading.settings, live.text("pool_mode"), checked);
     }
     check_is_read(router, &settings, checked);
 }

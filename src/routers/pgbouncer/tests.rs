@@ -680,3 +680,37 @@ fn two_databases_of_one_process_are_told_apart() {
     let of_console = |undo: &RouterUndo| matches!(undo, RouterUndo::PgBouncer(undo) if undo.console == alone);
     assert!(undo.iter().all(of_console), "{undo:?}");
 }
+
+#[test]
+fn what_a_reload_would_change_of_the_settings_is_told_before() {
+    let server = shop();
+    let pooler = TestPgBouncer::start(
+        &format!("[databases]\nshop = {}\n", entry(&server)),
+        "query_wait_timeout = 60.0\npool_mode = Session\nlog_connections = 0",
+    );
+    let mut console = pooler.connect("pgbouncer", "dba");
+    for set in ["pool_mode = 'transaction'", "query_wait_timeout = 90", "default_pool_size = 7"] {
+        console.simple_query(&format!("SET {set}")).expect("we are an admin");
+    }
+    let mut router = routers(&[pooler.settings(&entry(&server))], &[], &Plan::real());
+    let mut found = |check: &str| {
+        let checked = router.check(Duration::from_secs(5));
+        let all = checked.failures.into_iter().chain(checked.warnings);
+        let mut messages: Vec<String> =
+            all.filter(|finding| finding.check == check).map(|finding| finding.message).collect();
+        messages.sort();
+        messages
+    };
+    let told = found("router_setting");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("default_pool_size is 7, and its files say 20:"), "{told:?}");
+    assert!(told[1].starts_with("query_wait_timeout is 90, and its files say 60.0:"), "{told:?}");
+    let modes = found("router_pool_mode");
+    assert!(
+        modes.iter().any(|told| told.starts_with("pool_mode is transaction, and its files say")),
+        "{modes:?}"
+    );
+    console.simple_query("RELOAD").expect("we are an admin");
+    assert!(found("router_setting").is_empty(), "it has taken them on");
+    assert!(found("router_pool_mode").iter().all(|told| !told.starts_with("pool_mode is")), "this, too");
+}
