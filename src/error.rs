@@ -89,6 +89,8 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// The server's CONTEXT: the functions in which it happened, the innermost first.
     pub context: Option<String>,
+    /// The constraint that is violated.
+    pub constraint: Option<String>,
     /// The connection is gone: whether the last statement took effect is unknown.
     pub connection_lost: bool,
 }
@@ -180,6 +182,7 @@ impl From<&postgres::Error> for ServerError {
                 detail: db.detail().map(str::to_owned),
                 hint: db.hint().map(str::to_owned),
                 context: db.where_().map(str::to_owned),
+                constraint: db.constraint().map(str::to_owned),
                 connection_lost: gone,
             };
         }

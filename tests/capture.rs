@@ -674,6 +674,90 @@ fn capture_goes_on_while_the_source_is_maintained() {
     detour.no_client_error().no_row_lost();
 }
 
+/// No trigger fires for what makes the source equal, and so no foreign key either.
+#[test]
+fn rows_made_equal_that_the_constraints_of_the_source_refuse_are_conflicts() {
+    const LOSE: &str = "select pg_drop_replication_slot('pgdetour_capture')";
+    let is_told = |detour: Detour, details: &[&str]| {
+        for detail in details {
+            assert!(detour.last().text_at("/error/detail").contains(detail), "{}", detour.last().describe());
+        }
+        detour
+    };
+    let mut detour = Detour::new()
+        .on_source(
+            "create table public.par (id int primary key, v text);
+             create table public.chi (id int primary key, country text);
+             create table public.t (id int primary key, v text);
+             insert into public.par values (1, 'a'), (2, 'b'); insert into public.chi values (1, 'de'), (2, 'fr');
+             insert into public.t values (1, 'x'), (2, 'y'), (3, 'z');
+             grant all on public.par, public.chi, public.t to shop_app",
+        )
+        .detoured()
+        .on_source(
+            "create table public.country (code text primary key); insert into public.country values ('de'), ('fr');
+             alter table public.chi add foreign key (country) references public.country;
+             create table public.srconly (n int primary key, pid int references public.par);
+             insert into public.srconly values (1, 2);
+             alter table public.t add constraint nobad check (v <> 'bad'),
+                 add constraint one unique (v) deferrable initially deferred",
+        )
+        // A row that is copied back lacks its parent, and does so when it is equal already.
+        .on_source("delete from public.chi where id = 1; delete from public.country where code = 'de'");
+    for _ in 0..2 {
+        detour = detour.run("verify").with(&["--repair"]).exits(8).kind("foreign_key");
+        detour = is_told(detour, &["SQLSTATE 23503, constraint \"chi_country_fkey\" of \"public.chi\""]);
+    }
+    detour = detour
+        .on_source("insert into public.country values ('de')")
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .on_target(LOSE)
+        .on_target("insert into public.chi values (3, 'xx'); delete from public.par where id = 2");
+    for _ in 0..2 {
+        detour = detour.run("capture").with(&["--anew"]).exits(8).kind("foreign_key");
+        detour = is_told(
+            detour,
+            &["\"chi_country_fkey\" of \"public.chi\"", "\"srconly_pid_fkey\" of \"public.srconly\""],
+        );
+    }
+    detour = detour
+        .run("replay")
+        .exits(8)
+        .kind("progress_missing")
+        .on_source("insert into public.country values ('xx'); delete from public.srconly")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .on_target(LOSE)
+        .on_target("update public.t set v = 'bad' where id = 1; update public.t set v = 'y' where id = 3")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(8)
+        .kind("check");
+    detour = is_told(detour, &["Table \"public.t\", key (id)=(1), SQLSTATE 23514, constraint \"nobad\""]);
+    detour = detour
+        .on_target("update public.t set v = 'good' where id = 1")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(8)
+        .kind("unique");
+    detour = is_told(detour, &["SQLSTATE 23505, constraint \"one\" of \"public.t\""]);
+    detour
+        .on_target("update public.t set v = 'z' where id = 3")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+}
+
 /// A dump of the tables alone, restored: what pgdetour kept in the source is gone, and some rows are those of another time.
 #[test]
 fn a_source_that_was_restored_without_our_schema_is_taken_on_when_somebody_says_so() {

@@ -584,6 +584,139 @@ fn a_filter_holds_after_a_maintenance_that_renames_what_it_reads_and_where_it_dr
     assert_eq!(detour.source.value::<i64>(mended), 2);
 }
 
+const LEFT_OUT: &str = "
+create table public.kind (id int primary key);
+create table public.ev (tenant int, id int, v text, kind int references public.kind, primary key (tenant, id));
+create table public.note (tenant int, id int, ev int, primary key (tenant, id), foreign key (tenant, ev) references public.ev);
+create table public.lost (tenant int, id int, primary key (tenant, id));
+insert into public.kind values (1), (2);
+insert into public.ev values (7, 1, 'x', 1), (8, 2, 'left out', null), (9, 3, 'left out', 2);
+insert into public.note values (7, 1, 1), (8, 2, 2);
+insert into public.lost values (7, 1), (8, 2), (9, 3);
+grant all on public.kind, public.ev, public.note, public.lost to shop_app
+";
+
+fn of_tenant(tables: &[&str]) -> String {
+    let part = |name: &&str| format!("[[mirror.table]]\nname = \"public.{name}\"\nwhere = \"tenant = 7\"\n");
+    tables.iter().map(part).collect()
+}
+
+/// Whoever empties a table of the target has never seen what the filter left out.
+#[test]
+fn a_truncate_on_the_target_leaves_what_the_mirror_has_left_out() {
+    for method in ["wal", "trigger"] {
+        let mut detour = Detour::new()
+            .on_source(LEFT_OUT)
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .configured(&of_tenant(&["ev", "note", "lost"]));
+        if !knows_parts(&detour) {
+            return;
+        }
+        detour = detour
+            .detoured()
+            .on_source(
+                "alter table public.note rename tenant to customer;
+                 alter table public.lost drop tenant, add primary key (id)",
+            )
+            .configured(
+                "[[map]]\nfrom = \"public.note\"\nto = \"public.note\"\ncolumns = { customer = \"tenant\" }\n\
+                 [[map]]\nfrom = \"public.lost\"\nto = \"public.lost\"\nkey = { id = \"id\" }\ndrop = [\"tenant\"]\n",
+            )
+            .on_target("truncate public.note, public.ev")
+            .on_target("insert into public.ev values (7, 5, 'new', 1), (8, 6, 'new', 1); insert into public.note values (7, 5, 5)")
+            .run("replay")
+            .exits(0)
+            .run("verify")
+            .exits(0);
+        let rows = |detour: &Detour, query: &str| -> String { detour.source.value(query) };
+        let events = "select string_agg(tenant || ' ' || id || ' ' || v, ', ' order by id) from public.ev";
+        let notes = "select string_agg(customer || ' ' || id, ', ' order by id) from public.note";
+        assert_eq!(rows(&detour, events), "8 2 left out, 9 3 left out, 7 5 new, 8 6 new");
+        assert_eq!(rows(&detour, notes), "8 2, 7 5");
+        if method == "wal" {
+            detour = detour.on_target("truncate public.lost").run("replay").exits(8).kind("truncate");
+            assert!(
+                detour
+                    .last()
+                    .text_at("/error/detail")
+                    .contains("those that the mirror's filter has left out"),
+                "{}",
+                detour.last().describe()
+            );
+            assert_eq!(detour.source.value::<i64>("select count(*) from public.lost"), 3);
+        } else {
+            // A row that was left out refers to what goes as a whole.
+            detour =
+                detour.on_target("truncate public.kind cascade").run("replay").exits(8).kind("foreign_key");
+            assert_eq!(rows(&detour, events), "8 2 left out, 9 3 left out, 7 5 new, 8 6 new");
+        }
+    }
+}
+
+/// They came home as all others did; or have to, after the recording was lost.
+#[test]
+fn rows_that_the_target_has_written_outside_of_the_filter_are_compared_and_made_equal() {
+    let detour = Detour::new().on_source(LEFT_OUT).on_source(
+        "create table public.logs (level int, what text); alter table public.logs replica identity full;
+         insert into public.logs values (1, 'same'), (5, 'in'); grant all on public.logs to shop_app; delete from public.note",
+    );
+    if !knows_parts(&detour) {
+        return;
+    }
+    let detour = detour
+        .configured(&of_tenant(&["ev", "note"]))
+        .configured("[[mirror.table]]\nname = \"public.logs\"\nwhere = \"level > 2\"\n")
+        .detoured()
+        .on_target(
+            "insert into public.ev values (8, 50, 'new'), (7, 6, 'n'); update public.ev set tenant = 8 where id = 1;
+             insert into public.logs values (1, 'same'), (0, 'new')",
+        )
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/tables/1/table", "public.ev")
+        .reports("/tables/1/rows_source", 3)
+        .reports("/tables/1/rows_target", 3)
+        .on_source("update public.ev set v = 'corrupt' where id in (50, 6); delete from public.logs where what = 'new'")
+        .run("verify")
+        .exits(8)
+        .message("2 tables differ")
+        .reports("/tables/1/different", 2)
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/tables/1/repaired", 2);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(
+        warnings.contains("1 row of table \\\"public.ev\\\" outside of the mirror's filter had the key"),
+        "{warnings}"
+    );
+    let detour = detour
+        .on_target("select pg_drop_replication_slot('pgdetour_capture')")
+        .on_target(
+            "insert into public.ev values (8, 60, 'new order'); insert into public.logs values (2, 'unrecorded')",
+        )
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .on_target("update public.ev set v = 'later' where id = 50")
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .run("cutback")
+        .exits(0);
+    let events = "select string_agg(tenant || ' ' || id || ' ' || v, ', ' order by id) from public.ev";
+    assert_eq!(
+        detour.source.value::<String>(events),
+        "8 1 x, 8 2 left out, 9 3 left out, 7 6 n, 8 50 later, 8 60 new order"
+    );
+    let logs = "select string_agg(what, ', ' order by level, what) from public.logs";
+    assert_eq!(detour.source.value::<String>(logs), "new, same, same, unrecorded, in");
+}
+
 #[test]
 fn a_table_that_inherits_is_in_the_flow_where_it_is_selected_itself() {
     let inheriting = "

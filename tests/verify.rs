@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::detour::Detour;
 use crate::support::wait::until;
+
+/// Generous: the machine may have much else to do.
+const LIMIT: Duration = Duration::from_secs(600);
 
 const KINDS: &str = "
 create collation public.loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
@@ -646,4 +650,64 @@ fn a_pattern_that_no_table_matches_is_named() {
         detour = detour.run("verify").with(tables).exits(2).message("matches \"public.order\"");
     }
     detour.run("verify").with(&["--table", "public.o*"]).exits(0).reports("/tables/0/table", "public.orders");
+}
+
+/// What is on its way home is no difference, and what somebody has changed there is one, while users write.
+#[test]
+fn beside_a_replay_that_follows_what_users_write_is_no_difference() {
+    let detour = Detour::new()
+        .table("orders")
+        .on_source(
+            "create table public.kept (id int primary key, v text); grant all on public.kept to shop_app;
+             insert into public.kept select n, 'v' from generate_series(1, 100) as n",
+        )
+        .detoured()
+        .writing();
+    let follower = detour.start("replay", &["--follow"]);
+    detour.target.exec("update public.kept set v = 'home' where id = 1");
+    let arrives = |detour: &Detour, query: &str| {
+        until("the change has arrived", LIMIT, || detour.source.value::<bool>(query).then_some(()));
+    };
+    arrives(&detour, "select exists (select from public.kept where v = 'home')");
+    let detour = detour
+        .application_goes_on()
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true)
+        .on_source("update public.kept set v = 'damaged' where id = 5")
+        .application_goes_on()
+        .run("verify")
+        .exits(8)
+        .kind("differs")
+        .message("1 table differs")
+        .hint("end pgdetour replay --follow")
+        .run("verify")
+        .with(&["--repair"])
+        .exits(4);
+    follower.signal(Signal::TERM);
+    let mut detour = detour
+        .ended(follower, 0)
+        .at_rest(|detour| detour.run("verify").with(&["--repair"]).exits(0).reports("/equal", true));
+
+    // It comes to a stand, and to an end, with changes that have not come home.
+    let follower = detour.start("replay", &["--follow"]);
+    detour.target.exec("update public.kept set v = 'home' where id = 2");
+    arrives(&detour, "select count(*) = 2 from public.kept where v = 'home'");
+    follower.signal(Signal::STOP);
+    detour.target.exec("update public.kept set v = 'on its way' where id = 3");
+    let verify = detour.start("verify", &[]);
+    until("a marker waits", LIMIT, || {
+        detour
+            .target
+            .value::<bool>("select exists (select from pgdetour.marker where flow = 'replay')")
+            .then_some(())
+    });
+    follower.signal(Signal::KILL);
+    let killed = follower.end();
+    assert!(killed.was_killed(), "{}", killed.describe());
+    detour = detour.ended(verify, 3).kind("replay_ended");
+    detour
+        .at_rest(|detour| detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true))
+        .no_client_error()
+        .no_row_lost();
 }

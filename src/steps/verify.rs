@@ -13,14 +13,14 @@ use self::doubts::Doubts;
 pub(super) use self::sides::Sides;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::flow::mapping::{Mapping, TableRule, filter as mapping_filter};
+use crate::flow::mapping::{Mapping, TableRule};
 use crate::flow::source::slot;
-use crate::flow::verify::pair::{Filters, Size};
-use crate::flow::verify::{self, Comparison, Failure, Job, Pair, Partial, Sample, pair, repair};
+use crate::flow::verify::pair::{Filters, Share, Size};
+use crate::flow::verify::repair::Repaired;
+use crate::flow::verify::{self, Comparison, Failure, Job, Pair, Partial, Sample, constraints, pair, repair};
 use crate::flow::{FlowName, TableName, Until, apply_until, marker};
 use crate::output::plural;
 use crate::pattern::Selection;
-use crate::pg::catalog::inventory::list_filter_columns;
 use crate::pg::catalog::{self, Part, Table};
 use crate::pg::{Session, record};
 use crate::phase::{Phase, Place, Side};
@@ -48,7 +48,11 @@ pub struct Extent {
 
 /// Runs the command; its report. A difference is [`Error::Conflict`], with the report kept for the document.
 pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
-    let sides = Sides::open(run, extent.backup)?;
+    let sides = if extent.backup || extent.repair || extent.resume {
+        Sides::open(run, extent.backup)?
+    } else {
+        Sides::open_beside_replay(run)?
+    };
     if extent.repair && run.phase() == Phase::Returned {
         return Err(Error::Refused {
             kind: "nothing_to_repair",
@@ -63,12 +67,12 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     let mapping = sides.mapping(run)?;
     let pairs = list_pairs(run, sides, &mapping, extent)?;
     let doubts = Doubts::find(run, sides, extent)?;
-    let mut known = begin(run, extent)?;
+    let mut known = begin(run, sides, extent)?;
     let mut found = Vec::new();
     let mut left = Vec::new();
     for mut pair in pairs {
         match known.remove(&pair.record_name()) {
-            Some(Known::Equal(comparison)) => found.push((pair.is_filling(), comparison)),
+            Some(Known::Equal(comparison)) => found.push((pair.share(), comparison)),
             Some(Known::Part(partial)) => {
                 pair.resume(partial);
                 left.push(pair);
@@ -77,8 +81,8 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         }
     }
     let pairs = left;
-    found.extend(pairs.iter().map(Pair::is_filling).zip(compare_all(run, sides, &pairs)?));
-    if !extent.backup {
+    found.extend(pairs.iter().map(Pair::share).zip(compare_all(run, sides, &pairs)?));
+    if sides.are_noted() {
         forget(run)?;
     }
     let mut tables = merge(found);
@@ -95,6 +99,7 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     if let Some(doubts) = doubts {
         doubts.end(run, &tables)?;
     }
+    let unfit = if extent.repair { find_unfit(run, &mapping, &tables)? } else { None };
     let equal = tables.iter().all(|table| table.equal);
     let mut report = json!({ "tables": tables, "equal": equal });
     if let Some(side) = sides.in_place_of() {
@@ -102,6 +107,10 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     }
     if let Some(sample) = extent.sample {
         report["sample_percent"] = json!(f64::from(sample) / 10_000.0);
+    }
+    if let Some(unfit) = unfit {
+        run.report = Some(report);
+        return Err(unfit);
     }
     if equal {
         return Ok(report);
@@ -111,6 +120,17 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     }
     run.report = Some(report);
     Err(unequal_tables(run.phase(), sides, advice(run, sides)?, &tables))
+}
+
+/// What the source's constraints say of these tables, now that rows were written while none of them was looked at; by this run or,
+/// if it was told of then, by an earlier one.
+fn find_unfit(run: &mut Run, mapping: &Mapping, tables: &[Comparison]) -> Result<Option<Error>> {
+    if run.phase() != Phase::Detoured || run.plan.is_dry() {
+        return Ok(None);
+    }
+    let names: HashSet<&str> = tables.iter().map(|table| table.table.as_str()).collect();
+    let is_one = |table: &TableName| names.contains(table.to_string().as_str());
+    constraints::find_violated(run.source(), mapping, &is_one)
 }
 
 /// What to do about tables that differ.
@@ -128,8 +148,14 @@ fn advice(run: &mut Run, sides: Sides) -> Result<&'static str> {
         }
         // What is lost no replay brings.
         Phase::Detoured if run.recording().require_intact(run.target()).is_err() => slot::MISSED,
+        Phase::Detoured if sides.is_replayed => {
+            "All that was written before had come home at each of three readings, and they differ still: find out who changed rows of the \
+             source, or what is in quarantine; or end pgdetour replay --follow, and run pgdetour verify --repair, which copies them from the \
+             target."
+        }
         Phase::Detoured => {
-            "Changes that were not replayed yet differ too: run pgdetour replay, then verify again."
+            "Changes that were not replayed yet differ too: run pgdetour replay, then verify again. While users write, verify beside \
+             pgdetour replay --follow: then these are no differences."
         }
         Phase::Returned => "Since cutback, traffic changes the source alone: the target stays as it was.",
         _ => "Find out who changed rows of the target; pgdetour verify --repair copies them from the source.",
@@ -174,14 +200,14 @@ fn unequal_tables(phase: Phase, sides: Sides, advice: &str, tables: &[Comparison
     }
 }
 
-/// One result for each table, by its name, from those of all pairs and whether each is about columns that are filled.
-fn merge(found: Vec<(bool, Comparison)>) -> Vec<Comparison> {
-    let (filled, made): (Vec<_>, Vec<_>) = found.into_iter().partition(|(is_filling, _)| *is_filling);
+/// One result for each table, by its name, from those of all pairs and what of the table each is about.
+fn merge(found: Vec<(Share, Comparison)>) -> Vec<Comparison> {
+    let (made, more): (Vec<_>, Vec<_>) = found.into_iter().partition(|(share, _)| *share == Share::Rows);
     let mut tables: BTreeMap<String, Comparison> =
         made.into_iter().map(|(_, comparison)| (comparison.table.clone(), comparison)).collect();
-    for (_, comparison) in filled {
+    for (share, comparison) in more {
         if let Some(table) = tables.get_mut(&comparison.table) {
-            table.merge(comparison);
+            table.merge(share, comparison);
         }
     }
     tables.into_values().collect()
@@ -241,7 +267,7 @@ pub(super) fn list_pairs(
         let filters = match filtered {
             // It has got what the target had, and every change since.
             Some(_) if sides.source == Place::Backup => Filters::default(),
-            Some(filter) => filters_of(run, &group, filter, (&old_tables, &new_tables))?,
+            Some(filter) => filters_of(run, mapping, &group, filter),
             None => Filters::default(),
         };
         let size = |on_source: bool, name: &TableName| {
@@ -256,41 +282,34 @@ pub(super) fn list_pairs(
             pair.is_joined = !filling.is_empty();
             pairs.push(pair);
         }
+        // What was written on the target since cutover came home, or is to, whatever the filter says of it.
+        if let (Some(outside), Some(filter)) = (filters.outside(), &filters.old)
+            && (extent.repair || pair::has_rows_outside(run.session(sides.target), group[0], filter)?)
+        {
+            let rules = vec![Arc::clone(group[0])];
+            pairs.push(Pair::new(run.session(sides.target), rules, &size, &outside, sample)?);
+        }
     }
     Ok(pairs)
 }
 
-/// How the mirror's filter of a table holds on both sides, of which these are the tables: the target's and the source's.
-fn filters_of(
-    run: &mut Run,
-    group: &[&Arc<TableRule>],
-    filter: String,
-    (target, source): (&[Table], &[Table]),
-) -> Result<Filters> {
+/// How the mirror's filter of a table holds on both sides.
+fn filters_of(run: &mut Run, mapping: &Mapping, group: &[&Arc<TableRule>], filter: String) -> Filters {
     if run.phase() == Phase::Mirrored {
         // The mirror holds nothing but what the filter lets through.
-        return Ok(Filters { new: Some(filter), ..Filters::default() });
+        return Filters { new: Some(filter), ..Filters::default() };
     }
     let rule = group[0];
-    let mut new = None;
-    let tables = (mapping_filter::named(target, &rule.from), mapping_filter::named(source, &rule.to));
-    if let ((Some(old), Some(there)), true) = (tables, is_image(group)) {
-        let part = Part { filter: Some(filter.clone()), ..Part::default() };
-        let filtered = Table { part, ..old.clone() };
-        if let Ok(reads) = list_filter_columns(run.target(), &filtered)? {
-            new = mapping_filter::over_new(rule, &filter, &reads, old, there);
-        }
-    }
-    if new.is_some() {
-        // What was written there since cutover may be anything.
-        return Ok(Filters { new, old: Some(filter), are_unknown: false });
+    let mirrored = mapping.left_out().mirrored(&rule.from, &rule.to);
+    if let Some(new) = mirrored.filter(|_| is_image(group)) {
+        return Filters { new: Some(new.to_owned()), old: Some(filter), ..Filters::default() };
     }
     run.warn(format!(
         "rows of table \"{}\" that the target lacks are not compared: since the maintenance, nothing tells which of them the \
          mirror's filter has left out",
         rule.to
     ));
-    Ok(Filters { are_unknown: true, ..Filters::default() })
+    Filters { are_unknown: true, ..Filters::default() }
 }
 
 /// Whether one table of the target is the whole image of one of the source, row by row.
@@ -349,10 +368,9 @@ enum Known {
 }
 
 /// What an interrupted run has found equal already, and what it has read; a new one begins with nothing.
-fn begin(run: &mut Run, extent: &Extent) -> Result<BTreeMap<String, Known>> {
+fn begin(run: &mut Run, sides: Sides, extent: &Extent) -> Result<BTreeMap<String, Known>> {
     let mut known = BTreeMap::new();
-    // What is noted is of both sides.
-    if run.plan.is_dry() || extent.backup {
+    if run.plan.is_dry() || !sides.are_noted() {
         return Ok(known);
     }
     if !extent.resume {
@@ -387,7 +405,7 @@ fn forget(run: &mut Run) -> Result<()> {
 fn compare_all(run: &mut Run, sides: Sides, pairs: &[Pair]) -> Result<Vec<Comparison>> {
     let live = sides.is_followed(run)?;
     let (signals, stop) = (run.signals.clone(), run.signals.stop_flag());
-    let is_noted = !run.plan.is_dry() && !sides.has_backup();
+    let is_noted = !run.plan.is_dry() && sides.are_noted();
     let note = if is_noted { Some(Mutex::new(run.server(Side::Target).connect()?)) } else { None };
     let output = run.output.clone();
     let session = || note.as_ref().map(|note| note.lock().unwrap_or_else(PoisonError::into_inner));
@@ -425,9 +443,9 @@ fn compare_all(run: &mut Run, sides: Sides, pairs: &[Pair]) -> Result<Vec<Compar
 pub(super) fn may_be_repaired(parts: &BTreeMap<String, Part>, pair: &Pair) -> bool {
     let is_filtered =
         |rule: &Arc<TableRule>| parts.get(&rule.from.to_string()).is_some_and(|part| part.filter.is_some());
-    // Rows that the mirror has left out are no rows to delete.
+    // Rows that the mirror has left out are no rows to delete; of those outside of the filter none is.
     !pair.is_joined
-        && !pair.has_left_out
+        && (!pair.has_left_out || pair.is_outside)
         && pair.is_told_apart()
         && (is_image(&pair.rules.iter().collect::<Vec<_>>()) || !pair.rules.iter().any(is_filtered))
 }
@@ -495,18 +513,36 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     let (source_server, target_server) = (run.server(Side::Source).clone(), run.server(Side::Target).clone());
     let job = Job::of_one(&source_server, &target_server, pairs, &stop, &settle);
     let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
-    for pair in pairs.iter().filter(|pair| names.contains(&pair.name())) {
-        run.heed_signals()?;
-        let repaired = repair::repair_table(&job, pair, serving, &mut source, &mut target)?.rows;
-        run.changed |= repaired > 0;
-        let again = Job { pairs: std::slice::from_ref(pair), ..job };
-        let now = verify::compare_tables(&again)?.pop().unwrap_or_default();
-        run.note_event(&format!("repaired {} of table \"{}\"", plural(repaired as u64, "row"), now.table));
-        if let Some(table) = tables.iter_mut().find(|table| table.table == now.table) {
+    for table in tables.iter_mut().filter(|table| names.contains(&table.table)) {
+        let (mut repaired, mut found) = (0, Vec::new());
+        for pair in pairs.iter().filter(|pair| pair.name() == table.table) {
+            run.heed_signals()?;
+            let done = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
+            run.changed |= done.rows > 0;
+            repaired += done.rows;
+            tell_overwritten(run, pair, done);
+            let again = Job { pairs: std::slice::from_ref(pair), ..job };
+            found.push((pair.share(), verify::compare_tables(&again)?.pop().unwrap_or_default()));
+        }
+        run.note_event(&format!("repaired {} of table \"{}\"", plural(repaired as u64, "row"), table.table));
+        if let Some(now) = merge(found).pop() {
             *table = Comparison { repaired, ..now };
         }
     }
     Ok(tables)
+}
+
+/// Tells of rows outside of the mirror's filter that were written over others of the same key: nothing tells whether these had come
+/// home before.
+pub(super) fn tell_overwritten(run: &mut Run, pair: &Pair, done: Repaired) {
+    if pair.is_outside && done.overwritten > 0 {
+        run.warn(format!(
+            "{} of table \"{}\" outside of the mirror's filter had the key of a different one on the target, and is as that one now: \
+             whether the mirror had left it out, nothing tells",
+            plural(done.overwritten as u64, "row"),
+            pair.name()
+        ));
+    }
 }
 
 fn mirror_is_stopped() -> Error {
@@ -535,8 +571,26 @@ fn settle(
     };
     let id = record::new_id(from)?;
     marker::write_marker(from, sides.flow(), &id)?;
-    signals.heed_while(MARKER_BUDGET, |budget| marker::wait_for_marker(to, &id, budget))?;
+    let arrived =
+        signals.heed_while(MARKER_BUDGET, |budget| match marker::wait_for_marker(to, &id, budget) {
+            Err(Error::TimedOut { .. }) if sides.is_replayed && !sides::is_replayed(from)? => {
+                Err(replay_has_ended())
+            }
+            waited => waited,
+        });
+    arrived?;
     marker::remove_marker(from, to, &id)
+}
+
+fn replay_has_ended() -> Error {
+    Error::Refused {
+        kind: "replay_ended",
+        message: "replay --follow has ended while both sides were compared".into(),
+        detail: Some("What was written on the target meanwhile does not come home.".into()),
+        hint: "See with pgdetour status whether something stops it. Let it run again, and verify beside it; or verify alone, while nobody \
+               writes, after pgdetour replay."
+            .into(),
+    }
 }
 
 fn describe(table: &Comparison, sides: Sides) -> String {

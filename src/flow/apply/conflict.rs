@@ -34,14 +34,14 @@ pub enum Failure {
         /// The rows, as the publisher has them, where that is known.
         rows: Vec<Row>,
     },
-    /// A table was emptied that shares its place on the subscriber with others.
+    /// A table was emptied that shares its place on the subscriber with other rows.
     PartialTruncate {
         /// On the publisher.
         from: String,
         /// On the subscriber.
         to: String,
-        /// What else is kept there.
-        other: String,
+        /// What else is kept there: `those of "public.archive"`.
+        beside: String,
     },
     /// Not about data.
     Other(Error),
@@ -478,11 +478,11 @@ fn undecidable(
     };
     let (sqlstate, constraint) = failure.said();
     match failure {
-        Failure::PartialTruncate { from, to, other } => Ok(Misfit {
+        Failure::PartialTruncate { from, to, beside } => Ok(Misfit {
             kind: "truncate",
             message: format!("TRUNCATE of table \"{from}\" cannot be repeated on {on}"),
             detail: format!(
-                "Its rows are in \"{to}\" there, together with those of \"{other}\"; transaction ending at {commit}"
+                "Its rows are in \"{to}\" there, together with {beside}; transaction ending at {commit}"
             ),
             hint: format!(
                 "Have it set aside by replay.on_conflict = \"quarantine\" and pgdetour replay; delete the rows of \"{from}\" from \

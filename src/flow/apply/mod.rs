@@ -57,6 +57,7 @@ use self::references::References;
 use self::stage::Stages;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::FlowName;
+use crate::flow::mapping::filter::LeftOut;
 use crate::flow::mapping::foreign_key::list_foreign_keys;
 use crate::flow::mapping::{Definitions, Mapping, TableName, TableRule};
 use crate::pg::server::AS_REPLICA;
@@ -82,6 +83,7 @@ pub struct Applier {
     flow: &'static str,
     detour: String,
     sources: HashMap<TableName, Vec<Arc<TableRule>>>,
+    left_out: LeftOut,
     statements: HashMap<String, postgres::Statement>,
     stages: Stages,
     /// Triggers and foreign keys do not fire for what is applied.
@@ -160,6 +162,7 @@ impl Applier {
             flow,
             detour: detour.to_owned(),
             sources: sources(mapping),
+            left_out: mapping.left_out().clone(),
             statements: HashMap::new(),
             stages,
             replica_role,
@@ -211,6 +214,7 @@ impl Applier {
     /// Takes in a mapping that knows more tables.
     pub fn learn(&mut self, mapping: &Mapping) {
         self.sources = sources(mapping);
+        self.left_out = mapping.left_out().clone();
         self.definitions.learn(mapping.definitions());
         if let Some(quarantine) = &mut self.quarantine {
             quarantine.learn(mapping);

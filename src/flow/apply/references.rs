@@ -92,6 +92,23 @@ impl References {
         Ok(references)
     }
 
+    /// What is asked of all rows of these tables, and of all that refer to them, where many were written: what is wrong if
+    /// the question finds something.
+    pub(in crate::flow) fn ask_of_all(&self, is_one: &dyn Fn(&TableName) -> bool) -> Vec<(Failure, String)> {
+        let mut asked: BTreeMap<String, (Failure, String)> = BTreeMap::new();
+        let its = |by: &'_ ByTable| -> Vec<ForeignKey> {
+            by.iter().filter(|(table, _)| is_one(table)).flat_map(|(_, keys)| keys).cloned().collect()
+        };
+        for key in its(&self.of).into_iter().chain(its(&self.to)).filter(|key| key.validated) {
+            let failure = Failure::Orphan { constraint: key.name.clone(), of: key.table.to_string() };
+            asked.insert(format!("{} {}", key.table, key.name), (failure, key.find_any_orphan()));
+        }
+        for (name, key) in self.deferrable.of_all(is_one) {
+            asked.insert(name, (key.violated_by(Vec::new()), key.find_any_meeting()));
+        }
+        asked.into_values().collect()
+    }
+
     /// A table and all that it is a partition of.
     fn lineage<'a>(&'a self, table: &'a TableName) -> impl Iterator<Item = &'a TableName> {
         std::iter::once(table).chain(self.ancestors.get(table).into_iter().flatten())
@@ -290,7 +307,7 @@ impl Applier {
         emptied: &TableName,
     ) -> std::result::Result<(), Failure> {
         let keys = references.to.get(emptied).cloned().unwrap_or_default();
-        for key in keys.iter().filter(|key| key.table != *emptied && key.validated) {
+        for key in keys.iter().filter(|key| key.validated) {
             if references.is_postponed(key) {
                 continue;
             }

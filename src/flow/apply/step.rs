@@ -1,5 +1,6 @@
 //! One step of a plan on one table of the subscriber: rows inserted, updated, moved, deleted, or all of them gone.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::statement;
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::mapping::{TableName, TableRule};
-use crate::flow::source::change::{Row, Value};
+use crate::flow::source::change::{Relation, Row, Value};
 use crate::pg::parameter::Parameter;
 
 impl Applier {
@@ -147,17 +148,33 @@ impl Applier {
         Ok((found.into_values().collect(), gone))
     }
 
-    /// Empties tables, as far as no other table has its rows there.
-    pub(super) fn truncate(&mut self, tables: &[std::sync::Arc<Bound>]) -> std::result::Result<(), Failure> {
+    /// Empties tables, as far as no other rows are there: those of another table, or those that the mirror has left out.
+    pub(super) fn truncate(&mut self, tables: &[Arc<Bound>]) -> std::result::Result<(), Failure> {
         let emptied = |name: &TableName| {
             tables
                 .iter()
                 .any(|table| table.relation.schema == name.schema && table.relation.name == name.name)
         };
-        let mut targets: Vec<String> = Vec::new();
-        for rule in tables.iter().flat_map(|table| &table.rules) {
+        let refused = |rule: &TableRule, beside: String| Failure::PartialTruncate {
+            from: rule.from.to_string(),
+            to: rule.to.to_string(),
+            beside,
+        };
+        let mut targets: Vec<&TableRule> = Vec::new();
+        let mut deletions: Vec<(&TableName, String)> = Vec::new();
+        for (table, rule) in tables.iter().flat_map(|table| table.rules.iter().map(move |rule| (table, rule)))
+        {
             if rule.rule.may_lack_rows() {
                 self.forget_all_unmade(rule)?;
+            }
+            if self.has_left_out(table, &rule.rule) {
+                let Some(mirrored) = self.left_out.mirrored(&rule.rule.from, &rule.rule.to) else {
+                    let beside = "those that the mirror's filter has left out, and since the maintenance nothing tells which those are";
+                    return Err(refused(&rule.rule, beside.to_owned()));
+                };
+                let deletion = format!("delete from {} where ({mirrored}\n)", rule.rule.target());
+                deletions.push((&rule.rule.to, deletion));
+                continue;
             }
             let others = self.sources.get(&rule.rule.to).map_or(&[][..], Vec::as_slice);
             let kept: Vec<&Arc<TableRule>> = others.iter().filter(|other| !emptied(&other.from)).collect();
@@ -166,38 +183,52 @@ impl Applier {
                 continue;
             }
             if let Some(other) = kept.iter().find(|other| !rule.rule.is_apart_from(other)) {
-                return Err(Failure::PartialTruncate {
-                    from: rule.rule.from.to_string(),
-                    to: rule.rule.to.to_string(),
-                    other: other.from.to_string(),
-                });
+                return Err(refused(&rule.rule, format!("those of \"{}\"", other.from)));
             }
             if !kept.is_empty() {
                 self.session.client().batch_execute(&statement::delete_own(&rule.rule))?;
                 continue;
             }
-            let target = rule.rule.target();
-            if !targets.contains(&target) {
-                targets.push(target);
+            if !targets.iter().any(|known| known.to == rule.rule.to) {
+                targets.push(&rule.rule);
             }
         }
-        if targets.is_empty() {
-            return Ok(());
+        if !self.truncate_whole(&targets)? {
+            deletions.extend(targets.iter().map(|rule| (&rule.to, format!("delete from {}", rule.target()))));
         }
+        // Where foreign keys fire, those that refer to others go first.
+        deletions.sort_by_key(|(table, _)| Reverse(self.ranks.get(*table).copied()));
+        deletions
+            .iter()
+            .try_for_each(|(_, deletion)| self.session.client().batch_execute(deletion))
+            .map_err(Failure::from)
+    }
+
+    /// Whether the mirror has left out rows of a table, by its name now or by that which it had when it was emptied.
+    fn has_left_out(&self, table: &Bound, rule: &TableRule) -> bool {
+        let Relation { schema, name, .. } = &*table.relation;
+        self.left_out.is_of(&rule.from)
+            || self.left_out.is_of(&TableName { schema: schema.clone(), name: name.clone() })
+    }
+
+    /// Truncates all of these at once; false where that is not allowed.
+    fn truncate_whole(&mut self, targets: &[&TableRule]) -> std::result::Result<bool, Failure> {
+        if targets.is_empty() {
+            return Ok(true);
+        }
+        let names: Vec<String> = targets.iter().map(|rule| rule.target()).collect();
         let client = self.session.client();
         client.batch_execute("savepoint pgdetour_truncate")?;
-        match client.batch_execute(&format!("truncate {}", targets.join(", "))) {
-            Ok(()) => {}
+        let is_done = match client.batch_execute(&format!("truncate {}", names.join(", "))) {
+            Ok(()) => true,
             // A foreign key of a table that was not emptied in the same statement refers to one of these.
             Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
                 client.batch_execute("rollback to savepoint pgdetour_truncate")?;
-                for target in &targets {
-                    client.batch_execute(&format!("delete from {target}"))?;
-                }
+                false
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         client.batch_execute("release savepoint pgdetour_truncate")?;
-        Ok(())
+        Ok(is_done)
     }
 }

@@ -1,11 +1,35 @@
 //! The mirror's row filters after the maintenance: written over a table's old columns, read over its new ones.
 
+use std::collections::HashMap;
+
 use super::{TableName, TableRule, is_column_name};
 use crate::pg::catalog::{Column, Table};
 use crate::sql::{quote_identifier, quote_qualified};
 
 /// Types that hold what those before them in the same row hold, and compare in the same way.
 const WIDENED: [&[&str]; 2] = [&["smallint", "integer", "bigint", "numeric"], &["character varying", "text"]];
+
+/// What the filters have left out: rows of the subscriber that are the image of none of the publisher's.
+#[derive(Debug, Clone, Default)]
+pub struct LeftOut(HashMap<TableName, HashMap<TableName, String>>);
+
+impl LeftOut {
+    /// Takes in a table of the publisher that has a filter, and SQL by the tables of the subscriber that its rows go to: what is
+    /// true of those rows of a table which the filter lets through, where anything tells.
+    pub fn add(&mut self, from: TableName, mirrored: HashMap<TableName, String>) {
+        self.0.insert(from, mirrored);
+    }
+
+    /// Whether rows of this table of the publisher were left out.
+    pub fn is_of(&self, from: &TableName) -> bool {
+        self.0.contains_key(from)
+    }
+
+    /// SQL that is true of the rows of `to` which the filter of `from` lets through; none where nothing tells which they are.
+    pub fn mirrored(&self, from: &TableName, to: &TableName) -> Option<&str> {
+        self.0.get(from)?.get(to).map(String::as_str)
+    }
+}
 
 /// A filter over the columns `reads` of the table `old`, as SQL that is true of the same rows of `new`, which `rule` makes of
 /// it; none where nothing on `new` tells which those are, since a column went, or is another one now.

@@ -31,6 +31,7 @@ pub use self::definitions::Definitions;
 use self::draft::draft;
 pub use self::facts::list_defaulted;
 use self::facts::{Facts, read_facts};
+use self::filter::LeftOut;
 use self::joins::Filled;
 use crate::error::{Error, Finding, Result};
 use crate::pg::Session;
@@ -213,6 +214,7 @@ pub struct Mapping {
     tables: HashMap<TableName, Vec<Arc<TableRule>>>,
     rules: Vec<MapRule>,
     definitions: Definitions,
+    left_out: LeftOut,
 }
 
 const CHECK: &str = "mapping";
@@ -279,7 +281,7 @@ impl Mapping {
         for rule in drafts {
             tables.entry(rule.from.clone()).or_default().push(Arc::new(rule));
         }
-        Ok(Mapping { tables, rules: rules.to_vec(), definitions })
+        Ok(Mapping { tables, rules: rules.to_vec(), definitions, left_out: LeftOut::default() })
     }
 
     /// Where rows of this table of the publisher go; empty for one that is not in the flow.
@@ -330,6 +332,17 @@ impl Mapping {
         }
         groups.sort_by(|one, other| one[0].to.to_string().cmp(&other[0].to.to_string()));
         groups
+    }
+
+    /// The same mapping, of tables of which the subscriber has rows that the mirror has left out.
+    #[must_use]
+    pub fn beside(self, left_out: LeftOut) -> Mapping {
+        Mapping { left_out, ..self }
+    }
+
+    /// What the mirror has left out of the subscriber's tables, on the way home.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// What the subscriber's tables were like when it was built.

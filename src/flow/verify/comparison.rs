@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pair::Share;
 use super::{Differences, LISTED};
 use crate::error::{Error, Result};
 
@@ -95,8 +96,12 @@ impl Comparison {
         self.equal &= lasting.is_empty();
     }
 
-    /// Takes in what was found out about columns that another rule fills in the same rows.
-    pub fn merge(&mut self, filled: Comparison) {
+    /// Takes in what was found out about columns that another rule fills in the same rows, or about other rows.
+    pub fn merge(&mut self, share: Share, filled: Comparison) {
+        if share != Share::Filled {
+            self.rows_source += filled.rows_source;
+            self.rows_target += filled.rows_target;
+        }
         self.equal &= filled.equal;
         self.failure = self.failure.take().or(filled.failure);
         self.missing_on_source += filled.missing_on_source;

@@ -3,6 +3,7 @@
 
 pub mod carried;
 pub mod comparison;
+pub mod constraints;
 pub mod pair;
 mod progress;
 pub mod repair;
@@ -243,8 +244,7 @@ fn finish(
         equal: true,
         ..Comparison::default()
     };
-    let differs = |bucket: &i32| progress.source.get(bucket) != progress.target.get(bucket);
-    let suspects: Vec<i32> = (0..pair.buckets()).filter(differs).collect();
+    let suspects = pair.suspects(&progress.source, &progress.target);
     for suspects in suspects.chunks(SUSPECTS_AT_ONCE) {
         go_on()?;
         let (lasting, changing) = confirm(job, pair, suspects, source, target)?;
@@ -253,6 +253,10 @@ fn finish(
         let room = LISTED.saturating_sub(result.rows.len());
         let first: Vec<&Difference> = lasting.values().take(room).collect();
         result.rows.extend(describe(pair, &first, source, target)?);
+    }
+    if pair.is_outside {
+        // Those that the source alone has are not looked at.
+        result.rows_source = result.rows_target - result.missing_on_source as i64;
     }
     Ok(result)
 }
@@ -302,8 +306,7 @@ fn differences(
     let mut found = Differences::new();
     for (text, row) in on_source {
         let other = on_target.remove(&text);
-        let differs = other.as_ref().map_or(!pair.has_left_out, |other| other.hash != row.hash);
-        if differs {
+        if pair.is_different(&row, other.as_ref()) {
             found.insert(text.clone(), Difference::new(text, Some(row), other));
         }
     }

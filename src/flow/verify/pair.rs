@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::carried::{Carried, What};
 use super::progress::Partial;
-use super::rows::{self, Range, RowHashes, Rows, Sample};
+use super::rows::{self, Keyed, Range, RowHashes, Rows, Sample};
 use super::shape::Shape;
 use super::snapshot::{self, Snapshot};
 use super::{Buckets, Difference, Values};
-use crate::error::Result;
+use crate::error::{Result, ServerError};
 use crate::flow::TableName;
 use crate::flow::mapping::TableRule;
 use crate::pg::Session;
@@ -26,6 +26,8 @@ pub struct Pair {
     pub is_joined: bool,
     /// The mirror has left out rows of the source, and nothing tells which: rows that the source alone has are no difference.
     pub has_left_out: bool,
+    /// It is about nothing but rows that the mirror's filter does not let through.
+    pub is_outside: bool,
     pub(super) shape: Shape,
     pub(super) new: Rows,
     /// How the rows of each rule are read, in their order.
@@ -61,6 +63,28 @@ pub struct Filters {
     pub old: Option<String>,
     /// What is left out cannot be told of the source's rows.
     pub are_unknown: bool,
+    /// They let through what the mirror's do not.
+    pub are_outside: bool,
+}
+
+impl Filters {
+    /// Those of the rows that these do not let through, where both sides tell. Which of them were left out is not to be told.
+    pub fn outside(&self) -> Option<Filters> {
+        let other = |filter: &String| format!("({filter}\n) is not true");
+        let (new, old) = (self.new.as_ref().map(other)?, self.old.as_ref().map(other)?);
+        Some(Filters { new: Some(new), old: Some(old), are_unknown: true, are_outside: true })
+    }
+}
+
+/// Which of a table's rows, or columns, a pair is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Its rows.
+    Rows,
+    /// Columns that another rule fills in the same rows.
+    Filled,
+    /// Rows that the mirror's filter does not let through.
+    Outside,
 }
 
 impl Pair {
@@ -89,8 +113,18 @@ impl Pair {
             });
         }
         let buckets = (new_size.rows.max(old_rows) / ROWS_PER_BUCKET).ceil().clamp(1.0, 65_536.0) as i32;
-        let has_left_out = filters.are_unknown;
-        Ok(Pair { rules, is_joined: false, has_left_out, shape, new, old, buckets, partial: None })
+        let (has_left_out, is_outside) = (filters.are_unknown, filters.are_outside);
+        Ok(Pair {
+            rules,
+            is_joined: false,
+            has_left_out,
+            is_outside,
+            shape,
+            new,
+            old,
+            buckets,
+            partial: None,
+        })
     }
 
     /// Goes on where an interrupted run has come to.
@@ -109,13 +143,42 @@ impl Pair {
         self.rules[0].fills.is_some()
     }
 
+    /// What of its table it is about.
+    pub fn share(&self) -> Share {
+        if self.is_outside {
+            Share::Outside
+        } else if self.is_filling() {
+            Share::Filled
+        } else {
+            Share::Rows
+        }
+    }
+
     /// What it is called in the record.
     pub fn record_name(&self) -> String {
-        if self.is_filling() {
-            format!("{} from {}", self.rules[0].to, self.rules[0].from)
-        } else {
-            self.name()
+        match self.share() {
+            Share::Rows => self.name(),
+            Share::Filled => format!("{} from {}", self.rules[0].to, self.rules[0].from),
+            Share::Outside => format!("{} outside of the filter", self.rules[0].to),
         }
+    }
+
+    /// The buckets in which rows may differ.
+    pub(super) fn suspects(&self, source: &Buckets, target: &Buckets) -> Vec<i32> {
+        let differs = |bucket: &i32| {
+            source.get(bucket) != target.get(bucket) && (!self.has_left_out || target.contains_key(bucket))
+        };
+        (0..self.buckets).filter(differs).collect()
+    }
+
+    /// Whether rows that share a key differ.
+    pub(super) fn is_different(&self, source: &Keyed, target: Option<&Keyed>) -> bool {
+        let Some(target) = target else { return !self.has_left_out };
+        if self.has_left_out && self.shape.key.is_empty() {
+            // Of rows that are the same, the source may have some that were left out.
+            return source.rows() < target.rows();
+        }
+        source.hash != target.hash
     }
 
     /// How many buckets its rows are sorted into.
@@ -252,6 +315,18 @@ impl Pair {
     /// key, or as wholes that nothing else belongs to.
     pub fn is_told_apart(&self) -> bool {
         !self.shape.key.is_empty() || self.rules.len() == 1 || self.rules.iter().all(|rule| rule.complete)
+    }
+}
+
+/// Whether the old table has rows that this filter does not let through, as far as it can be evaluated for all of them.
+pub fn has_rows_outside(target: &mut Session, rule: &TableRule, filter: &str) -> Result<bool> {
+    let only = if rule.from_partitioned { "" } else { "only " };
+    let text =
+        format!("select exists (select from {only}{} where ({filter}\n) is not true)", rule.from.quoted());
+    match target.query_text(&text, &[]) {
+        Ok(rows) => Ok(rows[0].get(0)),
+        Err(error) if error.server_error().is_some_and(ServerError::is_of_evaluation) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use postgres::error::SqlState;
 
 use super::carried::What;
+use super::constraints::{refused, unreadable};
 use super::pair::Old;
 use super::rows::Rows;
 use super::{Buckets, Difference, Job, Pair, Values, add};
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::flow::apply::statement::read_text;
 use crate::flow::mapping::{MappedColumn, TableRule};
 use crate::pg::Session;
@@ -39,6 +40,8 @@ struct Wanted<'a> {
 pub struct Repaired {
     /// Rows that were written.
     pub rows: usize,
+    /// Those of them that were there before.
+    pub overwritten: usize,
     /// Rows that could not be made equal.
     pub left: usize,
 }
@@ -54,16 +57,15 @@ pub fn repair_table(
     source: &mut Session,
     target: &mut Session,
 ) -> Result<Repaired> {
-    let buckets = pair.buckets();
     let (mut on_source, mut on_target) = (Buckets::new(), Buckets::new());
     for part in 0..=pair.old.len() {
         let side = if part == 0 { &mut on_source } else { &mut on_target };
-        for bucket in pair.hash_buckets(part, None, None, (&mut *source, &mut *target))? {
+        let found = pair.hash_buckets(part, None, None, (&mut *source, &mut *target));
+        for bucket in found.map_err(|error| unreadable(pair, error))? {
             add(side, bucket);
         }
     }
-    let suspects: Vec<i32> =
-        (0..buckets).filter(|bucket| on_source.get(bucket) != on_target.get(bucket)).collect();
+    let suspects = pair.suspects(&on_source, &on_target);
     let written_to = match serving {
         Side::Source => &mut *target,
         Side::Target => &mut *source,
@@ -95,7 +97,10 @@ pub fn repair_table(
                     Side::Target => &mut *source,
                 };
                 let writer = Writer::new(pair, serving, replica)?;
-                repaired.rows += writer.write(into, &taken)?;
+                let written = writer.write(into, &taken)?;
+                repaired.rows += written;
+                repaired.overwritten +=
+                    taken.iter().filter(|row| row.is_change(serving)).count().min(written);
             }
             if repaired.rows == before {
                 break;
@@ -169,11 +174,12 @@ impl<'a> Writer<'a> {
 
     /// Writes these rows; how many were written.
     fn write(&self, into: &mut Session, rows: &[Wanted]) -> Result<usize> {
-        let action = || format!("repair table {}", self.name);
+        let failed = |row: &Wanted, error| refused(self.pair, row.difference, self.serving, error);
         if self.pair.shape.key.is_empty() {
             let mut written = 0;
             for row in rows {
-                written += into.atomically(|into| self.write_whole(into, row)).doing(action)?;
+                let done = into.atomically(|into| self.write_whole(into, row));
+                written += done.map_err(|error| failed(row, error))?;
             }
             return Ok(written);
         }
@@ -185,25 +191,25 @@ impl<'a> Writer<'a> {
                 Err(error) if error.is_sqlstate(&SqlState::UNIQUE_VIOLATION) && self.may_replace() => {
                     together.push(row);
                 }
-                outcome => written += outcome.doing(action)?,
+                outcome => written += outcome.map_err(|error| failed(row, error))?,
             }
         }
         if !together.is_empty() {
-            written += into
-                .atomically(|into| {
-                    let mut gone = Vec::new();
-                    for row in &together {
-                        if row.difference_there(self.serving).is_none() || self.delete(into, row)? > 0 {
-                            gone.push(row);
-                        }
+            written += into.atomically(|into| {
+                let mut gone = Vec::new();
+                for row in &together {
+                    if row.difference_there(self.serving).is_none()
+                        || self.delete(into, row).map_err(|error| failed(row, error))? > 0
+                    {
+                        gone.push(row);
                     }
-                    let mut count = 0;
-                    for row in gone {
-                        count += self.insert(into, row)?;
-                    }
-                    Ok(count)
-                })
-                .doing(action)?;
+                }
+                let mut count = 0;
+                for row in gone {
+                    count += self.insert(into, row).map_err(|error| failed(row, error))?;
+                }
+                Ok(count)
+            })?;
         }
         Ok(written)
     }
@@ -324,6 +330,11 @@ impl<'a> Writer<'a> {
 }
 
 impl Wanted<'_> {
+    /// Whether the row is on both sides.
+    fn is_change(&self, serving: Side) -> bool {
+        self.values.is_some() && self.difference_there(serving).is_some()
+    }
+
     /// Hash of the row on the side that is repaired, if it is there.
     fn difference_there(&self, serving: Side) -> Option<String> {
         match serving {

@@ -64,6 +64,13 @@ pub(super) struct Keyed {
     pub(super) version: i128,
 }
 
+impl Keyed {
+    /// How many they are.
+    pub(super) fn rows(&self) -> i64 {
+        read_hash(&self.hash).1
+    }
+}
+
 /// Takes in what another part of the same side has; rows that share a key are hashed together.
 pub(super) fn merge(into: &mut RowHashes, more: RowHashes) {
     for (text, more) in more {

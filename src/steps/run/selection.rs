@@ -1,11 +1,12 @@
 //! The tables that the configuration selects, and how they map.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{MirrorPart, Restrict, SchemaMode};
 use crate::error::{Finding, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
+use crate::flow::mapping::filter::{self, LeftOut};
 use crate::flow::mapping::lint::{self, TableLint};
 use crate::flow::mapping::placeless::list_placeless;
 use crate::flow::mapping::triggers::{self, list_always_triggers};
@@ -14,7 +15,8 @@ use crate::flow::source::publication::Published;
 use crate::flow::subscription;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
-use crate::pg::catalog::{Column, Part, Table};
+use crate::pg::catalog::inventory::list_filter_columns;
+use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::{Command, Place, Side};
 use crate::steps::Run;
 use crate::steps::mirror::stages::Stage;
@@ -107,10 +109,41 @@ impl Run {
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
         let rules = self.map_rules();
         let mapping = self.target_mapping(&rules)?;
+        let left_out = self.left_out(&mapping)?;
+        let mapping = mapping.beside(left_out);
         if mapping.depends_on_conventions() {
             self.keep_to_the_conventions_of_the_source()?;
         }
         Ok(mapping)
+    }
+
+    /// What the mirror's filters have left out, as far as the source's tables as they are now tell.
+    fn left_out(&mut self, mapping: &Mapping) -> Result<LeftOut> {
+        let mut left_out = LeftOut::default();
+        let parts = self.config.mirror.parts.clone();
+        let filters: Vec<_> =
+            parts.into_iter().filter_map(|part| part.filter.zip(Some(part.table))).collect();
+        if filters.is_empty() {
+            return Ok(left_out);
+        }
+        let (old_tables, new_tables) =
+            (self.selected_tables(Side::Target)?, catalog::list_tables(self.source())?);
+        for (text, table) in filters {
+            let from = TableName { schema: table.schema, name: table.name };
+            let mut mirrored = HashMap::new();
+            for rule in mapping.rules_for(&from.schema, &from.name) {
+                let is_alone = mapping.pairs().filter(|other| other.to == rule.to).count() == 1;
+                let tables = (filter::named(&old_tables, &rule.from), filter::named(&new_tables, &rule.to));
+                let ((Some(old), Some(new)), true, None) = (tables, is_alone, &rule.fills) else { continue };
+                if let Ok(reads) = list_filter_columns(self.target(), old)?
+                    && let Some(there) = filter::over_new(rule, &text, &reads, old, new)
+                {
+                    mirrored.insert(rule.to.clone(), there);
+                }
+            }
+            left_out.add(from, mirrored);
+        }
+        Ok(left_out)
     }
 
     /// From now on, sessions on both servers write and read values as others on the source do: a value gets its zone, or another type,

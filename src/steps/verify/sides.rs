@@ -1,9 +1,10 @@
 //! Which databases are compared: both sides, or the backup, in the place of the side that it does not follow.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FOLLOWS, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::{FlowName, subscription};
-use crate::pg::lock::{Key, Lock};
+use crate::pg::Session;
+use crate::pg::lock::{self, Key, Lock};
 use crate::phase::{Phase, Place, Side};
 use crate::steps::run::facts::Carrier;
 use crate::steps::run::names;
@@ -16,11 +17,13 @@ pub struct Sides {
     pub source: Place,
     /// The target, or the backup that follows the source.
     pub target: Place,
+    /// A run of `replay --follow` brings what is written on the target to the source meanwhile.
+    pub is_replayed: bool,
 }
 
 impl Sides {
     /// Both as they are.
-    pub const BOTH: Sides = Sides { source: Place::Source, target: Place::Target };
+    pub const BOTH: Sides = Sides { source: Place::Source, target: Place::Target, is_replayed: false };
 
     /// Connects to what is compared, and refuses where the backup follows nothing.
     pub fn open(run: &mut Run, with_backup: bool) -> Result<Sides> {
@@ -33,8 +36,8 @@ impl Sides {
             return Err(no_backup(run));
         }
         let sides = match run.phase() {
-            Phase::Mirrored => Sides { source: Place::Source, target: Place::Backup },
-            Phase::Detoured => Sides { source: Place::Backup, target: Place::Target },
+            Phase::Mirrored => Sides { target: Place::Backup, ..Sides::BOTH },
+            Phase::Detoured => Sides { source: Place::Backup, ..Sides::BOTH },
             _ => {
                 let hint = "Verify without --backup, or run pgdetour clean and mirror again.";
                 return Err(follows_nothing("since cutback the backup follows nothing", hint));
@@ -57,14 +60,31 @@ impl Sides {
         }
     }
 
-    /// Whether one of them is the backup.
-    pub fn has_backup(self) -> bool {
-        self != Sides::BOTH
+    /// Likewise, beside a run of `replay --follow` if there is one: that holds the lock, and nothing that changes either side but the
+    /// flow home can begin as long as it does.
+    pub fn open_beside_replay(run: &mut Run) -> Result<Sides> {
+        match run.open(Needs::Both) {
+            Err(Error::Busy { .. }) if run.phase() == Phase::Detoured && is_replayed(run.target())? => {
+                run.refuse_wrong_phase()?;
+                Ok(Sides { is_replayed: true, ..Sides::BOTH })
+            }
+            opened => opened.map(|()| Sides::BOTH),
+        }
     }
 
-    /// Which side the backup follows; without one, which side the other follows in phase `mirrored`.
+    /// Whether one of them is the backup.
+    pub fn has_backup(self) -> bool {
+        self.source == Place::Backup || self.target == Place::Backup
+    }
+
+    /// Whether what is noted of them in the record is this run's.
+    pub fn are_noted(self) -> bool {
+        !self.has_backup() && !self.is_replayed
+    }
+
+    /// Which side the backup follows; without one, which side the other follows.
     pub fn leader(self) -> Side {
-        if self.source == Place::Backup { Side::Target } else { Side::Source }
+        if self.source == Place::Backup || self.is_replayed { Side::Target } else { Side::Source }
     }
 
     /// Whose place the backup has.
@@ -74,7 +94,11 @@ impl Sides {
 
     /// The flow whose markers tell what has arrived.
     pub fn flow(self) -> FlowName {
-        if self.has_backup() { FlowName::Backup } else { FlowName::Mirror }
+        match self.is_replayed {
+            true => FlowName::Replay,
+            false if self.has_backup() => FlowName::Backup,
+            false => FlowName::Mirror,
+        }
     }
 
     fn subscription(self) -> &'static str {
@@ -103,7 +127,7 @@ impl Sides {
         }
         if !self.has_backup() {
             if run.phase() != Phase::Mirrored {
-                return Ok(false);
+                return Ok(self.is_replayed);
             }
             if run.carrier()? == Carrier::Pgdetour {
                 return Ok(Lock::try_acquire(run.server(Side::Target), Key::Flow)?.is_none());
@@ -113,6 +137,12 @@ impl Sides {
         let found = subscription::find_subscription(run.session(subscriber), self.subscription())?;
         Ok(found.is_some_and(|found| found.enabled))
     }
+}
+
+/// Whether what holds the lock is a run that replays for as long as nobody ends it.
+pub(super) fn is_replayed(target: &mut Session) -> Result<bool> {
+    let holder = lock::find_holder(target, Key::Run)?;
+    Ok(holder.is_some_and(|holder| holder.application_name.ends_with(FOLLOWS)))
 }
 
 fn no_backup(run: &Run) -> Error {

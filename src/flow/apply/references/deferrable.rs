@@ -115,6 +115,15 @@ impl DeferrableKeys {
         self.pending.clear();
     }
 
+    /// All those of these tables, by a name of their own.
+    pub(super) fn of_all<'a>(
+        &'a self,
+        is_one: &'a dyn Fn(&TableName) -> bool,
+    ) -> impl Iterator<Item = (String, &'a DeferrableKey)> {
+        let its = self.of.iter().filter(|(table, _)| is_one(table)).flat_map(|(_, keys)| keys);
+        its.map(|key| (format!("{} {}", key.table, key.name), key))
+    }
+
     pub(super) fn take_pending(&mut self) -> impl Iterator<Item = DeferrableKey> + use<> {
         std::mem::take(&mut self.pending).into_values()
     }

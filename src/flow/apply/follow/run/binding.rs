@@ -106,7 +106,8 @@ impl Run<'_> {
         let rules = self.mapping.map_rules().to_vec();
         // Outside of the applier's transaction, which may be open.
         let mut session = self.flow.subscriber.connect()?;
-        self.mapping = Mapping::build(&published, &rules, &mut session)?;
+        let left_out = self.mapping.left_out().clone();
+        self.mapping = Mapping::build(&published, &rules, &mut session)?.beside(left_out);
         self.settle()?;
         self.worker.applier()?.learn(&self.mapping);
         Ok(())
