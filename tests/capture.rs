@@ -838,10 +838,35 @@ fn a_publication_that_somebody_has_altered_is_a_recording_with_gaps() {
         .exits(0)
         .reports("/equal", true);
     // What was taken out for a while is known, too.
-    detour
+    let detour = detour
         .on_target("alter publication pgdetour_capture drop table only public.orders")
         .on_target("alter publication pgdetour_capture add table only public.orders")
         .run("replay")
         .exits(3)
-        .finding("pgdetour_capture", "not complete", "capture --anew");
+        .finding("pgdetour_capture", "not complete", "capture --anew")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .run("check")
+        .exits(0);
+    // So are settings that were others for a while, though they are as they were.
+    detour
+        .on_target("alter publication pgdetour_capture set (publish = 'insert')")
+        .on_target("delete from public.orders where id = 1")
+        .on_target("alter publication pgdetour_capture set (publish = 'insert, update, delete, truncate')")
+        .run("status")
+        .with(&["--check"])
+        .exits(8)
+        .run("replay")
+        .exits(3)
+        .finding("pgdetour_capture", "for a while", "capture --anew")
+        .run("capture")
+        .with(&["--anew"])
+        .exits(0)
+        .on_target("alter publication pgdetour_capture owner to postgres")
+        .run("replay")
+        .exits(0)
+        .run("verify")
+        .exits(0)
+        .reports("/equal", true);
 }

@@ -43,6 +43,11 @@ impl Published {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Made {
     via_root: bool,
+    /// What its settings are as a row of the catalog, and whose it is; an earlier version has noted neither.
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    owner: Option<u32>,
     /// Its entry for each table, by the table's oid.
     tables: BTreeMap<u32, Entry>,
 }
@@ -185,7 +190,12 @@ fn note_as_made(session: &mut Session, name: &str) -> Result<()> {
     let Some(found) = session.query_opt(&sql::flow::READ_PUBLICATION, &[&name])? else { return Ok(()) };
     let entries = list_entries(session, name)?;
     let tables = entries.into_iter().map(|(_, relation, entry)| (relation, entry)).collect();
-    let made = serde_json::json!(Made { via_root: found.get("via_root"), tables });
+    let made = serde_json::json!(Made {
+        via_root: found.get("via_root"),
+        version: found.get("version"),
+        owner: found.get("owner"),
+        tables
+    });
     let comment = sql::quote_literal(&made.to_string());
     session.change(&format!("comment on publication {quoted} is {comment}"), &[]).map(drop)
 }
@@ -222,6 +232,13 @@ pub fn find_altered(session: &mut Session, name: &str) -> Result<Altered> {
     };
     if altered.whole.is_none() && made.via_root != found.get::<_, bool>("via_root") {
         altered.whole = Some("publishes partitions under other names".into());
+    }
+    // One that was given to another owner is another row, too, and publishes what it did.
+    let is_set_again = made.owner == Some(found.get("owner"))
+        && made.version.is_some_and(|version| version != found.get::<_, String>("version"));
+    if altered.whole.is_none() && is_set_again {
+        altered.whole =
+            Some("may have left out some changes for a while, until its settings were set again".into());
     }
     for (table, relation, entry) in list_entries(session, name)? {
         let what = match made.tables.get(&relation) {

@@ -440,10 +440,14 @@ fn mirror_slot_is_intact(run: &mut Run, stage: Stage, checked: &mut Checked) -> 
 pub fn capture_is_intact(run: &mut Run, checked: &mut Checked) -> Result<()> {
     debug_assert!(matches!(run.phase(), Phase::Detoured | Phase::CuttingBack));
     if let Err(error) = run.recording().require_intact(run.target()) {
+        let message = match error.detail() {
+            Some(detail) => format!("{error}: {detail}"),
+            None => error.to_string(),
+        };
         checked.fail(
             "capture",
             &run.recording().describe(),
-            error.to_string(),
+            message,
             error.hint().unwrap_or_else(|| "See pg_replication_slots on the target.".into()),
         );
     }
