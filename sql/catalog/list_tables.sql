@@ -62,6 +62,7 @@ select
         '{}'
     ) as primary_key,
     cols.names as column_names,
+    cols.numbers as column_numbers,
     cols.types as column_types,
     cols.type_oids as column_type_oids,
     cols.base_types as column_base_types,
@@ -69,12 +70,14 @@ select
     cols.generations as column_generations,
     cols.identity as column_identity,
     cols.toastable as column_toastable,
-    cols.labels as column_labels
+    cols.labels as column_labels,
+    cols.equalities as column_equalities
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 cross join lateral (
     select
         coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
+        coalesce(array_agg(a.attnum order by a.attnum), '{}') as numbers,
         coalesce(array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) order by a.attnum), '{}') as types,
         coalesce(array_agg(a.atttypid order by a.attnum), '{}') as type_oids,
         -- Of domains, through domains over domains: the built-in types that they are over.
@@ -119,7 +122,29 @@ cross join lateral (
                 order by a.attnum
             ),
             '{}'
-        ) as labels
+        ) as labels,
+        -- What a unique index finds equal values by, where no name without a schema finds it: before others the primary key.
+        coalesce(
+            array_agg(
+                (
+                    select pg_catalog.format('operator(%I.%s)', os.nspname, o.oprname)
+                    from pg_catalog.pg_index as i
+                    cross join lateral unnest(i.indkey::int2[], i.indclass::oid[]) as k (attnum, opclass)
+                    join pg_catalog.pg_opclass as oc on oc.oid = k.opclass
+                    join pg_catalog.pg_am as m on m.oid = oc.opcmethod and m.amname = 'btree'
+                    join pg_catalog.pg_amop as e
+                        on e.amopfamily = oc.opcfamily and e.amopstrategy = 3
+                            and e.amoplefttype = oc.opcintype and e.amoprighttype = oc.opcintype
+                    join pg_catalog.pg_operator as o on o.oid = e.amopopr
+                    join pg_catalog.pg_namespace as os on os.oid = o.oprnamespace
+                    where i.indrelid = c.oid and i.indisunique and k.attnum = a.attnum and os.nspname <> 'pg_catalog'
+                    order by i.indisprimary desc, i.indexrelid
+                    limit 1
+                )
+                order by a.attnum
+            ),
+            '{}'
+        ) as equalities
     from pg_catalog.pg_attribute as a
     join pg_catalog.pg_type as t on t.oid = a.atttypid
     left join pg_catalog.pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum

@@ -24,6 +24,29 @@ select
         join pg_catalog.pg_attribute as a on a.attrelid = c.confrelid and a.attnum = k.attnum
         order by k.position
     ) as referenced_types,
+    -- By what a referenced value, on the left, is equal to one that refers to it: null where "=" alone finds that.
+    array(
+        select case
+            when os.nspname <> 'pg_catalog' then pg_catalog.format('operator(%I.%s)', os.nspname, o.oprname)
+        end
+        from unnest(c.conpfeqop) with ordinality as k (operator, position)
+        join pg_catalog.pg_operator as o on o.oid = k.operator
+        join pg_catalog.pg_namespace as os on os.oid = o.oprnamespace
+        order by k.position
+    ) as operators,
+    -- Collations of what is referred to, which decide, where that which refers to it has another one.
+    array(
+        select case
+            when ra.attcollation <> 0 and a.attcollation <> 0 and ra.attcollation <> a.attcollation
+                then pg_catalog.format('%I.%I', cn.nspname, co.collname)
+        end
+        from unnest(c.conkey, c.confkey) with ordinality as k (attnum, referenced, position)
+        join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.attnum
+        join pg_catalog.pg_attribute as ra on ra.attrelid = c.confrelid and ra.attnum = k.referenced
+        left join pg_catalog.pg_collation as co on co.oid = ra.attcollation
+        left join pg_catalog.pg_namespace as cn on cn.oid = co.collnamespace
+        order by k.position
+    ) as collations,
     c.confmatchtype = 'f' as match_full,
     coalesce((pg_catalog.to_jsonb(c) ->> 'conperiod')::boolean, false) as is_of_periods,
     c.condeferrable as deferrable,

@@ -18,6 +18,8 @@ use crate::sql;
 pub struct Column {
     /// Name, unquoted.
     pub name: String,
+    /// `pg_attribute.attnum`: stays with it whatever it is called, and is never given again.
+    pub number: i16,
     /// As `format_type` writes it with an empty `search_path`: `character varying(40)`, `public.mood`.
     pub type_name: String,
     /// `pg_type.oid`; below 16384 a built-in, the same on every server.
@@ -34,6 +36,8 @@ pub struct Column {
     pub toastable: bool,
     /// Of an enum, or an array of one: its values, in their order.
     pub labels: Vec<String>,
+    /// `operator(public.=)`: what its unique index finds equal values by, where that is none of `pg_catalog`.
+    pub equality: Option<String>,
 }
 
 impl Column {
@@ -135,6 +139,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
     let rows = session.query(&sql::catalog::LIST_TABLES, &[])?;
     let tables = rows.iter().map(|row| {
         let names: Vec<String> = row.get("column_names");
+        let numbers: Vec<i16> = row.get("column_numbers");
         let types: Vec<String> = row.get("column_types");
         let oids: Vec<u32> = row.get("column_type_oids");
         let flags = |name: &str| -> Vec<bool> { row.get(name) };
@@ -144,8 +149,10 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
         let mut base_types: Vec<Option<String>> = row.get("column_base_types");
         let mut generations: Vec<Option<String>> = row.get("column_generations");
         let labels: Vec<Option<String>> = row.get("column_labels");
+        let mut equalities: Vec<Option<String>> = row.get("column_equalities");
         let columns = names.into_iter().zip(types).enumerate().map(|(at, (name, type_name))| Column {
             name,
+            number: numbers[at],
             type_name,
             type_oid: oids[at],
             base_type: base_types[at].take(),
@@ -154,6 +161,7 @@ pub fn list_tables(session: &mut Session) -> Result<Vec<Table>> {
             identity: identity[at],
             toastable: toastable[at],
             labels: labels[at].as_deref().map_or_else(Vec::new, read_labels),
+            equality: equalities[at].take(),
         });
         Table {
             oid: row.get("oid"),

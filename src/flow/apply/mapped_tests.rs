@@ -278,3 +278,63 @@ fn all_findings_of_a_mapping_come_at_once() {
         "{findings:#?}"
     );
 }
+
+/// Types of extensions are compared by operators that no empty search_path finds.
+#[test]
+fn keys_are_found_by_the_operator_of_their_index() {
+    let tables = "create extension ltree; create extension citext; create extension isn;
+        create table tree (id ltree primary key, v text, big text);
+        alter table tree alter big set storage external;
+        create table book (id isbn13 primary key, v text);
+        create table named (id citext primary key, v text);
+        create table part (id ltree, n int, v text, primary key (id, n)) partition by hash (id);
+        create table part_0 partition of part for values with (modulus 1, remainder 0)";
+    let pair = Pair::new(tables, tables);
+    let rules = [rule("public.tree", "public.tree", &[], &[("v", "v || left(big, 3)")], &[])];
+    let flow = pair.flow(&rules);
+    pair.source(
+        "insert into tree select ('a.b' || g)::ltree, 'x', repeat('b', 3000) from generate_series(1, 9) g;
+         insert into book values ('978-0-393-04002-9', 'x'), ('978-0-11-000222-4', 'x');
+         insert into named values ('Abc', 'x'), ('d', 'x');
+         insert into part select ('a.b' || g)::ltree, g, 'x' from generate_series(1, 9) g",
+    );
+    drain(&flow).unwrap();
+    // What is equal to it is the row, whatever it looks like.
+    pair.target("update named set id = 'ABC' where id = 'abc'");
+    pair.source(
+        "update tree set v = 'y' where id <> 'a.b3'; delete from tree where id = 'a.b1'; update tree set id = 'c' where id = 'a.b2';
+         update book set v = 'y'; delete from book where id = '978-0-11-000222-4';
+         update named set v = 'y'; delete from named where id = 'd'; update named set id = 'ABC';
+         update part set v = 'y'; delete from part where n = 1; update part set id = 'c' where n = 2",
+    );
+    drain(&flow).unwrap();
+    pair.assert_equal("select * from book");
+    pair.assert_equal("select * from named");
+    pair.assert_equal("select * from part");
+    assert_eq!(
+        pair.rows(Side::Source, "select id, v || left(big, 3) as v, big from tree"),
+        pair.rows(Side::Target, "select * from tree")
+    );
+}
+
+#[test]
+fn foreign_keys_are_held_to_what_the_server_holds_them_to() {
+    let tables = "create extension citext;
+        create table a (id citext primary key); create table b (n int primary key, a citext references a on update cascade);
+        create collation de (provider = icu, locale = 'de'); create collation en (provider = icu, locale = 'en');
+        create table c (id text collate de primary key); create table d (n int primary key, c text collate en references c);
+        create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create table e (id text collate loose primary key); create table f (n int primary key, e text references e)";
+    let pair = Pair::new(tables, tables);
+    let flow = Flow { name: FlowName::Replay, ..pair.flow(&[]) };
+    pair.begins(&flow);
+    pair.source(
+        "insert into a values ('Abc'); insert into b values (1, 'aBC'); insert into b values (2, 'ABC'); update a set id = 'ABC';
+         insert into c values ('x'), ('y'); insert into d values (1, 'x'); update d set c = 'y'; delete from c where id = 'x';
+         insert into e values ('Abc'), ('d'); insert into f values (1, 'aBC'); delete from e where id = 'd'",
+    );
+    drain(&flow).unwrap();
+    for table in ["a", "b", "c", "d", "e", "f"] {
+        pair.assert_equal(&format!("select * from {table}"));
+    }
+}

@@ -87,7 +87,8 @@ pub(super) fn evaluated(values: &[&MappedColumn], key: &[MappedColumn], stage: &
 
 pub(super) fn key_condition(rule: &TableRule, from: &str) -> String {
     let equal = |(at, column): (usize, &MappedColumn)| {
-        format!("t.{} = {from}.k{at}", sql::quote_identifier(&column.name))
+        let equality = column.equality.as_deref().unwrap_or("=");
+        format!("t.{} {equality} {from}.k{at}", sql::quote_identifier(&column.name))
     };
     rule.key.iter().enumerate().map(equal).collect::<Vec<_>>().join(" and ")
 }
@@ -190,7 +191,8 @@ pub fn empty_all(rule: &TableRule) -> String {
 /// Deletes all rows of a rule that shares its table with others, by what tells them apart.
 pub fn delete_own(rule: &TableRule) -> String {
     let equal = |column: &MappedColumn| {
-        format!("t.{} = ({})", sql::quote_identifier(&column.name), column.expression)
+        let equality = column.equality.as_deref().unwrap_or("=");
+        format!("t.{} {equality} ({})", sql::quote_identifier(&column.name), column.expression)
     };
     let conditions: Vec<String> = rule.constants().map(equal).collect();
     format!("delete from {} as t where {}", rule.target(), conditions.join(" and "))
@@ -386,7 +388,7 @@ pub fn fetch(rule: &TableRule, identity: &[usize], wanted: &[usize]) -> String {
     let equal = |(at, column): (usize, &usize)| {
         let old = &rule.old_columns[*column];
         let value = read_text(&format!("u.c{at}"), &old.publisher_type);
-        format!("t.{} = {value}", name(column))
+        format!("t.{} {} {value}", name(column), old.equality.as_deref().unwrap_or("="))
     };
     format!(
         "select u.position, {} from rows from ({}) with ordinality as u({}, position) \

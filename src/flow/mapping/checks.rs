@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::lint::{quoted_where_needed, toml_key, toml_text};
+use super::lint::{quoted_where_needed, toml_key, toml_table, toml_text};
 use super::{Facts, MapRule, MappedColumn, TableName, TableRule, finding, is_column_name};
 use crate::error::Finding;
 use crate::pg::catalog::{Identity, Table};
@@ -62,7 +62,7 @@ pub(super) fn mapped_nowhere(table: &str, column: &str, has_rule: bool) -> Findi
     let hint = if has_rule {
         format!("Use it in an expression of the [[map]], or add it to its \"drop\": {drop}.")
     } else {
-        let name = toml_text(table);
+        let name = toml_table(table);
         format!("Add a [[map]] with from = {name}, to = {name} that uses it in an expression, or has {drop}.")
     };
     finding(table, format!("column \"{column}\" of \"{table}\" is mapped nowhere"), hint)

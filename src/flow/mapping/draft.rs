@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
-use super::lint::{mentions, quoted_where_needed, toml_key, toml_text};
+use super::lint::{mentions, quoted_where_needed, toml_key, toml_table, toml_text};
 use super::{
     Condition, MapRule, MappedColumn, OldColumn, Order, TableName, TableRule, finding, is_column_name,
 };
@@ -50,7 +50,7 @@ pub(super) fn not_on_the_other_side(table: &Table) -> Finding {
     finding(
         &table.display(),
         format!("table \"{}\" does not exist on the other side", table.display()),
-        "Say in a [[map]] where its rows go, or leave it out of the mirrored tables.",
+        "Say in a [[map]] where its rows go, or add it to mirror.exclude, which leaves out its changes.",
     )
 }
 
@@ -80,8 +80,9 @@ fn not_recorded(object: &str, column: &Column, from: &Table, to: &Table) -> Find
             to.display()
         ),
         format!(
-            "Have it generated there too, or say in a [[map]] from \"{object}\" how to compute it: \
+            "Have it generated there too, or say in a [[map]] from {} how to compute it: \
              columns = {{ {} = {} }}; drop = [{}] leaves it as it is there.",
+            toml_table(object),
             toml_key(name),
             toml_text(expression),
             toml_text(name)
@@ -122,6 +123,7 @@ fn pair(
                 publisher_type: column.type_name.clone(),
                 stage_type,
                 enum_oid: (!column.labels.is_empty() && !column.is_array()).then_some(column.type_oid),
+                equality: column.equality.clone(),
             }
         })
         .collect();
@@ -194,6 +196,7 @@ fn pair(
             reads,
             portable: true,
             updatable,
+            equality: column.equality.clone(),
         });
     }
 

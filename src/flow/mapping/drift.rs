@@ -108,6 +108,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
             Some(known) => known.clone(),
             None => Column {
                 name: column.name.clone(),
+                number: 0,
                 type_name: name_type(publisher, column.type_oid)?,
                 type_oid: column.type_oid,
                 base_type: None,
@@ -116,6 +117,7 @@ fn table_as_recorded(relation: &Relation, found: Option<Table>, publisher: &mut 
                 identity: false,
                 toastable: true,
                 labels: Vec::new(),
+                equality: None,
             },
         });
     }

@@ -33,6 +33,10 @@ pub(in crate::flow) struct ForeignKey {
     pub(in crate::flow) referenced_columns: Vec<String>,
     /// Types of these columns, as `format_type` writes them.
     pub(in crate::flow) referenced_types: Vec<String>,
+    /// By what each value that is referred to, on the left, is equal to one that refers to it, where "=" alone does not tell.
+    pub(in crate::flow) operators: Vec<Option<String>>,
+    /// Collations by which they are equal, where what refers to them has another one.
+    pub(in crate::flow) collations: Vec<Option<String>>,
     pub(in crate::flow) matching: Match,
     /// Its last column is a range that parents have to cover together (PostgreSQL 18).
     pub(in crate::flow) is_of_periods: bool,
@@ -61,17 +65,20 @@ impl ForeignKey {
 
     /// Its parent is not in this table.
     pub(in crate::flow) fn has_no_parent_in(&self, parent: &TableName, alias: &str) -> String {
-        let pair = |(column, referenced): (&String, &String)| {
-            let child = format!("{alias}.{}", sql::quote_identifier(column));
-            (format!("p.{}", sql::quote_identifier(referenced)), child)
+        let pair = |(at, (column, referenced)): (usize, (&String, &String))| {
+            let mut child = format!("{alias}.{}", sql::quote_identifier(column));
+            if let Some(collation) = &self.collations[at] {
+                child = format!("{child} collate {collation}");
+            }
+            (format!("p.{}", sql::quote_identifier(referenced)), self.operator(at), child)
         };
-        let mut pairs: Vec<(String, String)> =
-            self.columns.iter().zip(&self.referenced_columns).map(pair).collect();
+        let mut pairs: Vec<(String, &str, String)> =
+            self.columns.iter().zip(&self.referenced_columns).enumerate().map(pair).collect();
         let period = if self.is_of_periods { pairs.pop() } else { None };
         let mut conditions: Vec<String> =
-            pairs.iter().map(|(parent, child)| format!("{parent} = {child}")).collect();
+            pairs.iter().map(|(parent, operator, child)| format!("{parent} {operator} {child}")).collect();
         let parent = parent.quoted();
-        let Some((covering, covered)) = period else {
+        let Some((covering, _, covered)) = period else {
             return format!("not exists (select from {parent} as p where {})", conditions.join(" and "));
         };
         conditions.push(format!("{covering} operator(pg_catalog.&&) {covered}"));
@@ -86,10 +93,15 @@ impl ForeignKey {
     pub(in crate::flow) fn refers_to(&self, values: &[String]) -> String {
         let pair = |(at, (column, value)): (usize, (&String, &String))| {
             let is_period = self.is_of_periods && at + 1 == self.columns.len();
-            let operator = if is_period { "operator(pg_catalog.&&)" } else { "=" };
-            format!("c.{} {operator} {value}", sql::quote_identifier(column))
+            let operator = if is_period { "operator(pg_catalog.&&)" } else { self.operator(at) };
+            format!("{value} {operator} c.{}", sql::quote_identifier(column))
         };
         self.columns.iter().zip(values).enumerate().map(pair).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// By what the referenced value of the column at this place, on the left, is equal to one that refers to it.
+    fn operator(&self, at: usize) -> &str {
+        self.operators[at].as_deref().unwrap_or("=")
     }
 }
 
@@ -103,6 +115,8 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
         referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
         referenced_columns: row.get("referenced_columns"),
         referenced_types: row.get("referenced_types"),
+        operators: row.get("operators"),
+        collations: row.get("collations"),
         matching: if row.get("match_full") { Match::Full } else { Match::Simple },
         is_of_periods: row.get("is_of_periods"),
         deferrable: row.get("deferrable"),

@@ -1,6 +1,7 @@
 //! What becomes of each captured column in the other side's schema as it is, and what a mapping could say: proposed, never assumed.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -379,7 +380,7 @@ fn propose(from: &Table, to: &Table, lint: &TableLint) -> Option<String> {
     }
     let (pairs, lost) = find_places(&homeless, from, to);
     let mut text =
-        format!("[[map]]\nfrom = {}\nto = {}\n", toml_text(&from.display()), toml_text(&to.display()));
+        format!("[[map]]\nfrom = {}\nto = {}\n", toml_table(&from.display()), toml_table(&to.display()));
     if !pairs.is_empty() {
         let texts: Vec<String> =
             pairs.iter().map(|(name, sql)| format!("{} = {}", toml_key(name), toml_text(sql))).collect();
@@ -405,11 +406,11 @@ fn find_places<'a>(
     let mut pairs = Vec::new();
     let mut lost = Vec::new();
     for column in homeless {
-        let at = from.columns.iter().position(|old| old.name == column.column);
-        let new = at.and_then(|at| to.columns.get(at)).filter(|new| {
+        let old = from.column(&column.column);
+        let new = old.and_then(|old| in_place_of(old, from, to)).filter(|new| {
             new.type_name == column.from_type && from.column(&new.name).is_none() && !new.is_generated()
         });
-        let generation = at.and_then(|at| from.columns[at].generation.clone());
+        let generation = old.and_then(|old| old.generation.clone());
         match (generation, new) {
             (Some(generation), _) => pairs.push((column.column.as_str(), generation)),
             (None, Some(new)) => pairs.push((new.name.as_str(), quoted_where_needed(&column.column))),
@@ -417,6 +418,30 @@ fn find_places<'a>(
         }
     }
     (pairs, lost)
+}
+
+/// The new column that stands where an old one stood, as far as that tells: a rename keeps a column's number. Where those of columns
+/// that kept their names do not agree, since one of the tables had lost some before it was mirrored, as many columns have to stand
+/// between two of these on either side.
+fn in_place_of<'a>(old: &Column, from: &Table, to: &'a Table) -> Option<&'a Column> {
+    let is_shared =
+        |column: &Column| from.column(&column.name).is_some() && to.column(&column.name).is_some();
+    let agrees = |column: &Column| to.column(&column.name).is_none_or(|new| new.number == column.number);
+    if from.columns.iter().all(agrees) {
+        return to.columns.iter().find(|new| new.number == old.number);
+    }
+    let at = from.columns.iter().position(|column| column.name == old.name)?;
+    let after = from.columns[..at].iter().rfind(|column| is_shared(column));
+    let before = from.columns[at..].iter().find(|column| is_shared(column));
+    let (own, there) = (gap(from, after, before), gap(to, after, before));
+    let columns = to.columns.get(there).unwrap_or_default();
+    if columns.len() == own.len() { columns.get(at - own.start) } else { None }
+}
+
+/// Where the columns of a table stand that are between these two, as they are called there.
+fn gap(table: &Table, after: Option<&Column>, before: Option<&Column>) -> Range<usize> {
+    let place = |column: &Column| table.columns.iter().position(|other| other.name == column.name);
+    after.and_then(place).map_or(0, |at| at + 1)..before.and_then(place).unwrap_or(table.columns.len())
 }
 
 /// Columns that can be written and whose names the old table does not know.
@@ -449,7 +474,17 @@ pub(super) fn quoted_where_needed(name: &str) -> String {
     if plain { name.to_owned() } else { sql::quote_identifier(name) }
 }
 
+/// A table's name, given as `schema.name`, as a `[[map]]` takes it.
+pub(in crate::flow) fn toml_table(name: &str) -> String {
+    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    toml_text(&format!("{}.{}", quoted_where_needed(schema), quoted_where_needed(table)))
+}
+
+/// As a literal string where there is something in it that would have to be escaped otherwise.
 pub(super) fn toml_text(text: &str) -> String {
+    if text.contains(['"', '\\']) && !text.contains(|c: char| c == '\'' || c.is_control()) {
+        return format!("'{text}'");
+    }
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", escaped.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
 }

@@ -128,6 +128,55 @@ fn leaving_values_out_is_not_proposed_while_a_new_column_gets_none() {
 }
 
 #[test]
+fn a_new_name_is_proposed_where_the_place_of_the_column_tells() {
+    let old =
+        "create table t (id int primary key, lvl_code text, name_first text, price_cents int, flag text);
+        create table later (id int primary key, a text, b text, c text, d int)";
+    let pair = Pair::new(
+        old,
+        // One that had lost a column before has other numbers.
+        &format!(
+            "{old}; drop table later; create table later (id int primary key, lost int, a text, b text, c text, d int);
+             alter table later drop lost;
+             alter table t drop lvl_code, drop price_cents, drop flag; alter table t rename name_first to title;
+             alter table later rename b to bb"
+        ),
+    );
+    let proposals = |pair: &Pair| -> Vec<String> {
+        lint_of(pair, &[]).into_iter().filter_map(|table| table.proposal).collect()
+    };
+    let found = proposals(&pair);
+    assert!(found[0].contains("columns = { bb = \"b\" }"), "{}", found[0]);
+    assert!(found[1].contains("columns = { title = \"name_first\" }"), "{}", found[1]);
+    assert!(found[1].contains("drop = [\"lvl_code\", \"price_cents\", \"flag\"]"), "{}", found[1]);
+    pair.target("alter table later drop a");
+    let found = proposals(&pair);
+    assert!(!found[0].contains("columns ="), "{}", found[0]);
+    assert!(found[0].contains("\"bb\" gets none: say in columns"), "{}", found[0]);
+}
+
+#[test]
+fn what_is_proposed_can_be_pasted_whatever_the_names_are() {
+    let pair = Pair::new(
+        "create table \"Parents\" (id int primary key, \"It's\" text, plain text)",
+        "create table \"Parents\" (id int primary key, \"New \"\"one\"\"\" text, plain_too text)",
+    );
+    let found = lint_of(&pair, &[]);
+    let text = found[0].proposal.as_deref().unwrap();
+    assert!(text.starts_with("[[map]]\nfrom = 'public.\"Parents\"'\nto = 'public.\"Parents\"'\n"), "{text}");
+    let pasted: toml::Table = text.parse().unwrap();
+    for end in ["from", "to"] {
+        let name = crate::pattern::TableName::parse(pasted["map"][0][end].as_str().unwrap()).unwrap();
+        assert_eq!((name.schema.as_str(), name.name.as_str()), ("public", "Parents"));
+    }
+    let columns = pasted["map"][0]["columns"].as_table().unwrap();
+    assert_eq!(columns["New \"one\""].as_str(), Some("\"It's\""));
+    assert_eq!(columns["plain_too"].as_str(), Some("plain"));
+    let hints = refused(&pair, &[]);
+    assert!(hints.iter().any(|(_, hint)| hint.contains("from = 'public.\"Parents\"'")), "{hints:?}");
+}
+
+#[test]
 fn the_hint_for_a_key_that_is_not_mapped_shows_what_finds_a_row() {
     let pair = Pair::new(
         "create table t (id int primary key); create table renamed (id int primary key)",

@@ -123,6 +123,7 @@ mod tests {
     fn what_a_value_becomes_is_a_matter_of_settings_or_not() {
         let column = |type_name: &str| Column {
             name: "c".into(),
+            number: 1,
             type_name: type_name.into(),
             type_oid: 0,
             base_type: None,
@@ -131,6 +132,7 @@ mod tests {
             identity: false,
             toastable: false,
             labels: Vec::new(),
+            equality: None,
         };
         for (from, to, depends) in [
             ("timestamp without time zone", "timestamp with time zone", true),

@@ -96,6 +96,8 @@ pub struct OldColumn {
     /// Oid on the publisher of a type that is an enum. The values of one are the same bytes in binary form as in text, which is what
     /// they are staged as where the subscriber's type has not all of them.
     pub enum_oid: Option<u32>,
+    /// As [`catalog::Column::equality`], on the publisher.
+    pub equality: Option<String>,
 }
 
 /// One column of the subscriber's table and what is written to it.
@@ -113,6 +115,8 @@ pub struct MappedColumn {
     pub portable: bool,
     /// False for GENERATED ALWAYS AS IDENTITY, which takes values in an INSERT only.
     pub updatable: bool,
+    /// As [`catalog::Column::equality`].
+    pub equality: Option<String>,
 }
 
 /// Which rows of a table go where a rule says.
@@ -343,6 +347,20 @@ impl Mapping {
     /// What the mirror has left out of the subscriber's tables, on the way home.
     pub fn left_out(&self) -> &LeftOut {
         &self.left_out
+    }
+
+    /// Partitions of a partitioned table's rule whose rows, which are streamed under their names, go to other tables than its own.
+    pub fn list_partitions_elsewhere(&self, rule: &TableRule) -> Vec<&TableName> {
+        if !rule.from_partitioned {
+            return Vec::new();
+        }
+        let root = rule.from_root.as_ref().unwrap_or(&rule.from);
+        let is_elsewhere = |rules: &&Vec<Arc<TableRule>>| {
+            let has_rows =
+                |one: &Arc<TableRule>| !one.from_partitioned && one.from_root.as_ref() == Some(root);
+            rules.iter().any(has_rows) && rules.iter().all(|one| one.to != rule.to)
+        };
+        self.tables.values().filter(is_elsewhere).map(|rules| &rules[0].from).collect()
     }
 
     /// What the subscriber's tables were like when it was built.

@@ -168,6 +168,7 @@ mod tests {
     #[test]
     fn a_type_is_taken_by_columns_of_the_same_type_alone() {
         let column = |stage_type: &str, enum_oid| OldColumn {
+            equality: None,
             name: "c".to_owned(),
             publisher_type: stage_type.to_owned(),
             stage_type: stage_type.to_owned(),
