@@ -1,5 +1,6 @@
 //! `replay` itself: how it ends, what it tells, and how much memory it takes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -117,6 +118,57 @@ fn following_ends_well_while_a_server_is_away() {
     }
 }
 
+/// Maintenance holds a table for as long as it needs: VACUUM FULL, or an ALTER that rewrites it.
+#[test]
+fn following_waits_for_whoever_holds_a_table_and_ends_meanwhile_when_it_is_told_to() {
+    let mut detour = Detour::new().table("orders").detoured();
+    let mut admin = detour.source.client("dba");
+    let lock = "begin; lock table public.orders in access exclusive mode";
+    let write = |detour: &Detour, note: &str| {
+        detour.target.exec(&format!("insert into public.orders (note) values ('{note}')"));
+    };
+    let arrives = |detour: &Detour, note: &str| {
+        until("the change has arrived", LIMIT, || {
+            let query = format!("select count(*) from public.orders where note = '{note}'");
+            (detour.source.value::<i64>(&query) == 1).then_some(())
+        });
+    };
+    let waiting = "select coalesce(array_agg(pid), '{}') from pg_stat_activity
+                   where application_name = 'pgdetour replay --follow' and wait_event_type = 'Lock'";
+    let is_waiting = |detour: &Detour| !detour.source.value::<Vec<i32>>(waiting).is_empty();
+    admin.batch_execute(lock).expect("it may");
+    let follower = detour.start("replay", &["--follow"]);
+    until("it waits before it has begun", LIMIT, || is_waiting(&detour).then_some(()));
+    admin.batch_execute("rollback").expect("it may");
+    write(&detour, "one");
+    arrives(&detour, "one");
+    // However often a wait is over its limit: sessions are begun anew then.
+    admin.batch_execute(lock).expect("it may");
+    write(&detour, "two");
+    let mut seen = HashSet::new();
+    until("it has begun to apply anew", LIMIT, || {
+        seen.extend(detour.source.value::<Vec<i32>>(waiting));
+        (seen.len() > 2).then_some(())
+    });
+    admin.batch_execute("rollback").expect("it may");
+    arrives(&detour, "two");
+    admin.batch_execute(lock).expect("it may");
+    write(&detour, "three");
+    until("it waits", LIMIT, || is_waiting(&detour).then_some(()));
+    until("status tells who is waited for", LIMIT, || {
+        let waits_for = detour.ask("status", &[]).at("/report/replay/waits_for").to_string();
+        waits_for.contains("lock table public.orders").then_some(())
+    });
+    until("it waits", LIMIT, || is_waiting(&detour).then_some(()));
+    follower.signal(Signal::TERM);
+    let detour = detour.ended(follower, 0);
+    assert_eq!(detour.last().at("/report/caught_up"), &Value::Bool(false), "{}", detour.last().describe());
+    let told = &detour.last().stderr;
+    assert!(told.contains("waits on the source for a lock that another session holds: pid"), "{told}");
+    admin.batch_execute("rollback").expect("it may");
+    detour.run("replay").exits(0).run("verify").exits(0).reports("/equal", true);
+}
+
 /// Nothing of it is in what is followed, and nobody would look before the way home.
 #[test]
 fn following_names_a_table_that_is_made_on_the_target_beside_it() {
@@ -177,7 +229,10 @@ fn a_replay_that_stops_at_a_conflict_says_what_it_has_applied_before() {
         .kind("insert_exists")
         .changed(true)
         .reports("/changes", 1)
+        .reports("/conflicts", 0)
+        .reports("/quarantined", 0)
         .reports("/caught_up", false);
+    assert!(detour.last().at("/report/lag_bytes").is_u64(), "{}", detour.last().describe());
     assert_eq!(detour.last().text_at("/error/sqlstate"), "23505", "{}", detour.last().describe());
     assert_eq!(detour.source.value::<i64>("select count(*) from public.t where v = 'fits'"), 1);
     let detour = detour
@@ -396,6 +451,96 @@ fn changes_of_tables_that_were_dropped_or_renamed_on_the_target_since() {
             .run("cutback")
             .exits(0);
     }
+}
+
+/// Else its hint would lead round in a circle: the changes that are recorded already stay there.
+#[test]
+fn changes_of_a_table_that_is_left_out_later_are_passed_over_and_told() {
+    for method in ["wal", "trigger"] {
+        let detour = Detour::new()
+            .table("orders")
+            .table("notes")
+            .configured(&format!("[capture]\nmethod = \"{method}\""))
+            .detoured()
+            .on_target("insert into public.notes (note) values ('nowhere to go'); truncate public.notes")
+            .on_target("insert into public.orders (id, note) values (5000, 'home')")
+            .on_source("drop table public.notes")
+            .run("replay")
+            .exits(3)
+            .finding("public.notes", "does not exist on the other side", "mirror.exclude")
+            .configured("[mirror]\nexclude = [\"public.notes\"]")
+            .run("replay")
+            .exits(0);
+        let warnings = detour.last().at("/warnings").to_string();
+        assert!(
+            warnings.contains("public.notes") && warnings.contains("passed over"),
+            "{method}: {warnings}"
+        );
+        detour.run("verify").exits(0).reports("/equal", true).run("cutback").exits(0);
+    }
+}
+
+#[test]
+fn a_table_that_is_renamed_while_it_is_followed_is_named_by_both_of_its_names() {
+    for method in ["wal", "trigger"] {
+        let detour =
+            Detour::new().table("orders").configured(&format!("[capture]\nmethod = \"{method}\"")).detoured();
+        let follower = detour.start("replay", &["--follow"]);
+        detour.target.exec("insert into public.orders (id, note) values (5000, 'before')");
+        until("the change has arrived", LIMIT, || {
+            let query = "select count(*) from public.orders where note = 'before'";
+            (detour.source.value::<i64>(query) == 1).then_some(())
+        });
+        detour.target.exec(
+            "alter table public.orders rename to \"Orders\"; insert into public.\"Orders\" (id, note) values (5001, 'after')",
+        );
+        let map = "from = 'public.\"Orders\"', to = \"public.orders\"";
+        detour
+            .ended(follower, 8)
+            .kind("table_unknown")
+            .message("was recorded as \"public.orders\" and has been renamed")
+            .hint(map)
+            .configured(&format!("[[map]]\n{}", map.replace(", to", "\nto")))
+            .run("replay")
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true);
+    }
+}
+
+/// Of a small table no page may be in a sample; and a row that goes by its partition's name does not go by its root's, too.
+#[test]
+fn a_rehearsal_tries_rows_of_every_table_and_none_twice() {
+    let small = |name: &str| {
+        format!(
+            "create table public.{name} (id int primary key, v text);
+             insert into public.{name} select g, repeat('x', 30) from generate_series(1, 300) g;"
+        )
+    };
+    let tables: String = ["one", "two", "three", "four", "five"].map(small).concat();
+    let detour = Detour::new()
+        .on_source(&format!(
+            "{tables} create table public.parts (id int primary key) partition by range (id);
+             create table public.part_1 partition of public.parts for values from (0) to (100);
+             create table public.part_2 partition of public.parts for values from (100) to (500);
+             insert into public.parts select g from generate_series(0, 499) g"
+        ))
+        .detoured()
+        .on_target("analyze")
+        .on_source(
+            "drop table public.part_2; create table public.part_rest partition of public.parts default",
+        )
+        .run("replay")
+        .with(&["--rehearse"])
+        .exits(0)
+        .reports("/rows", 2000)
+        .run("replay")
+        .with(&["--rehearse", "--sample", "5"])
+        .exits(0);
+    let tried = detour.last().at("/report/rehearsed").as_array().cloned().unwrap_or_default();
+    assert_eq!(tried.len(), 7, "{}", detour.last().describe());
+    assert!(tried.iter().all(|table| table["rows"] == 5), "{}", detour.last().describe());
 }
 
 #[test]

@@ -178,6 +178,9 @@ impl Error {
             exit::UNREACHABLE => {
                 "nothing is half done; run the same command again when it can be reached.".into()
             }
+            exit::TIMED_OUT if command == Some(Command::Replay) => {
+                format!("{before}; run the same command again later: it goes on where it was.")
+            }
             exit::TIMED_OUT => {
                 "taken back, clients are where they were; run the same command again later.".into()
             }
@@ -461,6 +464,19 @@ mod tests {
         assert_eq!(
             next(differs, Command::Verify),
             "nothing was changed; a person has to look at this before \"pgdetour verify\" is run again."
+        );
+    }
+
+    #[test]
+    fn clients_are_spoken_of_where_they_were_to_be_moved() {
+        let next = |command, stays| timed_out().next(Some(command), stays, false, Some(Phase::Detoured));
+        assert_eq!(
+            next(Command::Cutback, None),
+            "taken back, clients are where they were; run the same command again later."
+        );
+        assert_eq!(
+            next(Command::Replay, Some("what was applied stays, 3 transactions")),
+            "what was applied stays, 3 transactions; run the same command again later: it goes on where it was."
         );
     }
 

@@ -2,6 +2,7 @@
 
 pub mod quarantine;
 pub mod rehearsal;
+mod waits;
 mod watch;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self};
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use serde_json::{Value, json};
 
 use crate::config::OnConflict;
@@ -19,8 +21,9 @@ use crate::flow::apply::resume;
 use crate::flow::mapping::Mapping;
 use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker};
 use crate::output::{bytes, duration, plural, plural_is};
-use crate::pg::{PgLsn, record};
+use crate::pg::record;
 use crate::phase::{Command, Phase, Side};
+use crate::steps::replay::waits::Waits;
 use crate::steps::replay::watch::Watch;
 use crate::steps::run::facts::{Facts, ReplayStop};
 use crate::steps::{Needs, Run, preconditions};
@@ -102,6 +105,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
         Task::Follow => run.step("follow captured changes", |run| {
             let flow = checked_flow(run)?;
             let _watch = Watch::start(run)?;
+            let _waits = Waits::begin(run);
             apply(run, &flow, &Until::Stopped, None)
         })?,
         Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {
@@ -115,7 +119,7 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
             catch_up_with(run, &flow, None)
         })?,
     };
-    run.changed = applied.changes > 0;
+    run.changed = applied.changes + applied.conflicts > 0;
     let lag_bytes = if run.plan.is_dry() { 0 } else { applied.lag_bytes };
     let quarantined = run.answering(Side::Source).map(record::count_quarantined).transpose()?;
     if applied.conflicts > 0 {
@@ -149,9 +153,10 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     }))
 }
 
-/// As the flow itself does, what is to follow for long outlives the end of a session, or of a server, before it has begun.
+/// As the flow itself does, what is to follow for long outlives the end of a session, or of a server, before it has begun; and it
+/// waits for maintenance that holds a table.
 fn require_in_spite_of_outages(run: &mut Run) -> Result<()> {
-    let require = |run: &mut Run| run.require(&[preconditions::REPLAY]);
+    let require = |run: &mut Run| outwaiting_locks(run, |run| run.require(&[preconditions::REPLAY]));
     let mut checked = require(run);
     for attempt in 1..resume::ATTEMPTS {
         match checked {
@@ -164,6 +169,23 @@ fn require_in_spite_of_outages(run: &mut Run) -> Result<()> {
         }
     }
     checked
+}
+
+/// Does it again as long as another session holds a lock that it needs, until it is told to end.
+fn outwaiting_locks<T>(run: &mut Run, mut work: impl FnMut(&mut Run) -> Result<T>) -> Result<T> {
+    let mut has_told = false;
+    loop {
+        match work(run) {
+            Err(error) if error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE) => {
+                if !has_told {
+                    run.output.say(&format!("{}; waits for the lock", error.with_cause()));
+                    has_told = true;
+                }
+                pause_unless_told_to_end(run, resume::pause(1))?;
+            }
+            other => return other,
+        }
+    }
 }
 
 fn pause_unless_told_to_end(run: &Run, pause: Duration) -> Result<()> {
@@ -242,12 +264,15 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
             Err(error) if error.kind() == ALTERED && attempt < resume::ATTEMPTS => {
                 run.output.say(&format!("{error}; maps them anew"));
                 run.renew_sessions()?;
-                renewed = Some(Flow { backlog: flow.backlog, ..mapped_flow(run)? });
+                let mapped =
+                    if has_followed { outwaiting_locks(run, mapped_flow)? } else { mapped_flow(run)? };
+                renewed = Some(Flow { backlog: flow.backlog, ..mapped });
             }
             other => {
                 let whole = |applied: Applied| Applied {
                     transactions: before.transactions + applied.transactions,
                     changes: before.changes + applied.changes,
+                    conflicts: before.conflicts + applied.conflicts,
                     ..applied
                 };
                 break other.map(whole);
@@ -262,8 +287,17 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
             run.output.say(&format!("ends while a server is away: {}", error.with_cause()));
             Applied::until_failure(&done)
         }
+        // Or for a lock, which nobody waits for any more then.
+        Err(error) if has_followed && is_of_waiting(&error) && stop.load(Ordering::SeqCst) => {
+            run.output.say(&format!("ends while it waits for a lock: {}", error.with_cause()));
+            // What waits is not applied: how much that is was measured before it came.
+            let (source, done) = (run.recording(), Applied::until_failure(&done));
+            let target = run.answering(Side::Target);
+            let behind = target.and_then(|target| source.bytes_behind(target, done.applied_lsn).ok());
+            Applied { lag_bytes: behind.unwrap_or(done.lag_bytes), lag_time: None, ..done }
+        }
         Err(error) => {
-            note_applied(run, done.transactions, done.changes, done.applied_lsn.into());
+            note_applied(run, &Applied::until_failure(&done));
             note_stop(run, &error);
             return Err(error);
         }
@@ -282,29 +316,36 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
     Ok(applied)
 }
 
+/// A lock was not to be had, or what waited for one was ended.
+fn is_of_waiting(error: &Error) -> bool {
+    [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].iter().any(|code| error.is_sqlstate(code))
+}
+
 /// Fails where a signal has ended what was to go on until a marker or a lag was reached; following ends so in good order.
 /// Replay has not done what it was for then, and of a switch nothing has begun.
 fn heed_an_early_end(run: &mut Run, applied: &Applied) -> Result<()> {
     if applied.reached {
         return Ok(());
     }
-    note_applied(run, applied.transactions, applied.changes, applied.applied_lsn);
+    note_applied(run, applied);
     run.part_way |= run.command == Command::Replay;
     run.heed_signals()
 }
 
 /// What was applied before a failure is committed, and stays.
-fn note_applied(run: &mut Run, transactions: u64, changes: u64, applied_lsn: PgLsn) {
-    if changes == 0 {
-        return;
-    }
-    run.changed = true;
+fn note_applied(run: &mut Run, applied: &Applied) {
+    run.changed |= applied.changes + applied.conflicts > 0;
     if run.command == Command::Replay {
+        let quarantined = run.answering(Side::Source).map(record::count_quarantined);
         run.report = Some(json!({
-            "transactions": transactions,
-            "changes": changes,
-            "applied_lsn": applied_lsn.to_string(),
+            "transactions": applied.transactions,
+            "changes": applied.changes,
+            "applied_lsn": applied.applied_lsn.to_string(),
+            // Before it has measured it is not known.
+            "lag_bytes": (u64::from(applied.applied_lsn) > 0).then_some(applied.lag_bytes),
             "caught_up": false,
+            "conflicts": applied.conflicts,
+            "quarantined": quarantined.and_then(Result::ok),
         }));
     }
 }

@@ -305,7 +305,9 @@ pub fn describe(
         Failure::Server(error) => {
             let is_insert = matches!(step, Step::Insert(_));
             let told = of_server(error, table, is_insert, violated, verb, on, &mut detail);
-            detail.extend(row_written(step).and_then(|row| missing_label(error, table, row)));
+            detail.extend(row_written(step).and_then(|row| {
+                missing_label(error, table, row).or_else(|| columns_quoted(error, table, row))
+            }));
             told
         }
         Failure::PartialTruncate { .. } | Failure::Other(_) => return Err(failure.into_error(on)),
@@ -368,6 +370,14 @@ fn missing_label(error: &postgres::Error, table: &Bound, row: &Row) -> Option<St
     Some(format!("value \"{label}\" of column \"{}\"", columns.join("\", \"")))
 }
 
+/// Which columns hold the value that the server quotes: their names alone are told.
+fn columns_quoted(error: &postgres::Error, table: &Bound, row: &Row) -> Option<String> {
+    let said = error.as_db_error().filter(|error| error.code().code().starts_with("22"))?;
+    let value = said.message().split_once('"')?.1.rsplit_once('"')?.0;
+    let columns = table.columns_with(row, value);
+    (!columns.is_empty()).then(|| format!("column \"{}\"", columns.join("\", \"")))
+}
+
 fn of_server(
     error: &postgres::Error,
     table: &Bound,
@@ -423,9 +433,7 @@ fn of_server(
             format!("Correct the rows that it needs there, or the constraint, and {again}."),
         ),
         code if code.starts_with("22") => {
-            detail.push(
-                said.message.split('"').next().unwrap_or_default().trim_end_matches([':', ' ']).to_owned(),
-            );
+            detail.push(without_quoted(&said.message));
             (
                 "conversion",
                 message,
@@ -450,6 +458,15 @@ fn of_server(
 fn lacks_partition(error: &postgres::Error) -> Option<String> {
     let said = error.as_db_error().filter(|said| said.routine() == Some("ExecFindPartition"))?;
     Some(format!("{}.{}", said.schema()?, said.table()?))
+}
+
+/// What a server says, `value "5000000150" is out of range for type integer`, without the row's value.
+fn without_quoted(message: &str) -> String {
+    let Some((before, rest)) = message.split_once('"') else { return message.to_owned() };
+    match rest.rsplit_once('"') {
+        Some((_, after)) if !after.is_empty() => format!("{before}\"...\"{after}"),
+        _ => before.trim_end_matches([':', ' ']).to_owned(),
+    }
 }
 
 /// Whether these columns are what a rule finds its row by, so that a row with the same values is the same row.
@@ -531,5 +548,28 @@ fn undecidable(
             })
         }
         other => Err(other.into_error(on)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_quoted;
+
+    #[test]
+    fn what_a_server_says_of_a_value_is_told_without_it() {
+        for (said, told) in [
+            (
+                "value \"5000000150\" is out of range for type integer",
+                "value \"...\" is out of range for type integer",
+            ),
+            (
+                "invalid input syntax for type integer: \"a \"quoted\" one\"",
+                "invalid input syntax for type integer",
+            ),
+            ("integer out of range", "integer out of range"),
+            ("value too long for type character varying(8)", "value too long for type character varying(8)"),
+        ] {
+            assert_eq!(without_quoted(said), told);
+        }
     }
 }

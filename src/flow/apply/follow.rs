@@ -2,17 +2,18 @@
 
 mod run;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use postgres::types::PgLsn;
 
 use self::run::Run;
 use super::pace::Rates;
 use super::resume;
-use crate::error::Result;
-use crate::flow::mapping::Mapping;
+use crate::error::{Error, Result};
+use crate::flow::mapping::{Mapping, TableName};
 use crate::flow::source::ChangeSource;
 use crate::flow::source::binary::is_misfit;
 use crate::flow::{FlowName, Snapshot};
@@ -43,6 +44,8 @@ pub struct Flow {
     pub mapping: Mapping,
     /// By schema and table of the publisher: what the copy of a table holds already, so that it is not applied again.
     pub snapshots: HashMap<(String, String), Snapshot>,
+    /// Tables of the publisher whose changes, though they are recorded, are passed over, since the configuration leaves them out.
+    pub passed_over: HashSet<TableName>,
     /// What is left out of what was replicated to the publisher from elsewhere.
     pub left_out: Origins,
     /// Changes in bytes that are applied at once.
@@ -92,8 +95,10 @@ pub enum Until {
 pub struct Progress {
     /// Transactions applied and committed.
     pub transactions: u64,
-    /// Row changes and TRUNCATEs in them.
+    /// Row changes and TRUNCATEs in them that were applied.
     pub changes: u64,
+    /// Changes that did not fit and were set aside.
+    pub conflicts: u64,
     /// Size of what was read from the stream, in bytes.
     pub bytes: u64,
     /// Everything before it on the publisher is applied and committed.
@@ -113,6 +118,7 @@ impl Progress {
         Progress {
             transactions: before.transactions + self.transactions,
             changes: before.changes + self.changes,
+            conflicts: before.conflicts + self.conflicts,
             bytes: before.bytes + self.bytes,
             ..*self
         }
@@ -125,9 +131,9 @@ impl Progress {
 pub struct Applied {
     /// Transactions applied and committed.
     pub transactions: u64,
-    /// Row changes and TRUNCATEs in them.
+    /// Row changes and TRUNCATEs in them that were applied.
     pub changes: u64,
-    /// Changes that did not fit and were set aside.
+    /// Changes that did not fit and were set aside; those that wait behind an earlier one of their row not counted.
     pub conflicts: u64,
     /// Transactions left out: by their origin, or temporary.
     pub skipped: u64,
@@ -173,6 +179,7 @@ impl Applied {
         Applied {
             transactions: progress.transactions,
             changes: progress.changes,
+            conflicts: progress.conflicts,
             bytes: progress.bytes,
             applied_lsn: progress.applied_lsn.into(),
             lag_bytes: progress.lag_bytes,
@@ -215,9 +222,10 @@ pub fn apply_until(
             }
             Err(error) => error,
         };
-        attempt = if done.transactions > before { 1 } else { attempt + 1 };
+        attempt = if done.transactions > before || goes_on_waiting(until, &error) { 1 } else { attempt + 1 };
         let is_over = budget.is_some_and(|budget| began.elapsed() >= budget);
-        if is_over || attempt == resume::ATTEMPTS || !resume::may_succeed_later(&error) {
+        let may_succeed = resume::may_succeed_later(&error) || goes_on_waiting(until, &error);
+        if is_over || attempt == resume::ATTEMPTS || !may_succeed {
             return Err(error);
         }
         let deadline = Instant::now() + resume::pause(attempt);
@@ -228,6 +236,11 @@ pub fn apply_until(
             std::thread::sleep(GLANCE);
         }
     }
+}
+
+/// Whether a lock that another session has held for long is still waited for, since nobody waits for the flow itself to end.
+fn goes_on_waiting(until: &Until, error: &Error) -> bool {
+    *until == Until::Stopped && error.is_sqlstate(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// One attempt, which ends with the first failure; `done` goes on from what earlier ones have done.

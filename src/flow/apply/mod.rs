@@ -97,6 +97,8 @@ pub struct Applier {
     /// Where changes go that do not fit, and those behind them; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
     tolerate_missing_deletes: bool,
+    /// A row whose key changes may have its new one already, by a foreign key of the subscriber.
+    tolerate_moved_rows: bool,
     /// What nothing else looks after where triggers do not fire.
     pub(super) references: References,
     /// The session that takes whole batches, where it does.
@@ -145,7 +147,7 @@ impl Applier {
         let round_trip = began.elapsed();
         let stages = Stages::new(session.query_one(&sql::flow::ASK_FOR_TEMPORARY_TABLES, &[])?.get(0));
         let ranks = if replica_role { Ranks::default() } else { read_ranks(&mut session)? };
-        let cascading: bool = session.query_one(&sql::flow::HAS_CASCADING_DELETES, &[])?.get("cascading");
+        let cascading = session.query_one(&sql::flow::HAS_CASCADING_KEYS, &[])?;
         // The mirror's tables are copied one after the other, and fit each other at its end only.
         let is_replay = flow == FlowName::Replay.name();
         let references = if replica_role && is_replay {
@@ -170,7 +172,8 @@ impl Applier {
             round_trip,
             round_trips: 0,
             quarantine: None,
-            tolerate_missing_deletes: !replica_role && cascading,
+            tolerate_missing_deletes: !replica_role && cascading.get::<_, bool>("deleting"),
+            tolerate_moved_rows: !replica_role && cascading.get::<_, bool>("updating"),
             references,
             express: None,
             open: false,

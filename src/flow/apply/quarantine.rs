@@ -37,6 +37,8 @@ pub struct Quarantine {
     /// In committed transactions, and in the open one.
     conflicts: u64,
     open_conflicts: u64,
+    /// Changes of the open transaction that went, or go, there, those that wait behind an earlier one included.
+    open_aside: u64,
     /// Decided, and not written yet: a rollback to a savepoint does not touch them.
     pending: Vec<Entry>,
 }
@@ -133,12 +135,24 @@ impl Quarantine {
     pub fn forget(&mut self) {
         self.loaded = self.stops && self.was_empty;
         self.open_conflicts = 0;
+        self.open_aside = 0;
         self.pending.clear();
     }
 
     /// The open transaction is committed.
     pub fn keep(&mut self) {
         self.conflicts += std::mem::take(&mut self.open_conflicts);
+        self.open_aside = 0;
+    }
+
+    /// How many changes of the open transaction are not applied, but set aside.
+    pub fn open_aside(&self) -> u64 {
+        self.open_aside
+    }
+
+    /// So many more changes of the open transaction are set aside.
+    pub fn count_aside(&mut self, changes: usize) {
+        self.open_aside += changes as u64;
     }
 
     /// One more change was set aside.

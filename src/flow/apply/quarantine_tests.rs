@@ -53,7 +53,11 @@ fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
          begin; insert into t values (300, 300, null); update t set id = 5000 where id = 300; commit",
     );
     let applied = drain(&flow).unwrap();
-    assert_eq!(applied.conflicts, 4);
+    assert_eq!(
+        (applied.conflicts, applied.changes),
+        (4, 4),
+        "what waits behind another is not applied either"
+    );
     let waiting = [
         r#"public.t update update_missing {"id":"1"}"#,
         r#"public.t delete delete_missing {"id":"2"}"#,

@@ -115,7 +115,7 @@ pub fn rehearse(
             .doing(|| format!("copy the definition of table \"{}\" to rehearse the mapping", rules[0].to))?;
         for rule in rules {
             let sample = sample.map(|rows| Sample { rows, of: estimates(&rule.from) });
-            stage.try_rows(publisher, rule, &copy, sample)?;
+            stage.try_rows(publisher, rule, &copy, (sample, &mapping.list_partitions_elsewhere(rule)))?;
         }
     }
     stage.check_foreign_keys(mapping, sample.is_some())?;
@@ -190,7 +190,7 @@ impl Stage<'_> {
         publisher: &mut Session,
         rule: &TableRule,
         copy: &TableName,
-        sample: Option<Sample>,
+        (sample, elsewhere): (Option<Sample>, &[&TableName]),
     ) -> Result<()> {
         let into = TableRule { to: copy.clone(), to_partitioned: false, ..rule.clone() };
         let insert = match (&rule.condition, &rule.fills) {
@@ -211,7 +211,7 @@ impl Stage<'_> {
             failed: 0,
             whole: true,
         });
-        read_old_rows(publisher, rule, &columns, sample, None, &mut |chunk, rows| {
+        read_old_rows(publisher, rule, &columns, sample, (None, elsewhere), &mut |chunk, rows| {
             (self.heed)()?;
             self.insert(rule, (&insert, must_find), &columns, chunk, 0..rows)?;
             let told = self.told();

@@ -178,9 +178,10 @@ impl Applier {
             self.remove_settled(&fit)?;
         }
         self.save()?;
-        let joined = held.iter().filter(|item| item.ordinal.is_none());
-        let joined = joined.flat_map(|item| quarantine::entries(item.lsn, item.work, None, None)).collect();
-        self.note_entries(joined)
+        let joined: Vec<&Item<'_>> = held.iter().filter(|item| item.ordinal.is_none()).collect();
+        let entries =
+            joined.iter().flat_map(|item| quarantine::entries(item.lsn, item.work, None, None)).collect();
+        self.note_entries(joined.len(), entries)
     }
 
     /// Sets changes aside that are known not to fit, and settles the others of the transaction, which need not be cut for it: they may
@@ -211,7 +212,7 @@ impl Applier {
                 quarantine.hold_whole(table);
             }
             if item.ordinal.is_none() {
-                self.note_entries(quarantine::entries(item.lsn, item.work, None, None))?;
+                self.note_entries(1, quarantine::entries(item.lsn, item.work, None, None))?;
             }
             return Ok(());
         }
@@ -262,7 +263,7 @@ impl Applier {
         match item.ordinal {
             None => {
                 let entries = quarantine::entries(item.lsn, item.work, Some(misfit), mapped.as_deref());
-                self.note_entries(entries)
+                self.note_entries(1, entries)
             }
             Some(ordinal) => {
                 let Misfit { kind, sqlstate, constraint, message, .. } = misfit;
@@ -305,9 +306,12 @@ impl Applier {
         Ok((!mapped.is_empty()).then(|| serde_json::Value::Object(mapped).to_string()))
     }
 
-    /// Only where nothing that may still be rolled back lies behind the savepoint.
-    fn note_entries(&mut self, entries: Vec<Entry>) -> Result<()> {
-        let enough = self.quarantine.as_mut().is_some_and(|quarantine| quarantine.note(entries));
+    /// What so many changes are to be kept as. Only where nothing that may still be rolled back lies behind the savepoint.
+    fn note_entries(&mut self, changes: usize, entries: Vec<Entry>) -> Result<()> {
+        let enough = self.quarantine.as_mut().is_some_and(|quarantine| {
+            quarantine.count_aside(changes);
+            quarantine.note(entries)
+        });
         if enough { self.write_pending() } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! Two databases of a real server and a flow between them, for tests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ impl Pair {
             },
             mapping: self.mapping(rules).unwrap(),
             snapshots: HashMap::new(),
+            passed_over: HashSet::new(),
             left_out: Origins::None,
             batch_bytes: BATCH_BYTES,
             backlog: None,

@@ -105,6 +105,7 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
         create table z_root (id int primary key, code text unique);
         create table m_mid (id int primary key, root int not null references z_root, v int);
         create table a_leaf (id int primary key, mid int references m_mid on delete cascade, up int references a_leaf);
+        create table z_line (root int references z_root on update cascade on delete cascade, n int, v text, primary key (root, n));
         create table ring_a (id int primary key, b int); create table ring_b (id int primary key, a int references ring_a);
         alter table ring_a add foreign key (b) references ring_b deferrable initially deferred";
     let own = "create table note (root int references z_root on update cascade on delete cascade, text text)";
@@ -117,7 +118,7 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
     pair.subscriber_role = "writer";
     let flow = pair.flow(&[]);
     let compare = || {
-        for table in ["z_root", "m_mid", "a_leaf", "ring_a", "ring_b"] {
+        for table in ["z_root", "z_line", "m_mid", "a_leaf", "ring_a", "ring_b"] {
             pair.assert_equal(&format!("select * from {table}"));
         }
     };
@@ -148,4 +149,14 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
         ["(200,1,0)"],
         "what refers to a row goes with it, as in order"
     );
+    pair.source(
+        "insert into z_line select g, n, 'x' from generate_series(301, 305) g, generate_series(1, 2) n;
+         update z_root set id = id + 6000 where id between 301 and 303;
+         begin; update z_root set id = 7000 where id = 304; update z_line set v = 'y' where root = 7000; commit",
+    );
+    drain(&flow).unwrap();
+    compare();
+    pair.source("update z_line set n = 9 where root = 305 and n = 1");
+    pair.target("delete from z_line where root = 305 and n = 1");
+    assert_eq!(drain(&flow).unwrap_err().kind(), "update_missing", "neither is there");
 }

@@ -7,6 +7,7 @@ use postgres::types::PgLsn;
 
 use super::Applier;
 use super::batch::{self, Transaction};
+use super::quarantine::Quarantine;
 use crate::error::{ALTERED, Error, Result};
 use crate::sql;
 
@@ -83,8 +84,10 @@ impl Applier {
             script.push_str(&sql::flow::STORE_MARKER.with(&variables));
             script.push_str(";\n");
         }
+        let aside = self.quarantine.as_ref().map_or(0, Quarantine::open_aside);
         let changes = self.open_changes
-            + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>();
+            + transactions.iter().map(|transaction| transaction.work.len() as u64).sum::<u64>()
+            - aside;
         let mut written = self.written.clone();
         written
             .extend(transactions.iter().flat_map(|transaction| batch::targets(&transaction.work)).cloned());

@@ -22,6 +22,8 @@ pub(super) struct Report {
     /// Transactions and changes that are committed by it, also before a failure.
     pub(super) transactions: u64,
     pub(super) changes: u64,
+    /// Changes that it has set aside for good.
+    pub(super) conflicts: u64,
     /// End of the last transaction that is applied and committed.
     pub(super) applied: Option<PgLsn>,
     pub(super) outcome: Result<()>,
@@ -88,6 +90,7 @@ fn is_gone() -> Error {
 
 fn run(applier: &mut Applier, job: &Job) -> Report {
     let (began, waited, changes) = (Instant::now(), applier.waited(), applier.changes());
+    let conflicts = applier.conflicts();
     let outcome = match job {
         Job::Whole(transactions, plan) => applier.apply(transactions, plan.as_deref()),
         Job::Part(part, plan) => applier.apply_part(part, plan.as_deref()),
@@ -102,6 +105,7 @@ fn run(applier: &mut Applier, job: &Job) -> Report {
     Report {
         transactions,
         changes: applier.changes() - changes,
+        conflicts: applier.conflicts() - conflicts,
         applied: end,
         outcome,
         took: began.elapsed(),

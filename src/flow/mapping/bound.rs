@@ -136,13 +136,19 @@ impl Bound {
             let mut old = self.rules.iter().flat_map(|rule| &rule.rule.old_columns);
             old.any(|old| old.name == name && old.enum_oid.is_some())
         };
+        let mut columns = self.columns_with(row, label);
+        columns.retain(|name| is_enum(name));
+        columns
+    }
+
+    /// Columns that hold `text` in the row.
+    pub fn columns_with(&self, row: &Row, text: &str) -> Vec<&str> {
         let holds = |value: &Value| match value {
-            Value::Text(bytes) | Value::Binary(bytes) => bytes == label.as_bytes(),
+            Value::Text(bytes) | Value::Binary(bytes) => bytes == text.as_bytes(),
             Value::Null | Value::Unchanged => false,
         };
         let columns = self.relation.columns.iter().zip(row.iter());
-        let with = columns.filter(|(column, value)| holds(value) && is_enum(&column.name));
-        with.map(|(column, _)| column.name.as_str()).collect()
+        columns.filter(|(_, value)| holds(value)).map(|(column, _)| column.name.as_str()).collect()
     }
 }
 

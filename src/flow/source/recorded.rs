@@ -40,6 +40,16 @@ pub fn note(session: &mut Session, tables: &[Table]) -> Result<()> {
         .map(drop)
 }
 
+/// The name that a table had as recording began; none where nothing was noted of it.
+pub fn find_name(session: &mut Session, relation: u32) -> Result<Option<TableName>> {
+    let is_noted = "select pg_catalog.to_regclass('pgdetour.recorded') is not null";
+    if !session.query_text(is_noted, &[])?[0].get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = session.query_opt(&sql::capture::FIND_RECORDED_NAME, &[&relation])?;
+    Ok(row.map(|row| TableName { schema: row.get("schema_name"), name: row.get("table_name") }))
+}
+
 /// Partitions that moved since. One that was made where it is, or holds nothing, is not counted.
 pub fn list_moved(session: &mut Session) -> Result<Vec<Moved>> {
     let rows = session.query(&sql::capture::LIST_MOVED_PARTITIONS, &[])?;

@@ -1,6 +1,6 @@
 //! Flows from a change table that triggers fill, on a server that cannot decode its WAL.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,7 @@ fn recorded(tables: &str) -> (Pair, Flow) {
         source: ChangeSource::Triggers,
         mapping: pair.mapping(&[]).unwrap(),
         snapshots: HashMap::new(),
+        passed_over: HashSet::new(),
         left_out: Origins::None,
         batch_bytes: BATCH_BYTES,
         backlog: None,

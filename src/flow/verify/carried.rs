@@ -10,7 +10,7 @@ use super::snapshot::Snapshot;
 use super::{Buckets, Values};
 use crate::error::{Doing as _, Error, Result};
 use crate::flow::apply::statement;
-use crate::flow::mapping::{MappedColumn, TableRule};
+use crate::flow::mapping::{MappedColumn, TableName, TableRule};
 use crate::pg::Session;
 use crate::pg::parameter::Parameter;
 use crate::sql;
@@ -35,21 +35,26 @@ pub(in crate::flow) struct Sample {
 }
 
 impl Sample {
-    /// Pages from all over the table, about twice as many as are needed.
+    /// Pages from all over the table, about twice as many as are needed; empty where that is all of them.
     fn clause(self) -> String {
         let percent = 200.0 * self.rows as f64 / self.of.max(1.0);
-        if percent < 100.0 { format!(" tablesample system ({percent})") } else { String::new() }
+        if percent < 100.0 {
+            format!(" tablesample system ({percent}) repeatable ({})", std::process::id())
+        } else {
+            String::new()
+        }
     }
 }
 
 /// Reads these old columns of all rows that a rule is for, or of a `sample`, as columns of text, in chunks of one snapshot;
-/// until `take` has had enough. `adoption` is a statement by which it reads under the snapshot of another session.
+/// until `take` has had enough. Of a sample's pages there may be none: then it is of other rows. `adoption` is a statement by which
+/// it reads under the snapshot of another session; rows of the partitions `except` are left out.
 pub(in crate::flow) fn read_old_rows(
     publisher: &mut Session,
     rule: &TableRule,
     columns: &[usize],
     sample: Option<Sample>,
-    adoption: Option<&str>,
+    (adoption, except): (Option<&str>, &[&TableName]),
     take: &mut dyn FnMut(&[Texts], usize) -> Result<bool>,
 ) -> Result<()> {
     let on = publisher.place.name();
@@ -60,10 +65,25 @@ pub(in crate::flow) fn read_old_rows(
         .map(|at| format!("\"old\".{}::text", sql::quote_identifier(&rule.old_columns[*at].name)))
         .collect();
     let only = if rule.from_partitioned { "" } else { "only " };
-    let (clause, limit) =
-        sample.map_or_else(Default::default, |sample| (sample.clause(), format!(" limit {}", sample.rows)));
-    let text =
-        format!("select {} from {only}{} as \"old\"{clause}{limit}", list.join(", "), rule.from.quoted());
+    let table = format!("{only}{}", rule.from.quoted());
+    let clause = sample.map_or_else(String::new, Sample::clause);
+    let mut conditions: Vec<String> = except
+        .iter()
+        .map(|name| {
+            let name = sql::quote_literal(&name.quoted());
+            format!("\"old\".tableoid <> {name}::pg_catalog.regclass")
+        })
+        .collect();
+    let select = |clause: &str, conditions: &[String], rows: Option<u64>| {
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" where {}", conditions.join(" and "))
+        };
+        let limit = rows.map_or_else(String::new, |rows| format!(" limit {rows}"));
+        format!("select {} from {table} as \"old\"{clause}{filter}{limit}", list.join(", "))
+    };
+    let text = select(&clause, &conditions, sample.map(|sample| sample.rows));
     let client = publisher.client();
     let mut transaction = client
         .build_transaction()
@@ -74,13 +94,24 @@ pub(in crate::flow) fn read_old_rows(
     if let Some(adoption) = adoption {
         transaction.batch_execute(adoption).map_err(|error| failed(&error))?;
     }
-    let portal = transaction.bind(&text, &[]).map_err(|error| failed(&error))?;
+    let mut portal = transaction.bind(&text, &[]).map_err(|error| failed(&error))?;
     let mut next = ROWS_AT_FIRST;
+    let (mut taken, mut is_of_pages) = (0, !clause.is_empty());
     loop {
         let rows = transaction.query_portal(&portal, next as i32).map_err(|error| failed(&error))?;
         if rows.is_empty() {
-            return Ok(());
+            let Some(sample) = sample.filter(|sample| is_of_pages && taken < sample.rows) else {
+                return Ok(());
+            };
+            is_of_pages = false;
+            conditions.push(format!(
+                "(\"old\".tableoid, \"old\".ctid) not in (select t.tableoid, t.ctid from {table} as t{clause})"
+            ));
+            let text = select("", &conditions, Some(sample.rows - taken));
+            portal = transaction.bind(&text, &[]).map_err(|error| failed(&error))?;
+            continue;
         }
+        taken += rows.len() as u64;
         let gather = |at: usize| -> Texts { rows.iter().map(|row| row.get(at)).collect() };
         let chunk: Vec<Texts> = (0..columns.len()).map(gather).collect();
         let texts = chunk.iter().flatten().flatten();
@@ -173,18 +204,26 @@ impl Carried {
         take: &mut dyn FnMut(&postgres::Row),
     ) -> Result<()> {
         let adoption = snapshot.map(Snapshot::adoption);
-        read_old_rows(target, &self.rule, &self.reads, None, adoption.as_deref(), &mut |chunk, rows| {
-            let count = rows as i64;
-            let mut params = leading.to_vec();
-            params.extend(chunk.iter().map(|column| column as &dyn Parameter));
-            if chunk.is_empty() {
-                params.push(&count);
-            }
-            let found =
-                source.query_text(text, &params).doing(|| format!("compare table \"{}\"", self.rule.to))?;
-            found.iter().for_each(&mut *take);
-            Ok(true)
-        })
+        read_old_rows(
+            target,
+            &self.rule,
+            &self.reads,
+            None,
+            (adoption.as_deref(), &[]),
+            &mut |chunk, rows| {
+                let count = rows as i64;
+                let mut params = leading.to_vec();
+                params.extend(chunk.iter().map(|column| column as &dyn Parameter));
+                if chunk.is_empty() {
+                    params.push(&count);
+                }
+                let found = source
+                    .query_text(text, &params)
+                    .doing(|| format!("compare table \"{}\"", self.rule.to))?;
+                found.iter().for_each(&mut *take);
+                Ok(true)
+            },
+        )
     }
 
     /// Rows and sum of hashes of each bucket.

@@ -1,9 +1,13 @@
 //! What of the target's tables recording does not see: tables and partitions that came or went since it began. Changes are
 //! recorded by rows, and none was written for that.
 
+use std::collections::HashSet;
+
 use crate::error::{Checked, Finding, Result};
 use crate::flow::ChangeSource;
 use crate::flow::mapping::TableName;
+use crate::flow::source::change_table::list_recorded;
+use crate::flow::source::publication::list_published;
 use crate::flow::source::recorded::{Moved, Why, list_moved, list_unrecorded};
 use crate::output::plural;
 use crate::pattern::Selection;
@@ -58,8 +62,27 @@ impl Recorded {
 pub fn find(run: &mut Run) -> Result<Checked> {
     let mut checked = Checked::default();
     let recorded = Recorded::of(run)?;
+    let source = run.recording();
+    let passed_over =
+        if run.answering(Side::Target).is_some() { run.passed_over()? } else { HashSet::default() };
     let Some(target) = run.answering(Side::Target) else { return Ok(checked) };
     checked.warnings.extend(list_moved(target)?.into_iter().map(moved));
+    let listed = match &source {
+        ChangeSource::Slot { publication, .. } => list_published(target, publication)?,
+        ChangeSource::Triggers => list_recorded(target)?,
+    };
+    for table in listed.into_iter().flatten().filter(|table| passed_over.contains(table)) {
+        let message = format!(
+            "changes of table \"{table}\" are recorded and passed over, since [mirror] leaves it out: should it be selected again, only \
+             pgdetour capture --anew brings its rows home"
+        );
+        checked.warn(
+            "passed_over",
+            &table.to_string(),
+            message,
+            source.hint_to_leave_out(&table.schema, &table.name),
+        );
+    }
     for (table, why) in recorded.list(target)? {
         if why != Why::Dropped || has_image(run, &table)? {
             checked.failures.push(missed(&table, why));

@@ -1,6 +1,6 @@
 //! Who carries the mirror's changes once the copy stands, and how one run takes that over from another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -78,6 +78,7 @@ impl Run {
             source: stage.changes(self.config.mirror.method),
             mapping,
             snapshots,
+            passed_over: HashSet::new(),
             left_out: Origins::None,
             batch_bytes: crate::flow::apply::follow::BATCH_BYTES,
             backlog: None,

@@ -1,12 +1,13 @@
 //! The flow home: where its changes come from, and how our own runs apply it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::config::{CaptureMethod, OnConflict};
 use crate::error::Result;
 use crate::flow::apply::follow::BATCH_BYTES;
 use crate::flow::mapping::Mapping;
-use crate::flow::{ChangeSource, Flow, FlowName, Origins, Snapshot, subscription};
+use crate::flow::{ChangeSource, Flow, FlowName, Origins, Snapshot, TableName, subscription};
+use crate::pg::catalog::Table;
 use crate::phase::Side;
 use crate::steps::Run;
 use crate::steps::run::names;
@@ -47,10 +48,21 @@ impl Run {
             source: self.recording(),
             mapping,
             snapshots,
+            passed_over: self.passed_over()?,
             left_out: self.mirrored_changes()?,
             batch_bytes: BATCH_BYTES,
             backlog: None,
             quarantine: self.config.replay.on_conflict == OnConflict::Quarantine,
         })
+    }
+
+    /// Tables of the target that `[mirror]` does not select, or not any more: what is recorded of them has no place on the source.
+    pub fn passed_over(&mut self) -> Result<HashSet<TableName>> {
+        let selection = self.config.mirror.selection()?;
+        let is_left_out = |table: &&Table| match &table.root {
+            Some((schema, name)) => !selection.matches(schema, name),
+            None => !selection.matches(&table.schema, &table.name),
+        };
+        Ok(self.list_tables(Side::Target)?.iter().filter(is_left_out).map(TableName::of).collect())
     }
 }

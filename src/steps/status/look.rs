@@ -14,7 +14,7 @@ use crate::flow::source::{lag, slot, space};
 use crate::flow::{ChangeSource, FlowName, subscription};
 use crate::pg::catalog::facts::read_server;
 use crate::pg::lock::{self, Holder, Key};
-use crate::pg::sessions::{GeneralSession, list_sessions};
+use crate::pg::sessions::{GeneralSession, list_apply_blockers, list_sessions};
 use crate::pg::{fence, record, restriction, server};
 use crate::phase::{Command, Phase, Place, Serving, Side};
 use crate::routers::RouterState;
@@ -163,6 +163,8 @@ pub struct ReplaySeen {
     pub quarantined: Option<i64>,
     /// What it has stopped at, when it has not gone on since.
     pub stopped_at: Option<ReplayStop>,
+    /// Who keeps its changes waiting for a lock on the source.
+    waits_for: Vec<String>,
 }
 
 /// One router against what it should do.
@@ -565,6 +567,7 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
     let source = run.answering(Side::Source)?;
     let progress = record::read_progress(source, "replay").ok().flatten()?;
     let quarantined = record::count_quarantined(source).ok();
+    let blockers = list_apply_blockers(source).unwrap_or_default();
     let recording = run.recording();
     let stop = run.facts().ok().and_then(|facts| facts.replay_stop);
     let target = run.answering(Side::Target);
@@ -576,6 +579,7 @@ fn replay_seen(run: &mut Run, phase: Option<Phase>) -> Option<ReplaySeen> {
         lag_bytes: target.and_then(|target| recording.bytes_behind(target, progress.lsn).ok()),
         quarantined,
         stopped_at: stop.filter(|stop| stop.applied_lsn == progress.lsn.to_string()),
+        waits_for: blockers.iter().map(ToString::to_string).collect(),
     })
 }
 

@@ -499,6 +499,7 @@ impl<'a> Run<'a> {
     pub(super) fn settle(&mut self) -> Result<()> {
         let Some(report) = self.worker.finish()? else { return Ok(()) };
         self.progress.changes += report.changes;
+        self.progress.conflicts += report.conflicts;
         self.progress.transactions += report.transactions;
         self.applied = report.applied;
         if let Some(applied) = report.applied {
@@ -539,7 +540,7 @@ impl<'a> Run<'a> {
         if let Some(told) = told {
             record::note_told(applier.session(), flow.name.name(), &flow.detour, told)?;
         }
-        let (conflicts, replica_role) = (applier.conflicts(), applier.replica_role());
+        let replica_role = applier.replica_role();
         reader.finish();
         if position > PgLsn::from(0) {
             flow.source.release(publisher, position)?;
@@ -550,7 +551,7 @@ impl<'a> Run<'a> {
         Ok(Applied {
             transactions: progress.transactions,
             changes: progress.changes,
-            conflicts,
+            conflicts: progress.conflicts,
             skipped,
             bytes: progress.bytes,
             applied_lsn: position,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::Run;
 use crate::error::{Error, Result};
 use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::lint::toml_table;
 use crate::flow::mapping::{Mapping, TableName, drift};
 use crate::flow::source::change::Relation;
+use crate::flow::source::recorded;
 use crate::flow::{FlowName, Snapshot, Xid};
 use crate::pg::catalog;
 
@@ -36,6 +38,10 @@ impl Run<'_> {
     }
 
     fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
+        let its_name = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
+        if self.flow.passed_over.contains(&its_name) {
+            return Ok(Binding { table: None, snapshot: None });
+        }
         if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
             self.learn(relation)?;
         }
@@ -55,17 +61,51 @@ impl Run<'_> {
             },
             _ => None,
         };
-        let Some(bound) = bound else {
-            return Err(Error::Conflict {
-                kind: "table_unknown",
-                sqlstate: None,
-                message: format!("table \"{}\" is published but is not part of the flow", relation.display()),
-                detail: Some("What is recorded was altered, or the table is new.".to_owned()),
-                hint: self.flow.source.hint_to_leave_out(&relation.schema, &relation.name),
-            });
-        };
+        let Some(bound) = bound else { return Err(self.unknown(relation)?) };
         let table = Some(Arc::new(bound));
         Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// The failure for a table of which nothing tells where its rows go. To record its changes no more would lose them.
+    fn unknown(&mut self, relation: &Relation) -> Result<Error> {
+        let name = relation.display();
+        let before = match self.flow.name {
+            FlowName::Replay => recorded::find_name(self.publisher, relation.id)?,
+            FlowName::Mirror | FlowName::Backup => None,
+        };
+        let again = "then run the same command again: no change is lost meanwhile.";
+        let (message, detail, hint) = match before.map(|before| before.to_string()) {
+            Some(before) if before != name => (
+                format!("table \"{name}\" was recorded as \"{before}\" and has been renamed since"),
+                "By its new name nothing says where its rows go.",
+                format!(
+                    "Say in a [[map]] where they go: from = {}, to = {}; {again}",
+                    toml_table(&name),
+                    toml_table(&before)
+                ),
+            ),
+            _ => (
+                format!("table \"{name}\" is published but is not part of the flow"),
+                "What is recorded was altered, or the table is new.",
+                match self.flow.name {
+                    FlowName::Replay => format!(
+                        "Say in a [[map]] from = {} where its rows go, or add it to mirror.exclude, by which its changes are passed \
+                         over; {again}",
+                        toml_table(&name)
+                    ),
+                    FlowName::Mirror | FlowName::Backup => {
+                        self.flow.source.hint_to_leave_out(&relation.schema, &relation.name)
+                    }
+                },
+            ),
+        };
+        Ok(Error::Conflict {
+            kind: "table_unknown",
+            sqlstate: None,
+            message,
+            detail: Some(detail.to_owned()),
+            hint,
+        })
     }
 
     /// Whether the publisher does not have a table of that name any more.
