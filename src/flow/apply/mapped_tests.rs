@@ -279,7 +279,7 @@ fn all_findings_of_a_mapping_come_at_once() {
     );
 }
 
-/// Types of extensions are compared by operators that no empty search_path finds.
+/// Types of extensions are compared by operators that no empty `search_path` finds.
 #[test]
 fn keys_are_found_by_the_operator_of_their_index() {
     let tables = "create extension ltree; create extension citext; create extension isn;

@@ -96,9 +96,8 @@ pub struct Applier {
     pub(super) round_trips: u64,
     /// Where changes go that do not fit, and those behind them; without it the flow stops at the first.
     pub(super) quarantine: Option<Quarantine>,
-    tolerate_missing_deletes: bool,
-    /// A row whose key changes may have its new one already, by a foreign key of the subscriber.
-    tolerate_moved_rows: bool,
+    /// What foreign keys of the subscriber may have done to rows before their own change comes.
+    cascades: Cascades,
     /// What nothing else looks after where triggers do not fire.
     pub(super) references: References,
     /// The session that takes whole batches, where it does.
@@ -114,6 +113,14 @@ pub struct Applier {
     open_changes: u64,
     /// Changes committed by this session.
     changes: u64,
+}
+
+/// ON DELETE and ON UPDATE of the subscriber's foreign keys, where these fire.
+struct Cascades {
+    /// A row that is to be deleted may be gone already.
+    deletes: bool,
+    /// A row whose key changes may have its new one already.
+    moves: bool,
 }
 
 /// Why a run of transactions stopped: how many of its first are applied, and what is wrong with the next.
@@ -172,8 +179,10 @@ impl Applier {
             round_trip,
             round_trips: 0,
             quarantine: None,
-            tolerate_missing_deletes: !replica_role && cascading.get::<_, bool>("deleting"),
-            tolerate_moved_rows: !replica_role && cascading.get::<_, bool>("updating"),
+            cascades: Cascades {
+                deletes: !replica_role && cascading.get::<_, bool>("deleting"),
+                moves: !replica_role && cascading.get::<_, bool>("updating"),
+            },
             references,
             express: None,
             open: false,
@@ -241,7 +250,7 @@ impl Applier {
 
     /// A row that is to be deleted may be gone already, by a foreign key of the subscriber.
     pub(super) fn tolerates_missing_deletes(&self) -> bool {
-        self.tolerate_missing_deletes
+        self.cascades.deletes
     }
 
     /// Time that waiting for the subscriber's answers has taken at least, beyond what it needed to do its work.

@@ -45,9 +45,7 @@ impl Applier {
                 let done = self.execute_set(rule, rows, statement::delete);
                 match done {
                     // A foreign key of the subscriber was faster.
-                    Err(Failure::Rows { found, expected })
-                        if found < expected && self.tolerate_missing_deletes =>
-                    {
+                    Err(Failure::Rows { found, expected }) if found < expected && self.cascades.deletes => {
                         Ok(())
                     }
                     other => other,
@@ -106,7 +104,7 @@ impl Applier {
         let text = statement::change_key(&rule.rule, |column| present(&new, column));
         match self.execute(rule, &text, std::slice::from_ref(&new), Some(old)) {
             // A foreign key of the subscriber was faster.
-            Err(Failure::Rows { found: 0, .. }) if self.tolerate_moved_rows => {
+            Err(Failure::Rows { found: 0, .. }) if self.cascades.moves => {
                 self.update(table, rule, std::slice::from_ref(&new))
             }
             other => other,
