@@ -150,13 +150,14 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
         "what refers to a row goes with it, as in order"
     );
     pair.source(
-        "insert into z_line select g, n, 'x' from generate_series(301, 305) g, generate_series(1, 2) n;
-         update z_root set id = id + 6000 where id between 301 and 303;
-         begin; update z_root set id = 7000 where id = 304; update z_line set v = 'y' where root = 7000; commit",
+        "insert into z_root select g, 'l' || g from generate_series(2001, 2005) g;
+         insert into z_line select g, n, 'x' from generate_series(2001, 2005) g, generate_series(1, 2) n;
+         update z_root set id = id + 6000 where id between 2001 and 2003;
+         begin; update z_root set id = 9000 where id = 2004; update z_line set v = 'y' where root = 9000; commit",
     );
     drain(&flow).unwrap();
     compare();
-    pair.source("update z_line set n = 9 where root = 305 and n = 1");
-    pair.target("delete from z_line where root = 305 and n = 1");
+    pair.source("update z_line set n = 9 where root = 2005 and n = 1");
+    pair.target("delete from z_line where root = 2005 and n = 1");
     assert_eq!(drain(&flow).unwrap_err().kind(), "update_missing", "neither is there");
 }
