@@ -112,8 +112,12 @@ impl Selection {
 
     /// Whether the table `schema.name` (unquoted) is selected.
     pub fn matches(&self, schema: &str, name: &str) -> bool {
-        self.include.iter().any(|pattern| pattern.matches(schema, name))
-            && !self.exclude.iter().any(|pattern| pattern.matches(schema, name))
+        self.include.iter().any(|pattern| pattern.matches(schema, name)) && !self.excludes(schema, name)
+    }
+
+    /// Whether the table `schema.name` (unquoted) is left out by name.
+    pub fn excludes(&self, schema: &str, name: &str) -> bool {
+        self.exclude.iter().any(|pattern| pattern.matches(schema, name))
     }
 
     /// The patterns of `include` that match none of `tables` (schema, name): most likely a slip of the pen.

@@ -863,7 +863,7 @@ fn a_publication_that_somebody_has_altered_is_a_recording_with_gaps() {
         .run("capture")
         .with(&["--anew"])
         .exits(0)
-        .on_target("alter publication pgdetour_capture owner to postgres")
+        .on_target("create role keeper superuser; alter publication pgdetour_capture owner to keeper")
         .run("replay")
         .exits(0)
         .run("verify")

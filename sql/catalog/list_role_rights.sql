@@ -43,6 +43,10 @@ rights as (
         case c.relkind when 'S' then array['USAGE'] else array['SELECT', 'INSERT', 'UPDATE', 'DELETE'] end
     ) as p (may)
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and not c.relispartition
+        and not exists (
+            select from pg_catalog.pg_depend as d
+            where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid and d.deptype = 'e'
+        )
     union all
     select
         r.role_name,

@@ -192,7 +192,8 @@ pub fn empty_all(rule: &TableRule) -> String {
 pub fn delete_own(rule: &TableRule) -> String {
     let equal = |column: &MappedColumn| {
         let equality = column.equality.as_deref().unwrap_or("=");
-        format!("t.{} {equality} ({})", sql::quote_identifier(&column.name), column.expression)
+        let MappedColumn { name, expression, type_name, .. } = column;
+        format!("t.{} {equality} (({expression})::{type_name})", sql::quote_identifier(name))
     };
     let conditions: Vec<String> = rule.constants().map(equal).collect();
     format!("delete from {} as t where {}", rule.target(), conditions.join(" and "))

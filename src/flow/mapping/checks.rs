@@ -75,7 +75,8 @@ pub(super) fn check_apart(drafts: &[TableRule], rules: &[MapRule], findings: &mu
         let Some(map) = rule.rule.map(|at| &rules[at]) else { continue };
         // Partitions have the rule of their root.
         let may_meet = |other: &&TableRule| {
-            other.place() == rule.place()
+            let is_within = other.to_partitioned || rule.to_partitioned;
+            (other.to == rule.to || is_within && other.place() == rule.place())
                 && other.rule != rule.rule
                 && other.fills.is_none()
                 && !rule.is_apart_from(other)

@@ -46,7 +46,7 @@ impl PgBouncer {
     pub(super) fn take_back_reload(&mut self) -> Result<bool> {
         let file = self.read_file()?;
         if !file.has_proof() {
-            return Ok(file.remove_aside(&self.aside()));
+            return Ok(!self.plan.is_dry() && file.remove_aside(&self.aside()));
         }
         if self.plan.is_dry() {
             self.plan.note(&self.name, format!("take a proof back in {}, RELOAD", file.path().display()));

@@ -25,9 +25,9 @@ pub fn rights_on_target(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let present = objects(run)?;
     let carried =
         |on: &RightOn| on.arguments.is_none() && present.contains(&(on.schema.clone(), on.object.clone()));
-    // Before the mirror stands, what there is on the target is not yet what it will be.
-    let more =
-        if present.is_empty() { BTreeMap::new() } else { surplus(&here, &there, [&of_source, &of_target]) };
+    // Before the mirror stands, what there is on the target is not yet what it will be; and other schemas are not the mirror's.
+    let mut more = surplus(&here, &there, [&of_source, &of_target]);
+    more.retain(|on, _| present.contains(&(on.schema.clone(), None)));
     let lacking = lacking(here.into_iter().filter(|(on, _)| carried(on)), &there);
     tell(checked, &lacking, [Side::Source, Side::Target], [&of_source, &of_target]);
     tell_of_more(run, &more, [&of_source, &of_target], checked)

@@ -56,12 +56,13 @@ impl Run {
         })
     }
 
-    /// Tables of the target that `[mirror]` does not select, or not any more: what is recorded of them has no place on the source.
+    /// Tables of the target that `mirror.exclude` names: what is recorded of them has no place on the source. One that is only
+    /// not selected may be one that is, under another name.
     pub fn passed_over(&mut self) -> Result<HashSet<TableName>> {
         let selection = self.config.mirror.selection()?;
         let is_left_out = |table: &&Table| match &table.root {
-            Some((schema, name)) => !selection.matches(schema, name),
-            None => !selection.matches(&table.schema, &table.name),
+            Some((schema, name)) => selection.excludes(schema, name),
+            None => selection.excludes(&table.schema, &table.name),
         };
         Ok(self.list_tables(Side::Target)?.iter().filter(is_left_out).map(TableName::of).collect())
     }
