@@ -229,7 +229,7 @@ fn an_entry_that_was_edited_after_a_rehearsal_comes_back_as_edited() {
 fn a_source_that_is_named_otherwise_after_a_rehearsal_has_not_moved() {
     let mut detour = Detour::new().table("orders").writing().mirrored();
     detour = detour.run("cutover").with(&["--rehearse", "--no-hold"]).exits(0);
-    let otherwise = detour.source.conninfo("shop_limited").replace("127.0.0.1", "localhost");
+    let otherwise = detour.source.conninfo("dba").replace("127.0.0.1", "localhost");
     detour = detour.source_is(&otherwise).run("cutover").exits(0).run("replay").exits(0);
     let detour = detour.run("cutback").exits(0).serving(Serving::Source);
     detour.application_goes_on().no_client_error().no_row_lost();
@@ -238,7 +238,7 @@ fn a_source_that_is_named_otherwise_after_a_rehearsal_has_not_moved() {
 #[test]
 fn a_source_that_has_moved_is_not_come_home_to_by_the_entry_of_before() {
     let mut detour = Detour::new().table("orders").writing().detoured().run("replay").exits(0);
-    let moved = detour.source.conninfo("shop_limited").replace("127.0.0.1", "localhost");
+    let moved = detour.source.conninfo("dba").replace("127.0.0.1", "localhost");
     detour = detour.source_is(&moved);
     for command in ["check", "cutback"] {
         let hint = "Write source = ";
