@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::config::SchemaMode;
 use crate::error::{Checked, Result};
+use crate::flow::copy;
 use crate::pg::catalog::Table;
 use crate::pg::catalog::facts::{RightOn, list_grants, list_writable_tables};
 use crate::pg::catalog::objects::Name;
@@ -37,6 +39,10 @@ pub fn written_by_users(run: &mut Run, checked: &mut Checked) -> Result<()> {
     for (on, may) in writable {
         by_table.entry(name(&on)).or_default().push((on, may));
     }
+    // Where the tables were there before, one that was never copied may have been left out on purpose.
+    let may_be_meant = run.config.mirror.schema == SchemaMode::Existing;
+    let copied: HashSet<Name> =
+        copy::list_table_copies(run.target())?.into_iter().map(|copy| copy.name).collect();
     for (table, rights) in by_table.iter().take(NAMED) {
         let grants = list_grants(run.target(), &roles, &[(&table.0, Some(&table.1))])?;
         let mut statements = BTreeSet::new();
@@ -58,12 +64,21 @@ pub fn written_by_users(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "Mirror it (mirror.tables, mirror.exclude); or give it a [[restrict]] and run pgdetour restrict, or one with \
              scratch = true where the source needs none of it{instead}"
         );
-        checked.fail("unmirrored", &format!("{}.{}", table.0, table.1), message, hint);
+        let object = format!("{}.{}", table.0, table.1);
+        if may_be_meant && !copied.contains(table) {
+            checked.warn("unmirrored", &object, message, hint);
+        } else {
+            checked.fail("unmirrored", &object, message, hint);
+        }
     }
     if let Some(more @ 1..) = by_table.len().checked_sub(NAMED) {
         let message =
             format!("{more} more tables that are not replayed, and that general roles may write into there");
-        checked.fail("unmirrored", "target", message, "Do the same with them.");
+        if may_be_meant && !by_table.keys().any(|table| copied.contains(table)) {
+            checked.warn("unmirrored", "target", message, "Do the same with them.");
+        } else {
+            checked.fail("unmirrored", "target", message, "Do the same with them.");
+        }
     }
     Ok(())
 }
