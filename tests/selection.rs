@@ -319,7 +319,7 @@ fn who_mirrors_partitions_as_one_table_is_told_that_a_truncate_of_one_is_not_car
     let told = |detour: &Detour| {
         let warnings = detour.last().at("/warnings").as_array().cloned().unwrap_or_default();
         let of_truncate =
-            warnings.iter().filter_map(|warning| warning.as_str().filter(|text| text.contains("TRUNCATE")));
+            warnings.iter().filter_map(|warning| warning.as_str().filter(|text| text.contains("a TRUNCATE")));
         of_truncate.map(|text| text.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
     };
     let mut detour = detour.run("check").exits(0);
