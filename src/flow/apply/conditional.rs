@@ -67,25 +67,14 @@ pub(super) fn insert(rule: &TableRule, absent: bool) -> Statement {
     statement(text, columns, Vec::new())
 }
 
-/// Takes out rows that do not belong there any more.
-fn delete_unfit(rule: &TableRule) -> Statement {
+/// Takes out rows by their key: those that belong there by it, where others with such a key are not the rule's, or, where `fit` is
+/// false, those that do not belong there any more.
+fn delete_where(rule: &TableRule, fit: bool) -> Statement {
     let columns = reads_with_condition(rule, rule.key.iter());
     let text = format!(
         "delete from {} as t using ({}) as s where {}",
         rule.target(),
-        statement::evaluated(&[], &rule.key, &filtered(rule, &columns, 1, false)),
-        statement::key_condition(rule, "s")
-    );
-    statement(text, columns, Vec::new())
-}
-
-/// Takes out rows that belong there by their identity; others with such a key are not the rule's.
-fn delete_fit(rule: &TableRule) -> Statement {
-    let columns = reads_with_condition(rule, rule.key.iter());
-    let text = format!(
-        "delete from {} as t using ({}) as s where {}",
-        rule.target(),
-        statement::evaluated(&[], &rule.key, &filtered(rule, &columns, 1, true)),
+        statement::evaluated(&[], &rule.key, &filtered(rule, &columns, 1, fit)),
         statement::key_condition(rule, "s")
     );
     statement(text, columns, Vec::new())
@@ -136,7 +125,7 @@ impl Applier {
                     return self.affect(rule, &delete, rows, None).map(drop);
                 }
                 let expected = self.count_fitting(rule, rows)?;
-                let found = self.affect(rule, &delete_fit(&rule.rule), rows, None)?;
+                let found = self.affect(rule, &delete_where(&rule.rule, true), rows, None)?;
                 if found == expected {
                     return Ok(());
                 }
@@ -226,7 +215,7 @@ impl Applier {
             }
             return Ok(());
         }
-        self.affect(rule, &delete_unfit(&rule.rule), rows, None)?;
+        self.affect(rule, &delete_where(&rule.rule, false), rows, None)?;
         self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
         self.insert_absent(rule, rows)
     }

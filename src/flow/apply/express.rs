@@ -130,6 +130,11 @@ impl Applier {
         self.express.is_some() && !self.has_rows_waiting()
     }
 
+    /// The session that takes whole batches has applied parts of a transaction.
+    fn has_begun(&self) -> bool {
+        self.express.as_ref().is_some_and(|express| express.is_begun)
+    }
+
     /// Changes are set aside, or may be, behind which others have to wait.
     fn has_rows_waiting(&self) -> bool {
         self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.holds_nothing())
@@ -143,7 +148,7 @@ impl Applier {
         plan: Option<&[Planned]>,
     ) -> Result<bool> {
         let work: Vec<&Work> = transactions.iter().flat_map(|transaction| &transaction.work).collect();
-        let is_begun = self.express.as_ref().is_some_and(|express| express.is_begun);
+        let is_begun = self.has_begun();
         if self.open || self.express.is_none() || self.has_rows_waiting() {
             // The other session commits nothing of this one, and takes no binary values.
             return if is_begun || is_binary(&work) { Err(binary::misfit()) } else { Ok(false) };
@@ -184,7 +189,7 @@ impl Applier {
         plan: Option<&[Planned]>,
     ) -> Result<bool> {
         let work: Vec<&Work> = part.work.iter().collect();
-        let is_begun = self.express.as_ref().is_some_and(|express| express.is_begun);
+        let is_begun = self.has_begun();
         if !is_begun && !is_binary(&work) {
             return Ok(false);
         }
