@@ -29,7 +29,8 @@ impl Typed {
     /// Starts a command with its arguments.
     pub fn start(detour: &Detour, command: &str) -> Typed {
         let configuration = detour.configuration().display().to_string();
-        let line = format!("{} {command} --config {configuration}", env!("CARGO_BIN_EXE_pgdetour"));
+        // Keys that send signals send them to all there: a shell that stays would end with a code of its own.
+        let line = format!("exec {} {command} --config {configuration}", env!("CARGO_BIN_EXE_pgdetour"));
         let mut process = start(&line);
         let keyboard = process.stdin.take();
         let screen = process.stdout.take().expect("a pipe");
