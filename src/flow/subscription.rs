@@ -153,8 +153,7 @@ pub fn list_subscribed(subscriber: &mut Session, name: &str) -> Result<Option<Ha
         return Ok(None);
     }
     let rows = subscriber.query(&sql::flow::LIST_SUBSCRIBED, &[&name])?;
-    let table =
-        |row: &postgres::Row| TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+    let table = TableName::in_row;
     Ok(Some(rows.iter().map(table).collect()))
 }
 

@@ -1,9 +1,8 @@
 //! Applies the changes captured on the target to the source, through the mapping.
 
+mod beside;
 pub mod quarantine;
 pub mod rehearsal;
-mod waits;
-mod watch;
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -23,8 +22,7 @@ use crate::flow::{Applied, Flow, FlowName, Progress, Until, apply_until, marker}
 use crate::output::{bytes, duration, plural, plural_is};
 use crate::pg::record;
 use crate::phase::{Command, Phase, Side};
-use crate::steps::replay::waits::Waits;
-use crate::steps::replay::watch::Watch;
+use crate::steps::replay::beside::Beside;
 use crate::steps::run::facts::{Facts, ReplayStop};
 use crate::steps::{Needs, Run, preconditions};
 use crate::units::Lag;
@@ -104,8 +102,11 @@ pub fn run(run: &mut Run, task: Task) -> Result<Value> {
     let applied = match task {
         Task::Follow => run.step("follow captured changes", |run| {
             let flow = checked_flow(run)?;
-            let _watch = Watch::start(run)?;
-            let _waits = Waits::begin(run);
+            let _beside = if run.plan.is_dry() {
+                None
+            } else {
+                Some((Beside::tell_missed(run)?, Beside::tell_waits(run)))
+            };
             apply(run, &flow, &Until::Stopped, None)
         })?,
         Task::CatchUpWithin(lag) => run.step("apply captured changes as they come", |run| {

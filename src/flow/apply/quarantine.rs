@@ -52,10 +52,6 @@ struct Held {
     keys: HashSet<Box<[u8]>>,
 }
 
-fn name_of(table: &Bound) -> TableName {
-    TableName { schema: table.relation.schema.clone(), name: table.relation.name.clone() }
-}
-
 /// Keys of the rows before and after; `None` when one cannot be told.
 fn keys_of(table: &Bound, change: &RowChange) -> Option<Vec<Box<[u8]>>> {
     let rows: Vec<&Row> = match change {
@@ -112,7 +108,7 @@ impl Quarantine {
         self.held.clear();
         self.targets.clear();
         for row in session.query(&sql::flow::LIST_HELD_KEYS, &[]).doing(|| "read the quarantine".into())? {
-            let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            let name = TableName::in_row(&row);
             let key = match row.get("key") {
                 Some(Json::Object(key)) => Some(key),
                 _ => None,
@@ -181,7 +177,7 @@ impl Quarantine {
 
     /// Whether it is of a row that is held by what identifies it on the publisher.
     fn holds_identity(&mut self, table: &Bound, change: &RowChange) -> bool {
-        let Some(held) = self.held.get_mut(&name_of(table)) else { return false };
+        let Some(held) = self.held.get_mut(&table.relation.table_name()) else { return false };
         for key in std::mem::take(&mut held.unread) {
             match stored_key(table, &key) {
                 Some(key) => {
@@ -197,7 +193,7 @@ impl Quarantine {
     pub fn hold(&mut self, table: &Bound, change: &RowChange) {
         let marks = self.targets.marks_of(table, change);
         self.targets.hold(marks);
-        let held = self.held.entry(name_of(table)).or_default();
+        let held = self.held.entry(table.relation.table_name()).or_default();
         match keys_of(table, change) {
             Some(keys) => held.keys.extend(keys),
             None => held.whole = true,
@@ -206,18 +202,18 @@ impl Quarantine {
 
     /// Whether all rows of the table are held.
     pub fn holds_whole(&self, table: &Bound) -> bool {
-        self.held.get(&name_of(table)).is_some_and(|held| held.whole)
+        self.held.get(&table.relation.table_name()).is_some_and(|held| held.whole)
     }
 
     /// Later changes of the table wait.
     pub fn hold_whole(&mut self, table: &Bound) {
-        self.held.entry(name_of(table)).or_default().whole = true;
+        self.held.entry(table.relation.table_name()).or_default().whole = true;
     }
 
     /// The table is empty: nothing in it waits any more. Whether anything did.
     pub fn free(&mut self, table: &Bound) -> bool {
-        self.targets.free(&name_of(table));
-        self.held.remove(&name_of(table)).is_some()
+        self.targets.free(&table.relation.table_name());
+        self.held.remove(&table.relation.table_name()).is_some()
     }
 }
 
@@ -267,7 +263,7 @@ pub struct Entry {
 impl Entry {
     /// Whether it is of a change of this table.
     pub fn is_of(&self, table: &Bound) -> bool {
-        self.table == name_of(table)
+        self.table == table.relation.table_name()
     }
 }
 
@@ -275,7 +271,7 @@ impl Entry {
 pub fn entries(lsn: PgLsn, work: &Work, misfit: Option<&Misfit>, mapped: Option<&str>) -> Vec<Entry> {
     let entry = |table: &Bound, operation| Entry {
         lsn,
-        table: name_of(table),
+        table: table.relation.table_name(),
         key: None,
         key_after: None,
         operation,

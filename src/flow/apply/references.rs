@@ -25,7 +25,7 @@ use crate::sql;
 fn list_ancestors(session: &mut Session) -> Result<HashMap<TableName, Vec<TableName>>> {
     let mut ancestors: HashMap<TableName, Vec<TableName>> = HashMap::new();
     for row in session.query(&sql::flow::LIST_PARTITION_ANCESTORS, &[])? {
-        let partition = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let partition = TableName::in_row(&row);
         let above = TableName { schema: row.get("ancestor_schema"), name: row.get("ancestor_name") };
         ancestors.entry(partition).or_default().push(above);
     }

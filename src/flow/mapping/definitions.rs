@@ -17,7 +17,7 @@ impl Definitions {
     pub fn read(session: &mut Session) -> Result<Definitions> {
         let rows = session.query(&sql::flow::LIST_TABLE_DEFINITIONS, &[])?;
         let one = |row: &postgres::Row| {
-            let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            let table = TableName::in_row(row);
             (table, row.get("definition"))
         };
         Ok(Definitions(rows.iter().map(one).collect()))

@@ -17,7 +17,7 @@ pub fn map_as_recorded(
     subscriber: &Server,
     hint: &str,
 ) -> Result<Option<(Mapping, TableName)>> {
-    let recorded = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
+    let recorded = relation.table_name();
     let now = catalog::list_tables(publisher)?;
     let mut found = now.iter().find(|table| TableName::of(table) == recorded);
     if found.is_none() && rules.iter().all(|rule| rule.from != recorded.to_string()) {

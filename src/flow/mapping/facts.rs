@@ -38,7 +38,7 @@ pub fn list_defaulted(session: &mut Session) -> Result<HashSet<(TableName, Strin
 pub(super) fn read_facts(session: &mut Session, publisher: &[Table]) -> Result<Facts> {
     let mut facts = Facts::default();
     for row in session.query(&sql::flow::LIST_WRITE_FACTS, &[])? {
-        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let table = TableName::in_row(&row);
         for column in row.get::<_, Vec<String>>("defaulted") {
             facts.defaulted.insert((table.clone(), column));
         }

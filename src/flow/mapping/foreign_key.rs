@@ -110,7 +110,7 @@ pub(in crate::flow) fn list_foreign_keys(session: &mut Session) -> Result<Vec<Fo
     let rows = session.query(&sql::flow::LIST_FOREIGN_KEYS, &[])?;
     let key = |row: &postgres::Row| ForeignKey {
         name: row.get("constraint_name"),
-        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+        table: TableName::in_row(row),
         columns: row.get("columns"),
         referenced: TableName { schema: row.get("referenced_schema"), name: row.get("referenced_table") },
         referenced_columns: row.get("referenced_columns"),

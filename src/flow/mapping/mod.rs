@@ -72,6 +72,11 @@ impl TableName {
         TableName { schema: table.schema.clone(), name: table.name.clone() }
     }
 
+    /// The name in the columns `schema_name` and `table_name` of `row`.
+    pub fn in_row(row: &postgres::Row) -> TableName {
+        TableName { schema: row.get("schema_name"), name: row.get("table_name") }
+    }
+
     /// `"public"."orders"`, for statements.
     pub fn quoted(&self) -> String {
         sql::quote_qualified(&self.schema, &self.name)

@@ -41,7 +41,7 @@ fn list_triggers(session: &mut Session, enabled: &[&str]) -> Result<Vec<UserTrig
     let trigger = |row: &postgres::Row| {
         let root: Option<String> = row.get("root_schema");
         UserTrigger {
-            table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+            table: TableName::in_row(row),
             root: root.zip(row.get("root_table")).map(|(schema, name)| TableName { schema, name }),
             name: row.get("trigger_name"),
         }
@@ -62,10 +62,7 @@ pub struct UserRule {
 pub fn list_rules(session: &mut Session, as_replica: bool) -> Result<Vec<UserRule>> {
     let enabled = if as_replica { ["A", "R"] } else { ["A", "O"] };
     let rows = session.query(&sql::flow::LIST_USER_RULES, &[&&enabled[..]])?;
-    let rule = |row: &postgres::Row| UserRule {
-        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
-        name: row.get("rule_name"),
-    };
+    let rule = |row: &postgres::Row| UserRule { table: TableName::in_row(row), name: row.get("rule_name") };
     Ok(rows.iter().map(rule).collect())
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::flow::mapping::TableName;
+
 /// A table as a stream describes it: partitions under their own names, generated columns left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
@@ -23,6 +25,11 @@ impl Relation {
     /// `public.orders`, for messages.
     pub fn display(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// Its name.
+    pub fn table_name(&self) -> TableName {
+        TableName { schema: self.schema.clone(), name: self.name.clone() }
     }
 }
 

@@ -164,7 +164,7 @@ struct Captured {
 fn list_captured(session: &mut Session) -> Result<Vec<Captured>> {
     let rows = session.query(&sql::capture::LIST_CAPTURED, &[])?;
     let captured = |row: &postgres::Row| Captured {
-        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+        table: TableName::in_row(row),
         triggers: row.get("triggers"),
         always: row.get("always"),
     };
@@ -245,8 +245,7 @@ fn refuse_any(tables: &[String], why: &str) -> Result<()> {
 /// Partitions of which it is not recorded that they are emptied, and whether they may have been.
 fn list_uncovered(session: &mut Session) -> Result<Vec<(TableName, bool)>> {
     let rows = session.query(&sql::capture::LIST_UNCOVERED, &[])?;
-    let name =
-        |row: &postgres::Row| TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+    let name = TableName::in_row;
     Ok(rows.iter().map(|row| (name(row), row.get("rewritten"))).collect())
 }
 

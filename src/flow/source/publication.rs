@@ -203,7 +203,7 @@ fn note_as_made(session: &mut Session, name: &str) -> Result<()> {
 fn list_entries(session: &mut Session, name: &str) -> Result<Vec<(TableName, u32, Entry)>> {
     let rows = session.query(&sql::flow::LIST_PUBLICATION_TABLES, &[&name])?;
     let entry = |row: &postgres::Row| {
-        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let table = TableName::in_row(row);
         (table, row.get("relation"), Entry { member: row.get("member"), part: row.get("part") })
     };
     Ok(rows.iter().map(entry).collect())
@@ -269,10 +269,7 @@ pub fn list_published(session: &mut Session, name: &str) -> Result<Option<Vec<Ta
         return Ok(None);
     }
     let rows = session.query(&sql::flow::LIST_PUBLICATION_TABLES, &[&name])?;
-    let tables = rows
-        .iter()
-        .map(|row| TableName { schema: row.get("schema_name"), name: row.get("table_name") })
-        .filter(|table| table.schema != "pgdetour");
+    let tables = rows.iter().map(TableName::in_row).filter(|table| table.schema != "pgdetour");
     Ok(Some(tables.collect()))
 }
 

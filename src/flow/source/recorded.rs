@@ -47,7 +47,7 @@ pub fn find_name(session: &mut Session, relation: u32) -> Result<Option<TableNam
         return Ok(None);
     }
     let row = session.query_opt(&sql::capture::FIND_RECORDED_NAME, &[&relation])?;
-    Ok(row.map(|row| TableName { schema: row.get("schema_name"), name: row.get("table_name") }))
+    Ok(row.as_ref().map(TableName::in_row))
 }
 
 /// Partitions that moved since. One that was made where it is, or holds nothing, is not counted.
@@ -72,7 +72,7 @@ pub fn list_unrecorded(session: &mut Session, publication: Option<&str>) -> Resu
             "unpublished" => Why::Unpublished,
             _ => Why::New,
         };
-        (TableName { schema: row.get("schema_name"), name: row.get("table_name") }, why)
+        (TableName::in_row(row), why)
     };
     Ok(rows.iter().map(unrecorded).collect())
 }

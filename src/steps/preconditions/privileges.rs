@@ -169,7 +169,7 @@ pub fn replayed_tables(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let role = read_own_role(run.source())?.name;
     let quoted = quote_identifier(&role);
     for row in run.source().query(&sql::catalog::LIST_LACKING_RIGHTS, &[&schemas, &names, &written])? {
-        let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let table = TableName::in_row(&row);
         let Some((from, is_written)) = needed.get(&table) else { continue };
         let why = if *is_written { "where its rows go" } else { "which its [[map]] looks up" };
         let (mut lacks, lacks_schema): (Vec<String>, bool) = (row.get("lacks"), row.get("lacks_schema"));

@@ -99,7 +99,7 @@ fn find_earlier(session: &mut Session, mapping: &Mapping, id: i64) -> Result<Opt
     let changes: Vec<(i64, TableName, bool, [Option<Json>; 2])> = rows
         .iter()
         .map(|row| {
-            let table = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+            let table = TableName::in_row(row);
             (row.get("ordinal"), table, row.get("emptied"), [row.get("key"), row.get("key_after")])
         })
         .collect();
@@ -134,7 +134,7 @@ fn read_works(
     let rows = applier.session().query(&sql::flow::LIST_QUARANTINED, &[&after, &only, &CHUNK])?;
     let mut works = Vec::with_capacity(rows.len());
     for row in &rows {
-        let name = TableName { schema: row.get("schema_name"), name: row.get("table_name") };
+        let name = TableName::in_row(row);
         let table = if let Some(table) = bounds.get(&name) {
             Arc::clone(table)
         } else {

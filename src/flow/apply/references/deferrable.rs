@@ -41,7 +41,7 @@ fn list_deferrable_keys(session: &mut Session) -> Result<Vec<DeferrableKey>> {
     let rows = session.query(&sql::flow::LIST_DEFERRABLE_KEYS, &[])?;
     let key = |row: &postgres::Row| DeferrableKey {
         name: row.get("constraint_name"),
-        table: TableName { schema: row.get("schema_name"), name: row.get("table_name") },
+        table: TableName::in_row(row),
         is_partitioned: row.get("is_partitioned"),
         is_exclusion: row.get("is_exclusion"),
         parts: row.get("parts"),

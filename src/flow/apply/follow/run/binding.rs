@@ -38,7 +38,7 @@ impl Run<'_> {
     }
 
     fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
-        let its_name = TableName { schema: relation.schema.clone(), name: relation.name.clone() };
+        let its_name = relation.table_name();
         if self.flow.passed_over.contains(&its_name) {
             return Ok(Binding { table: None, snapshot: None });
         }

@@ -49,7 +49,7 @@ impl Leaving {
         };
         let known_by = ours.rule.same_when_moved(&its.rule);
         self.table.relation.full == table.relation.full
-            && name_of(&self.table) != name_of(table)
+            && self.table.relation.table_name() != table.relation.table_name()
             && !known_by.is_empty()
             && known_by.iter().all(is_same)
     }
@@ -62,10 +62,6 @@ impl Leaving {
         };
         relation.columns.iter().map(|column| value(&column.name)).collect()
     }
-}
-
-fn name_of(table: &Bound) -> TableName {
-    TableName { schema: table.relation.schema.clone(), name: table.relation.name.clone() }
 }
 
 fn root_of(table: &Bound) -> Option<&TableName> {
@@ -118,11 +114,11 @@ impl Run<'_> {
     /// The topmost table, with the columns of the partition `into`, where a row that comes there `from` another one is written by the
     /// rules of both.
     fn moved(&mut self, from: &Arc<Bound>, into: &Arc<Bound>) -> Option<Arc<Bound>> {
-        self.mapping.rules_for_moves(&name_of(from))?;
+        self.mapping.rules_for_moves(&from.relation.table_name())?;
         if let Some(known) = self.moves.get(&Arc::as_ptr(into)) {
             return known.clone();
         }
-        let bound = self.mapping.rules_for_moves(&name_of(into)).and_then(|rules| {
+        let bound = self.mapping.rules_for_moves(&into.relation.table_name()).and_then(|rules| {
             let root = root_of(into)?;
             let relation =
                 Relation { schema: root.schema.clone(), name: root.name.clone(), ..(*into.relation).clone() };
