@@ -31,6 +31,7 @@ const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 fsync = off
 full_page_writes = off
+wal_init_zero = off
 wal_level = logical
 max_wal_senders = 20
 max_replication_slots = 20
