@@ -1,11 +1,12 @@
 .PHONY: test test-long test-majors demo bench update
 
-# Formatting, lints, unit and integration tests, on servers that the tests start themselves.
+# Formatting, lints, unit and integration tests, on servers that the tests start themselves. Some of them wait most of the time: one
+# more than there are processors keeps these busy.
 test:
 	scripts/install lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
+	RUST_TEST_THREADS=$$(($$(nproc) + 1)) cargo test --locked
 
 # The same tests to their full extent: every fault at every step, every seed, the large data. Takes hours.
 test-long:
