@@ -21,13 +21,20 @@ select
     ) as root,
     coalesce(
         (
-            -- A column that a table is partitioned by, were it in an expression, depends on that table.
             select array_agg(distinct a.attname::text)
             from pg_catalog.pg_partition_ancestors(c.oid) as p (relid)
-            join pg_catalog.pg_depend as d
-                on d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = p.relid and d.objsubid > 0
-                and d.refclassid = d.classid and d.refobjid = d.objid and d.refobjsubid = 0 and d.deptype = 'i'
-            join pg_catalog.pg_attribute as a on a.attrelid = p.relid and a.attnum = d.objsubid
+            join pg_catalog.pg_partitioned_table as pt on pt.partrelid = p.relid
+            cross join lateral (
+                select k.attnum::int4 from unnest(pt.partattrs::int2[]) as k (attnum)
+                union all
+                -- A column that is in an expression depends on the table.
+                select d.objsubid
+                from pg_catalog.pg_depend as d
+                where pt.partexprs is not null
+                    and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = pt.partrelid and d.objsubid > 0
+                    and d.refclassid = d.classid and d.refobjid = d.objid and d.refobjsubid = 0 and d.deptype = 'i'
+            ) as k
+            join pg_catalog.pg_attribute as a on a.attrelid = p.relid and a.attnum = k.attnum and a.attnum > 0
         ),
         '{}'
     ) as partition_key,
@@ -74,6 +81,14 @@ select
     cols.equalities as column_equalities
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+cross join lateral (
+    -- Looked up once for a table: most have none but what is built in.
+    select exists (
+        select from pg_catalog.pg_index as i
+        cross join lateral unnest(i.indclass::oid[]) as k (opclass)
+        where i.indrelid = c.oid and i.indisunique and k.opclass >= 16384
+    ) as has_operator_classes
+) as made
 cross join lateral (
     select
         coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
@@ -126,7 +141,7 @@ cross join lateral (
         -- What a unique index finds equal values by, where no name without a schema finds it: before others the primary key.
         coalesce(
             array_agg(
-                (
+                case when made.has_operator_classes then (
                     select pg_catalog.format('operator(%I.%s)', os.nspname, o.oprname)
                     from pg_catalog.pg_index as i
                     cross join lateral unnest(i.indkey::int2[], i.indclass::oid[]) as k (attnum, opclass)
@@ -140,7 +155,7 @@ cross join lateral (
                     where i.indrelid = c.oid and i.indisunique and k.attnum = a.attnum and os.nspname <> 'pg_catalog'
                     order by i.indisprimary desc, i.indexrelid
                     limit 1
-                )
+                ) end
                 order by a.attnum
             ),
             '{}'
