@@ -59,9 +59,9 @@ pub enum RowChange {
     },
 }
 
-/// What a row takes beside its values, in bytes: the message that it came in, its place in the transaction, and what folding
-/// a batch by key notes of it. Of small rows it is most.
-const ROW_OVERHEAD: usize = 256;
+/// What a row takes beside its values, in bytes: the rest of the message that it came in, its place in the transaction and in the
+/// plan, and what folding a batch by key notes of it. Of small rows it is most.
+const ROW_OVERHEAD: usize = 384;
 
 impl RowChange {
     /// Rough size in memory until it is applied, in bytes.
