@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use postgres::types::PgLsn;
 
 pub use self::in_order::in_order;
-use crate::flow::mapping::bound::{self, Bound};
+use crate::flow::mapping::bound::Bound;
 use crate::flow::mapping::{Order, TableName};
 use crate::flow::source::change::{Row, RowChange, Value};
 
@@ -164,7 +164,7 @@ struct TableNet {
     nets: Vec<Net>,
     keyless_inserts: Vec<Row>,
     /// Of rows that are known only as a whole: how many more, or fewer, there are of each in the end.
-    counts: HashMap<Box<[u8]>, (Row, i64)>,
+    counts: HashMap<Row, i64>,
 }
 
 struct Segment<'a> {
@@ -205,18 +205,11 @@ pub fn coalesce<'a>(
 
 /// `newer` with what it does not carry taken from `older`.
 fn merge(older: &Row, newer: &Row) -> Row {
-    if !has_unchanged(newer) {
-        return Arc::clone(newer);
+    if !newer.has_unchanged() {
+        return newer.clone();
     }
-    let pick = |(older, newer): (&Value, &Value)| match newer {
-        Value::Unchanged => older.clone(),
-        newer => newer.clone(),
-    };
-    older.iter().zip(newer.iter()).map(pick).collect()
-}
-
-fn has_unchanged(row: &Row) -> bool {
-    row.contains(&Value::Unchanged)
+    let pick = |(older, newer)| if newer == Value::Unchanged { older } else { newer };
+    older.values().zip(newer.values()).map(pick).collect()
 }
 
 impl Segment<'_> {
@@ -312,7 +305,7 @@ impl Segment<'_> {
             let TableNet { table, nets, keyless_inserts, counts, .. } = net;
             let mut delete = Vec::new();
             let mut insert = keyless_inserts;
-            for (row, count) in counts.into_values() {
+            for (row, count) in counts {
                 let set = if count < 0 { &mut delete } else { &mut insert };
                 set.extend(std::iter::repeat_n(row, count.unsigned_abs() as usize));
             }
@@ -327,12 +320,12 @@ impl Segment<'_> {
                         delete.push(old);
                         insert.push(new);
                     }
-                    Net::Update(new) if rewrites && table.complete && !has_unchanged(&new) => {
-                        delete.push(Arc::clone(&new));
+                    Net::Update(new) if rewrites && table.complete && !new.has_unchanged() => {
+                        delete.push(new.clone());
                         insert.push(new);
                     }
-                    Net::Update(new) if has_unchanged(&new) => {
-                        let present = new.iter().map(|value| *value != Value::Unchanged).collect();
+                    Net::Update(new) if new.has_unchanged() => {
+                        let present = new.values().map(|value| value != Value::Unchanged).collect();
                         partial_update.entry(present).or_default().push(new);
                     }
                     Net::Update(new) => update.push(new),
@@ -391,14 +384,12 @@ impl TableNet {
             RowChange::Update { old: Some(old), new } => (Some(old), Some(new)),
             RowChange::Update { old: None, .. } => return false,
         };
-        if old.into_iter().chain(new).any(has_unchanged) {
+        if old.into_iter().chain(new).any(Row::has_unchanged) {
             return false;
         }
         for (row, by) in [(old, -1), (new, 1)] {
             if let Some(row) = row {
-                let (_, count) =
-                    self.counts.entry(bound::bytes_of(row.iter())).or_insert_with(|| (Arc::clone(row), 0));
-                *count += by;
+                *self.counts.entry(row.clone()).or_default() += by;
             }
         }
         true
@@ -422,8 +413,8 @@ impl TableNet {
         let (before, after) = match std::mem::replace(net, Net::Untouched) {
             Net::Insert(older) => (Net::Gone, merge(&older, new)),
             Net::Replace { old, new: older } => (Net::Delete(old), merge(&older, new)),
-            Net::Untouched if complete && !has_unchanged(new) => (Net::Delete(old.clone()), new.clone()),
-            Net::Update(older) if complete && !has_unchanged(&merge(&older, new)) => {
+            Net::Untouched if complete && !new.has_unchanged() => (Net::Delete(old.clone()), new.clone()),
+            Net::Update(older) if complete && !merge(&older, new).has_unchanged() => {
                 (Net::Delete(old.clone()), merge(&older, new))
             }
             pending @ (Net::Untouched | Net::Update(_)) => {

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::batch::{Irregular, Planned, Shape, Step, Work, coalesce, in_order};
 use super::test_pair::{Pair, rule};
 use crate::flow::mapping::Order;
@@ -13,12 +11,14 @@ use crate::flow::source::change::{Relation, RelationColumn, Row, RowChange, Valu
 
 /// Key, a plain value, a value that may be absent from an update.
 fn row(key: &str, plain: &str, large: &str) -> Row {
-    let value = |text: &str| match text {
-        "~" => Value::Unchanged,
-        "-" => Value::Null,
-        text => Value::Text(Bytes::copy_from_slice(text.as_bytes())),
-    };
-    [value(key), value(plain), value(large)].into()
+    let values = [key, plain, large].into_iter();
+    values
+        .map(|text| match text {
+            "~" => Value::Unchanged,
+            "-" => Value::Null,
+            text => Value::Text(text.as_bytes()),
+        })
+        .collect()
 }
 
 fn relation(name: &str) -> Arc<Relation> {
@@ -286,22 +286,25 @@ fn changes_of_a_table_do_not_pass_by_those_that_look_it_up() {
 }
 
 /// What a subscriber's table holds: the mapped columns, and one that only it has.
-type Model = BTreeMap<Value, (Row, bool)>;
+type Model = BTreeMap<Vec<u8>, (Row, bool)>;
+
+fn key(row: &Row) -> Vec<u8> {
+    row.value(0).bytes().to_vec()
+}
 
 /// Executes a step as the server would; fails where a row is missing or in the way.
 fn execute(model: &mut Model, step: &Step) -> Result<(), String> {
-    let put = |model: &mut Model, new: &Row, own| match model.insert(new[0].clone(), (new.clone(), own)) {
+    let put = |model: &mut Model, new: &Row, own| match model.insert(key(new), (new.clone(), own)) {
         None => Ok(()),
         Some(old) => Err(format!("{new:?} meets {old:?}")),
     };
-    let take = |model: &mut Model, key: &Row| model.remove(&key[0]).ok_or(format!("{key:?} is missing"));
+    let take = |model: &mut Model, old: &Row| model.remove(&key(old)).ok_or(format!("{old:?} is missing"));
     let merged = |old: &Row, new: &Row| -> Row {
-        let pick =
-            |(old, new): (&Value, &Value)| if *new == Value::Unchanged { old.clone() } else { new.clone() };
-        old.iter().zip(new.iter()).map(pick).collect()
+        let pick = |(old, new)| if new == Value::Unchanged { old } else { new };
+        old.values().zip(new.values()).map(pick).collect()
     };
     match step {
-        Step::Delete(rows) => rows.iter().try_for_each(|key| take(model, key).map(|_| ())),
+        Step::Delete(rows) => rows.iter().try_for_each(|old| take(model, old).map(|_| ())),
         Step::Insert(rows) => rows.iter().try_for_each(|new| put(model, new, false)),
         Step::Update(rows) => rows.iter().try_for_each(|new| {
             let (old, own) = take(model, new)?;
@@ -328,10 +331,8 @@ fn every_short_history_ends_as_it_does_in_order() {
             menu.extend([rekey(key, other, "k", "~"), rekey(key, other, "k", "K")]);
         }
     }
-    let start: Model = [row("1", "a", "A"), row("2", "b", "B")]
-        .into_iter()
-        .map(|row| (row[0].clone(), (row, true)))
-        .collect();
+    let start: Model =
+        [row("1", "a", "A"), row("2", "b", "B")].into_iter().map(|row| (key(&row), (row, true))).collect();
     let mut histories: Vec<(Vec<RowChange>, Model)> = vec![(Vec::new(), start.clone())];
     let mut seen = 0;
     for _ in 0..4 {

@@ -9,7 +9,7 @@ use super::conflict::Failure;
 use super::statement::{self, From, Statement};
 use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::mapping::{MappedColumn, TableRule};
-use crate::flow::source::change::{Row, Value};
+use crate::flow::source::change::Row;
 use crate::sql;
 
 /// What a statement reads of staged rows, beside the condition.
@@ -146,7 +146,7 @@ impl Applier {
                     new = row;
                 }
                 let (old, new) = (std::slice::from_ref(old), std::slice::from_ref(&new));
-                let is_present = |column: usize| new[0][rule.positions[column]] != Value::Unchanged;
+                let is_present = |column| rule.is_present(&new[0], column);
                 if !knows_condition(rule, is_present) {
                     // The publisher has the row under another key by now, or no more: the change that did that is still to come,
                     // and puts it where it belongs.
@@ -185,7 +185,7 @@ impl Applier {
     ) -> std::result::Result<Vec<Vec<Row>>, Failure> {
         let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let mut missing = rule.rule.all_reads();
-        missing.retain(|column| first[rule.positions[*column]] == Value::Unchanged);
+        missing.retain(|column| !rule.is_present(first, *column));
         if missing.is_empty() {
             return Ok(vec![rows.to_vec()]);
         }
@@ -197,7 +197,7 @@ impl Applier {
     /// Rows are where they belong afterwards, whether they were there or not.
     fn put(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
         let Some(first) = rows.first() else { return Ok(()) };
-        let is_present = |column: usize| first[rule.positions[column]] != Value::Unchanged;
+        let is_present = |column| rule.is_present(first, column);
         if !knows_condition(rule, is_present) {
             return Ok(());
         }
@@ -253,7 +253,7 @@ fn knows_condition(rule: &BoundRule, is_present: impl Fn(usize) -> bool) -> bool
 
 /// Whether the stream left out nothing that is written of it.
 fn is_whole(rule: &BoundRule, row: &Row) -> bool {
-    rule.rule.all_reads().iter().all(|at| row[rule.positions[*at]] != Value::Unchanged)
+    rule.rule.all_reads().iter().all(|at| rule.is_present(row, *at))
 }
 
 fn as_expected(found: u64, expected: u64) -> std::result::Result<(), Failure> {

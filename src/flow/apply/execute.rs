@@ -16,6 +16,8 @@ use crate::pg::parameter::Typed;
 pub(super) struct TextArray<'a> {
     rows: &'a [Row],
     position: usize,
+    size: usize,
+    has_null: bool,
 }
 
 impl ToSql for TextArray<'_> {
@@ -25,15 +27,14 @@ impl ToSql for TextArray<'_> {
         _: &Type,
         out: &mut BytesMut,
     ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        let size: usize = self.values().map(|value| 4 + value.len()).sum();
-        out.reserve(20 + size);
+        out.reserve(20 + self.size);
         out.put_i32(1);
-        out.put_i32(i32::from(self.values().any(|value| *value == Value::Null)));
+        out.put_i32(i32::from(self.has_null));
         out.put_u32(Type::TEXT.oid());
         out.put_i32(self.rows.len() as i32);
         out.put_i32(1);
-        for value in self.values() {
-            if let Value::Text(text) = value {
+        for row in self.rows {
+            if let Value::Text(text) = row.value(self.position) {
                 out.put_i32(text.len() as i32);
                 out.extend_from_slice(text);
             } else {
@@ -58,13 +59,16 @@ impl Typed for TextArray<'_> {
 impl<'a> TextArray<'a> {
     /// The values at `position` of all rows, each of them text or NULL.
     pub(super) fn gather(rows: &'a [Row], position: usize) -> Result<TextArray<'a>> {
-        let array = TextArray { rows, position };
-        let is_writable = |value: &Value| matches!(value, Value::Text(_) | Value::Null);
-        if array.values().all(is_writable) { Ok(array) } else { Err(unwritable()) }
-    }
-
-    fn values(&self) -> impl Iterator<Item = &Value> {
-        self.rows.iter().map(|row| &row[self.position])
+        let mut array = TextArray { rows, position, size: 0, has_null: false };
+        for row in rows {
+            match row.value(position) {
+                Value::Text(text) => array.size += text.len(),
+                Value::Null => array.has_null = true,
+                Value::Unchanged | Value::Binary(_) => return Err(unwritable()),
+            }
+            array.size += 4;
+        }
+        Ok(array)
     }
 }
 

@@ -238,12 +238,12 @@ fn is_binary(work: &[&Work]) -> bool {
 }
 
 fn are_binary<'a>(rows: impl IntoIterator<Item = &'a Row>) -> bool {
-    let form = |value: &Value| match value {
+    let form = |value| match value {
         Value::Binary(_) => Some(true),
         Value::Text(_) => Some(false),
         Value::Null | Value::Unchanged => None,
     };
-    rows.into_iter().flat_map(|row| row.iter()).find_map(form).unwrap_or(false)
+    rows.into_iter().flat_map(Row::values).find_map(form).unwrap_or(false)
 }
 
 impl Express {
@@ -304,8 +304,11 @@ impl Express {
             if data.is_binary {
                 piece.extend_from_slice(BINARY_HEAD);
             }
+            let mut values = Vec::new();
             for row in data.rows {
-                put(&mut piece, row, &positions)?;
+                values.clear();
+                values.extend(row.values());
+                put(&mut piece, &values, &positions)?;
                 if piece.len() >= PIECE {
                     self.put(&mut piece)?;
                 }
@@ -400,7 +403,7 @@ impl Express {
             }
             Step::Update(rows) if !rule.rule.key.is_empty() => {
                 let first = rows.first()?;
-                let is_present = |column: usize| first[rule.positions[column]] != Value::Unchanged;
+                let is_present = |column| rule.is_present(first, column);
                 if !statement::columns_to_fetch(&rule.rule, is_present).is_empty() {
                     return None;
                 }

@@ -8,7 +8,7 @@ use super::batch::Step;
 use super::conflict::Failure;
 use super::statement;
 use crate::flow::mapping::bound::{Bound, BoundRule};
-use crate::flow::source::change::{Row, Value};
+use crate::flow::source::change::Row;
 
 impl Applier {
     /// [`Step`] for a rule that fills.
@@ -23,9 +23,8 @@ impl Applier {
             Step::Update(rows) => self.update(table, rule, rows),
             Step::Delete(rows) => self.empty(rule, rows),
             Step::Move { old, new } => {
-                let is_unknown = |row: &Row, column: usize| row[rule.positions[column]] == Value::Unchanged;
                 let mut missing = rule.rule.all_reads();
-                missing.retain(|column| is_unknown(new, *column));
+                missing.retain(|column| !rule.is_present(new, *column));
                 let mut rows = vec![new.clone()];
                 if !missing.is_empty() {
                     // What the stream left out is in the row that was filled before. Where the publisher has it no more, a
@@ -34,7 +33,7 @@ impl Applier {
                     rows = if found.is_empty() { gone } else { found };
                 }
                 self.empty(rule, std::slice::from_ref(old))?;
-                let is_present = |column: usize| rows.iter().all(|row| !is_unknown(row, column));
+                let is_present = |column| rows.iter().all(|row| rule.is_present(row, column));
                 self.execute_set(rule, &rows, |rule, from| statement::update(rule, from, is_present))
             }
         }

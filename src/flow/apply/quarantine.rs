@@ -15,7 +15,7 @@ use super::conflict::Misfit;
 use crate::error::{Doing as _, Result};
 use crate::flow::mapping::bound::Bound;
 use crate::flow::mapping::{Mapping, TableName};
-use crate::flow::source::change::{Row, RowChange, Value};
+use crate::flow::source::change::{RelationColumn, Row, RowChange, Value};
 use crate::pg::Session;
 use crate::pg::parameter::Parameter;
 use crate::sql;
@@ -220,21 +220,21 @@ impl Quarantine {
 /// A stored key in the form of [`Bound::key_of`]; `None` when the table's key has other columns now.
 fn stored_key(table: &Bound, key: &Map<String, Json>) -> Option<Box<[u8]>> {
     let positions = table.key.as_ref()?;
-    let mut row: Vec<Value> = vec![Value::Null; table.relation.columns.len()];
+    let mut row = vec![Value::Null; table.relation.columns.len()];
     for at in positions {
         row[*at] = value_of(key.get(&table.relation.columns[*at].name)?);
     }
-    table.key_of(&row.into())
+    table.key_of(&row.into_iter().collect())
 }
 
-fn value_of(json: &Json) -> Value {
+fn value_of(json: &Json) -> Value<'_> {
     match json {
-        Json::String(text) => Value::Text(text.clone().into_bytes().into()),
+        Json::String(text) => Value::Text(text.as_bytes()),
         _ => Value::Null,
     }
 }
 
-fn json_of(value: &Value) -> Option<Json> {
+fn json_of(value: Value<'_>) -> Option<Json> {
     match value {
         Value::Null => Some(Json::Null),
         // What is set aside comes as text.
@@ -313,17 +313,17 @@ pub fn entries(lsn: PgLsn, work: &Work, misfit: Option<&Misfit>, mapped: Option<
 fn key_json(table: &Bound, row: &Row) -> Option<String> {
     table.key_of(row)?;
     let positions = table.key.as_ref()?;
-    let part = |at: &usize| Some((table.relation.columns[*at].name.clone(), json_of(&row[*at])?));
+    let part = |at: &usize| Some((table.relation.columns[*at].name.clone(), json_of(row.value(*at))?));
     let key: Option<Map<String, Json>> = positions.iter().map(part).collect();
     key.map(|key| Json::Object(key).to_string())
 }
 
 /// The row's values by column; of a row before only those that the stream carries.
 fn row_json(table: &Bound, row: &Row, before: bool) -> String {
-    let carried = |at: usize| !before || table.relation.full || table.relation.columns[at].key;
-    let values = table.relation.columns.iter().enumerate().filter(|(at, _)| carried(*at));
+    let is_carried = |column: &RelationColumn| !before || table.relation.full || column.key;
+    let values = table.relation.columns.iter().zip(row.values()).filter(|(column, _)| is_carried(column));
     let values: Map<String, Json> =
-        values.filter_map(|(at, column)| Some((column.name.clone(), json_of(&row[at])?))).collect();
+        values.filter_map(|(column, value)| Some((column.name.clone(), json_of(value)?))).collect();
     Json::Object(values).to_string()
 }
 

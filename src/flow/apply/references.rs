@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::flow::mapping::bound::BoundRule;
 use crate::flow::mapping::foreign_key::{ForeignKey, Owner, list_foreign_keys};
 use crate::flow::mapping::{Mapping, TableName};
-use crate::flow::source::change::{Row, Value};
+use crate::flow::source::change::Row;
 use crate::pg::Session;
 use crate::sql;
 
@@ -201,7 +201,7 @@ pub(super) struct Watched {
 
 /// Whether an update writes one of these columns.
 pub(super) fn writes(rule: &BoundRule, row: Option<&Row>, names: &[String]) -> bool {
-    let is_known = |at: &usize| row.is_some_and(|row| row[rule.positions[*at]] != Value::Unchanged);
+    let is_known = |at: &usize| row.is_some_and(|row| rule.is_present(row, *at));
     let written = statement::moved(&rule.rule, &|at| is_known(&at));
     written.iter().any(|column| names.contains(&column.name))
 }
@@ -400,7 +400,7 @@ impl Applier {
         question: &Statement,
         rows: &[Row],
     ) -> std::result::Result<bool, Failure> {
-        let is_known = |at: &usize| rows.iter().all(|row| row[rule.positions[*at]] != Value::Unchanged);
+        let is_known = |at: &usize| rows.iter().all(|row| rule.is_present(row, *at));
         Ok(question.columns.iter().all(is_known) && self.query_number(rule, question, rows)? > 0)
     }
 }

@@ -12,7 +12,7 @@ use super::{Applier, LONGEST_RUN, statement};
 use crate::error::Result;
 use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::Bound;
-use crate::flow::source::change::{Row, RowChange, Value};
+use crate::flow::source::change::{Row, RowChange};
 use crate::sql;
 
 /// One change, with what the quarantine has to know of it.
@@ -291,8 +291,7 @@ impl Applier {
     fn mapped_row(&mut self, table: &Bound, row: &Row) -> Result<Option<String>> {
         let mut mapped = serde_json::Map::new();
         for rule in &table.rules {
-            let present = |column: usize| row[rule.positions[column]] != Value::Unchanged;
-            let asked = statement::values(&rule.rule, present);
+            let asked = statement::values(&rule.rule, |column| rule.is_present(row, column));
             match self.query_value(rule, &asked, row) {
                 Ok(Some(values)) => {
                     mapped.insert(rule.rule.to.to_string(), values);

@@ -62,20 +62,17 @@ impl Applier {
         rule: &BoundRule,
         rows: &[Row],
     ) -> std::result::Result<(), Failure> {
-        let is_present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
         let Some(first) = rows.first() else { return Ok(()) };
-        let missing = statement::columns_to_fetch(&rule.rule, |column| is_present(first, column));
+        let is_present = |column| rule.is_present(first, column);
+        let missing = statement::columns_to_fetch(&rule.rule, is_present);
         if missing.is_empty() {
-            return self.execute_set(rule, rows, |rule, from| {
-                statement::update(rule, from, |column| is_present(first, column))
-            });
+            return self.execute_set(rule, rows, |rule, from| statement::update(rule, from, is_present));
         }
         let (found, gone) = self.fetch(table, rule, &missing, rows)?;
         for rows in [found, gone] {
             if let Some(first) = rows.first() {
-                self.execute_set(rule, &rows, |rule, from| {
-                    statement::update(rule, from, |column| is_present(first, column))
-                })?;
+                let is_present = |column| rule.is_present(first, column);
+                self.execute_set(rule, &rows, |rule, from| statement::update(rule, from, is_present))?;
             }
         }
         Ok(())
@@ -93,15 +90,14 @@ impl Applier {
             let text = statement::update_whole(&rule.rule);
             return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
         }
-        let present = |row: &Row, column: usize| row[rule.positions[column]] != Value::Unchanged;
-        let missing = statement::columns_to_fetch(&rule.rule, |column| present(&new, column));
+        let missing = statement::columns_to_fetch(&rule.rule, |column| rule.is_present(&new, column));
         if !missing.is_empty() {
             let (mut found, _) = self.fetch(table, rule, &missing, std::slice::from_ref(&new))?;
             if let Some(row) = found.pop() {
                 new = row;
             }
         }
-        let text = statement::change_key(&rule.rule, |column| present(&new, column));
+        let text = statement::change_key(&rule.rule, |column| rule.is_present(&new, column));
         match self.execute(rule, &text, std::slice::from_ref(&new), Some(old)) {
             // A foreign key of the subscriber was faster.
             Err(Failure::Rows { found: 0, .. }) if self.cascades.moves => {
@@ -140,13 +136,13 @@ impl Applier {
         let mut found: HashMap<usize, Row> = HashMap::new();
         for answer in &answers {
             let at = answer.get::<_, i64>(0) as usize - 1;
-            let mut row = rows[at].to_vec();
+            let mut values: Vec<Value<'_>> = rows[at].values().collect();
             for (column, wanted) in missing.iter().enumerate() {
-                let value: Option<String> = answer.get(column + 1);
-                row[rule.positions[*wanted]] =
-                    value.map_or(Value::Null, |text| Value::Text(text.into_bytes().into()));
+                let value: Option<&str> = answer.get(column + 1);
+                values[rule.positions[*wanted]] =
+                    value.map_or(Value::Null, |text| Value::Text(text.as_bytes()));
             }
-            found.insert(at, row.into());
+            found.insert(at, values.into_iter().collect());
         }
         let gone = (0..rows.len()).filter(|at| !found.contains_key(at)).map(|at| rows[at].clone()).collect();
         Ok((found.into_values().collect(), gone))

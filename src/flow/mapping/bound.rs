@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{OldColumn, Order, TableRule};
 use crate::error::{Error, Result};
-use crate::flow::source::change::{Relation, Row, Value};
+use crate::flow::source::change::{Relation, RelationColumn, Row, Value};
 
 /// A [`Relation`] and the rules for its rows.
 #[derive(Debug)]
@@ -38,8 +38,18 @@ impl BoundRule {
     /// What identifies the row on the publisher, as one string of bytes; `None` when nothing does or a part is missing.
     pub fn identity_of(&self, row: &Row) -> Option<Box<[u8]>> {
         let identity = self.rule.identity.as_ref()?;
-        let values = || identity.iter().map(|column| &row[self.positions[*column]]);
-        (!values().any(|value| *value == Value::Unchanged)).then(|| bytes_of(values()))
+        let is_whole = identity.iter().all(|column| self.is_present(row, *column));
+        is_whole.then(|| bytes_of(identity.iter().map(|column| self.value(row, *column))))
+    }
+
+    /// The value of an old column.
+    pub fn value<'a>(&self, row: &'a Row, column: usize) -> Value<'a> {
+        row.value(self.positions[column])
+    }
+
+    /// Whether the stream has the value of an old column.
+    pub fn is_present(&self, row: &Row, column: usize) -> bool {
+        self.value(row, column) != Value::Unchanged
     }
 }
 
@@ -94,23 +104,21 @@ impl Bound {
     /// The same, behind what `bytes` holds; false for none.
     pub fn put_key(&self, row: &Row, bytes: &mut Vec<u8>) -> bool {
         let Some(key) = &self.key else { return false };
-        if key.iter().any(|at| row[*at] == Value::Unchanged) {
+        if key.iter().any(|at| row.value(*at) == Value::Unchanged) {
             return false;
         }
-        put_bytes(bytes, key.iter().map(|at| &row[*at]));
+        put_bytes(bytes, key.iter().map(|at| row.value(*at)));
         true
     }
 
-    /// Completes the new row of an update by what its old row holds.
-    pub fn fill_unchanged(&self, old: &Row, new: &mut Row) {
-        if !new.contains(&Value::Unchanged) {
-            return;
-        }
-        let filled = self.relation.columns.iter().enumerate().map(|(at, column)| {
-            let known = self.relation.full || column.key;
-            if new[at] == Value::Unchanged && known { old[at].clone() } else { new[at].clone() }
-        });
-        *new = filled.collect();
+    /// The new row of an update, completed by what its old row holds; none where it lacks nothing.
+    pub fn filled(&self, old: &Row, new: &Row) -> Option<Row> {
+        let fill = |(column, (old, new)): (&RelationColumn, _)| match new {
+            Value::Unchanged if self.relation.full || column.key => old,
+            new => new,
+        };
+        let values = self.relation.columns.iter().zip(old.values().zip(new.values()));
+        new.has_unchanged().then(|| values.map(fill).collect())
     }
 
     /// `(id)=(5)`: the row's identity, for people; never its other values.
@@ -118,10 +126,10 @@ impl Bound {
         let positions: Vec<usize> = match &self.key {
             Some(key) => key.clone(),
             None if self.relation.full => return "(whole row)".to_owned(),
-            None => (0..row.len()).filter(|at| self.relation.columns[*at].key).collect(),
+            None => (0..self.relation.columns.len()).filter(|at| self.relation.columns[*at].key).collect(),
         };
         let names: Vec<&str> = positions.iter().map(|at| self.relation.columns[*at].name.as_str()).collect();
-        let values = positions.iter().map(|at| match &row[*at] {
+        let values = positions.iter().map(|at| match row.value(*at) {
             Value::Null => "null".into(),
             Value::Unchanged => "(unchanged)".into(),
             Value::Text(text) => String::from_utf8_lossy(text),
@@ -143,23 +151,23 @@ impl Bound {
 
     /// Columns that hold `text` in the row.
     pub fn columns_with(&self, row: &Row, text: &str) -> Vec<&str> {
-        let holds = |value: &Value| match value {
+        let holds = |value: Value<'_>| match value {
             Value::Text(bytes) | Value::Binary(bytes) => bytes == text.as_bytes(),
             Value::Null | Value::Unchanged => false,
         };
-        let columns = self.relation.columns.iter().zip(row.iter());
-        columns.filter(|(_, value)| holds(value)).map(|(column, _)| column.name.as_str()).collect()
+        let columns = self.relation.columns.iter().zip(row.values());
+        columns.filter(|(_, value)| holds(*value)).map(|(column, _)| column.name.as_str()).collect()
     }
 }
 
 /// Values as one string of bytes that no other values give.
-pub fn bytes_of<'a>(values: impl IntoIterator<Item = &'a Value>) -> Box<[u8]> {
+pub fn bytes_of<'a>(values: impl IntoIterator<Item = Value<'a>>) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(24);
     put_bytes(&mut bytes, values);
     bytes.into_boxed_slice()
 }
 
-fn put_bytes<'a>(bytes: &mut Vec<u8>, values: impl IntoIterator<Item = &'a Value>) {
+fn put_bytes<'a>(bytes: &mut Vec<u8>, values: impl IntoIterator<Item = Value<'a>>) {
     for value in values {
         match value {
             Value::Text(known) | Value::Binary(known) => {

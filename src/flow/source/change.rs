@@ -1,8 +1,8 @@
-//! One change of a stream, owned: what a transaction did to a row, with values as text or in their binary form.
+//! One change of a stream, owned: what a transaction did to a row.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+pub use super::row::{Row, Value};
 
 use crate::flow::mapping::TableName;
 
@@ -44,32 +44,6 @@ pub struct RelationColumn {
     pub key: bool,
 }
 
-/// One value of a row.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value {
-    /// SQL NULL; in an old row that is not whole, also every column outside of the identity.
-    Null,
-    /// Stored out of line and not touched by the update: the value is not in the stream.
-    Unchanged,
-    /// The type's text output.
-    Text(Bytes),
-    /// What the type sends in binary. A batch holds values of one of both forms only.
-    Binary(Bytes),
-}
-
-impl Value {
-    /// Its bytes; 0 without any.
-    pub fn len(&self) -> usize {
-        match self {
-            Value::Text(bytes) | Value::Binary(bytes) => bytes.len(),
-            Value::Null | Value::Unchanged => 0,
-        }
-    }
-}
-
-/// The values of a row in the order of its relation's columns. Shared: batches are kept until they are applied in one way or another.
-pub type Row = Arc<[Value]>;
-
 /// What one row change says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowChange {
@@ -92,14 +66,14 @@ pub enum RowChange {
     },
 }
 
-/// What a row takes beside its values, in bytes: the message that it came in, its place in the transaction, and what folding
-/// a batch by key notes of it. Of small rows it is most.
-const ROW_OVERHEAD: usize = 256;
+/// What a row takes beside its values, in bytes: the rest of the message that it came in, its place in the transaction and in the
+/// plan, and what folding a batch by key notes of it. Of small rows it is most.
+const ROW_OVERHEAD: usize = 384;
 
 impl RowChange {
     /// Rough size in memory until it is applied, in bytes.
     pub fn bytes(&self) -> usize {
-        let row = |row: &Row| ROW_OVERHEAD + row.iter().map(|value| 32 + value.len()).sum::<usize>();
+        let row = |row: &Row| ROW_OVERHEAD + row.size();
         match self {
             RowChange::Insert { new } => row(new),
             RowChange::Update { old, new } => old.as_ref().map_or(0, row) + row(new),

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use postgres::Row as SqlRow;
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::{PgLsn, ToSql};
 use serde::Deserialize;
 
-use super::change::{Change, Relation, RelationColumn, Row, RowChange};
+use super::change::{Change, Relation, RelationColumn, Row, RowChange, Value};
 use super::reader::{Item, Outlet, Reader, marker};
 use super::slot::MISSED;
 use super::{change_table, record_text};
@@ -261,28 +260,27 @@ fn take(
 /// The written columns of a row's text form.
 fn fields(description: &Description, text: &str) -> Result<Row> {
     let relation = &description.relation;
-    let mut values = record_text::split(&Bytes::copy_from_slice(text.as_bytes()))
+    let mut fields = record_text::split(text)
         .ok_or_else(|| malformed(&format!("a row of \"{}\" cannot be read", relation.display())))?;
     if description.written.is_empty() {
-        values.clear();
+        fields.clear();
     }
-    if values.len() != description.written.len() {
+    if fields.len() != description.written.len() {
         return Err(Error::Conflict {
             kind: "columns_changed",
             sqlstate: None,
             message: format!(
                 "a change of table \"{}\" has {} columns, not {}",
                 relation.display(),
-                values.len(),
+                fields.len(),
                 description.written.len()
             ),
             detail: Some("Its definition was altered after its changes began to be recorded.".to_owned()),
             hint: MISSED.to_owned(),
         });
     }
-    let mut written = description.written.iter();
-    values.retain(|_| written.next().copied().unwrap_or(false));
-    Ok(values.into())
+    let written = fields.iter().zip(&description.written).filter(|(_, is_written)| **is_written);
+    Ok(written.map(|(field, _)| field.as_deref().map_or(Value::Null, Value::Text)).collect())
 }
 
 /// Ends the open transaction.

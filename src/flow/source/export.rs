@@ -8,7 +8,7 @@ use postgres::types::PgLsn;
 use serde_json::{Map, Value as Json, json};
 
 use super::ChangeSource;
-use super::change::{Change, Relation, RowChange, Value};
+use super::change::{Change, Relation, RelationColumn, Row, RowChange, Value};
 use super::reader::Item;
 use crate::error::{Error, Result};
 use crate::flow::Origins;
@@ -125,20 +125,21 @@ impl Lines<'_> {
         let mut line = json!({ "xid": xid, "operation": operation, "table": relation.display() });
         if let Some(old) = old {
             // Without FULL, what is not of the identity is not known, which is other than null.
-            let is_known = |at: usize| relation.full || relation.columns[at].key || old[at] != Value::Null;
-            line["old"] = row(relation, old, is_known);
+            line["old"] =
+                row(relation, old, |column, value| relation.full || column.key || value != Value::Null);
         }
         if let Some(new) = new {
-            line["new"] = row(relation, new, |_| true);
+            line["new"] = row(relation, new, |_, _| true);
         }
         self.write(&line)
     }
 }
 
 /// Values as the text that the server writes; unchanged ones that the record does not hold are left out.
-fn row(relation: &Relation, row: &[Value], is_known: impl Fn(usize) -> bool) -> Json {
+fn row(relation: &Relation, row: &Row, is_known: impl Fn(&RelationColumn, Value<'_>) -> bool) -> Json {
     let mut values = Map::new();
-    for (_, (column, value)) in relation.columns.iter().zip(row).enumerate().filter(|(at, _)| is_known(*at)) {
+    let all = relation.columns.iter().zip(row.values());
+    for (column, value) in all.filter(|(column, value)| is_known(column, *value)) {
         match value {
             Value::Null => values.insert(column.name.clone(), Json::Null),
             Value::Text(text) => {

@@ -16,6 +16,7 @@ pub mod publication;
 pub mod reader;
 mod record_text;
 pub mod recorded;
+mod row;
 pub mod slot;
 #[cfg(test)]
 mod slot_tests;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::change::{Relation, RelationColumn, Row, Value};
+use super::change::{Relation, RelationColumn};
+use super::row::{Row, Value};
 
 /// One message of the stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,17 +81,9 @@ impl Tuple<'_> {
         usize::from(self.columns)
     }
 
-    /// The row with its values as slices of `body`, the message that this was decoded from: nothing is copied.
+    /// The row as a slice of `body`, the message that this was decoded from: nothing is copied.
     pub fn to_row(self, body: &Bytes) -> Row {
-        let mut reader = Reader { rest: self.data };
-        // Checked by `Reader::tuple`: no read fails here.
-        let value = |_| match reader.value() {
-            Ok(RawValue::Text(text)) => Value::Text(body.slice_ref(text)),
-            Ok(RawValue::Binary(sent)) => Value::Binary(body.slice_ref(sent)),
-            Ok(RawValue::Unchanged) => Value::Unchanged,
-            Ok(RawValue::Null) | Err(_) => Value::Null,
-        };
-        (0..self.columns()).map(value).collect()
+        Row::new(body.slice_ref(self.data))
     }
 }
 
@@ -127,13 +120,6 @@ pub enum Malformed {
         /// First byte of the message.
         kind: char,
     },
-}
-
-enum RawValue<'a> {
-    Null,
-    Unchanged,
-    Text(&'a [u8]),
-    Binary(&'a [u8]),
 }
 
 /// Why a field could not be read; `decode` adds in which message.
@@ -183,20 +169,13 @@ impl<'a> Reader<'a> {
         Ok(name)
     }
 
-    fn value(&mut self) -> Result<RawValue<'a>, Bad> {
-        match self.u8()? {
-            b'n' => Ok(RawValue::Null),
-            b'u' => Ok(RawValue::Unchanged),
-            b't' => {
-                let length = self.u32()? as usize;
-                Ok(RawValue::Text(self.take(length)?))
-            }
-            b'b' => {
-                let length = self.u32()? as usize;
-                Ok(RawValue::Binary(self.take(length)?))
-            }
-            other => Err(Bad::Unknown("kind of value", other)),
-        }
+    fn value(&mut self) -> Result<Value<'a>, Bad> {
+        let (value, rest) = Value::split_first(self.rest).ok_or_else(|| match self.rest.first() {
+            None | Some(b'n' | b'u' | b't' | b'b') => Bad::Short,
+            Some(other) => Bad::Unknown("kind of value", *other),
+        })?;
+        self.rest = rest;
+        Ok(value)
     }
 
     fn tuple(&mut self) -> Result<Tuple<'a>, Bad> {
@@ -328,13 +307,9 @@ mod tests {
         bytes
     }
 
-    fn row(body: &[u8], pick: impl for<'a> Fn(Message<'a>) -> Tuple<'a>) -> Vec<Value> {
+    fn row(body: &[u8], pick: impl for<'a> Fn(Message<'a>) -> Tuple<'a>) -> Row {
         let body = Bytes::copy_from_slice(body);
-        pick(decode(&body).unwrap()).to_row(&body).to_vec()
-    }
-
-    fn value(text: &'static str) -> Value {
-        Value::Text(Bytes::from_static(text.as_bytes()))
+        pick(decode(&body).unwrap()).to_row(&body)
     }
 
     #[test]
@@ -374,17 +349,17 @@ mod tests {
     fn rows_hold_null_unchanged_and_text() {
         let new = tuple(&[text("1"), b"n".to_vec(), b"u".to_vec(), text("")]);
         let insert = [b"I\0\0\0\x05N".as_slice(), &new].concat();
-        let expected = vec![value("1"), Value::Null, Value::Unchanged, value("")];
+        let expected = [Value::Text(b"1"), Value::Null, Value::Unchanged, Value::Text(b"")];
         let new_of = |message: Message<'_>| match message {
             Message::Insert { relation: 5, new } => Ok(new.columns()),
             other => Err(format!("{other:?}")),
         };
         assert_eq!(new_of(decode(&insert).unwrap()), Ok(4));
-        let rows = row(&insert, |message| match message {
+        let row = row(&insert, |message| match message {
             Message::Insert { new, .. } => new,
             _ => panic!("not an insert"),
         });
-        assert_eq!(rows, expected);
+        assert_eq!(row, Row::from_iter(expected));
     }
 
     #[test]
@@ -397,7 +372,7 @@ mod tests {
                 Message::Update { old: Some(old), .. } => old,
                 _ => panic!("no old row"),
             });
-            assert_eq!(old, [value("1")]);
+            assert_eq!(old, Row::from_iter([Value::Text(b"1")]));
         }
         let update = [b"U\0\0\0\x05N".as_slice(), &new].concat();
         assert!(matches!(decode(&update), Ok(Message::Update { old: None, .. })));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use postgres::types::PgLsn;
 
 use super::binary;
-use super::change::{Change, Relation, Value};
+use super::change::{Change, Relation, Row, Value};
 use crate::error::{Error, Result};
 use crate::flow::Xid;
 use crate::flow::apply::batch::ArrivedMarker;
@@ -216,13 +216,13 @@ fn is_ours(item: &Item) -> bool {
 }
 
 /// The marker in a row of `pgdetour.marker`.
-pub fn marker(relation: &Relation, row: &[Value]) -> Option<Item> {
+pub fn marker(relation: &Relation, row: &Row) -> Option<Item> {
     if relation.name != "marker" {
         return None;
     }
     let text = |name: &str| {
         let at = relation.columns.iter().position(|column| column.name == name)?;
-        match row.get(at)? {
+        match row.value(at) {
             Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
             Value::Binary(sent) => binary::text_of(relation.columns[at].type_oid, sent),
             Value::Null | Value::Unchanged => None,

@@ -1,11 +1,10 @@
 //! The text form of a row, `(1,"a ""b""",)`, taken apart.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::borrow::Cow;
 
-use super::change::Value;
-
-/// The fields of a row's text form; `None` when it is not one. A row without columns looks like one of a single null.
-pub fn split(text: &Bytes) -> Option<Vec<Value>> {
+/// The fields of a row's text form, `None` for a null; `None` when it is not one. A row without columns looks like one of a single null.
+pub fn split(text: &str) -> Option<Vec<Option<Cow<'_, [u8]>>>> {
+    let text = text.as_bytes();
     let inner = text.strip_prefix(b"(")?.strip_suffix(b")")?.len();
     let (mut at, end) = (1, 1 + inner);
     let mut fields = Vec::new();
@@ -30,9 +29,9 @@ pub fn split(text: &Bytes) -> Option<Vec<Value>> {
             return None;
         }
         fields.push(match (begin == at, plain) {
-            (true, _) => Value::Null,
-            (false, true) => Value::Text(text.slice(begin..at)),
-            (false, false) => Value::Text(unquote(text, begin, at)),
+            (true, _) => None,
+            (false, true) => Some(Cow::Borrowed(&text[begin..at])),
+            (false, false) => Some(unquote(&text[begin..at])),
         });
         if at == end {
             return Some(fields);
@@ -42,20 +41,19 @@ pub fn split(text: &Bytes) -> Option<Vec<Value>> {
 }
 
 /// A field that has quotes or backslashes; one that needs nothing else taken out is not copied.
-fn unquote(text: &Bytes, begin: usize, end: usize) -> Bytes {
-    let field = &text[begin..end];
+fn unquote(field: &[u8]) -> Cow<'_, [u8]> {
     if field.len() >= 2
         && field[0] == b'"'
         && !field[1..field.len() - 1].iter().any(|b| matches!(b, b'"' | b'\\'))
     {
-        return text.slice(begin + 1..end - 1);
+        return Cow::Borrowed(&field[1..field.len() - 1]);
     }
-    let mut out = BytesMut::with_capacity(field.len());
+    let mut out = Vec::with_capacity(field.len());
     let (mut quoted, mut at) = (false, 0);
     while at < field.len() {
         match field[at] {
             b'"' if quoted && field.get(at + 1) == Some(&b'"') => {
-                out.put_u8(b'"');
+                out.push(b'"');
                 at += 1;
             }
             b'"' => quoted = !quoted,
@@ -63,11 +61,11 @@ fn unquote(text: &Bytes, begin: usize, end: usize) -> Bytes {
                 at += 1;
                 out.extend(field.get(at).copied());
             }
-            byte => out.put_u8(byte),
+            byte => out.push(byte),
         }
         at += 1;
     }
-    out.freeze()
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -75,11 +73,8 @@ mod tests {
     use super::*;
 
     fn fields(text: &str) -> Option<Vec<Option<String>>> {
-        let value = |value: Value| match value {
-            Value::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-            Value::Null | Value::Unchanged | Value::Binary(_) => None,
-        };
-        split(&Bytes::copy_from_slice(text.as_bytes())).map(|fields| fields.into_iter().map(value).collect())
+        let value = |field: Option<Cow<'_, [u8]>>| field.map(|text| String::from_utf8(text.into()).unwrap());
+        split(text).map(|fields| fields.into_iter().map(value).collect())
     }
 
     #[test]

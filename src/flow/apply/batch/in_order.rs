@@ -51,7 +51,7 @@ pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec
 /// Adds the row of `step` to `into` where one statement can do both.
 fn join(into: &mut Step, step: &Step, longest: usize, keyed: bool) -> bool {
     let same_columns = |a: &Row, b: &Row| {
-        a.iter().zip(b.iter()).all(|(a, b)| (*a == Value::Unchanged) == (*b == Value::Unchanged))
+        a.values().zip(b.values()).all(|(a, b)| (a == Value::Unchanged) == (b == Value::Unchanged))
     };
     match (into, step) {
         (Step::Insert(rows), Step::Insert(more)) if rows.len() < longest => rows.extend_from_slice(more),

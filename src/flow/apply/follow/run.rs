@@ -385,10 +385,14 @@ impl<'a> Run<'a> {
         let (work, bytes) = match change {
             Change::Row { relation, mut change } => {
                 let Some(table) = self.table_for(&relation, xid)? else { return Ok(()) };
-                if let RowChange::Update { old: Some(old), new } = &mut change {
-                    table.fill_unchanged(old, new);
+                let mut bytes = change.bytes();
+                if let RowChange::Update { old: Some(old), new } = &mut change
+                    && let Some(filled) = table.filled(old, new)
+                {
+                    // A copy; what it was made of stays with the old row.
+                    bytes += filled.size();
+                    *new = filled;
                 }
-                let bytes = change.bytes();
                 (Work::Row { table, change }, bytes)
             }
             Change::Truncate { relations } => {

@@ -146,8 +146,8 @@ fn read_works(
         let work = match row.get("operation") {
             "truncate" => Work::Truncate { tables: vec![table] },
             operation => {
-                let old = old.map(|row| stored_row(&table, row, &Value::Null)).transpose()?;
-                let new = new.map(|row| stored_row(&table, row, &Value::Unchanged)).transpose()?;
+                let old = old.map(|row| stored_row(&table, row, Value::Null)).transpose()?;
+                let new = new.map(|row| stored_row(&table, row, Value::Unchanged)).transpose()?;
                 let change = match (operation, old, new) {
                     ("insert", _, Some(new)) => RowChange::Insert { new },
                     ("update", old, Some(new)) => RowChange::Update { old, new },
@@ -194,7 +194,7 @@ fn bind(mapping: &Mapping, name: &TableName) -> Result<Bound> {
     Bound::new(Arc::new(relation), rules)
 }
 
-fn stored_row(table: &Bound, stored: Json, absent: &Value) -> Result<Row> {
+fn stored_row(table: &Bound, stored: Json, absent: Value<'_>) -> Result<Row> {
     let Json::Object(stored) = stored else {
         return Err(Error::Internal { message: "a row in quarantine is no object".into() });
     };
@@ -211,6 +211,6 @@ fn stored_row(table: &Bound, stored: Json, absent: &Value) -> Result<Row> {
             hint: "Add the column again on the target, or skip the change.".into(),
         });
     }
-    let value = |column: &RelationColumn| stored.get(&column.name).map_or_else(|| absent.clone(), value_of);
+    let value = |column: &RelationColumn| stored.get(&column.name).map_or(absent, value_of);
     Ok(columns.iter().map(value).collect())
 }

@@ -48,7 +48,7 @@ impl Targets {
         let mut forms: HashMap<&TableName, HashMap<Box<[u8]>, &TableRule>> = HashMap::new();
         for rule in mapping.pairs() {
             self.rules.entry(rule.from.clone()).or_default().push(Arc::clone(rule));
-            forms.entry(rule.place()).or_default().entry(bytes_of(&form_of(rule))).or_insert(rule);
+            forms.entry(rule.place()).or_default().entry(bytes_of(form_of(rule))).or_insert(rule);
         }
         let is_mixed = |forms: &HashMap<Box<[u8]>, &TableRule>| {
             let rules: Vec<&&TableRule> = forms.values().collect();
@@ -73,7 +73,7 @@ impl Targets {
         let mut marks = Vec::with_capacity(table.rules.len());
         for bound in &table.rules {
             for row in &rows {
-                let key = self.key_of(&bound.rule, |at| Some(row[bound.positions[at]].clone()));
+                let key = self.key_of(&bound.rule, |at| Some(bound.value(row, at)));
                 marks.push(mark(&bound.rule, key));
             }
         }
@@ -140,7 +140,11 @@ impl Targets {
     }
 
     /// What identifies the row, from the values of the rule's old columns; the same for all rules of the table.
-    fn key_of(&self, rule: &TableRule, value: impl Fn(usize) -> Option<Value>) -> Option<Box<[u8]>> {
+    fn key_of<'a>(
+        &self,
+        rule: &'a TableRule,
+        value: impl Fn(usize) -> Option<Value<'a>>,
+    ) -> Option<Box<[u8]>> {
         if rule.key.is_empty() || self.mixed.contains(rule.place()) {
             return None;
         }
@@ -150,7 +154,7 @@ impl Targets {
                 values.push(value(at).filter(|value| *value != Value::Unchanged)?);
             }
         }
-        Some(bytes_of(&values))
+        Some(bytes_of(values))
     }
 }
 
@@ -171,17 +175,17 @@ fn sorted_reads(rule: &TableRule, column: &MappedColumn) -> Vec<usize> {
 }
 
 /// How a rule's key comes from the old row, whatever is in that: equal for rules that make the same key of the same values.
-fn form_of(rule: &TableRule) -> Vec<Value> {
-    let text = |text: &str| Value::Text(text.as_bytes().to_vec().into());
+fn form_of(rule: &TableRule) -> Vec<Value<'_>> {
     let mut form = Vec::with_capacity(2 * rule.key.len());
     for column in sorted(rule) {
-        form.push(text(&column.name));
+        form.push(Value::Text(column.name.as_bytes()));
         if takes_value(rule, column) {
             form.push(Value::Null);
             continue;
         }
-        form.push(text(column.expression.trim()));
-        form.extend(sorted_reads(rule, column).iter().map(|at| text(&rule.old_columns[*at].name)));
+        form.push(Value::Text(column.expression.trim().as_bytes()));
+        let names = sorted_reads(rule, column).into_iter().map(|at| rule.old_columns[at].name.as_bytes());
+        form.extend(names.map(Value::Text));
     }
     form
 }

@@ -45,7 +45,8 @@ impl Leaving {
         };
         let is_same = |name: &&str| {
             let (Some(old), Some(there)) = (place(ours, name), place(its, name)) else { return false };
-            self.old[old] == new[there] && self.old[old] != Value::Unchanged
+            let old = self.old.value(old);
+            old == new.value(there) && old != Value::Unchanged
         };
         let known_by = ours.rule.same_when_moved(&its.rule);
         self.table.relation.full == table.relation.full
@@ -58,7 +59,7 @@ impl Leaving {
     fn row_of(&self, relation: &Relation) -> Option<Row> {
         let value = |name: &str| {
             let at = self.table.relation.columns.iter().position(|column| column.name == name)?;
-            Some(self.old[at].clone())
+            Some(self.old.value(at))
         };
         relation.columns.iter().map(|column| value(&column.name)).collect()
     }
