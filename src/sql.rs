@@ -150,6 +150,7 @@ statements! {
         LIST_DEFINITIONS = "list_definitions",
         LIST_FILTER_COLUMNS = "list_filter_columns",
         LIST_OBJECTS = "list_objects",
+        LIST_CONTAINERS = "list_containers",
         LIST_CONSTRAINT_INDEXES = "list_constraint_indexes",
         LIST_DEPENDENT_VIEWS = "list_dependent_views",
         LIST_EXTENSIONS = "list_extensions",

@@ -226,12 +226,20 @@ fn what_others_have_made_on_the_target_goes_only_when_that_is_said() {
         .table("users")
         .table("gone")
         .configured("[mirror]\nexclude = [\"public.users\"]")
+        .on_source(
+            "create extension citext; create schema old; create table old.moved (id int primary key);
+             create function old.audit() returns event_trigger language plpgsql as 'begin end';
+             create event trigger audit on ddl_command_end execute function old.audit()",
+        )
         .mirrored()
         // A table that is added is ours as well, and what the source has no more; what it has, too, was made as we have asked for.
         .configured_anew("")
         .run("mirror")
         .exits(0)
-        .on_source("drop table public.users, public.gone; create view public.later as select 1 as one")
+        .on_source(
+            "drop event trigger audit; drop extension citext; alter schema old rename to older;
+             drop table public.users, public.gone; create view public.later as select 1 as one",
+        )
         .on_target(
             "create view public.later as select 1 as one;
              create table public.notes (id int); insert into public.notes values (1);
