@@ -374,6 +374,7 @@ statements! {
         LIST_ROLE_CHANGES = "list_role_changes",
         LIST_ROLE_HOLDS = "list_role_holds",
         LIST_TRIGGERS = "list_triggers",
+        LIST_WITHHELD_ROLES = "list_withheld_roles",
         NOTIFY_RESTRICTED = "notify_restricted",
         READ_GUARD = "read_guard",
         READ_LIMITED_ROLE = "read_limited_role",

@@ -51,6 +51,11 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if run.detour.is_none() && orphans.is_empty() {
         return Ok(json!({ "removed": [], "copies_dropped": false }));
     }
+    // Before anything is removed: what keeps the last of it from going would leave the rest of the detour behind.
+    let findings = restriction::check_removal(run.target())?;
+    if !findings.is_empty() {
+        return Err(Error::ChecksFailed { findings });
+    }
     // As the record has it, which is about to go.
     let serving = run.detour.is_some().then(|| run.serving());
     let before = copies_to_drop(run, phase, extent.copies)?;
