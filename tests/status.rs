@@ -324,7 +324,20 @@ fn a_clean_that_stopped_part_way_is_told_as_that_until_another_ends_it() {
 
 #[test]
 fn a_recording_by_triggers_that_is_gone_is_told() {
-    let detour = Detour::new().table("orders").configured("[capture]\nmethod = \"trigger\"").detoured();
+    let detour = Detour::new().table("orders").configured("[capture]\nmethod = \"trigger\"").mirrored();
+    // A clean that has removed nothing has not begun.
+    let mut blocker = detour.target.client("dba");
+    blocker.batch_execute("begin; lock table pg_subscription in share mode").expect("nobody else holds it");
+    let detour = check(detour.run("clean").exits(7).phase("mirrored"), 0, "");
+    drop(blocker);
+    // As one leaves it that was killed before it could; cutover goes on, and that one is over.
+    let killed = "update pgdetour.detour set facts = facts || '{\"cleaning\": true}'";
+    let detour = check(detour.on_target(killed), 3, "unfinished").run("cutover").exits(0);
+    let is_over = "select (facts ->> 'cleaning')::boolean from pgdetour.detour";
+    assert!(!detour.target.value::<bool>(is_over), "cutover has ended it");
+    // As long as the recording is there, nobody is told to throw it away, and all is said of it.
+    let detour = check(detour.on_target(killed), 0, "");
+    assert_eq!(detour.last().text_at("/report/next/0"), "replay");
     let detour = detour.run("clean").with(&["--stay"]).fault("after:drop capture").dies();
     // As it looks where nobody has begun to clean.
     let detour =

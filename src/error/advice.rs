@@ -163,6 +163,8 @@ impl Error {
         phase: Option<Phase>,
     ) -> String {
         let again = match command {
+            // It has begun there with nothing else.
+            Some(Command::Clean) if phase == Some(Phase::Detoured) => "\"pgdetour clean --stay\"".into(),
             Some(command) => format!("\"pgdetour {command}\""),
             None => "the same command".into(),
         };
@@ -491,6 +493,10 @@ mod tests {
                 Some(Phase::CuttingOver)
             ),
             "stopped part way in phase \"cutting_over\"; run \"pgdetour cutover\" again: it goes on or takes back."
+        );
+        assert_eq!(
+            error.next(Some(Command::Clean), None, true, Some(Phase::Detoured)),
+            "stopped part way in phase \"detoured\"; run \"pgdetour clean --stay\" again: it goes on or takes back."
         );
         assert_eq!(
             error.next(Some(Command::Cutover), None, false, Some(Phase::Mirrored)),

@@ -20,8 +20,8 @@ use crate::sql::{self, quote_identifier, quote_qualified};
 pub use check::{check, check_ahead, check_tables};
 use condition::Resolved;
 pub use limited_role::{
-    LimitedRole, check_role, is_made_role, list_made_roles, make_role, release_roles, remove_roles,
-    update_role,
+    LimitedRole, check_removal, check_role, is_made_role, list_made_roles, make_role, release_roles,
+    remove_roles, update_role,
 };
 pub use observation::{end_counting, is_observed, list_observed, observe, stop_observing};
 use rule::{Definition, ROW_BIT, read_argument, summarize};

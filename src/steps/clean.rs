@@ -51,6 +51,11 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     if run.detour.is_none() && orphans.is_empty() {
         return Ok(json!({ "removed": [], "copies_dropped": false }));
     }
+    // Before anything is removed: what keeps the last of it from going would leave the rest of the detour behind.
+    let findings = restriction::check_removal(run.target())?;
+    if !findings.is_empty() {
+        return Err(Error::ChecksFailed { findings });
+    }
     // As the record has it, which is about to go.
     let serving = run.detour.is_some().then(|| run.serving());
     let before = copies_to_drop(run, phase, extent.copies)?;
@@ -73,21 +78,16 @@ pub fn run(run: &mut Run, extent: Extent) -> Result<Value> {
     let has_source = run.answering(Side::Source).is_some();
     if has_source {
         run.step("drop the mirror flow", |run| {
+            let drop_flow = |run: &mut Run| backup::sparing(run, mirror::drop_flow);
             // While the target serves, it is gone already, and all that is needed is still there.
-            if phase != Phase::Detoured {
-                note_begin(run)?;
-            }
-            backup::sparing(run, mirror::drop_flow)
+            if phase == Phase::Detoured { drop_flow(run) } else { removing(run, drop_flow) }
         })?;
     }
     if run.is_staged() || run.has_backup() {
         run.step("drop the backup's flow", |run| backup::sparing(run, backup::drop_flow))?;
         tell_of_backup(run, phase);
     }
-    run.step("drop capture", |run| {
-        note_begin(run)?;
-        capture::drop_flow(run)
-    })?;
+    run.step("drop capture", |run| removing(run, capture::drop_flow))?;
     run.step("lift restrictions", lift)?;
     run.step("lower the fences", |run| lower_fences(run, phase))?;
     if let Some(before) = &before {
@@ -180,13 +180,24 @@ fn tell_of_closed_source(run: &mut Run) {
     ));
 }
 
-/// Has `status` tell, should this run die, that the same command is to be run again, and not that something is amiss.
-fn note_begin(run: &mut Run) -> Result<()> {
+/// Takes away what cannot be had again. Before that it has `status` tell, should this run die, that the same command is to be run
+/// again, and not that something is amiss. Where it fails and all is still there, no clean has begun, and the detour may go on.
+fn removing(run: &mut Run, remove: impl FnOnce(&mut Run) -> Result<()>) -> Result<()> {
     let is_noted = run.facts()?.cleaning == Some(true);
     if run.detour.is_none() || is_noted {
-        return Ok(());
+        return remove(run);
     }
-    run.add_facts(&Facts { cleaning: Some(true), ..Facts::default() })
+    let before = run.find_orphans()?;
+    run.add_facts(&Facts { cleaning: Some(true), ..Facts::default() })?;
+    let removed = remove(run);
+    // Where that cannot be told, as on a connection that broke, the note stays.
+    if removed.is_err() && run.find_orphans().is_ok_and(|left| left == before) {
+        let taken_back = run.add_facts(&Facts { cleaning: Some(false), ..Facts::default() });
+        if let Err(error) = taken_back {
+            run.warn(format!("status will say that clean has begun, and nothing is removed: {error}"));
+        }
+    }
+    removed
 }
 
 /// What a switch that was killed has left in a router's file. Where that cannot be read from here, this is not where the switch ran.

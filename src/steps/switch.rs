@@ -102,10 +102,13 @@ impl Run {
             self.note_undo(Undo::LowerFence { side: switch.to(), fence: fence.clone() })?;
         }
         self.note_undo(Undo::LowerFence { side: switch.from, fence: fence.clone() })?;
+        // A clean that had begun is over: all that the switch needs is there.
+        let cleaning = self.facts()?.cleaning.map(|_| false);
         self.add_facts(&Facts {
             switch: Some(id.to_owned()),
             held_at: Some(milliseconds_since_epoch()),
             clients_held: Some(clients_held),
+            cleaning,
             ..Facts::default()
         })?;
         // One round trip less while they wait; a router that can be asked is asked who serves in between.

@@ -11,6 +11,7 @@ use super::ownership::lending_create;
 use super::pool::Pool;
 use super::post_data::{self, Kind, PostStatement};
 use super::record::{self, TableCopy};
+use super::schema;
 use super::transfer::RETRY_INTERVAL;
 use super::{CopyJob, Prepared, Work};
 use crate::error::{Doing as _, Error, Result};
@@ -77,14 +78,18 @@ impl<'a> Builder<'a> {
     /// Runs a statement and notes it as done, in one transaction; waits for others that hold its table.
     pub fn run_in<T: Send>(&mut self, pool: &Pool<T>, statement: &PostStatement) -> Result<()> {
         let session = &mut self.session;
+        // What comes last is an object of its own, and beside the others it would not be known as made by us.
+        let before = self.job.before.filter(|_| statement.kind == Kind::Last);
         let done = pool.cancellable(self.pid, || {
             patiently(
                 || pool.go_on(),
                 || {
                     session.atomically(|session| {
                         let script = &statement.statement;
-                        lending_create(session, script.split(";\n"), |session| {
-                            session.change_script(script)
+                        schema::noting(session, before, |session| {
+                            lending_create(session, script.split(";\n"), |session| {
+                                session.change_script(script)
+                            })
                         })?;
                         session.change(sql::flow::FINISH_POST_DATA.text, &[&statement.ordinal])
                     })

@@ -11,7 +11,7 @@ use super::{CopyJob, record};
 use crate::error::{Doing as _, Error, Finding, Result, ServerError};
 use crate::pg::Server;
 use crate::pg::Session;
-use crate::pg::catalog::emptiness::{Droppable, Emptiness, list_come, read_emptiness, restore_emptiness};
+use crate::pg::catalog::emptiness::{Droppable, Emptiness, list_all_come, list_come, restore_emptiness};
 use crate::pg::catalog::objects::{self, ConstraintIndex, Dependent, Name};
 use crate::pg::catalog::{self, Table};
 use crate::pg::dump::{self, Abilities, Entry, Schema, fit};
@@ -148,8 +148,8 @@ fn note_made(subscriber: &mut Session, before: &Emptiness) -> Result<()> {
     if subscriber.is_dry() {
         return Ok(());
     }
-    let made = list_come(subscriber, before)?;
-    note(subscriber, made.into_iter().map(|object| object.oids))
+    let made = list_all_come(subscriber, before)?;
+    note(subscriber, made.into_iter().map(|(oids, _)| oids))
 }
 
 fn note(subscriber: &mut Session, made: impl Iterator<Item = (u32, u32)>) -> Result<()> {
@@ -163,14 +163,16 @@ pub(super) fn noting<T>(
     before: Option<&Emptiness>,
     work: impl FnOnce(&mut Session) -> Result<T>,
 ) -> Result<T> {
+    let Some(before) = before.filter(|_| !subscriber.is_dry()) else { return work(subscriber) };
     // A record of an earlier version has no place for it.
-    let is_noted = !subscriber.is_dry() && crate::pg::record::has_table(subscriber, "made")?;
-    let Some(before) = before.filter(|_| is_noted) else { return work(subscriber) };
+    if !crate::pg::record::has_table(subscriber, "made")? {
+        return work(subscriber);
+    }
     let there: HashSet<(u32, u32)> =
-        list_come(subscriber, before)?.into_iter().map(|object| object.oids).collect();
+        list_all_come(subscriber, before)?.into_iter().map(|(oids, _)| oids).collect();
     let outcome = work(subscriber)?;
-    let now = list_come(subscriber, before)?;
-    note(subscriber, now.into_iter().map(|object| object.oids).filter(|oids| !there.contains(oids)))?;
+    let now = list_all_come(subscriber, before)?;
+    note(subscriber, now.into_iter().map(|(oids, _)| oids).filter(|oids| !there.contains(oids)))?;
     Ok(outcome)
 }
 
@@ -190,13 +192,9 @@ pub fn list_foreign(
     source: &BTreeSet<String>,
 ) -> Result<Vec<String>> {
     let made = list_made(subscriber)?;
-    let came = list_come(subscriber, before)?.into_iter().filter(|object| !made.contains(&object.oids));
-    let mut foreign: Vec<String> = came.map(|object| object.name).collect();
-    let known: HashSet<String> = before.containers().collect();
-    let held = read_emptiness(subscriber)?;
-    foreign.extend(held.containers().filter(|name| !known.contains(name)));
-    foreign.retain(|name| !source.contains(name));
-    Ok(foreign)
+    let came = list_all_come(subscriber, before)?.into_iter();
+    let foreign = came.filter(|(oids, name)| !made.contains(oids) && !source.contains(name));
+    Ok(foreign.map(|(_, name)| name).collect())
 }
 
 /// What has come to a subscriber since `before` and was not made by a load that was interrupted, while nothing is copied yet: the

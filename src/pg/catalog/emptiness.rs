@@ -133,9 +133,22 @@ pub struct Droppable {
     identity: String,
 }
 
-/// What has come since `before`.
+/// What has come since `before`, but for schemas and extensions.
 pub fn list_come(session: &mut Session, before: &Emptiness) -> Result<Vec<Droppable>> {
     list_droppable(session, None, &before.objects)
+}
+
+/// Class and oid, type and quoted name, of all that has come since `before`, schemas and extensions with it.
+pub fn list_all_come(session: &mut Session, before: &Emptiness) -> Result<Vec<((u32, u32), String)>> {
+    let known: BTreeSet<String> = before.containers().collect();
+    let container = |row: &postgres::Row| {
+        let (kind, name): (&str, &str) = (row.get("kind"), row.get("name"));
+        ((row.get("classid"), row.get("oid")), format!("{kind} {}", quote_identifier(name)))
+    };
+    let rows = session.query(&sql::catalog::LIST_CONTAINERS, &[])?;
+    let containers = rows.iter().map(container).filter(|(_, name)| !known.contains(name));
+    let objects = list_come(session, before)?.into_iter().map(|object| (object.oids, object.name));
+    Ok(objects.chain(containers).collect())
 }
 
 /// Type and quoted name of every object, schema and extension that is not the system's or ours.

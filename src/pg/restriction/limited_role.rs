@@ -8,10 +8,11 @@ use openssl::pkcs5::pbkdf2_hmac;
 use openssl::pkey::PKey;
 use openssl::sha::sha256;
 use openssl::sign::Signer;
+use postgres::Row;
 use postgres::error::SqlState;
 use postgres_protocol::password::scram_sha_256;
 
-use crate::error::{Checked, Doing as _, Error, Result};
+use crate::error::{Checked, Doing as _, Error, Finding, Result};
 use crate::pg::Session;
 use crate::sql::{self, quote_identifier, quote_literal};
 
@@ -149,6 +150,33 @@ pub fn remove_roles(session: &mut Session, like: Option<&str>, kept: &[String]) 
     }
     reset_marks(session, &mut removed)?;
     Ok(removed)
+}
+
+/// Roles that we have made or marked, and may neither remove nor release.
+pub fn check_removal(session: &mut Session) -> Result<Vec<Finding>> {
+    let place = session.place;
+    let finding = |row: &Row| {
+        let (role, own) = (quote_identifier(row.get("role_name")), quote_identifier(row.get("own_role")));
+        let again = "then run the same command again.";
+        let (needed, hint) = if row.get("is_superuser") {
+            (
+                "it is a superuser, and only superusers may",
+                format!("Run pgdetour as a superuser there, or ALTER ROLE {role} NOSUPERUSER; {again}"),
+            )
+        } else if row.get("lacks_createrole") {
+            ("that takes CREATEROLE", format!("Run ALTER ROLE {own} CREATEROLE; there, {again}"))
+        } else {
+            (
+                "that takes the ADMIN OPTION on it",
+                format!("Run GRANT {role} TO {own} WITH ADMIN OPTION; there, {again}"),
+            )
+        };
+        let message =
+            format!("the limited role has to be removed or released, and our role may not do that: {needed}");
+        Finding::new("restrict_role", format!("{place}: role {role}"), message, hint)
+    };
+    let rows = session.query(&sql::restrict::LIST_WITHHELD_ROLES, &[])?;
+    Ok(rows.iter().map(finding).collect())
 }
 
 /// Has the roles that we have made stay for good: they are no more ours than any other, and are told no more that they are limited;

@@ -140,7 +140,8 @@ impl Run {
     }
 
     /// The phase that the source was told last, where traffic may be on the target by that and the target has lost the record of it. Where
-    /// nothing of ours is on the target any more, `clean --stay` has ended the detour without the source.
+    /// nothing on the target carries changes for us any more, `clean --stay` has ended the detour without the source: restrictions may
+    /// have been made since.
     pub fn find_lost_record(&mut self) -> Result<Option<Phase>> {
         let Some(source) = self.answering(Side::Source) else { return Ok(None) };
         let Some(stamp) = record::read_stamp(source)?.filter(may_have_moved) else { return Ok(None) };
@@ -148,8 +149,9 @@ impl Run {
         if record::read_stamp(target)?.is_some() || record::read_detour(target)?.is_some() {
             return Ok(None);
         }
-        let has_ours = !target.query(&sql::record::LIST_OUR_OBJECTS, &[])?.is_empty();
-        Ok(has_ours.then_some(stamp.phase))
+        let ours = target.query(&sql::record::LIST_OUR_OBJECTS, &[])?;
+        let carries = ours.iter().any(|row| carries_changes(row.get("kind"), row.get("name")));
+        Ok(carries.then_some(stamp.phase))
     }
 
     /// Refuses databases that are not what the configuration says.
@@ -193,6 +195,15 @@ impl Run {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether an object of ours is one that records or carries changes.
+fn carries_changes(kind: &str, name: &str) -> bool {
+    match kind {
+        "replication slot" | "publication" | "subscription" => true,
+        "trigger" | "event trigger" => name.trim_start_matches('!').starts_with("pgdetour_capture"),
+        _ => false,
     }
 }
 

@@ -261,7 +261,7 @@ pub fn look(run: &mut Run) -> Seen {
     let serving = serving.or_else(|| who_serves(phase, recorded?, &states, &fenced, knows_the_source));
     let home = home(phase, recorded, serving);
     let router = states.into_iter().map(|state| against_what_it_should(state, phase, recorded)).collect();
-    let is_cleaning = run.facts().is_ok_and(|facts| facts.cleaning == Some(true));
+    let is_cleaning = is_cleaning(run, phase);
     let refusal = if is_cleaning { None } else { refusal(run, phase) };
     let is_lost = refusal.as_ref().is_some_and(|error| error.kind() == "record_lost");
     let next = phase.map(|phase| if is_cleaning || is_lost { vec![Command::Clean] } else { phase.next() });
@@ -299,6 +299,18 @@ pub fn look(run: &mut Run) -> Seen {
     seen.attention = attention::of(&seen);
     seen.health = seen.attention.iter().map(|attention| attention.level).max().unwrap_or(Level::Well);
     seen
+}
+
+/// Whether a clean that has begun is to be ended by another. Not as long as the way home is still there, which nobody is to throw away
+/// for a clean that was killed before it could.
+fn is_cleaning(run: &mut Run, phase: Option<Phase>) -> bool {
+    let has_begun = run.facts().is_ok_and(|facts| facts.cleaning == Some(true));
+    if !has_begun || !phase.is_some_and(|phase| Command::Clean.allowed_in(phase)) {
+        return false;
+    }
+    let recording = run.recording();
+    let is_recorded = |target| recording.exists(target).unwrap_or(false);
+    phase != Some(Phase::Detoured) || !run.answering(Side::Target).is_some_and(is_recorded)
 }
 
 fn server_seen(run: &mut Run, side: Place, error: Option<Error>) -> ServerSeen {
