@@ -210,7 +210,9 @@ pub(super) fn stage_definition(rule: &BoundRule, columns: &[usize]) -> String {
 /// Whether the rows are small enough for a temporary table.
 pub(super) fn is_stageable(rule: &BoundRule, columns: &[usize], rows: &[Row]) -> bool {
     let mut is_read = vec![false; rule.positions.len()];
-    columns.iter().for_each(|at| is_read[rule.positions[*at]] = true);
+    for at in columns {
+        is_read[rule.positions[*at]] = true;
+    }
     let read = |row: &Row| {
         let values = row.values().zip(&is_read).filter(|(_, is_read)| **is_read);
         values.map(|(value, _)| value.bytes().len()).sum::<usize>()
