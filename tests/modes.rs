@@ -435,7 +435,35 @@ fn a_mirror_goes_on_where_a_new_table_cannot_be_added() {
         .changed(false)
         .phase("mirrored");
     until_a_change_arrives(&detour, "after what was refused");
-    is_equal(detour.on_target("drop table public.moods").run("mirror").exits(0).phase("mirrored"));
+    let detour = detour
+        .on_target(
+            "drop table public.moods; alter default privileges grant usage on schemas to shop_limited;
+             alter default privileges grant select on tables to shop_limited",
+        )
+        .on_source(
+            "create role of_the_source_alone;
+             create schema \"later on\" authorization shop_owner; comment on schema \"later on\" is 'it''s new';
+             grant usage on schema \"later on\" to shop_app, of_the_source_alone;
+             create table \"later on\".notes (id int primary key); insert into \"later on\".notes values (1);
+             create table \"later on\".left_out (a int, \"b c\" text)",
+        )
+        .configured("[mirror]\nexclude = [\"*.left_out\"]")
+        .run("mirror")
+        .exits(0)
+        .phase("mirrored");
+    // Its schema is as it is on the source.
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("role \\\"of_the_source_alone\\\" does not exist"), "{warnings}");
+    let is_as_there = "select concat_ws(' ', nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace'))
+                       from pg_namespace where nspname = 'later on'";
+    let there: String = detour.target.value(is_as_there);
+    assert_eq!(there, "shop_owner {shop_owner=UC/shop_owner,shop_app=U/shop_owner} it's new");
+    assert!(
+        !detour
+            .target
+            .value::<bool>("select has_table_privilege('shop_limited', '\"later on\".notes', 'select')")
+    );
+    is_equal(detour);
 }
 
 /// A table whose trigger calls a function that the target does not have.

@@ -643,13 +643,32 @@ fn a_row_without_a_key_is_named_by_itself() {
 }
 
 #[test]
-fn a_pattern_that_no_table_matches_is_named() {
-    let mut detour = Detour::new().table("orders").mirrored();
+fn a_pattern_that_no_table_matches_is_named_and_so_is_a_table_that_is_missing() {
+    let mut detour = Detour::new().table("orders").table("users").mirrored();
     for tables in [&["--table", "public.order"][..], &["--table", "public.orders", "--table", "public.order"]]
     {
         detour = detour.run("verify").with(tables).exits(2).message("matches \"public.order\"");
     }
-    detour.run("verify").with(&["--table", "public.o*"]).exits(0).reports("/tables/0/table", "public.orders");
+    detour = detour
+        .run("verify")
+        .with(&["--table", "public.o*"])
+        .exits(0)
+        .reports("/tables/0/table", "public.orders")
+        .on_target("drop table public.orders cascade");
+    for more in [&[][..], &["--repair"], &["--table", "public.orders"]] {
+        detour = detour
+            .run("verify")
+            .with(more)
+            .exits(8)
+            .kind("not_compared")
+            .hint("run pgdetour clean and mirror again");
+        let said = detour.last().text_at("/error/detail");
+        assert!(said.contains("public.orders: the table is not there any more (SQLSTATE 42P01"), "{said}");
+        assert_eq!(table(&detour, "public.orders")["equal"], false);
+    }
+    let detour = detour.run("verify").with(&["--table", "public.users"]).exits(0);
+    // Gone on both sides, nothing differs.
+    detour.on_source("drop table public.orders cascade").run("verify").exits(0);
 }
 
 /// What is on its way home is no difference, and what somebody has changed there is one, while users write.

@@ -80,8 +80,9 @@ select
     c.oid,
     o.type || ' ' || o.identity as name,
     pg_catalog.replace(o.type, '-', ' ') as kind,
-    -- Before 16 a transform is identified in other words than it is dropped in.
+    -- An aggregate without arguments, and before 16 a transform, is identified in other words than it is dropped in.
     case o.type
+        when 'aggregate' then pg_catalog.regexp_replace(o.identity, '\(\)$', '(*)')
         when 'transform' then pg_catalog.replace(o.identity, ' on language ', ' language ')
         else o.identity
     end as identity

@@ -1,5 +1,5 @@
--- Who may do something with relations or with the sequences that they own, beside the owner.
--- $1 text[]: schemas; $2 text[]: names, in the same order. No grantee is everybody.
+-- Who may do something with relations or with the sequences that they own, or use schemas, beside the owner.
+-- $1 text[]: schemas; $2 text[]: names of relations, in the same order; $3 text[]: schemas by themselves. No grantee is everybody.
 with relations as (
     select c.oid
     from unnest($1::text[], $2::text[]) as wanted (schema_name, relation_name)
@@ -10,7 +10,7 @@ with relations as (
 select distinct
     n.nspname::text as schema_name,
     c.relname::text as relation_name,
-    c.relkind = 'S' as is_sequence,
+    case c.relkind when 'S' then 'sequence' else 'table' end as kind,
     case a.grantee when 0 then null else pg_catalog.pg_get_userbyid(a.grantee)::text end as grantee
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -27,4 +27,13 @@ where a.grantee <> c.relowner
                 and d.deptype in ('a', 'i')
         )
     )
+union all
+select distinct
+    n.nspname::text,
+    null::text,
+    'schema',
+    case a.grantee when 0 then null else pg_catalog.pg_get_userbyid(a.grantee)::text end
+from pg_catalog.pg_namespace as n
+cross join lateral pg_catalog.aclexplode(n.nspacl) as a
+where n.nspname = any ($3) and a.grantee <> n.nspowner
 order by schema_name, relation_name, grantee

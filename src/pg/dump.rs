@@ -57,6 +57,25 @@ pub fn dump_schema(
     Ok(Schema { pre_data, post_data, warnings: left_out.warnings() })
 }
 
+/// Dumps schemas themselves, and nothing of what is in them: who owns them, what is said of them and who may use them.
+pub fn dump_bare_schemas(
+    publisher: &Server,
+    version: i32,
+    abilities: &Abilities,
+    names: &[&str],
+    stop: &AtomicBool,
+) -> Result<Schema> {
+    let program = program::find_pg_dump(version / 10_000)?;
+    let mut options = vec!["--exclude-table=*.*".to_owned()];
+    options.extend(names.iter().map(|name| format!("--schema={}", sql::quote_identifier(name))));
+    let script = program::run_pg_dump(&program, publisher, &options, stop)?;
+    let mut entries = script::split(&script)?;
+    entries.retain(|entry| entry.schema_itself().is_some());
+    let mut left_out = LeftOut::default();
+    let pre_data = fit::fit(entries, abilities, &mut left_out);
+    Ok(Schema { pre_data, post_data: Vec::new(), warnings: left_out.warnings() })
+}
+
 fn is_ours(statement: &str) -> bool {
     [
         "CREATE TRIGGER \"!pgdetour_",

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use serde_json::{Value, json};
 
 use self::doubts::Doubts;
@@ -65,6 +66,7 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
         run.require(&[preconditions::PARTS])?;
     }
     let mapping = sides.mapping(run)?;
+    let missing = list_missing(run, sides, &mapping, extent)?;
     let pairs = list_pairs(run, sides, &mapping, extent)?;
     let doubts = Doubts::find(run, sides, extent)?;
     let mut known = begin(run, sides, extent)?;
@@ -89,6 +91,8 @@ pub fn run(run: &mut Run, extent: &Extent) -> Result<Value> {
     if extent.repair && tables.iter().any(|table| !table.equal) {
         tables = repair_all(run, &pairs, tables)?;
     }
+    tables.extend(missing);
+    tables.sort_by(|one, other| one.table.cmp(&other.table));
     for table in tables.iter().filter(|table| table.changing > 0) {
         run.warn(format!(
             "{} of table \"{}\" kept changing while they were compared",
@@ -213,9 +217,46 @@ fn merge(found: Vec<(Share, Comparison)>) -> Vec<Comparison> {
     tables.into_values().collect()
 }
 
-/// Fails for patterns that match no table: nothing compared is not everything equal.
-fn refuse_idle(wanted: &Selection, mapping: &Mapping) -> Result<()> {
-    let tables = mapping.pairs().flat_map(|rule| [&rule.from, &rule.to]);
+/// Tables of which one side lacks all rows, since it lacks the table; as far as they are asked for. Fails for patterns that match
+/// no table: nothing compared is not everything equal.
+fn list_missing(run: &mut Run, sides: Sides, mapping: &Mapping, extent: &Extent) -> Result<Vec<Comparison>> {
+    let mut missing: Vec<TableName> =
+        run.missing_tables(sides.source, sides.target)?.iter().map(TableName::of).collect();
+    // Other tables lead there.
+    missing.retain(|table| !mapping.pairs().any(|rule| rule.to == *table));
+    if let Some(wanted) = wanted(extent)? {
+        refuse_idle(&wanted, mapping, &missing)?;
+        missing.retain(|table| wanted.matches(&table.schema, &table.name));
+    }
+    let hint = match run.phase() {
+        Phase::Mirrored => "Find out who dropped or renamed it; run pgdetour clean and mirror again.",
+        Phase::Detoured => "Find out who dropped or renamed it: replay brings no change of it any more.",
+        _ => {
+            "Find out who dropped or renamed it. Since cutback, traffic changes the source alone: the target stays as it was."
+        }
+    };
+    let failure = Failure {
+        on: sides.target.name().into(),
+        sqlstate: SqlState::UNDEFINED_TABLE.code().into(),
+        message: "the table is not there any more".into(),
+        hint: Some(hint.into()),
+    };
+    let comparison = |table: &TableName| Comparison {
+        table: table.to_string(),
+        failure: Some(failure.clone()),
+        ..Comparison::default()
+    };
+    Ok(missing.iter().map(comparison).collect())
+}
+
+/// The tables that are asked for; none where all are.
+fn wanted(extent: &Extent) -> Result<Option<Selection>> {
+    let patterns = &extent.patterns;
+    if patterns.is_empty() { Ok(None) } else { Selection::parse(patterns, &[""; 0]).map(Some) }
+}
+
+fn refuse_idle(wanted: &Selection, mapping: &Mapping, missing: &[TableName]) -> Result<()> {
+    let tables = mapping.pairs().flat_map(|rule| [&rule.from, &rule.to]).chain(missing);
     let names: Vec<(&str, &str)> = tables.map(|name| (name.schema.as_str(), name.name.as_str())).collect();
     let idle: Vec<String> = wanted.idle(&names).iter().map(|pattern| format!("\"{pattern}\"")).collect();
     if idle.is_empty() {
@@ -235,13 +276,9 @@ pub(super) fn list_pairs(
     mapping: &Mapping,
     extent: &Extent,
 ) -> Result<Vec<Pair>> {
-    let wanted =
-        if extent.patterns.is_empty() { None } else { Some(Selection::parse(&extent.patterns, &[""; 0])?) };
+    let wanted = wanted(extent)?;
     let chosen =
         |name: &TableName| wanted.as_ref().is_none_or(|wanted| wanted.matches(&name.schema, &name.name));
-    if let Some(wanted) = &wanted {
-        refuse_idle(wanted, mapping)?;
-    }
     let is_wanted = |rule: &TableRule| chosen(&rule.from) || chosen(&rule.to);
     let (old_tables, new_tables) =
         (catalog::list_tables(run.session(sides.target))?, catalog::list_tables(run.session(sides.source))?);

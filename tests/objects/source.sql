@@ -374,6 +374,9 @@ create function public.add_up(int, int) returns int language sql immutable begin
 create function public."Quoted ""fn"""(variadic text[]) returns text language sql as $$ select array_to_string($1, ';') $$;
 create procedure public.noop() language plpgsql as $$ begin null; end $$;
 create aggregate public.sum_up(int) (sfunc = public.add_up, stype = int, initcond = '0');
+create aggregate public."count up()"(*) (sfunc = int8inc, stype = bigint, initcond = '0');
+create aggregate public.ordered(float8 order by anyelement) (sfunc = ordered_set_transition, stype = internal, finalfunc = percentile_disc_final, finalfunc_extra);
+revoke execute on routine public."count up()"() from public;
 create operator public.|+| (leftarg = int, rightarg = int, function = public.add_up);
 create cast (public.mood as int) with inout;
 create text search configuration public.plain (copy = pg_catalog.simple);

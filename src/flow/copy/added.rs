@@ -30,6 +30,8 @@ pub struct Addition<'a> {
     standing: Vec<(&'a Table, Option<String>)>,
     /// What is to be made.
     made: Vec<Name>,
+    /// The schemas of it that are to be made, too.
+    schemas: Vec<String>,
     schema: Schema,
     statements: Vec<PostStatement>,
 }
@@ -51,12 +53,23 @@ impl<'a> Addition<'a> {
             fingerprints,
             standing,
             made,
+            schemas: Vec::new(),
             schema: Schema::default(),
             statements: Vec::new(),
         };
         if addition.made.is_empty() {
             return Ok(addition);
         }
+        let missing: BTreeSet<&str> = addition.made.iter().map(|(schema, _)| schema.as_str()).collect();
+        let missing: Vec<&str> =
+            missing.into_iter().filter(|schema| !abilities.schemas.contains(*schema)).collect();
+        let schemas = if missing.is_empty() {
+            Schema::default()
+        } else {
+            let newest = source.version.max(version);
+            dump::dump_bare_schemas(job.publisher, newest, &abilities, &missing, job.stop)?
+        };
+        addition.schemas = missing.into_iter().map(str::to_owned).collect();
         let constraints = objects::list_constraint_indexes(&mut source)?;
         let mut views = objects::list_materialized_views(&mut source)?;
         views.retain(|view| addition.made.contains(view));
@@ -66,6 +79,7 @@ impl<'a> Addition<'a> {
         let mut schema =
             dump::dump_schema(job.publisher, source, version, &abilities, &addition.made, job.stop)?;
         let late = take_late(&mut schema, &addition.made, &indexes);
+        put_before(&mut schema, schemas);
         schema.post_data.extend(keys);
         addition.statements = Sorter::new(job.tables, constraints).sort(&schema.post_data, &late, &views);
         addition.schema = schema;
@@ -129,14 +143,10 @@ impl<'a> Addition<'a> {
 
     fn make_relations(&self, subscriber: &mut Session) -> Result<()> {
         self.adopt(subscriber)?;
-        for schema in self.made.iter().map(|(schema, _)| schema).collect::<BTreeSet<_>>() {
-            let name = sql::quote_identifier(schema);
-            subscriber.change_script(&format!("create schema if not exists {name}"))?;
-        }
         // The dump grants beside what the owner has; what the subscriber gives by default comes first, and is none of it.
         let (relations, grants) = schema::part_privileges(&self.schema.pre_data);
         schema::make_objects(subscriber, relations)?;
-        revoke_defaults(subscriber, &self.made)?;
+        revoke_defaults(subscriber, &self.made, &self.schemas)?;
         schema::run_entries(subscriber, grants)
     }
 
@@ -225,6 +235,14 @@ fn take_late(schema: &mut Schema, made: &[Name], indexes: &HashSet<Name>) -> Vec
     late
 }
 
+/// Puts schemas before what is made in them, and who may use them before who may do what there.
+fn put_before(schema: &mut Schema, schemas: Schema) {
+    let (objects, grants) = schema::part_privileges(&schema.pre_data);
+    let (made, granted) = schema::part_privileges(&schemas.pre_data);
+    schema.pre_data = [made, objects, granted, grants].concat();
+    schema.warnings.extend(schemas.warnings);
+}
+
 /// The relation of `ALTER TABLE [ONLY] relation …` or `ALTER INDEX relation …`.
 fn altered(statement: &str) -> Option<Name> {
     let tokens = lexer::tokens(statement);
@@ -237,15 +255,18 @@ fn altered(statement: &str) -> Option<Name> {
     Some((schema, name))
 }
 
-/// Leaves nobody but their owners any privilege on relations that were just made.
-fn revoke_defaults(subscriber: &mut Session, relations: &[Name]) -> Result<()> {
+/// Leaves nobody but their owners any privilege on relations and schemas that were just made.
+fn revoke_defaults(subscriber: &mut Session, relations: &[Name], made: &[String]) -> Result<()> {
     let (schemas, names) = objects::split_names(relations);
-    for row in subscriber.query(&sql::catalog::LIST_DEFAULT_GRANTEES, &[&schemas, &names])? {
-        let relation = sql::quote_qualified(row.get("schema_name"), row.get("relation_name"));
-        let kind = if row.get("is_sequence") { "sequence" } else { "table" };
+    for row in subscriber.query(&sql::catalog::LIST_DEFAULT_GRANTEES, &[&schemas, &names, &made])? {
+        let (kind, schema): (&str, &str) = (row.get("kind"), row.get("schema_name"));
+        let name = match row.get("relation_name") {
+            Some(relation) => sql::quote_qualified(schema, relation),
+            None => sql::quote_identifier(schema),
+        };
         let grantee: Option<String> = row.get("grantee");
         let grantee = grantee.map_or_else(|| "public".to_owned(), |role| sql::quote_identifier(&role));
-        subscriber.change_script(&format!("revoke all on {kind} {relation} from {grantee} cascade"))?;
+        subscriber.change_script(&format!("revoke all on {kind} {name} from {grantee} cascade"))?;
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// An expression of the mapping, or a function that it calls, fails at a row.
+/// An expression of the mapping, or a function that it calls, fails at a row; or the table is not there.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Failure {
     /// The side whose server refused: one evaluates what the other cannot.

@@ -194,11 +194,10 @@ pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<Ve
     loop {
         // Dropping one may take others with it: look again after each few.
         let next = list_droppable(session, Some(DROPPED_AT_ONCE), &before.objects)?;
-        let Some(Droppable { kind, identity, .. }) = next.first() else { break };
-        let drop = |it: &Droppable| format!("drop {} if exists {} cascade", it.kind, it.identity);
-        let statements: Vec<String> = next.iter().map(drop).collect();
-        let shown = if session.is_dry() { &statements[..1] } else { &statements[..] };
-        session.change_script(&shown.join(";\n")).doing(|| format!("drop {kind} {identity}"))?;
+        if next.is_empty() {
+            break;
+        }
+        drop_all(session, &next)?;
         if session.is_dry() {
             session.note("the same for every other object that was copied");
             return Ok(Vec::new());
@@ -219,6 +218,25 @@ pub fn restore_emptiness(session: &mut Session, before: &Emptiness) -> Result<Ve
     let mut refused = run_allowed(session, comments_to_restore(before, &now))?;
     refused.extend(restore_standing(session, &before.privileges)?);
     Ok(refused)
+}
+
+/// Drops these in one transaction; a failure names the one that it is about.
+fn drop_all(session: &mut Session, objects: &[Droppable]) -> Result<()> {
+    let statement = |it: &Droppable| format!("drop {} if exists {} cascade", it.kind, it.identity);
+    let one = |session: &mut Session, it: &Droppable| {
+        session.change_script(&statement(it)).doing(|| format!("drop {} {}", it.kind, it.identity))
+    };
+    if session.is_dry() {
+        return objects.first().map_or(Ok(()), |first| one(session, first));
+    }
+    let statements: Vec<String> = objects.iter().map(statement).collect();
+    match session.change_script(&statements.join(";\n")) {
+        // Alone each tells for itself; what has gone is not missed by the next run.
+        Err(error) if !error.is_connection_lost() => {
+            objects.iter().try_for_each(|it| one(session, it)).and(Err(error))
+        }
+        done => done,
+    }
 }
 
 /// What makes the comments on schemas that stay those of `before`.

@@ -30,6 +30,10 @@ pub struct Abilities {
     pub roles: HashSet<String>,
     /// Roles that our role may give objects to.
     pub own_as: HashSet<String>,
+    /// Schemas that exist.
+    pub schemas: HashSet<String>,
+    /// Of these, those of roles that our role may not act for: where the checks let one pass, the dump has nothing to change of it.
+    pub foreign_schemas: HashSet<String>,
     /// Tablespaces that exist.
     pub tablespaces: HashSet<String>,
     /// Parameters that exist.
@@ -42,19 +46,24 @@ pub struct Abilities {
 
 /// Asks the receiving server; `absent` and `dependent` are left empty.
 pub fn list_abilities(session: &mut Session) -> Result<Abilities> {
-    // Since 16 membership alone does not allow SET ROLE, which giving objects away requires.
-    let privilege = if session.version >= 160_000 { "SET" } else { "MEMBER" };
-    let row = session.query_one(&sql::catalog::LIST_ABILITIES, &[&privilege])?;
+    let row = session.query_one(&sql::catalog::LIST_ABILITIES, &[&privilege_to_give(session)])?;
     let set = |name: &str| row.get::<_, Vec<String>>(name).into_iter().collect();
     Ok(Abilities {
         superuser: row.get("superuser"),
         roles: set("roles"),
         own_as: set("own_as"),
+        schemas: set("schemas"),
+        foreign_schemas: set("foreign_schemas"),
         tablespaces: set("tablespaces"),
         parameters: set("parameters"),
         absent: HashSet::new(),
         dependent: HashSet::new(),
     })
+}
+
+/// Which privilege on a role lets ours give objects to it: since 16 membership alone does not allow SET ROLE, which that requires.
+pub fn privilege_to_give(session: &Session) -> &'static str {
+    if session.version >= 160_000 { "SET" } else { "MEMBER" }
 }
 
 /// What was left out, by reason.
@@ -97,6 +106,9 @@ pub fn fit(entries: Vec<Entry>, abilities: &Abilities, left_out: &mut LeftOut) -
             if !matches!(entry.kind.as_str(), "COMMENT" | "ACL") {
                 left_out.add("what it needs is not mirrored".into(), display);
             }
+            continue;
+        }
+        if entry.schema_itself().is_some_and(|schema| abilities.foreign_schemas.contains(&schema)) {
             continue;
         }
         let mut kept = Vec::new();

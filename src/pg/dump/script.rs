@@ -24,6 +24,19 @@ impl Entry {
         format!("{} \"{}\"", self.kind.to_lowercase(), self.name)
     }
 
+    /// The schema, where it is the schema itself that the entry makes, comments on or grants.
+    pub fn schema_itself(&self) -> Option<String> {
+        match self.kind.as_str() {
+            "SCHEMA" => Some(self.name.clone()),
+            // Here it is quoted, where that is needed.
+            "ACL" | "COMMENT" => self.name.strip_prefix("SCHEMA ").map(|name| {
+                let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+                quoted.map_or_else(|| name.to_owned(), |name| name.replace("\"\"", "\""))
+            }),
+            _ => None,
+        }
+    }
+
     /// Privileges on what is there, the default ones aside.
     pub fn is_privilege(&self) -> bool {
         self.kind == "ACL" || self.kind.starts_with("ACL ")

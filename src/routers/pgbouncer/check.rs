@@ -12,9 +12,12 @@ use crate::routers::pgbouncer::file::{
 };
 use crate::routers::pgbouncer::hold::{PAUSED_AS_A_WHOLE, RESUME_ALL};
 use crate::routers::pgbouncer::reading::{Reading, Written};
-use crate::routers::pgbouncer::reloading::check_settings;
+use crate::routers::pgbouncer::reloading::{check_settings, written};
 use crate::routers::pgbouncer::{PgBouncer, live_place};
 use crate::routers::replaceable_file::ReplaceableFile;
+
+/// How long clients wait for a server before they are disconnected.
+const QUERY_WAIT: &str = "query_wait_timeout";
 
 /// A database name that nobody has, to ask for rights without effect.
 const NOBODYS: &str = "\"pgdetour: no such database\"";
@@ -164,26 +167,51 @@ fn check_console(router: &mut PgBouncer, live: &Row, budget: Duration, checked: 
             "Write pool_mode=transaction into \"target\", if the application can do without session state.",
         );
     }
-    // The entry's own limit (1.24 and later) is not shown by the console.
-    let seconds = |text: &str| text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    if let Some(limit) = seconds(setting("query_wait_timeout")).map(Duration::from_secs_f64)
-        && limit <= budget
-    {
-        checked.fail(
-            "router_query_wait_timeout",
-            &name,
+    let reading = router.reading(&settings);
+    check_waiting(&name, &settings, reading.as_ref(), budget, checked);
+    if let Some(reading) = reading {
+        check_settings(&name, &settings, reading.standing(), live.text("pool_mode"), checked);
+    }
+    check_is_read(router, &settings, checked);
+}
+
+/// Clients that are held stay connected: by what holds now, and by what its files say, which the RELOAD of a switch takes on while
+/// they wait. The entry's own limit (1.24 and later) is not shown by the console.
+fn check_waiting(
+    name: &str,
+    settings: &[Row],
+    reading: Option<&Reading>,
+    budget: Duration,
+    checked: &mut Checked,
+) {
+    let limit = |text: &str| {
+        let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+        seconds.map(Duration::from_secs_f64).filter(|limit| *limit <= budget)
+    };
+    let then = reading.map(|reading| written(settings, reading.standing(), QUERY_WAIT));
+    let message = match (limit(setting(settings, QUERY_WAIT)), then.and_then(limit)) {
+        (Some(limit), _) => {
             format!(
                 "it disconnects clients that wait {}, and they may be held for {}",
                 human(limit),
                 human(budget)
-            ),
-            "Raise query_wait_timeout (SET query_wait_timeout = 120; on its console), or lower --max-pause.",
-        );
-    }
-    if let Some(reading) = router.reading(&settings) {
-        check_settings(&name, &settings, &reading.settings, live.text("pool_mode"), checked);
-    }
-    check_is_read(router, &settings, checked);
+            )
+        }
+        (None, Some(limit)) => format!(
+            "its files say {QUERY_WAIT} = {}, which the RELOAD of a switch takes on: it would disconnect clients that wait {}, and they \
+             may be held for {}",
+            then.unwrap_or_default(),
+            human(limit),
+            human(budget)
+        ),
+        (None, None) => return,
+    };
+    let enough = budget.as_secs().saturating_mul(2).max(120);
+    let hint = format!(
+        "Write {QUERY_WAIT} = {enough} into its file and run RELOAD on its console, or lower --max-pause: what is SET there holds until \
+         the next RELOAD alone, which is the switch's."
+    );
+    checked.fail("router_query_wait_timeout", name, message, hint);
 }
 
 /// The configured file has to be one that this process reads, and the only one with the entry: it goes by the last. And nothing

@@ -20,6 +20,8 @@ pub struct Reading {
     pub entries: Vec<Written>,
     /// What stands in `[pgbouncer]`.
     pub settings: Vec<Written>,
+    /// How many of these it has forgotten again: where a further `[pgbouncer]` begins, all settings go back to their defaults.
+    forgotten: usize,
     /// Where it would stop reading, and why.
     pub mistakes: Vec<String>,
 }
@@ -50,6 +52,11 @@ impl Reading {
         Some(reading)
     }
 
+    /// The settings that hold; of several of one name the last one counts.
+    pub fn standing(&self) -> &[Written] {
+        &self.settings[self.forgotten..]
+    }
+
     /// A section goes on into the files that it includes, and behind them.
     fn follow(&mut self, path: &Path, section: &mut String) -> Option<()> {
         // A relative name is relative to PgBouncer's working directory, which we do not know.
@@ -65,6 +72,9 @@ impl Reading {
                 Ok(Some(Item::Include(name))) => self.follow(&path_of(name), section)?,
                 Ok(Some(Item::Section(name))) => {
                     *section = String::from_utf8_lossy(name).into_owned();
+                    if section == "pgbouncer" {
+                        self.forgotten = self.settings.len();
+                    }
                     if !SECTIONS.contains(&section.as_str()) {
                         self.mistakes.push(format!("{}: section [{section}]", file.path().display()));
                     }

@@ -9,13 +9,11 @@ use crate::routers::pgbouncer::reading::Written;
 /// What the command line may have set, and nobody goes by.
 const VERBOSE: &str = "verbose";
 
-/// Names what a RELOAD would change of the settings that it shows; `written` are those of its files, in their order. One that they
-/// do not name is at its default then. `mode` is the entry's own `pool_mode`, empty where it has none.
-pub fn check_settings(name: &str, shown: &[Row], written: &[Written], mode: &str, checked: &mut Checked) {
+/// Names what a RELOAD would change of the settings that it shows; `standing` are those of its files, in their order. `mode` is the entry's own `pool_mode`, empty where it has none.
+pub fn check_settings(name: &str, shown: &[Row], standing: &[Written], mode: &str, checked: &mut Checked) {
     for row in shown.iter().filter(|row| row.get("changeable") == Some("yes")) {
         let (key, now) = (row.text("key"), row.text("value"));
-        let then = written.iter().rev().find(|one| one.name == key);
-        let then = then.map_or_else(|| row.text("default"), |one| one.value.as_str());
+        let then = written(shown, standing, key);
         if is_same(key, now, then) || key == VERBOSE || (key == LOGIN_RETRY && is_ours(now)) {
             continue;
         }
@@ -29,6 +27,13 @@ pub fn check_settings(name: &str, shown: &[Row], written: &[Written], mode: &str
             checked.warn("router_setting", name, message, hint);
         }
     }
+}
+
+/// What a setting is after a RELOAD: one that its files do not name is at its default then.
+pub fn written<'a>(shown: &'a [Row], standing: &'a [Written], key: &str) -> &'a str {
+    let default =
+        || shown.iter().find(|row| row.get("key") == Some(key)).map_or("", |row| row.text("default"));
+    standing.iter().rev().find(|one| one.name == key).map_or_else(default, |one| one.value.as_str())
 }
 
 /// Whether both are the same, as far as that can be told: numbers, which may be written in several ways, and what this is about

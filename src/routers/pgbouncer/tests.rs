@@ -713,4 +713,27 @@ fn what_a_reload_would_change_of_the_settings_is_told_before() {
     console.simple_query("RELOAD").expect("we are an admin");
     assert!(found("router_setting").is_empty(), "it has taken them on");
     assert!(found("router_pool_mode").iter().all(|told| !told.starts_with("pool_mode is")), "this, too");
+
+    // What the files say holds once a switch has reloaded them.
+    let mut another = routers(&[pooler.settings(&entry(&server))], &[], &Plan::real());
+    let mut too_short = |budget: u64| {
+        let failures = another.check(Duration::from_secs(budget)).failures;
+        failures.into_iter().find(|finding| finding.check == "router_query_wait_timeout")
+    };
+    assert!(too_short(75).is_some_and(|it| it.message.contains("that wait 60 s, and")));
+    console.simple_query("SET query_wait_timeout = 200").expect("we are an admin");
+    let of_files = too_short(75).expect("its files say 60");
+    assert!(of_files.message.contains("its files say query_wait_timeout = 60.0, which"), "{of_files:?}");
+    assert!(of_files.hint.contains("Write query_wait_timeout = 150 into its file"), "{of_files:?}");
+    assert!(too_short(30).is_none());
+    console.simple_query("RELOAD").expect("we are an admin");
+
+    // At a further [pgbouncer] everything goes back to its default.
+    let path = pooler.main_file();
+    let text = fs::read_to_string(&path).expect("ours");
+    let twice = format!("[pgbouncer]\ndefault_pool_size = 50\nreserve_pool_timeout = 7\n{text}");
+    fs::write(&path, twice).expect("ours");
+    console.simple_query("RELOAD").expect("we are an admin");
+    let told = found("router_setting");
+    assert!(told.is_empty(), "{told:?}");
 }

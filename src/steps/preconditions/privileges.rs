@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::CaptureMethod;
+use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::mapping::lint::RIGHTS;
 use crate::flow::{TableName, subscription};
 use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica_role, read_own_role};
+use crate::pg::dump::fit::privilege_to_give;
 use crate::phase::{Place, Side};
 use crate::sql::{self, quote_identifier};
 use crate::steps::Run;
@@ -46,6 +47,7 @@ pub fn target(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Place::Target, &role)?;
+    inherit(run, checked, Place::Target, &role)?;
     row_security(run, checked, Place::Target, &role)?;
     subscribe(run, checked, Place::Target, &role)
 }
@@ -60,9 +62,39 @@ pub fn backup(run: &mut Run, checked: &mut Checked) -> Result<()> {
         return Ok(());
     }
     create(run, checked, Place::Backup, &role)?;
+    inherit(run, checked, Place::Backup, &role)?;
     row_security(run, checked, Place::Backup, &role)?;
     replication(checked, Place::Backup, &role);
     subscribe(run, checked, Place::Backup, &role)
+}
+
+/// Whom our role gives objects to lets it work with them: what it has given away it goes on to use, and be it a schema in which the
+/// next object is made.
+fn inherit(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {
+    if run.config.mirror.schema == SchemaMode::Existing {
+        return Ok(());
+    }
+    let rows = run.source().query(&sql::catalog::LIST_OBJECT_OWNERS, &[])?;
+    let owners: Vec<String> = rows.iter().map(|row| row.get("owner")).collect();
+    let session = run.session(place);
+    let (version, privilege) = (session.version, privilege_to_give(session));
+    for row in session.query(&sql::catalog::LIST_UNINHERITED_ROLES, &[&owners, &privilege])? {
+        let owner: &str = row.get("name");
+        let message = format!(
+            "role \"{}\" is a member of \"{owner}\" on the {place}, and does not inherit what that may: it could make nothing in a \
+             schema that it has given to it",
+            role.name
+        );
+        let quoted = quote_identifier(&role.name);
+        let hint = if version >= 160_000 {
+            let owner = quote_identifier(owner);
+            format!("Run GRANT {owner} TO {quoted} WITH INHERIT TRUE, SET TRUE; on the {place}.")
+        } else {
+            format!("Run ALTER ROLE {quoted} INHERIT; on the {place}.")
+        };
+        checked.fail("privilege", owner, message, hint);
+    }
+    Ok(())
 }
 
 fn subscribe(run: &mut Run, checked: &mut Checked, place: Place, role: &OwnRole) -> Result<()> {

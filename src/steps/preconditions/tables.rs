@@ -139,12 +139,41 @@ pub fn target_is_empty(run: &mut Run, checked: &mut Checked) -> Result<()> {
     Ok(())
 }
 
-/// An empty schema that is there is taken over, and gets the owner and the privileges of the source's.
+/// An empty schema that is there is taken over, and gets the owner and the privileges of the source's. One that extensions alone
+/// have put something into, on the source, may stay whose it is on both sides: nothing is to be made in it.
 fn schemas_can_be_taken_over(run: &mut Run, place: Place, checked: &mut Checked) -> Result<()> {
     let mut schemas = read_emptiness(run.source())?.schemas;
     schemas.retain(|schema| schema != "public");
-    for row in run.session(place).query(&sql::catalog::LIST_UNOWNED_SCHEMAS, &[&schemas])? {
+    let unowned = run.session(place).query(&sql::catalog::LIST_UNOWNED_SCHEMAS, &[&schemas])?;
+    if unowned.is_empty() {
+        return Ok(());
+    }
+    let plain = run.source().query(&sql::catalog::LIST_PLAIN_SCHEMAS, &[&schemas])?;
+    for row in unowned {
         let (name, owner): (&str, &str) = (row.get("name"), row.get("owner"));
+        let comment = |row: &postgres::Row| row.get::<_, Option<String>>("comment");
+        let is_same = |other: &&postgres::Row| {
+            let is_commented_alike = comment(other).is_none() || comment(other) == comment(&row);
+            other.get::<_, &str>("name") == name
+                && other.get::<_, &str>("owner") == owner
+                && is_commented_alike
+        };
+        if let Some(same) = plain.iter().find(is_same) {
+            let privileges = |row: &postgres::Row| row.get::<_, Vec<String>>("privileges");
+            if privileges(same) != privileges(&row) {
+                let message = format!(
+                    "schema \"{name}\" of role \"{owner}\" has other privileges on the source than on the {place}, where our role \
+                     may not give them"
+                );
+                let hint = format!(
+                    "See them with \\dn+ {0} of psql on both sides, and grant the same on the {place} as {1}.",
+                    sql::quote_identifier(name),
+                    sql::quote_identifier(owner)
+                );
+                checked.warn("schema_privileges", name, message, hint);
+            }
+            continue;
+        }
         let message = format!(
             "the {place} holds schema \"{name}\" of role \"{owner}\", which our role may not take over"
         );

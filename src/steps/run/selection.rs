@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{MirrorPart, Restrict, SchemaMode};
 use crate::error::{Finding, Result};
-use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::filter::{self, LeftOut};
 use crate::flow::mapping::lint::{self, TableLint};
@@ -12,10 +11,11 @@ use crate::flow::mapping::placeless::list_placeless;
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
-use crate::flow::subscription;
+use crate::flow::{TableName, copy, subscription};
 use crate::pattern::Selection;
 use crate::pg::Conventions;
 use crate::pg::catalog::inventory::list_filter_columns;
+use crate::pg::catalog::objects::Name;
 use crate::pg::catalog::{self, Column, Part, Table};
 use crate::phase::{Command, Place, Side};
 use crate::steps::Run;
@@ -96,6 +96,27 @@ impl Run {
         let scratch = self.scratch_selections()?;
         let mut tables = self.selected_tables(Side::Target)?;
         tables.retain(|table| !scratch.iter().any(|selection| is_designated(selection, table)));
+        Ok(tables)
+    }
+
+    /// Tables that were copied and are on `source` alone by now, of those that are replayed: no rule of a mapping has them,
+    /// since that goes by what `target` has. Partitions go with their root.
+    pub fn missing_tables(&mut self, source: Place, target: Place) -> Result<Vec<Table>> {
+        let there: HashSet<Name> = self.list_tables(target)?.iter().map(Table::full_name).collect();
+        let noted = copy::list_table_copies(self.session(target))?;
+        let copied: HashSet<Name> = noted.into_iter().map(|table| table.name).collect();
+        if copied.is_subset(&there) {
+            return Ok(Vec::new());
+        }
+        let scratch = self.scratch_selections()?;
+        let mut tables = self.selected_tables(source)?;
+        tables.retain(|table| {
+            let name = table.full_name();
+            copied.contains(&name)
+                && !there.contains(&name)
+                && !table.root.as_ref().is_some_and(|root| copied.contains(root))
+                && !scratch.iter().any(|selection| is_designated(selection, table))
+        });
         Ok(tables)
     }
 
