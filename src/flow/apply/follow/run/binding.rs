@@ -40,6 +40,8 @@ impl Run<'_> {
     fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
         let its_name = relation.table_name();
         if self.flow.passed_over.contains(&its_name) {
+            // Before anything is let go: what is recorded does not have them any more then.
+            recorded::note_passed_over(self.publisher, relation.id)?;
             return Ok(Binding { table: None, snapshot: None });
         }
         if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
