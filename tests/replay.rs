@@ -182,6 +182,12 @@ fn following_names_a_table_that_is_made_on_the_target_beside_it() {
     );
     let follower = waiting.let_go();
     until("it has looked", LIMIT, || (detour.target.value::<i64>(looks) > 0).then_some(()));
+    // It needs no place when others are mapped anew, either.
+    detour.source.exec("alter table public.orders add extra text");
+    detour.target.exec("insert into public.orders (id, note) values (5000, 'behind the ALTER')");
+    until("the change has arrived", LIMIT, || {
+        detour.source.value::<bool>("select exists (select from public.orders where id = 5000)").then_some(())
+    });
     follower.signal(Signal::TERM);
     let detour = detour.ended(follower, 0);
     let warnings = detour.last().at("/warnings").to_string();

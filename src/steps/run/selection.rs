@@ -12,6 +12,7 @@ use crate::flow::mapping::placeless::list_placeless;
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
+use crate::flow::source::recorded::{Why, list_unrecorded};
 use crate::flow::subscription;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
@@ -107,8 +108,25 @@ impl Run {
 
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
+        let tables = self.replayed_tables()?;
+        self.mapping_home(&tables)
+    }
+
+    /// The same without tables that were made since recording began: nothing that is replayed is of them, and they need no place.
+    pub fn mapping_of_recorded(&mut self) -> Result<Mapping> {
+        let mut tables = self.replayed_tables()?;
+        let unrecorded = list_unrecorded(self.target(), None)?;
+        let is_new = |table: &Table| {
+            let (schema, name) = table.root.clone().unwrap_or_else(|| table.full_name());
+            unrecorded.contains(&(TableName { schema, name }, Why::New))
+        };
+        tables.retain(|table| !is_new(table));
+        self.mapping_home(&tables)
+    }
+
+    fn mapping_home(&mut self, tables: &[Table]) -> Result<Mapping> {
         let rules = self.map_rules();
-        let mapping = self.target_mapping(&rules)?;
+        let mapping = self.target_mapping(tables, &rules)?;
         let left_out = self.left_out(&mapping)?;
         let mapping = mapping.beside(left_out);
         if mapping.depends_on_conventions() {
@@ -202,7 +220,8 @@ impl Run {
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
     pub fn identity_mapping(&mut self) -> Result<Mapping> {
-        self.target_mapping(&[])
+        let tables = self.replayed_tables()?;
+        self.target_mapping(&tables, &[])
     }
 
     /// How the tables of a stage's publisher map to its subscriber's by name, for the mirror.
@@ -211,15 +230,15 @@ impl Run {
         Mapping::build(&tables, &[], self.session(stage.subscriber()))
     }
 
-    fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
-        let tables = self.replayed_tables()?;
+    fn target_mapping(&mut self, tables: &[Table], rules: &[MapRule]) -> Result<Mapping> {
         // What is only told of needs not be as new as what changes are to go through.
-        let mapping = if self.command == Command::Check {
+        let built = if self.command == Command::Check {
             let there = self.list_tables(Side::Source)?;
-            Mapping::build_to(&tables, &there, rules, self.source())?
+            Mapping::build_to(tables, &there, rules, self.source())
         } else {
-            Mapping::build(&tables, rules, self.source())?
+            Mapping::build(tables, rules, self.source())
         };
+        let mapping = built?;
         joins::require_parents(&mapping, self.target())?;
         Ok(mapping)
     }
