@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{MirrorPart, Restrict, SchemaMode};
-use crate::error::{Finding, Result};
+use crate::error::{Error, Finding, Result};
 use crate::flow::TableName;
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::filter::{self, LeftOut};
 use crate::flow::mapping::lint::{self, TableLint};
-use crate::flow::mapping::placeless::list_placeless;
+use crate::flow::mapping::placeless::{list_placeless, not_on_the_other_side, renamed};
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
-use crate::flow::source::recorded::{Why, list_unrecorded};
+use crate::flow::source::recorded::{self, Why, list_unrecorded};
 use crate::flow::subscription;
 use crate::pattern::Selection;
 use crate::pg::Conventions;
@@ -215,7 +215,9 @@ impl Run {
     /// What replay would have no place for on the source as it is now, of which no `[[map]]` says what becomes of it.
     pub fn list_placeless(&mut self) -> Result<Vec<Finding>> {
         let publisher = self.replayed_tables()?;
-        Ok(list_placeless(&publisher, &self.list_tables(Side::Source)?, &self.map_rules()))
+        let mut placeless = list_placeless(&publisher, &self.list_tables(Side::Source)?, &self.map_rules());
+        self.name_as_recorded(&mut placeless, &publisher)?;
+        Ok(placeless)
     }
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
@@ -238,9 +240,30 @@ impl Run {
         } else {
             Mapping::build(tables, rules, self.source())
         };
-        let mapping = built?;
+        let mapping = match built {
+            Err(Error::ChecksFailed { mut findings }) => {
+                self.name_as_recorded(&mut findings, tables)?;
+                return Err(Error::ChecksFailed { findings });
+            }
+            built => built?,
+        };
         joins::require_parents(&mapping, self.target())?;
         Ok(mapping)
+    }
+
+    /// Tells of a table without a place that it had one by the name under which it was recorded.
+    fn name_as_recorded(&mut self, findings: &mut [Finding], tables: &[Table]) -> Result<()> {
+        let there = self.list_tables(Side::Source)?;
+        let has = |name: &TableName| there.iter().any(|table| TableName::of(table) == *name);
+        for table in tables {
+            let placeless = not_on_the_other_side(table);
+            let Some(finding) = findings.iter_mut().find(|finding| **finding == placeless) else { continue };
+            let before = recorded::find_name(self.target(), table.oid)?;
+            if let Some(before) = before.filter(|before| *before != TableName::of(table) && has(before)) {
+                *finding = renamed(table, &before);
+            }
+        }
+        Ok(())
     }
 }
 
