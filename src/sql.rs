@@ -126,6 +126,7 @@ statements! {
         LIST_UNCAPTURED = "list_uncaptured",
         LIST_UNCOVERED = "list_uncovered",
         LIST_UNRECORDED = "list_unrecorded",
+        NOTE_PASSED_OVER = "note_passed_over",
         NOTE_RECORDED = "note_recorded",
         ORDER_CHANGES = "order_changes",
         PURGE_CHANGES = "purge_changes",

@@ -590,7 +590,10 @@ fn a_table_is_not_emptied_for_a_new_copy_where_foreign_keys_would_reach_into_oth
     let detour = Detour::new().table("orders").on_source(
         "create table public.parts (id int primary key, order_id bigint references public.orders on delete cascade);
          insert into public.parts select n, n from generate_series(1, 10) as n;
-         alter table public.orders owner to shop_owner; alter table public.parts owner to shop_owner",
+         create table public.items (id int primary key, order_id bigint references public.orders, above int references public.items);
+         insert into public.items values (9, 1, null), (10, 2, 9);
+         alter table public.orders owner to shop_owner; alter table public.parts owner to shop_owner;
+         alter table public.items owner to shop_owner",
     );
     let detour = without_the_replica_role(detour)
         .run("mirror")
@@ -609,6 +612,27 @@ fn a_table_is_not_emptied_for_a_new_copy_where_foreign_keys_would_reach_into_oth
         .exits(0)
         .reports("/equal", true);
     assert_eq!(detour.target.value::<i64>("select count(*) from public.parts"), 10);
+    // Rows come after those that they refer to, and go before them, in whichever order tables and rows are looked at.
+    let detour = detour
+        .on_target("delete from public.items; delete from public.orders where id < 3")
+        .on_target(
+            "insert into public.orders (id) values (7000); insert into public.parts values (7000, 7000)",
+        )
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/equal", true)
+        .reconfigured("[mirror]", "[mirror]\nexclude = [\"public.another\"]")
+        .on_target("create table public.another (id bigint references public.orders)")
+        .on_target("insert into public.orders (id) values (7000); insert into public.another values (7000)");
+    let detour = detour.run("verify").with(&["--repair"]).exits(8).kind("foreign_key");
+    detour
+        .hint("Rows of table \"public.another\" on target refer to it")
+        .on_target("drop table public.another")
+        .run("verify")
+        .with(&["--repair"])
+        .exits(0)
+        .reports("/equal", true);
 }
 
 #[test]

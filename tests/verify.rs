@@ -451,13 +451,21 @@ fn an_interrupted_comparison_of_a_large_table_goes_on_range_by_range() {
     counts.sort_unstable();
     assert_eq!(counts, [Some(59999), Some(60000)], "one range was not read again");
     // A new comparison reads all of it.
-    detour
+    let detour = detour
         .run("verify")
         .with(&["--table", "public.large"])
         .exits(0)
         .reports("/equal", true)
         .reports("/tables/0/rows_source", 59999)
         .reports("/tables/0/rows_target", 59999);
+    let waiting = detour.start_until("verify", &["--table", "public.large"], "after:note what is compared");
+    for server in [&detour.source, &detour.target] {
+        server.exec(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where application_name = 'pgdetour verify' and state = 'idle in transaction'",
+        );
+    }
+    detour.ended(waiting.let_go(), 5).message("keep the snapshot under which tables are compared");
 }
 
 impl Detour {

@@ -1,4 +1,5 @@
--- Tables that are not what was to be recorded, apart from partitions: made since, or gone, or taken out of the publication.
+-- Tables that are not what was to be recorded, apart from partitions: made since, or gone, or taken out of the
+-- publication, or left out by the configuration for a while.
 -- $1 text: the publication, null where triggers record.
 select
     n.nspname::text as schema_name,
@@ -37,4 +38,12 @@ where k.relation = k.root
         p.pubinsert and p.pubupdate and p.pubdelete and p.pubtruncate
         and exists (select from pg_catalog.pg_publication_rel as r where r.prpubid = p.oid and r.prrelid = c.oid)
     )
+union all
+select n.nspname::text, c.relname::text, 'passed over'
+from pgdetour.recorded as k
+join pg_catalog.pg_class as c on c.oid = k.relation
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where k.relation = k.root
+    -- A record that an earlier version made has no such column before it is needed.
+    and (pg_catalog.to_jsonb(k) ->> 'passed_over')::boolean
 order by 1, 2

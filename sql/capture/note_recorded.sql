@@ -8,4 +8,4 @@ from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 where c.oid = any ($1::pg_catalog.oid[])
 on conflict (relation) do update
-set root = excluded.root, schema_name = excluded.schema_name, table_name = excluded.table_name
+set root = excluded.root, schema_name = excluded.schema_name, table_name = excluded.table_name, passed_over = false

@@ -60,10 +60,13 @@ create table if not exists pgdetour.recorded (
     relation oid primary key,
     root oid not null,
     schema_name text not null,
-    table_name text not null
+    table_name text not null,
+    passed_over boolean not null default false
 );
 comment on table pgdetour.recorded is
 'Tables whose changes are recorded since cutover, with the topmost table of partitions: what is made, dropped, attached or detached later is not.';
+comment on column pgdetour.recorded.passed_over is
+'Replay has let go of changes of the table, or of a partition of it, since the configuration left it out: the source lacks them.';
 
 -- What the present comparison has found out, for one that goes on after it was interrupted.
 create table if not exists pgdetour.verified (

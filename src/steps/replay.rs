@@ -266,7 +266,7 @@ fn apply(run: &mut Run, flow: &Flow, until: &Until, budget: Option<Duration>) ->
                 run.output.say(&format!("{error}; maps them anew"));
                 run.renew_sessions()?;
                 let mapped =
-                    if has_followed { outwaiting_locks(run, mapped_flow)? } else { mapped_flow(run)? };
+                    if has_followed { outwaiting_locks(run, recorded_flow)? } else { mapped_flow(run)? };
                 renewed = Some(Flow { backlog: flow.backlog, ..mapped });
             }
             other => {
@@ -407,6 +407,12 @@ fn describe(progress: &Progress) -> String {
 /// The replay flow through the configured mapping.
 pub(super) fn mapped_flow(run: &mut Run) -> Result<Flow> {
     let mapping = run.replay_mapping()?;
+    run.replay_flow(mapping)
+}
+
+/// The same, for a run that goes on whatever is made on the target beside it, and has told of it.
+fn recorded_flow(run: &mut Run) -> Result<Flow> {
+    let mapping = run.mapping_of_recorded()?;
     run.replay_flow(mapping)
 }
 

@@ -550,28 +550,40 @@ fn repair_all(run: &mut Run, pairs: &[Pair], mut tables: Vec<Comparison>) -> Res
     let (source_server, target_server) = (run.server(Side::Source).clone(), run.server(Side::Target).clone());
     let job = Job::of_one(&source_server, &target_server, pairs, &stop, &settle);
     let (mut source, mut target) = (source_server.connect()?, target_server.connect()?);
-    for table in tables.iter_mut().filter(|table| names.contains(&table.table)) {
-        let (mut repaired, mut found) = (0, Vec::new());
+    let differing = (0..tables.len()).filter(|at| names.contains(&tables[*at].table)).collect();
+    repair::in_order_of_keys(differing, |at: usize| {
+        let table = &mut tables[at];
+        let (mut whole, mut found) = (Repaired::default(), Vec::new());
         for pair in pairs.iter().filter(|pair| pair.name() == table.table) {
             run.heed_signals()?;
             let done = repair::repair_table(&job, pair, serving, &mut source, &mut target)?;
             run.changed |= done.rows > 0;
-            repaired += done.rows;
-            tell_overwritten(run, pair, done);
-            let again = Job { pairs: std::slice::from_ref(pair), ..job };
-            found.push((pair.share(), verify::compare_tables(&again)?.pop().unwrap_or_default()));
+            whole.rows += done.rows;
+            whole.left += done.left;
+            tell_overwritten(run, pair, &done);
+            whole.refusal = whole.refusal.or(done.refusal);
+            if whole.refusal.is_none() {
+                let again = Job { pairs: std::slice::from_ref(pair), ..job };
+                found.push((pair.share(), verify::compare_tables(&again)?.pop().unwrap_or_default()));
+            }
+        }
+        let repaired = table.repaired + whole.rows;
+        if whole.refusal.is_some() {
+            table.repaired = repaired;
+            return Ok(whole);
         }
         run.note_event(&format!("repaired {} of table \"{}\"", plural(repaired as u64, "row"), table.table));
         if let Some(now) = merge(found).pop() {
             *table = Comparison { repaired, ..now };
         }
-    }
+        Ok(whole)
+    })?;
     Ok(tables)
 }
 
 /// Tells of rows outside of the mirror's filter that were written over others of the same key: nothing tells whether these had come
 /// home before.
-pub(super) fn tell_overwritten(run: &mut Run, pair: &Pair, done: Repaired) {
+pub(super) fn tell_overwritten(run: &mut Run, pair: &Pair, done: &Repaired) {
     if pair.is_outside && done.overwritten > 0 {
         run.warn(format!(
             "{} of table \"{}\" outside of the mirror's filter had the key of a different one on the target, and is as that one now: \

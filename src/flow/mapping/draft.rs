@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::facts::{FIRST_USER_OID, Facts};
 use super::joins;
 use super::lint::{mentions, quoted_where_needed, toml_key, toml_table, toml_text};
+use super::placeless::not_on_the_other_side;
 use super::{
     Condition, MapRule, MappedColumn, OldColumn, Order, TableName, TableRule, finding, is_column_name,
 };
@@ -43,15 +44,6 @@ pub(super) fn draft(
         }
     }
     (drafts, findings)
-}
-
-/// A table of which nothing says where its rows go.
-pub(super) fn not_on_the_other_side(table: &Table) -> Finding {
-    finding(
-        &table.display(),
-        format!("table \"{}\" does not exist on the other side", table.display()),
-        "Say in a [[map]] where its rows go, or add it to mirror.exclude, which leaves out its changes.",
-    )
 }
 
 fn rules_from(rules: &[MapRule], table: &str) -> Vec<usize> {

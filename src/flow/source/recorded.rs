@@ -1,11 +1,14 @@
 //! Which tables are recorded, noted as recording begins: rows that come or go with a table, or into one that is made later, are in
 //! no slot and pass no trigger.
 
+use postgres::error::SqlState;
+
 use crate::error::{Doing as _, Result};
 use crate::flow::mapping::TableName;
 use crate::pg::Session;
 use crate::pg::catalog::Table;
-use crate::sql;
+use crate::pg::parameter::Parameter;
+use crate::sql::{self, Sql};
 
 /// Partitions of one table that moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +32,33 @@ pub enum Why {
     Dropped,
     /// The publication leaves it out, or some of what happens to it.
     Unpublished,
+    /// Replay has let go of changes of it.
+    PassedOver,
 }
 
 /// Notes that these tables, partitions among them, are recorded, and no others.
 pub fn note(session: &mut Session, tables: &[Table]) -> Result<()> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    session
-        .change(sql::capture::NOTE_RECORDED.text, &[&oids])
-        .doing(|| "note which tables are recorded".to_owned())
-        .map(drop)
+    change(session, &sql::capture::NOTE_RECORDED, &oids).doing(|| "note which tables are recorded".to_owned())
+}
+
+/// Notes that changes of a table are let go, though the source does not get them: they are in nothing that is recorded any more
+/// then, and it has to be made equal before it can be replayed again.
+pub fn note_passed_over(session: &mut Session, relation: u32) -> Result<()> {
+    change(session, &sql::capture::NOTE_PASSED_OVER, &relation)
+        .doing(|| "note whose changes are passed over".to_owned())
+}
+
+fn change(session: &mut Session, statement: &Sql, parameter: &dyn Parameter) -> Result<()> {
+    let mut changed = session.change(statement.text, &[parameter]);
+    if changed.as_ref().is_err_and(|error| error.is_sqlstate(&SqlState::UNDEFINED_COLUMN)) {
+        // An earlier version made the record.
+        session.change_script(
+            "alter table pgdetour.recorded add column if not exists passed_over boolean not null default false",
+        )?;
+        changed = session.change(statement.text, &[parameter]);
+    }
+    changed.map(drop)
 }
 
 /// The name that a table had as recording began; none where nothing was noted of it.
@@ -70,6 +91,7 @@ pub fn list_unrecorded(session: &mut Session, publication: Option<&str>) -> Resu
             "replaced" => Why::Replaced,
             "dropped" => Why::Dropped,
             "unpublished" => Why::Unpublished,
+            "passed over" => Why::PassedOver,
             _ => Why::New,
         };
         (TableName::in_row(row), why)

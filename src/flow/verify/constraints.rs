@@ -5,6 +5,7 @@ use super::{Difference, Pair};
 use crate::error::{Error, Result, ServerError};
 use crate::flow::apply::conflict::{Apart, Failure};
 use crate::flow::apply::references::References;
+use crate::flow::mapping::foreign_key::list_foreign_keys;
 use crate::flow::mapping::{Mapping, TableName};
 use crate::pg::Session;
 use crate::pg::catalog::facts::may_set_replica_role;
@@ -100,6 +101,63 @@ pub(super) fn refused(pair: &Pair, row: &Difference, serving: Side, error: Error
     }
 }
 
+/// Whether a row lacks the one that it refers to, or is referred to by one that would.
+pub(super) fn is_of_foreign_key(error: &Error) -> bool {
+    matches!(error, Error::Sql { cause, .. } if kind_of(cause) == FOREIGN_KEY)
+}
+
+/// A row that a foreign key refuses, as long as another table is not made equal, too.
+pub(super) struct Refusal {
+    constraint: Option<String>,
+    error: Error,
+}
+
+impl Refusal {
+    pub(super) fn new(pair: &Pair, row: &Difference, serving: Side, error: Error) -> Refusal {
+        let constraint = match &error {
+            Error::Sql { cause, .. } => cause.constraint.clone(),
+            _ => None,
+        };
+        Refusal { constraint, error: refused(pair, row, serving, error) }
+    }
+
+    /// The conflict, with the other table named, which has to be corrected if it cannot be made equal either. `into` is what refuses.
+    pub(super) fn with_other_table(self, pair: &Pair, serving: Side, into: &mut Session) -> Result<Error> {
+        let Refusal {
+            constraint: Some(constraint),
+            error: Error::Conflict { kind, sqlstate, message, detail, hint },
+        } = self
+        else {
+            return Ok(self.error);
+        };
+        let rule = &pair.rules[0];
+        let written = match serving {
+            Side::Source => (&rule.from, &rule.from_root),
+            Side::Target => (&rule.to, &rule.to_root),
+        };
+        let is_written = |table: &TableName| table == written.0 || Some(table) == written.1.as_ref();
+        let mut keys = list_foreign_keys(into)?;
+        keys.retain(|key| key.name == constraint);
+        let on = into.place;
+        let hint = if let Some(key) = keys.iter().find(|key| is_written(&key.table)) {
+            format!(
+                "The row that it refers to is missing in table \"{}\" on {on}: insert it there, or correct the {serving}'s row, and run \
+                 the same command again.",
+                key.referenced
+            )
+        } else if let Some(key) = keys.iter().find(|key| is_written(&key.referenced)) {
+            format!(
+                "Rows of table \"{}\" on {on} refer to it: delete or correct them there, or correct the {serving}'s row, and run the \
+                 same command again.",
+                key.table
+            )
+        } else {
+            hint
+        };
+        Ok(Error::Conflict { kind, sqlstate, message, detail, hint })
+    }
+}
+
 /// The conflict of a table whose rows the mapping makes nothing of; any other error as it is.
 pub(super) fn unreadable(pair: &Pair, error: Error) -> Error {
     match error {
@@ -120,7 +178,8 @@ fn kind_of(cause: &ServerError) -> &'static str {
     match cause.sqlstate.as_deref() {
         Some("23505") => "unique",
         Some("23502") => "not_null",
-        Some("23503") => FOREIGN_KEY,
+        // The latter of RESTRICT, from PostgreSQL 18 on.
+        Some("23503" | "23001") => FOREIGN_KEY,
         Some("23514") => "check",
         Some("23P01") => "exclusion",
         Some(code) if code.starts_with("22") => "conversion",

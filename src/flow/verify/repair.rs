@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use postgres::error::SqlState;
 
 use super::carried::What;
-use super::constraints::{refused, unreadable};
+use super::constraints::{Refusal, is_of_foreign_key, refused, unreadable};
 use super::pair::Old;
 use super::rows::Rows;
 use super::{Buckets, Difference, Job, Pair, Values, add};
@@ -36,7 +36,7 @@ struct Wanted<'a> {
 }
 
 /// What came of making a table equal.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Repaired {
     /// Rows that were written.
     pub rows: usize,
@@ -44,6 +44,37 @@ pub struct Repaired {
     pub overwritten: usize,
     /// Rows that could not be made equal.
     pub left: usize,
+    /// The foreign key that refuses one of those, as long as other tables are not made equal, too.
+    pub refusal: Option<Error>,
+}
+
+/// Makes tables equal one after the other: where foreign keys are held to with each row, those that one of them refuses again, as
+/// long as there are fewer rows left each time.
+pub fn in_order_of_keys<T: Copy>(
+    mut tables: Vec<T>,
+    mut repair: impl FnMut(T) -> Result<Repaired>,
+) -> Result<()> {
+    let mut left_before = usize::MAX;
+    loop {
+        let (mut rows, mut left, mut later, mut refusal) = (0, 0, Vec::new(), None);
+        let before = tables.len();
+        for table in tables {
+            let repaired = repair(table)?;
+            rows += repaired.rows;
+            if let Some(error) = repaired.refusal {
+                refusal.get_or_insert(error);
+                left += repaired.left;
+                later.push(table);
+            }
+        }
+        // Rows that a trigger changes are written each time, and stay.
+        let is_stuck = later.len() == before && (rows == 0 || left >= left_before);
+        match refusal {
+            None => return Ok(()),
+            Some(error) if is_stuck => return Err(error),
+            Some(_) => (tables, left_before) = (later, left),
+        }
+    }
 }
 
 /// Makes a table of the side that does not serve equal to the serving side's.
@@ -76,8 +107,9 @@ pub fn repair_table(
         written_to.change_script(AS_REPLICA)?;
     }
     let mut repaired = Repaired::default();
+    let mut refused = None;
     for suspects in suspects.chunks(BUCKETS_AT_ONCE) {
-        let mut left = 0;
+        let (mut left, mut refusal) = (0, None);
         // Once more than rows are written, to see what came of the last time.
         for round in 0..=ROUNDS {
             let (found, _) = super::confirm(job, pair, suspects, source, target)?;
@@ -87,6 +119,7 @@ pub fn repair_table(
             }
             let differences: Vec<&Difference> = found.values().collect();
             let before = repaired.rows;
+            refusal = None;
             let mut rest = differences.as_slice();
             while !rest.is_empty() {
                 let taken;
@@ -97,7 +130,7 @@ pub fn repair_table(
                     Side::Target => &mut *source,
                 };
                 let writer = Writer::new(pair, serving, replica)?;
-                let written = writer.write(into, &taken)?;
+                let written = writer.write(into, &taken, &mut refusal)?;
                 repaired.rows += written;
                 repaired.overwritten +=
                     taken.iter().filter(|row| row.is_change(serving)).count().min(written);
@@ -107,6 +140,16 @@ pub fn repair_table(
             }
         }
         repaired.left += left;
+        if left > 0 {
+            refused = refused.or(refusal);
+        }
+    }
+    if let Some(refusal) = refused {
+        let into = match serving {
+            Side::Source => target,
+            Side::Target => source,
+        };
+        repaired.refusal = Some(refusal.with_other_table(pair, serving, into)?);
     }
     Ok(repaired)
 }
@@ -172,27 +215,45 @@ impl<'a> Writer<'a> {
         &self.pair.rules[row.values.as_ref().map_or(0, |(rule, _)| *rule)]
     }
 
-    /// Writes these rows; how many were written.
-    fn write(&self, into: &mut Session, rows: &[Wanted]) -> Result<usize> {
+    /// Writes these rows; how many were written. What a foreign key refuses, which is held to with each row where triggers fire, is
+    /// `refusal` in the end, unless it can be written after others of them.
+    fn write(&self, into: &mut Session, rows: &[Wanted], refusal: &mut Option<Refusal>) -> Result<usize> {
         let failed = |row: &Wanted, error| refused(self.pair, row.difference, self.serving, error);
-        if self.pair.shape.key.is_empty() {
-            let mut written = 0;
-            for row in rows {
-                let done = into.atomically(|into| self.write_whole(into, row));
-                written += done.map_err(|error| failed(row, error))?;
-            }
-            return Ok(written);
-        }
+        let has_key = !self.pair.shape.key.is_empty();
         let mut written = 0;
         let mut together = Vec::new();
-        for row in rows {
-            match self.write_keyed(into, row) {
-                // Another row that differs too is in the way: values of a unique column were swapped.
-                Err(error) if error.is_sqlstate(&SqlState::UNIQUE_VIOLATION) && self.may_replace() => {
-                    together.push(row);
+        let mut waiting: Vec<&Wanted> = rows.iter().collect();
+        loop {
+            let (before, mut later, mut first) = (written, Vec::new(), None);
+            for row in waiting {
+                let done = if has_key {
+                    self.write_keyed(into, row)
+                } else {
+                    into.atomically(|into| self.write_whole(into, row))
+                };
+                match done {
+                    // Another row that differs too is in the way: values of a unique column were swapped.
+                    Err(error)
+                        if error.is_sqlstate(&SqlState::UNIQUE_VIOLATION)
+                            && has_key
+                            && self.may_replace() =>
+                    {
+                        together.push(row);
+                    }
+                    Err(error) if is_of_foreign_key(&error) => {
+                        first.get_or_insert_with(|| {
+                            Refusal::new(self.pair, row.difference, self.serving, error)
+                        });
+                        later.push(row);
+                    }
+                    outcome => written += outcome.map_err(|error| failed(row, error))?,
                 }
-                outcome => written += outcome.map_err(|error| failed(row, error))?,
             }
+            if later.is_empty() || written == before {
+                *refusal = refusal.take().or(first);
+                break;
+            }
+            waiting = later;
         }
         if !together.is_empty() {
             written += into.atomically(|into| {

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::Job;
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::pg::dump::export_snapshot;
 use crate::pg::{Server, Session};
 use crate::sql::quote_literal;
@@ -84,6 +84,7 @@ impl Snapshot {
     /// Why the session that keeps it is gone, if it is: others are only told that there is no such snapshot.
     pub(super) fn loss(&self) -> Option<Error> {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        keeper.query_text("select", &[]).err()
+        let there = keeper.query_text("select", &[]);
+        there.doing(|| "keep the snapshot under which tables are compared".to_owned()).err()
     }
 }

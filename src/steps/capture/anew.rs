@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::source::slot;
-use crate::flow::verify::repair::{self, Repaired};
+use crate::flow::verify::repair;
 use crate::flow::verify::{Job, Pair, constraints};
 use crate::flow::{ChangeSource, FlowName};
 use crate::output::plural;
@@ -198,36 +198,20 @@ fn equal(run: &mut Run, pairs: &[Pair], mapping: &Mapping) -> Result<(Written, O
     // Nothing is written to the source but by us, and the snapshot stays what it is.
     let job = Job::of_one(&source_server, &target_server, pairs, &stop, &|_, _| Ok(()));
     let mut written = Written::new();
-    let mut waiting: Vec<&Pair> = pairs.iter().collect();
-    while !waiting.is_empty() {
-        let (mut progress, mut later, mut refusal) = (0, Vec::new(), None);
-        for pair in &waiting {
-            run.heed_signals()?;
-            match repair::repair_table(&job, pair, Side::Target, &mut source, &mut target) {
-                Ok(done @ Repaired { left: 0, rows, .. }) => {
-                    progress += 1;
-                    verify::tell_overwritten(run, pair, done);
-                    run.output.elaborate(&format!(
-                        "{} of table \"{}\" repaired",
-                        plural(rows as u64, "row"),
-                        pair.name()
-                    ));
-                    note_written(&mut written, pair, rows);
-                }
-                Ok(Repaired { left, .. }) => return Err(still_differs(pair, left)),
-                // Without the replica role, foreign keys want other tables to be written first.
-                Err(error) if error.kind() == constraints::FOREIGN_KEY => {
-                    later.push(*pair);
-                    refusal.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
+    repair::in_order_of_keys(pairs.iter().collect(), |pair: &Pair| {
+        run.heed_signals()?;
+        let done = repair::repair_table(&job, pair, Side::Target, &mut source, &mut target)?;
+        verify::tell_overwritten(run, pair, &done);
+        note_written(&mut written, pair, done.rows);
+        if done.refusal.is_none() {
+            if done.left > 0 {
+                return Err(still_differs(pair, done.left));
             }
+            let rows = plural(done.rows as u64, "row");
+            run.output.elaborate(&format!("{rows} of table \"{}\" repaired", pair.name()));
         }
-        match refusal {
-            Some(error) if progress == 0 => return Err(error),
-            _ => waiting = later,
-        }
-    }
+        Ok(done)
+    })?;
     target.change_script("commit")?;
     // Of rows that an earlier run has written, too, which was refused here.
     if let Some(unfit) = constraints::find_violated(&mut source, mapping, &|_| true)? {

@@ -1,5 +1,5 @@
-//! What of the target's tables recording does not see: tables and partitions that came or went since it began. Changes are
-//! recorded by rows, and none was written for that.
+//! What of the target's tables recording does not see: tables and partitions that came or went since it began, as changes are
+//! recorded by rows, and none was written for that; and what replay has passed over.
 
 use std::collections::HashSet;
 
@@ -114,6 +114,11 @@ fn missed(table: &TableName, why: Why) -> Finding {
             ANEW,
         ),
         Why::Unpublished => ("was taken out of what is recorded: changes of it were missed since", ANEW),
+        Why::PassedOver => (
+            "was left out by [mirror] for a while, and replay has passed over changes of it: the source lacks them, and nothing that is \
+             recorded has them any more",
+            ANEW,
+        ),
         Why::Dropped => (
             "was dropped on the target since recording began, which is not recorded: its rows are still on the source",
             "Drop it on the source, too, or add it to mirror.exclude to keep its rows there; then run the same command again.",

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{MirrorPart, Restrict, SchemaMode};
-use crate::error::{Finding, Result};
+use crate::error::{Error, Finding, Result};
 use crate::flow::mapping::doubts::Keys;
 use crate::flow::mapping::filter::{self, LeftOut};
 use crate::flow::mapping::lint::{self, TableLint};
-use crate::flow::mapping::placeless::list_placeless;
+use crate::flow::mapping::placeless::{list_placeless, not_on_the_other_side, renamed};
 use crate::flow::mapping::triggers::{self, list_always_triggers};
 use crate::flow::mapping::{MapRule, Mapping, joins, list_defaulted};
 use crate::flow::source::publication::Published;
+use crate::flow::source::recorded::{self, Why, list_unrecorded};
 use crate::flow::{TableName, copy, subscription};
 use crate::pattern::Selection;
 use crate::pg::Conventions;
@@ -128,8 +129,25 @@ impl Run {
 
     /// How the target's tables map to the source's as they are now, through `[[map]]`.
     pub fn replay_mapping(&mut self) -> Result<Mapping> {
+        let tables = self.replayed_tables()?;
+        self.mapping_home(&tables)
+    }
+
+    /// The same without tables that were made since recording began: nothing that is replayed is of them, and they need no place.
+    pub fn mapping_of_recorded(&mut self) -> Result<Mapping> {
+        let mut tables = self.replayed_tables()?;
+        let unrecorded = list_unrecorded(self.target(), None)?;
+        let is_new = |table: &Table| {
+            let (schema, name) = table.root.clone().unwrap_or_else(|| table.full_name());
+            unrecorded.contains(&(TableName { schema, name }, Why::New))
+        };
+        tables.retain(|table| !is_new(table));
+        self.mapping_home(&tables)
+    }
+
+    fn mapping_home(&mut self, tables: &[Table]) -> Result<Mapping> {
         let rules = self.map_rules();
-        let mapping = self.target_mapping(&rules)?;
+        let mapping = self.target_mapping(tables, &rules)?;
         let left_out = self.left_out(&mapping)?;
         let mapping = mapping.beside(left_out);
         if mapping.depends_on_conventions() {
@@ -218,12 +236,15 @@ impl Run {
     /// What replay would have no place for on the source as it is now, of which no `[[map]]` says what becomes of it.
     pub fn list_placeless(&mut self) -> Result<Vec<Finding>> {
         let publisher = self.replayed_tables()?;
-        Ok(list_placeless(&publisher, &self.list_tables(Side::Source)?, &self.map_rules()))
+        let mut placeless = list_placeless(&publisher, &self.list_tables(Side::Source)?, &self.map_rules());
+        self.name_as_recorded(&mut placeless, &publisher)?;
+        Ok(placeless)
     }
 
     /// How the target's tables map to the source's by name: the same schema on both sides.
     pub fn identity_mapping(&mut self) -> Result<Mapping> {
-        self.target_mapping(&[])
+        let tables = self.replayed_tables()?;
+        self.target_mapping(&tables, &[])
     }
 
     /// How the tables of a stage's publisher map to its subscriber's by name, for the mirror.
@@ -232,17 +253,38 @@ impl Run {
         Mapping::build(&tables, &[], self.session(stage.subscriber()))
     }
 
-    fn target_mapping(&mut self, rules: &[MapRule]) -> Result<Mapping> {
-        let tables = self.replayed_tables()?;
+    fn target_mapping(&mut self, tables: &[Table], rules: &[MapRule]) -> Result<Mapping> {
         // What is only told of needs not be as new as what changes are to go through.
-        let mapping = if self.command == Command::Check {
+        let built = if self.command == Command::Check {
             let there = self.list_tables(Side::Source)?;
-            Mapping::build_to(&tables, &there, rules, self.source())?
+            Mapping::build_to(tables, &there, rules, self.source())
         } else {
-            Mapping::build(&tables, rules, self.source())?
+            Mapping::build(tables, rules, self.source())
+        };
+        let mapping = match built {
+            Err(Error::ChecksFailed { mut findings }) => {
+                self.name_as_recorded(&mut findings, tables)?;
+                return Err(Error::ChecksFailed { findings });
+            }
+            built => built?,
         };
         joins::require_parents(&mapping, self.target())?;
         Ok(mapping)
+    }
+
+    /// Tells of a table without a place that it had one by the name under which it was recorded.
+    fn name_as_recorded(&mut self, findings: &mut [Finding], tables: &[Table]) -> Result<()> {
+        let there = self.list_tables(Side::Source)?;
+        let has = |name: &TableName| there.iter().any(|table| TableName::of(table) == *name);
+        for table in tables {
+            let placeless = not_on_the_other_side(table);
+            let Some(finding) = findings.iter_mut().find(|finding| **finding == placeless) else { continue };
+            let before = recorded::find_name(self.target(), table.oid)?;
+            if let Some(before) = before.filter(|before| *before != TableName::of(table) && has(before)) {
+                *finding = renamed(table, &before);
+            }
+        }
+        Ok(())
     }
 }
 

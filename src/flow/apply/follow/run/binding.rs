@@ -6,6 +6,7 @@ use super::Run;
 use crate::error::{Error, Result};
 use crate::flow::mapping::bound::Bound;
 use crate::flow::mapping::lint::toml_table;
+use crate::flow::mapping::placeless::{was_renamed, where_renamed};
 use crate::flow::mapping::{Mapping, TableName, drift};
 use crate::flow::source::change::Relation;
 use crate::flow::source::recorded;
@@ -40,6 +41,8 @@ impl Run<'_> {
     fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
         let its_name = relation.table_name();
         if self.flow.passed_over.contains(&its_name) {
+            // Before anything is let go: what is recorded does not have them any more then.
+            recorded::note_passed_over(self.publisher, relation.id)?;
             return Ok(Binding { table: None, snapshot: None });
         }
         if self.mapping.rules_for(&relation.schema, &relation.name).is_empty() {
@@ -76,13 +79,9 @@ impl Run<'_> {
         let again = "then run the same command again: no change is lost meanwhile.";
         let (message, detail, hint) = match before.map(|before| before.to_string()) {
             Some(before) if before != name => (
-                format!("table \"{name}\" was recorded as \"{before}\" and has been renamed since"),
+                was_renamed(&name, &before),
                 "By its new name nothing says where its rows go.",
-                format!(
-                    "Say in a [[map]] where they go: from = {}, to = {}; {again}",
-                    toml_table(&name),
-                    toml_table(&before)
-                ),
+                format!("{}; {again}", where_renamed(&name, &before)),
             ),
             _ => (
                 format!("table \"{name}\" is published but is not part of the flow"),
