@@ -276,9 +276,8 @@ impl Applier {
 
     /// What was to be written, by table and column, as far as the expressions can be evaluated.
     fn mapped_values(&mut self, table: &Bound, step: &Step) -> Result<Option<String>> {
-        let (Step::Insert(rows) | Step::Update(rows)) = step else {
-            let Step::Move { new, .. } = step else { return Ok(None) };
-            return self.mapped_row(table, new);
+        let (Step::Insert(rows) | Step::Update(rows) | Step::Move { new: rows, .. }) = step else {
+            return Ok(None);
         };
         match rows.first() {
             Some(row) => self.mapped_row(table, row),

@@ -122,6 +122,17 @@ impl Run<'_> {
             let root = root_of(into)?;
             let relation =
                 Relation { schema: root.schema.clone(), name: root.name.clone(), ..(*into.relation).clone() };
+            // Partitions with the same columns share one: what goes to them is written together.
+            let is_same = |known: &&Arc<Bound>| {
+                let Bound { relation: its, rules: bound, .. } = &***known;
+                its.table_name() == *root
+                    && (its.full, &its.columns) == (relation.full, &relation.columns)
+                    && bound.len() == rules.len()
+                    && bound.iter().zip(rules).all(|(bound, rule)| Arc::ptr_eq(&bound.rule, rule))
+            };
+            if let Some(known) = self.moves.values().flatten().find(is_same) {
+                return Some(Arc::clone(known));
+            }
             // The rules were made for other columns.
             let bound = Bound::new(Arc::new(relation), rules).ok()?;
             Some(Arc::new(Bound { is_one_of_several: true, ..bound }))
