@@ -215,7 +215,9 @@ impl Quarantine {
 
     /// Later changes of these wait.
     pub fn hold_truncate(&mut self, tables: &[Arc<Bound>]) {
-        tables.iter().for_each(|table| self.hold_emptied(&table.relation.table_name()));
+        for table in tables {
+            self.hold_emptied(&table.relation.table_name());
+        }
     }
 
     /// Likewise of one, and rows that come to it from another partition.
