@@ -75,12 +75,12 @@ pub enum Step {
     Update(Vec<Row>),
     /// New rows.
     Insert(Vec<Row>),
-    /// One row whose key changes.
+    /// Rows whose keys change. Where there are several, none comes to where another one was, and all values are there.
     Move {
-        /// Holds the key before.
-        old: Row,
-        /// The row after.
-        new: Row,
+        /// Hold the keys before.
+        old: Vec<Row>,
+        /// The rows after, in the same order.
+        new: Vec<Row>,
     },
 }
 
@@ -167,10 +167,21 @@ struct TableNet {
     counts: HashMap<Row, i64>,
 }
 
+/// Rows that go to other partitions, by the same rules.
+struct Moved {
+    table: Arc<Bound>,
+    /// Before and after: a row that comes to where another one was, or goes from there, has to wait for that.
+    keys: HashSet<Box<[u8]>>,
+    old: Vec<Row>,
+    new: Vec<Row>,
+}
+
 struct Segment<'a> {
     shape: Shape<'a>,
     tables: Vec<TableNet>,
     index: HashMap<*const Bound, usize>,
+    /// Nothing else is here of their rows.
+    moved: Option<Moved>,
 }
 
 /// The fewest steps with the effect of `work`: the last state of each key, between barriers. One is between changes of a table and
@@ -180,7 +191,7 @@ pub fn coalesce<'a>(
     shape: Shape<'_>,
 ) -> Result<Vec<Planned>, Irregular> {
     let mut plan = Vec::new();
-    let fresh = || Segment { shape, tables: Vec::new(), index: HashMap::new() };
+    let fresh = || Segment { shape, tables: Vec::new(), index: HashMap::new(), moved: None };
     let mut segment = fresh();
     for item in work {
         match item {
@@ -191,6 +202,13 @@ pub fn coalesce<'a>(
             Work::Row { table, change } => {
                 if segment.excludes(table) {
                     std::mem::replace(&mut segment, fresh()).finish(&mut plan);
+                }
+                if let Some(keys) = keys_of_move(table, change) {
+                    if segment.moves_from_or_to(&keys) {
+                        std::mem::replace(&mut segment, fresh()).finish(&mut plan);
+                    }
+                    segment.add_move(table, change, keys);
+                    continue;
                 }
                 if let Some(alone) = segment.add(table, change)? {
                     std::mem::replace(&mut segment, fresh()).finish(&mut plan);
@@ -212,13 +230,55 @@ fn merge(older: &Row, newer: &Row) -> Row {
     older.values().zip(newer.values()).map(pick).collect()
 }
 
+/// Whether rows of both are in one table of the subscriber.
+fn share_rows(one: &Bound, other: &Bound) -> bool {
+    let mut rules = one.rules.iter();
+    rules.any(|own| other.rules.iter().any(|its| own.rule.place() == its.rule.place()))
+}
+
+/// The keys before and after of a row that goes to another partition, where that may be done together with others.
+fn keys_of_move(table: &Bound, change: &RowChange) -> Option<[Box<[u8]>; 2]> {
+    let RowChange::Update { old: Some(old), new } = change else { return None };
+    if !table.is_one_of_several || new.has_unchanged() {
+        return None;
+    }
+    Some([table.key_of(old)?, table.key_of(new)?])
+}
+
 impl Segment<'_> {
-    /// Whether changes of `table` must not be mixed with those that it holds: one of both looks up what the other writes.
+    /// Whether changes of `table` must not be mixed with those that it holds: one of both looks up what the other writes, or has its
+    /// rows under another name.
     fn excludes(&self, table: &Arc<Bound>) -> bool {
+        let look_up = |one: &Bound, other: &Bound| one.looks_up(other) || other.looks_up(one);
         if self.index.contains_key(&Arc::as_ptr(table)) {
             return table.looks_up(table);
         }
-        self.tables.iter().any(|net| table.looks_up(&net.table) || net.table.looks_up(table))
+        match &self.moved {
+            Some(moved) if Arc::ptr_eq(&moved.table, table) => return table.looks_up(table),
+            Some(moved) if table.is_one_of_several || share_rows(&moved.table, table) => return true,
+            Some(moved) if look_up(&moved.table, table) => return true,
+            _ => {}
+        }
+        let is_apart = |net: &TableNet| !table.is_one_of_several || !share_rows(&net.table, table);
+        self.tables.iter().any(|net| look_up(table, &net.table) || !is_apart(net))
+    }
+
+    fn moves_from_or_to(&self, keys: &[Box<[u8]>]) -> bool {
+        self.moved.as_ref().is_some_and(|moved| keys.iter().any(|key| moved.keys.contains(key)))
+    }
+
+    /// Takes in a row that goes to another partition, with its [keys](keys_of_move).
+    fn add_move(&mut self, table: &Arc<Bound>, change: &RowChange, keys: [Box<[u8]>; 2]) {
+        let RowChange::Update { old: Some(old), new } = change else { return };
+        let moved = self.moved.get_or_insert_with(|| Moved {
+            table: Arc::clone(table),
+            keys: HashSet::new(),
+            old: Vec::new(),
+            new: Vec::new(),
+        });
+        moved.keys.extend(keys);
+        moved.old.push(old.clone());
+        moved.new.push(new.clone());
     }
 
     fn table(&mut self, table: &Arc<Bound>) -> &mut TableNet {
@@ -343,6 +403,9 @@ impl Segment<'_> {
                 inserts.push(rows(Step::Insert(insert)));
             }
         }
+        if let Some(Moved { table, old, new, .. }) = self.moved {
+            updates.push(Planned::Rows { table, step: Step::Move { old, new } });
+        }
         if let Shape::Referential(_) = self.shape {
             plan.extend(inserts.into_iter().chain(updates).chain(deletes.into_iter().rev()));
         } else {
@@ -419,7 +482,7 @@ impl TableNet {
             }
             pending @ (Net::Untouched | Net::Update(_)) => {
                 *net = pending;
-                return Ok(Some(Step::Move { old: old.clone(), new: new.clone() }));
+                return Ok(Some(Step::Move { old: vec![old.clone()], new: vec![new.clone()] }));
             }
             Net::Gone | Net::Delete(_) => return Err(Irregular),
         };
@@ -434,7 +497,9 @@ fn alone(change: &RowChange) -> Step {
     match change {
         RowChange::Insert { new } => Step::Insert(vec![new.clone()]),
         RowChange::Delete { old } => Step::Delete(vec![old.clone()]),
-        RowChange::Update { old: Some(old), new } => Step::Move { old: old.clone(), new: new.clone() },
+        RowChange::Update { old: Some(old), new } => {
+            Step::Move { old: vec![old.clone()], new: vec![new.clone()] }
+        }
         RowChange::Update { old: None, new } => Step::Update(vec![new.clone()]),
     }
 }

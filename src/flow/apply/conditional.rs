@@ -116,16 +116,16 @@ impl Applier {
         match step {
             Step::Insert(rows) => {
                 let expected = self.count_fitting(rule, rows)?;
-                let found = self.affect(rule, &insert(&rule.rule, false), rows, None)?;
+                let found = self.affect(rule, &insert(&rule.rule, false), rows, &[])?;
                 as_expected(found, expected)
             }
             Step::Delete(rows) => {
                 if !rule.rule.is_decided_by_identity() {
                     let delete = statement::delete(&rule.rule, From::Parameters);
-                    return self.affect(rule, &delete, rows, None).map(drop);
+                    return self.affect(rule, &delete, rows, &[]).map(drop);
                 }
                 let expected = self.count_fitting(rule, rows)?;
-                let found = self.affect(rule, &delete_where(&rule.rule, true), rows, None)?;
+                let found = self.affect(rule, &delete_where(&rule.rule, true), rows, &[])?;
                 if found == expected {
                     return Ok(());
                 }
@@ -139,41 +139,52 @@ impl Applier {
                 Ok(())
             }
             Step::Move { old, new } => {
-                let mut new = new.clone();
-                if let Some(row) =
-                    self.completed(table, rule, std::slice::from_ref(&new))?.into_iter().flatten().next()
-                {
-                    new = row;
-                }
-                let (old, new) = (std::slice::from_ref(old), std::slice::from_ref(&new));
-                let is_present = |column| rule.is_present(&new[0], column);
-                if !knows_condition(rule, is_present) {
-                    // The publisher has the row under another key by now, or no more: the change that did that is still to come,
-                    // and puts it where it belongs.
-                    let moving = statement::change_key(&rule.rule, is_present);
-                    return self.affect(rule, &moving, new, Some(&old[0])).map(drop);
-                }
-                if rule.rule.is_decided_by_identity() && self.count_fitting(rule, old)? == 0 {
-                    return self.bring_in(rule, new);
-                }
-                let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, Some(&old[0]))?;
-                // A row that was changed has its new key, which may be written otherwise and yet equal the old one.
-                let deleted = match changed {
-                    0 => self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, None)?,
-                    _ => 0,
-                };
-                if changed + deleted == 0 && rule.rule.is_decided_by_identity() {
-                    self.forget_unmade(rule, old)?;
-                }
-                if is_whole(rule, &new[0]) {
-                    return self.insert_absent(rule, new);
-                }
-                if changed == 0 && rule.rule.is_decided_by_identity() && self.count_fitting(rule, new)? > 0 {
-                    self.note_unmade(rule, &new[0])?;
-                }
-                Ok(())
+                old.iter().zip(new).try_for_each(|(old, new)| self.move_conditionally(table, rule, old, new))
             }
         }
+    }
+
+    /// A row whose key changes is where it belongs afterwards.
+    fn move_conditionally(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &Row,
+        new: &Row,
+    ) -> std::result::Result<(), Failure> {
+        let mut new = new.clone();
+        if let Some(row) =
+            self.completed(table, rule, std::slice::from_ref(&new))?.into_iter().flatten().next()
+        {
+            new = row;
+        }
+        let (old, new) = (std::slice::from_ref(old), std::slice::from_ref(&new));
+        let is_present = |column| rule.is_present(&new[0], column);
+        if !knows_condition(rule, is_present) {
+            // The publisher has the row under another key by now, or no more: the change that did that is still to come,
+            // and puts it where it belongs.
+            let moving = statement::change_key(&rule.rule, is_present);
+            return self.affect(rule, &moving, new, old).map(drop);
+        }
+        if rule.rule.is_decided_by_identity() && self.count_fitting(rule, old)? == 0 {
+            return self.bring_in(rule, new);
+        }
+        let changed = self.affect(rule, &change_key(&rule.rule, is_present), new, old)?;
+        // A row that was changed has its new key, which may be written otherwise and yet equal the old one.
+        let deleted = match changed {
+            0 => self.affect(rule, &statement::delete(&rule.rule, From::Parameters), old, &[])?,
+            _ => 0,
+        };
+        if changed + deleted == 0 && rule.rule.is_decided_by_identity() {
+            self.forget_unmade(rule, old)?;
+        }
+        if is_whole(rule, &new[0]) {
+            return self.insert_absent(rule, new);
+        }
+        if changed == 0 && rule.rule.is_decided_by_identity() && self.count_fitting(rule, new)? > 0 {
+            self.note_unmade(rule, &new[0])?;
+        }
+        Ok(())
     }
 
     /// Rows with what the stream left out, in sets with the same columns present.
@@ -203,7 +214,7 @@ impl Applier {
         }
         if rule.rule.is_decided_by_identity() {
             let expected = self.count_fitting(rule, rows)?;
-            let found = self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
+            let found = self.affect(rule, &update(&rule.rule, is_present), rows, &[])?;
             if found == expected {
                 return Ok(());
             }
@@ -215,15 +226,15 @@ impl Applier {
             }
             return Ok(());
         }
-        self.affect(rule, &delete_where(&rule.rule, false), rows, None)?;
-        self.affect(rule, &update(&rule.rule, is_present), rows, None)?;
+        self.affect(rule, &delete_where(&rule.rule, false), rows, &[])?;
+        self.affect(rule, &update(&rule.rule, is_present), rows, &[])?;
         self.insert_absent(rule, rows)
     }
 
     /// Inserts rows that came to belong there, as far as all of their values are known.
     fn insert_absent(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {
         if rows.iter().all(|row| is_whole(rule, row)) {
-            self.affect(rule, &insert(&rule.rule, true), rows, None)?;
+            self.affect(rule, &insert(&rule.rule, true), rows, &[])?;
         }
         Ok(())
     }
@@ -237,7 +248,7 @@ impl Applier {
         if !is_whole(rule, &new[0]) {
             return self.note_unmade(rule, &new[0]);
         }
-        let found = self.affect(rule, &insert(&rule.rule, false), new, None)?;
+        let found = self.affect(rule, &insert(&rule.rule, false), new, &[])?;
         as_expected(found, expected)
     }
 

@@ -332,7 +332,7 @@ fn subject(step: &Step) -> (&'static str, Option<&Row>) {
         Step::Insert(rows) => ("INSERT into", rows.first()),
         Step::Update(rows) => ("UPDATE of", rows.first()),
         Step::Delete(rows) => ("DELETE from", rows.first()),
-        Step::Move { old, .. } => ("UPDATE of", Some(old)),
+        Step::Move { old, .. } => ("UPDATE of", old.first()),
     }
 }
 
@@ -351,8 +351,7 @@ fn delete_missing_hint(on: &str) -> String {
 /// The row as the change leaves it.
 fn row_written(step: &Step) -> Option<&Row> {
     match step {
-        Step::Insert(rows) | Step::Update(rows) => rows.first(),
-        Step::Move { new, .. } => Some(new),
+        Step::Insert(rows) | Step::Update(rows) | Step::Move { new: rows, .. } => rows.first(),
         Step::Delete(_) => None,
     }
 }

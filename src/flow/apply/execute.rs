@@ -80,13 +80,13 @@ pub(super) fn unwritable() -> Error {
 }
 
 impl Applier {
-    /// Executes a statement for `rows`, and `old` where it takes a row before; as many rows must be affected.
+    /// Executes a statement for `rows`, and `old` where it takes rows before; as many rows must be affected.
     pub(super) fn execute(
         &mut self,
         rule: &BoundRule,
         statement: &Statement,
         rows: &[Row],
-        old: Option<&Row>,
+        old: &[Row],
     ) -> std::result::Result<(), Failure> {
         let expected = rows.len().max(1) as u64;
         let found = self.affect(rule, statement, rows, old)?;
@@ -99,15 +99,17 @@ impl Applier {
         rule: &BoundRule,
         statement: &Statement,
         rows: &[Row],
-        old: Option<&Row>,
+        old: &[Row],
     ) -> std::result::Result<u64, Failure> {
         let mut arrays = Vec::with_capacity(statement.columns.len() + statement.old_columns.len());
         for column in &statement.columns {
             arrays.push(TextArray::gather(rows, rule.positions[*column])?);
         }
         for column in &statement.old_columns {
-            let old = old.ok_or_else(|| Error::Internal { message: "an old row is missing".into() })?;
-            arrays.push(TextArray::gather(std::slice::from_ref(old), rule.positions[*column])?);
+            if old.is_empty() {
+                return Err(Error::Internal { message: "an old row is missing".into() }.into());
+            }
+            arrays.push(TextArray::gather(old, rule.positions[*column])?);
         }
         let count = rows.len().max(1) as i64;
         let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arrays.len() + 1);

@@ -23,20 +23,31 @@ impl Applier {
             Step::Update(rows) => self.update(table, rule, rows),
             Step::Delete(rows) => self.empty(rule, rows),
             Step::Move { old, new } => {
-                let mut missing = rule.rule.all_reads();
-                missing.retain(|column| !rule.is_present(new, *column));
-                let mut rows = vec![new.clone()];
-                if !missing.is_empty() {
-                    // What the stream left out is in the row that was filled before. Where the publisher has it no more, a
-                    // later change empties this one, too.
-                    let (found, gone) = self.fetch(table, rule, &missing, &rows)?;
-                    rows = if found.is_empty() { gone } else { found };
-                }
-                self.empty(rule, std::slice::from_ref(old))?;
-                let is_present = |column| rows.iter().all(|row| rule.is_present(row, column));
-                self.execute_set(rule, &rows, |rule, from| statement::update(rule, from, is_present))
+                old.iter().zip(new).try_for_each(|(old, new)| self.fill_another(table, rule, old, new))
             }
         }
+    }
+
+    /// Fills columns of another row than before.
+    fn fill_another(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &Row,
+        new: &Row,
+    ) -> std::result::Result<(), Failure> {
+        let mut missing = rule.rule.all_reads();
+        missing.retain(|column| !rule.is_present(new, *column));
+        let mut rows = vec![new.clone()];
+        if !missing.is_empty() {
+            // What the stream left out is in the row that was filled before. Where the publisher has it no more, a
+            // later change empties this one, too.
+            let (found, gone) = self.fetch(table, rule, &missing, &rows)?;
+            rows = if found.is_empty() { gone } else { found };
+        }
+        self.empty(rule, std::slice::from_ref(old))?;
+        let is_present = |column| rows.iter().all(|row| rule.is_present(row, column));
+        self.execute_set(rule, &rows, |rule, from| statement::update(rule, from, is_present))
     }
 
     fn empty(&mut self, rule: &BoundRule, rows: &[Row]) -> std::result::Result<(), Failure> {

@@ -4,6 +4,7 @@ mod again;
 mod targets;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use postgres::types::PgLsn;
 use serde_json::{Map, Value as Json};
@@ -116,10 +117,10 @@ impl Quarantine {
             let stored = Stored { table: &name, emptied: row.get("emptied"), keys: vec![key.as_ref()] };
             let marks = self.targets.marks_of_stored(&stored);
             self.targets.hold(marks);
-            let held = self.held.entry(name).or_default();
             match key {
-                Some(key) => held.unread.push(key),
-                None => held.whole = true,
+                Some(key) => self.held.entry(name).or_default().unread.push(key),
+                None if stored.emptied => self.hold_emptied(&name),
+                None => self.held.entry(name).or_default().whole = true,
             }
         }
         self.loaded = true;
@@ -200,20 +201,49 @@ impl Quarantine {
         }
     }
 
-    /// Whether all rows of the table are held.
-    pub fn holds_whole(&self, table: &Bound) -> bool {
-        self.held.get(&table.relation.table_name()).is_some_and(|held| held.whole)
+    /// Whether a TRUNCATE of these has to wait: behind all rows of one of them, or behind a row that goes to another partition, which
+    /// may be in this one before or after. Emptied with all the others, it is in none.
+    pub fn holds_truncate(&self, tables: &[Arc<Bound>]) -> bool {
+        let emptied = self.emptied_by(tables);
+        let held = |name: &TableName| self.held.get(name);
+        emptied.iter().any(|name| {
+            let root = self.targets.root_of(name).and_then(|root| held(root).map(|held| (root, held)));
+            held(name).is_some_and(|held| held.whole)
+                || root.is_some_and(|(root, held)| held.whole || !emptied.contains(root))
+        })
     }
 
-    /// Later changes of the table wait.
-    pub fn hold_whole(&mut self, table: &Bound) {
-        self.held.entry(table.relation.table_name()).or_default().whole = true;
+    /// Later changes of these wait.
+    pub fn hold_truncate(&mut self, tables: &[Arc<Bound>]) {
+        for table in tables {
+            self.hold_emptied(&table.relation.table_name());
+        }
+    }
+
+    /// Likewise of one, and rows that come to it from another partition.
+    fn hold_emptied(&mut self, table: &TableName) {
+        for name in [Some(table), self.targets.root_of(table)].into_iter().flatten() {
+            self.held.entry(name.clone()).or_default().whole = true;
+        }
+    }
+
+    /// Tables that are empty after a TRUNCATE of these, a partitioned one with its partitions.
+    pub fn emptied_by(&self, tables: &[Arc<Bound>]) -> HashSet<TableName> {
+        let mut emptied: HashSet<TableName> =
+            tables.iter().map(|table| table.relation.table_name()).collect();
+        let roots: HashSet<TableName> =
+            emptied.iter().filter_map(|name| self.targets.root_of(name)).cloned().collect();
+        let is_emptied =
+            |root: &TableName| self.targets.partitions_of(root).all(|name| emptied.contains(name));
+        let roots: Vec<TableName> = roots.into_iter().filter(is_emptied).collect();
+        emptied.extend(roots);
+        emptied
     }
 
     /// The table is empty: nothing in it waits any more. Whether anything did.
-    pub fn free(&mut self, table: &Bound) -> bool {
-        self.targets.free(&table.relation.table_name());
-        self.held.remove(&table.relation.table_name()).is_some()
+    pub fn free(&mut self, table: &TableName) -> bool {
+        self.targets.free(table);
+        self.held.remove(table).is_some()
     }
 }
 
@@ -262,8 +292,8 @@ pub struct Entry {
 
 impl Entry {
     /// Whether it is of a change of this table.
-    pub fn is_of(&self, table: &Bound) -> bool {
-        self.table == table.relation.table_name()
+    pub fn is_of(&self, table: &TableName) -> bool {
+        self.table == *table
     }
 }
 

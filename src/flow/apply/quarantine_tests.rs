@@ -2,8 +2,8 @@
 
 use super::quarantine::{self, Quarantined};
 use super::test_pair::{Pair, drain, rule};
-use crate::flow::Flow;
 use crate::flow::mapping::MapRule;
+use crate::flow::{Flow, FlowName};
 use crate::phase::Side;
 use crate::sql;
 
@@ -115,8 +115,11 @@ fn what_does_not_fit_waits_in_order_and_the_rest_goes_on() {
 #[test]
 fn tables_without_keys_and_truncate_are_held_whole() {
     let tables = "create table bag (a int); alter table bag replica identity full; create table t (id int primary key);
-                  create table log (line text)";
-    let (pair, flow) = pair_with_quarantine(tables, tables, &[]);
+                  create table log (line text);
+                  create table p (id int, k int, v text, primary key (id, k)) partition by list (k);
+                  create table p1 partition of p for values in (1); create table p2 partition of p for values in (2)";
+    let beside = format!("{tables}; alter table p add extra text default 'lost'");
+    let (pair, flow) = pair_with_quarantine(tables, &beside, &[]);
     pair.source(
         "insert into bag values (1), (2); insert into t values (1), (2), (3); insert into log values ('x')",
     );
@@ -164,6 +167,48 @@ fn tables_without_keys_and_truncate_are_held_whole() {
     drain(&flow).unwrap();
     assert_eq!(told(&pair), [""; 0]);
     pair.assert_equal("select * from t");
+
+    // Nor is it done before a row has gone through the partition, there or back, whoever has set that aside.
+    let home = Flow { name: FlowName::Replay, ..flow };
+    let stopping = Flow { quarantine: false, ..home.clone() };
+    pair.begins(&home);
+    for (flow, truncated) in [(&home, "p1"), (&home, "p2"), (&stopping, "p1"), (&stopping, "p2")] {
+        pair.source("insert into p values (1, 1, 'old'), (2, 1, 'old'), (3, 2, 'old')");
+        drain(flow).unwrap();
+        pair.target("update p set extra = 'kept'; delete from p where id = 1");
+        pair.source("update p set v = 'first' where id = 1");
+        if !flow.quarantine {
+            drain(&home).unwrap();
+        }
+        pair.source(&format!(
+            "update p set k = 2 where id = 1; update p set v = 'last' where id = 1; truncate {truncated};
+             update p set k = 3 - k where id = 2; update p set v = 'new' where id = 3; insert into p values (4, 1, 'new'), (5, 2, 'new')"
+        ));
+        drain(flow).unwrap();
+        let aside = set_aside(&pair);
+        let first = |operation: &str| aside.iter().find(|entry| entry.operation == operation);
+        let truncate = first("truncate").expect("it waits");
+        assert_eq!(
+            (truncate.table.as_str(), truncate.kind.as_str()),
+            (&*format!("public.{truncated}"), "follows")
+        );
+        assert_eq!(quarantine::retry(flow, Some(truncate.id)).unwrap_err().kind(), "quarantine_order");
+        pair.target("insert into p values (1, 1, 'old', 'kept')");
+        quarantine::retry(flow, None).unwrap();
+        assert_eq!(told(&pair), [""; 0], "{truncated}");
+        pair.assert_equal("select id, k, v from p");
+        assert_eq!(pair.rows(Side::Target, "select id from p where extra = 'lost' and id < 4"), [""; 0]);
+        pair.source("truncate p");
+        drain(flow).unwrap();
+    }
+    // With all of its partitions there is nothing left that waits.
+    pair.source("insert into p values (1, 1, 'old')");
+    drain(&home).unwrap();
+    pair.target("delete from p");
+    pair.source("update p set v = 'new'; update p set k = 2; truncate p; insert into p values (1, 1, 'new')");
+    assert_eq!(drain(&home).unwrap().conflicts, 1);
+    assert_eq!(told(&pair), [""; 0]);
+    pair.assert_equal("select id, k, v from p");
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl Applier {
             Step::Delete(rows) => rows,
             Step::Update(rows) if may_remove(rule) => rows,
             Step::Update(rows) if writes(rule, rows.first(), &key.referenced_columns) => rows,
-            Step::Move { old, .. } => std::slice::from_ref(old),
+            Step::Move { old, .. } => old,
             Step::Insert(_) | Step::Update(_) => return Ok(None),
         };
         let Some(question) = key.read_referenced(&rule.rule, From::Parameters) else { return Ok(None) };
@@ -329,7 +329,7 @@ impl Applier {
             Step::Update(rows) if may_remove(rule) => (rows, rows),
             Step::Insert(rows) | Step::Update(rows) => (rows, &[]),
             Step::Delete(rows) => (&[], rows),
-            Step::Move { old, new } => (std::slice::from_ref(new), std::slice::from_ref(old)),
+            Step::Move { old, new } => (new, old),
         };
         let target = &rule.rule.to;
         let keys = if written.is_empty() { Vec::new() } else { references.concerning_written(target) };

@@ -207,10 +207,8 @@ impl Applier {
 
     fn settle_truncate(&mut self, item: &Item<'_>, tables: &[Arc<Bound>]) -> Result<()> {
         let Some(quarantine) = &mut self.quarantine else { return Ok(()) };
-        if tables.iter().any(|table| quarantine.holds_whole(table)) {
-            for table in tables {
-                quarantine.hold_whole(table);
-            }
+        if quarantine.holds_truncate(tables) {
+            quarantine.hold_truncate(tables);
             if item.ordinal.is_none() {
                 self.note_entries(1, quarantine::entries(item.lsn, item.work, None, None))?;
             }
@@ -232,14 +230,14 @@ impl Applier {
             return self.set_item_aside(item, &misfit, None);
         }
         self.write_pending()?;
-        for table in tables {
-            let freed = self.quarantine.as_mut().is_some_and(|quarantine| quarantine.free(table));
+        let emptied = self.quarantine.as_ref().map(|quarantine| quarantine.emptied_by(tables));
+        for table in emptied.into_iter().flatten() {
+            let freed = self.quarantine.as_mut().is_some_and(|quarantine| quarantine.free(&table));
             if freed || item.ordinal.is_some() {
-                let relation = &table.relation;
                 let before = item.ordinal.unwrap_or(i64::MAX);
                 self.session.change(
                     sql::flow::DELETE_QUARANTINED_OF_TABLE.text,
-                    &[&relation.schema, &relation.name, &before],
+                    &[&table.schema, &table.name, &before],
                 )?;
             }
         }
@@ -256,7 +254,7 @@ impl Applier {
         if let Some(quarantine) = &mut self.quarantine {
             match item.work {
                 Work::Row { table, change } => quarantine.hold(table, change),
-                Work::Truncate { tables } => tables.iter().for_each(|table| quarantine.hold_whole(table)),
+                Work::Truncate { tables } => quarantine.hold_truncate(tables),
             }
             quarantine.count_conflict();
         }
@@ -278,9 +276,8 @@ impl Applier {
 
     /// What was to be written, by table and column, as far as the expressions can be evaluated.
     fn mapped_values(&mut self, table: &Bound, step: &Step) -> Result<Option<String>> {
-        let (Step::Insert(rows) | Step::Update(rows)) = step else {
-            let Step::Move { new, .. } = step else { return Ok(None) };
-            return self.mapped_row(table, new);
+        let (Step::Insert(rows) | Step::Update(rows) | Step::Move { new: rows, .. }) = step else {
+            return Ok(None);
         };
         match rows.first() {
             Some(row) => self.mapped_row(table, row),

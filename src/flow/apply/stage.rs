@@ -128,10 +128,10 @@ impl Applier {
     ) -> std::result::Result<(), Failure> {
         let statement = build(&rule.rule, From::Parameters);
         if !self.stages.allowed || rows.len() < LEAST_ROWS || statement.takes_count {
-            return self.execute(rule, &statement, rows, None);
+            return self.execute(rule, &statement, rows, &[]);
         }
         if !is_stageable(rule, &statement.columns, rows) {
-            return self.execute(rule, &statement, rows, None);
+            return self.execute(rule, &statement, rows, &[]);
         }
         let table = self.stage(rule, &statement.columns, rows)?;
         self.execute_staged(&build(&rule.rule, From::Table(&table)).text, rows.len())

@@ -48,17 +48,24 @@ pub(super) fn stage_from(rule: &TableRule, columns: &[usize], first: usize, from
     if columns.is_empty() {
         return format!("select from pg_catalog.generate_series(1, ${first}::pg_catalog.int8)");
     }
-    let mut typed = Vec::with_capacity(columns.len());
-    let mut arrays = Vec::with_capacity(columns.len());
-    let mut names = Vec::with_capacity(columns.len());
-    for (at, column) in columns.iter().enumerate() {
+    format!("{} from {}", typed(rule, columns, 0), unnested(first, columns.len()))
+}
+
+/// Values of these old columns, named as they are, from the [`unnested`] ones from `c`*first* on.
+fn typed(rule: &TableRule, columns: &[usize], first: usize) -> String {
+    let value = |(at, column): (usize, &usize)| {
         let old = &rule.old_columns[*column];
-        let value = read_text(&format!("u.c{at}"), &old.stage_type);
-        typed.push(format!("{value} as {}", sql::quote_identifier(&old.name)));
-        arrays.push(unnest(first + at));
-        names.push(format!("c{at}"));
-    }
-    format!("select {} from rows from ({}) as u({})", typed.join(", "), arrays.join(", "), names.join(", "))
+        let value = read_text(&format!("u.c{}", first + at), &old.stage_type);
+        format!("{value} as {}", sql::quote_identifier(&old.name))
+    };
+    format!("select {}", columns.iter().enumerate().map(value).collect::<Vec<_>>().join(", "))
+}
+
+/// So many arrays from this parameter on as the columns `c0`, `c1`, … of `u`.
+fn unnested(first: usize, count: usize) -> String {
+    let arrays: Vec<String> = (first..first + count).map(unnest).collect();
+    let names: Vec<String> = (0..count).map(|at| format!("c{at}")).collect();
+    format!("rows from ({}) as u({})", arrays.join(", "), names.join(", "))
 }
 
 /// `text` read as a value of `type_name`, as that type's own input does.
@@ -270,6 +277,26 @@ pub fn change_key(rule: &TableRule, present: impl Fn(usize) -> bool) -> Statemen
     let new = evaluated_or_one(&values, &stage(rule, &columns, 1));
     let text = moving(rule, &values, &new, &stage(rule, &old_columns, columns.len().max(1) + 1));
     Statement { text, takes_count: columns.is_empty(), columns, old_columns }
+}
+
+/// The same for many rows, of which all is known, each old one beside its new one; `None` where it takes a statement for each.
+pub fn change_keys(rule: &TableRule) -> Option<Statement> {
+    let values = moved(rule, &|_| true);
+    let columns = columns_read(values.iter().copied());
+    let old_columns = columns_read(rule.key.iter());
+    if columns.is_empty() || old_columns.is_empty() || rule.is_moved_by_insert() {
+        return None;
+    }
+    let text = format!(
+        "update {} as t set {} from {}, lateral ({}) as s, lateral ({}) as o where {}",
+        rule.target(),
+        assignments(rule, &values),
+        unnested(1, columns.len() + old_columns.len()),
+        evaluated(&values, &[], &typed(rule, &columns, 0)),
+        evaluated(&[], &rule.key, &typed(rule, &old_columns, columns.len())),
+        key_condition(rule, "o")
+    );
+    Some(Statement { text, takes_count: false, columns, old_columns })
 }
 
 pub(super) fn evaluated_or_one(values: &[&MappedColumn], stage: &str) -> String {

@@ -39,7 +39,7 @@ impl Applier {
             }
             Step::Delete(rows) if keyless => {
                 let text = statement::delete_whole(&rule.rule);
-                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], Some(row)))
+                rows.iter().try_for_each(|row| self.execute(rule, &text, &[], std::slice::from_ref(row)))
             }
             Step::Delete(rows) => {
                 let done = self.execute_set(rule, rows, statement::delete);
@@ -52,7 +52,7 @@ impl Applier {
                 }
             }
             Step::Update(rows) => self.update(table, rule, rows),
-            Step::Move { old, new } => self.move_row(table, rule, old, new),
+            Step::Move { old, new } => self.move_rows(table, rule, old, new),
         }
     }
 
@@ -78,6 +78,21 @@ impl Applier {
         Ok(())
     }
 
+    fn move_rows(
+        &mut self,
+        table: &Bound,
+        rule: &BoundRule,
+        old: &[Row],
+        new: &[Row],
+    ) -> std::result::Result<(), Failure> {
+        // Which of them a foreign key of the subscriber has moved already, only each by itself can tell.
+        let is_set = old.len() > 1 && !self.cascades.moves;
+        match statement::change_keys(&rule.rule).filter(|_| is_set) {
+            Some(statement) => self.execute(rule, &statement, new, old),
+            None => old.iter().zip(new).try_for_each(|(old, new)| self.move_row(table, rule, old, new)),
+        }
+    }
+
     fn move_row(
         &mut self,
         table: &Bound,
@@ -88,7 +103,7 @@ impl Applier {
         let mut new = new.clone();
         if rule.rule.key.is_empty() {
             let text = statement::update_whole(&rule.rule);
-            return self.execute(rule, &text, std::slice::from_ref(&new), Some(old));
+            return self.execute(rule, &text, std::slice::from_ref(&new), std::slice::from_ref(old));
         }
         let missing = statement::columns_to_fetch(&rule.rule, |column| rule.is_present(&new, column));
         if !missing.is_empty() {
@@ -98,7 +113,7 @@ impl Applier {
             }
         }
         let text = statement::change_key(&rule.rule, |column| rule.is_present(&new, column));
-        match self.execute(rule, &text, std::slice::from_ref(&new), Some(old)) {
+        match self.execute(rule, &text, std::slice::from_ref(&new), std::slice::from_ref(old)) {
             // A foreign key of the subscriber was faster.
             Err(Failure::Rows { found: 0, .. }) if self.cascades.moves => {
                 self.update(table, rule, std::slice::from_ref(&new))

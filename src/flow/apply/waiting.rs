@@ -1,13 +1,11 @@
 //! What comes behind something that is set aside waits there, too, though the flow is to stop at what does not fit: tried again later,
 //! the older change would else undo the newer one.
 
-use std::sync::Arc;
-
 use super::Applier;
 use super::batch::{Transaction, Work};
 use super::quarantine::{self, Entry};
 use crate::error::Result;
-use crate::flow::mapping::bound::Bound;
+use crate::flow::mapping::TableName;
 use crate::sql;
 
 /// What is to be noted once the other changes are applied.
@@ -15,7 +13,7 @@ use crate::sql;
 pub(super) struct Waiting {
     entries: Vec<Entry>,
     /// Tables that were emptied: what waits of them is past.
-    emptied: Vec<Arc<Bound>>,
+    emptied: Vec<TableName>,
 }
 
 impl Applier {
@@ -37,16 +35,16 @@ impl Applier {
                     quarantine.hold(table, change);
                     waiting.entries.extend(quarantine::entries(lsn, work, None, None));
                 }
-                Work::Truncate { tables } if tables.iter().any(|table| quarantine.holds_whole(table)) => {
-                    for table in tables {
-                        quarantine.hold_whole(table);
-                    }
+                Work::Truncate { tables } if quarantine.holds_truncate(tables) => {
+                    quarantine.hold_truncate(tables);
                     waiting.entries.extend(quarantine::entries(lsn, work, None, None));
                 }
                 Work::Truncate { tables } => {
-                    for table in tables.iter().filter(|table| quarantine.free(table)) {
-                        waiting.entries.retain(|entry| !entry.is_of(table));
-                        waiting.emptied.push(Arc::clone(table));
+                    for table in quarantine.emptied_by(tables) {
+                        if quarantine.free(&table) {
+                            waiting.entries.retain(|entry| !entry.is_of(&table));
+                            waiting.emptied.push(table);
+                        }
                     }
                     rest.push(work);
                 }
@@ -59,10 +57,9 @@ impl Applier {
     /// The other changes are applied.
     pub(super) fn note_waiting(&mut self, waiting: Waiting) -> Result<()> {
         for table in waiting.emptied {
-            let relation = &table.relation;
             self.session.change(
                 sql::flow::DELETE_QUARANTINED_OF_TABLE.text,
-                &[&relation.schema, &relation.name, &i64::MAX],
+                &[&table.schema, &table.name, &i64::MAX],
             )?;
         }
         quarantine::insert(&mut self.session, &waiting.entries)

@@ -68,6 +68,12 @@ fn a_row_that_goes_to_another_partition_keeps_what_nothing_is_mapped_to() {
             drain(flow).unwrap();
             pair.assert_equal("select id, k, v from p");
         }
+        // Many at once, each to another one.
+        for flow in ways {
+            pair.source("update p set k = 1 + (k + id) % 4, v = v || '!'");
+            drain(&flow).unwrap();
+            pair.assert_equal("select id, k, v from p");
+        }
         let lost = pair.rows(Side::Target, "select id from p where extra <> 'kept ' || id and id < 100");
         assert_eq!(lost, [""; 0], "{rules:?}");
         assert_eq!(pair.rows(Side::Target, "select count(*) from p where extra = 'lost'"), ["(8)"]);

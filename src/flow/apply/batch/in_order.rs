@@ -30,12 +30,17 @@ pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec
             | RowChange::Delete { old: row } => (row, alone(change)),
         };
         let key = table.key_of(row);
+        let before = match change {
+            RowChange::Update { old: Some(old), .. } => table.key_of(old),
+            _ => key.clone(),
+        };
+        let is_keyed = key.is_some() && before.is_some();
         let joined = match plan.last_mut() {
             Some(Planned::Rows { table: last, step: into })
                 if Arc::ptr_eq(last, table) && !table.looks_up(table) =>
             {
-                key.as_ref().is_none_or(|key| !keys_in_step.contains(key))
-                    && join(into, &step, longest, key.is_some())
+                [&key, &before].into_iter().flatten().all(|key| !keys_in_step.contains(key))
+                    && join(into, &step, longest, is_keyed)
             }
             _ => false,
         };
@@ -43,7 +48,7 @@ pub fn in_order<'a>(work: impl Iterator<Item = &'a Work>, longest: usize) -> Vec
             keys_in_step.clear();
             plan.push(Planned::Rows { table: Arc::clone(table), step });
         }
-        keys_in_step.extend(key);
+        keys_in_step.extend([key, before].into_iter().flatten());
     }
     plan
 }
@@ -62,6 +67,12 @@ fn join(into: &mut Step, step: &Step, longest: usize, keyed: bool) -> bool {
             if keyed && rows.len() < longest && same_columns(&rows[0], &more[0]) =>
         {
             rows.extend_from_slice(more);
+        }
+        (Step::Move { old, new }, Step::Move { old: more_old, new: more_new })
+            if keyed && new.len() < longest && !new.iter().chain(more_new).any(Row::has_unchanged) =>
+        {
+            old.extend_from_slice(more_old);
+            new.extend_from_slice(more_new);
         }
         _ => return false,
     }

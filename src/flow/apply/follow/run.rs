@@ -14,7 +14,7 @@ use self::binding::Binding;
 use self::moving::{Leaving, Moves};
 use super::{Applied, Flow, GLANCE, Progress, Until};
 use crate::error::{Error, Result};
-use crate::flow::apply::batch::{self, Planned, Shape, Transaction, Work};
+use crate::flow::apply::batch::{self, Planned, Ranks, Shape, Transaction, Work};
 use crate::flow::apply::pace::{Pace, Sample};
 use crate::flow::apply::quarantine::Quarantine;
 use crate::flow::apply::worker::{Job, Worker};
@@ -84,6 +84,8 @@ pub(super) struct Run<'a> {
     /// By address: a relation lives as long as its binding.
     bindings: HashMap<*const Relation, (Arc<Relation>, Binding)>,
     moves: Moves,
+    /// The subscriber's tables that refer to others, where foreign keys fire.
+    ranks: Ranks,
     /// Whole transactions, not applied yet.
     batch: Vec<Transaction>,
     batch_bytes: usize,
@@ -154,6 +156,7 @@ impl<'a> Run<'a> {
             flow,
             publisher,
             applied: applier.applied(),
+            ranks: applier.ranks.clone(),
             worker: Worker::new(applier),
             is_hasty,
             given: Given::default(),

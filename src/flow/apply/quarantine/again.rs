@@ -117,7 +117,12 @@ fn find_earlier(session: &mut Session, mapping: &Mapping, id: i64) -> Result<Opt
             && (one.3[0].is_none()
                 || its[0].is_none()
                 || known.clone().any(|key| its.contains(&Some(key.clone()))));
-        is_same_there || targets.meet(&marks, &stored(other))
+        let is_emptied =
+            |emptied: bool, table, other| emptied && targets.root_of(table).is_some_and(|root| root == other);
+        is_same_there
+            || is_emptied(one.2, &one.1, &other.1)
+            || is_emptied(other.2, &other.1, &one.1)
+            || targets.meet(&marks, &stored(other))
     };
     Ok(earlier.iter().find(is_same_row).map(|(ordinal, ..)| *ordinal))
 }
@@ -191,7 +196,9 @@ fn bind(mapping: &Mapping, name: &TableName) -> Result<Bound> {
         full: rule.identity.is_none(),
         columns: columns.collect(),
     };
-    Bound::new(Arc::new(relation), rules)
+    // Rows that go to another partition are stored under the topmost table's name.
+    let is_one_of_several = rule.from_partitioned;
+    Ok(Bound { is_one_of_several, ..Bound::new(Arc::new(relation), rules)? })
 }
 
 fn stored_row(table: &Bound, stored: Json, absent: Value<'_>) -> Result<Row> {

@@ -122,6 +122,18 @@ impl Targets {
         marks.iter().any(|mark| others.iter().any(|other| is_same(mark, other)))
     }
 
+    /// The topmost table by whose name the flow has rows of a partition that go to another one, where it may have them so.
+    pub(super) fn root_of(&self, partition: &TableName) -> Option<&TableName> {
+        let rules = self.rules.get(partition)?;
+        if rules.iter().all(|rule| rule.complete) { None } else { rules.first()?.from_root.as_ref() }
+    }
+
+    /// The partitions that hold the rows of a topmost table.
+    pub(super) fn partitions_of(&self, root: &TableName) -> impl Iterator<Item = &TableName> {
+        let is_its = |rule: &&Arc<TableRule>| !rule.from_partitioned && rule.from_root.as_ref() == Some(root);
+        self.rules.values().filter_map(|rules| rules.first()).filter(is_its).map(|rule| &rule.from)
+    }
+
     /// Nothing in this table of the publisher waits any more.
     pub(super) fn free(&mut self, from: &TableName) {
         for held in self.held.values_mut() {

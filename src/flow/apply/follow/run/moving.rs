@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::Run;
-use crate::flow::apply::batch::Work;
+use crate::flow::apply::batch::{Ranks, Work};
 use crate::flow::mapping::TableName;
 use crate::flow::mapping::bound::{Bound, BoundRule};
 use crate::flow::source::change::{Relation, Row, RowChange, Value};
@@ -55,6 +55,17 @@ impl Leaving {
             && known_by.iter().all(is_same)
     }
 
+    /// Whether changes that came since may take away what the row refers to: where foreign keys fire, it has to be gone by then.
+    fn has_to_be_gone(&self, ranks: &Ranks, work: &[Work]) -> bool {
+        let takes_away = |work: &Work| {
+            let Work::Row { change, .. } = work else { return true };
+            matches!(change, RowChange::Delete { .. } | RowChange::Update { old: Some(_), .. })
+        };
+        let refers =
+            |rule: &BoundRule| [&rule.rule.to, rule.rule.place()].iter().any(|to| ranks.contains_key(*to));
+        self.table.rules.iter().any(refers) && work[self.at + 1..].iter().any(takes_away)
+    }
+
     /// The row before, in the columns of the partition that it comes to.
     fn row_of(&self, relation: &Relation) -> Option<Row> {
         let value = |name: &str| {
@@ -94,9 +105,11 @@ impl Run<'_> {
                 work
             }
             RowChange::Insert { new } => {
-                let Some(leaving) = before.filter(|leaving| leaving.is_same_row(table, new)) else {
-                    return work;
+                let fits = |leaving: &Leaving| {
+                    leaving.is_same_row(table, new)
+                        && !leaving.has_to_be_gone(&self.ranks, &open.transaction.work)
                 };
+                let Some(leaving) = before.filter(fits) else { return work };
                 let (table, new) = (Arc::clone(table), new.clone());
                 let (Some(moved), Some(old)) =
                     (self.moved(&leaving.table, &table), leaving.row_of(&table.relation))
@@ -123,6 +136,17 @@ impl Run<'_> {
             let root = root_of(into)?;
             let relation =
                 Relation { schema: root.schema.clone(), name: root.name.clone(), ..(*into.relation).clone() };
+            // Partitions with the same columns share one: what goes to them is written together.
+            let is_same = |known: &&Arc<Bound>| {
+                let Bound { relation: its, rules: bound, .. } = &***known;
+                its.table_name() == *root
+                    && (its.full, &its.columns) == (relation.full, &relation.columns)
+                    && bound.len() == rules.len()
+                    && bound.iter().zip(rules).all(|(bound, rule)| Arc::ptr_eq(&bound.rule, rule))
+            };
+            if let Some(known) = self.moves.values().flatten().find(is_same) {
+                return Some(Arc::clone(known));
+            }
             // The rules were made for other columns.
             let bound = Bound::new(Arc::new(relation), rules).ok()?;
             Some(Arc::new(Bound { is_one_of_several: true, ..bound }))
