@@ -274,6 +274,9 @@ impl Run {
 
     /// Tells of a table without a place that it had one by the name under which it was recorded.
     fn name_as_recorded(&mut self, findings: &mut [Finding], tables: &[Table]) -> Result<()> {
+        if findings.is_empty() {
+            return Ok(());
+        }
         let there = self.list_tables(Side::Source)?;
         let has = |name: &TableName| there.iter().any(|table| TableName::of(table) == *name);
         for table in tables {
