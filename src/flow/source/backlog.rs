@@ -60,7 +60,15 @@ struct Taker {
 impl Backlog<'_> {
     /// Reads until all is read that was committed when the last piece was asked for, and applied.
     pub(super) fn read(&self, decoder: &mut Decoder, outlet: &mut Outlet) -> Result<Ended> {
-        let Some(mut taker) = self.open(self.slot)? else { return Ok(Ended::NoCopy) };
+        let mut taker = self.connect()?;
+        // What a run before this one has read lies behind what the slot keeps: to pass over it is less work than to decode it again.
+        self.release(&mut taker, outlet)?;
+        if outlet.is_stopped() {
+            return Ok(Ended::Stopped);
+        }
+        if !self.copy(&mut taker, self.slot, "")? {
+            return Ok(Ended::NoCopy);
+        }
         let mut spare: Option<Taker> = None;
         let mut released = Instant::now();
         let mut size = PIECES.0;
@@ -102,7 +110,7 @@ impl Backlog<'_> {
                 }
             }
             if released.elapsed() >= RELEASE_EVERY {
-                self.release(&mut taker.client, outlet.confirmed())?;
+                self.release(&mut taker, outlet)?;
                 released = Instant::now();
             }
             if is_last {
@@ -123,12 +131,12 @@ impl Backlog<'_> {
             }
             std::thread::sleep(GLANCE);
         }
-        self.release(&mut taker.client, outlet.confirmed())?;
-        Ok(Ended::Applied(outlet.confirmed()))
+        self.release(&mut taker, outlet)?;
+        Ok(if outlet.is_stopped() { Ended::Stopped } else { Ended::Applied(outlet.confirmed()) })
     }
 
-    /// A session with a copy of `slot`; none where there is no slot to spare for it.
-    fn open(&self, slot: &str) -> Result<Option<Taker>> {
+    /// A session that has no copy yet.
+    fn connect(&self) -> Result<Taker> {
         let publisher = self.publisher;
         let client = Client::connect(&publisher.conninfo, &publisher.application_name, Purpose::Sql)
             .map_err(|cause| Error::Unreachable { what: publisher.place.name().to_owned(), cause })?;
@@ -143,15 +151,22 @@ impl Backlog<'_> {
         let pid = taker.query("select pg_catalog.pg_backend_pid()").map_err(|cause| self.failed(cause))?;
         taker.query(sql::flow::WIDEN_DECODING.text).map_err(|cause| self.failed(cause))?;
         taker.copy = format!("pgdetour_backlog_{}", pid.first().map_or("", String::as_str));
-        self.copy(&mut taker, slot, "").map(|copied| copied.then_some(taker))
+        Ok(taker)
     }
 
     /// Another session whose copy of the slot begins where that of `taker` has come to; none where there is no slot to spare.
     fn follow(&self, spare: Option<Taker>, taker: &Taker) -> Result<Option<Taker>> {
-        let Some(mut spare) = spare else { return self.open(&taker.copy) };
-        let drop_first =
-            format!("select pg_catalog.pg_drop_replication_slot({});", sql::quote_literal(&spare.copy));
-        self.copy(&mut spare, &taker.copy, &drop_first).map(|copied| copied.then_some(spare))
+        let (mut session, drop_first) = match spare {
+            Some(spare) => {
+                let drop = format!(
+                    "select pg_catalog.pg_drop_replication_slot({});",
+                    sql::quote_literal(&spare.copy)
+                );
+                (spare, drop)
+            }
+            None => (self.connect()?, String::new()),
+        };
+        self.copy(&mut session, &taker.copy, &drop_first).map(|copied| copied.then_some(session))
     }
 
     /// Makes the copy of a session, after `before`; false where there is no slot to spare.
@@ -200,20 +215,28 @@ impl Backlog<'_> {
             ("count", &size.to_string()),
             ("options", &sql::quote_array(&options)),
         ]);
+        self.ask_rows(taker, &query)
+    }
+
+    /// Moves the slot itself on to what is applied, and the beginning of its WAL behind it; until the reader is told to stop.
+    fn release(&self, taker: &mut Taker, outlet: &Outlet) -> Result<()> {
+        let applied = outlet.confirmed().to_string();
+        self.ask_rows(taker, &sql::flow::RELEASE_SLOT.with(&[("slot", self.slot), ("lsn", &applied)]))?;
+        while !outlet.is_stopped() {
+            if taker.rows.next(&mut taker.client, GLANCE).map_err(|cause| self.failed(cause))? == Taken::End {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the rows of a query of one column.
+    fn ask_rows(&self, taker: &mut Taker, query: &str) -> Result<()> {
         taker.rows = CopyRows::default();
         taker
             .client
             .ask_copy_out(&format!("copy ({}) to stdout (format binary)", query.trim()))
             .map_err(|cause| self.failed(cause))
-    }
-
-    /// Moves the slot itself on.
-    fn release(&self, client: &mut Client, position: PgLsn) -> Result<()> {
-        if position > PgLsn::from(0) {
-            let script = sql::flow::RELEASE_SLOT.with(&[("slot", self.slot), ("lsn", &position.to_string())]);
-            client.simple_query(&script).map_err(|cause| self.failed(cause))?;
-        }
-        Ok(())
     }
 
     fn failed(&self, cause: ServerError) -> Error {
@@ -241,14 +264,15 @@ mod tests {
         let flow = pair.flow(&[]);
         let slot = "pgdetour_mirror";
         let backlog = Backlog { publisher: &flow.publisher, slot, publication: slot, binary: false };
-        let taker = backlog.open(slot).unwrap().unwrap();
+        let mut taker = backlog.connect().unwrap();
+        assert!(backlog.copy(&mut taker, slot, "").unwrap());
         let owner = taker.copy.strip_prefix("pgdetour_backlog_").unwrap();
         pair.source(&format!("select pg_terminate_backend({owner}, 20000)"));
         let error = backlog.follow(None, &taker).err().unwrap();
         assert!(error.is_connection_lost(), "{error:?}");
         // Where the slot itself is gone, that is the finding.
         pair.source(&format!("select pg_drop_replication_slot('{slot}')"));
-        let error = backlog.open(slot).err().unwrap();
+        let error = backlog.copy(&mut backlog.connect().unwrap(), slot, "").err().unwrap();
         assert!(!error.is_connection_lost() && error.is_sqlstate(&SqlState::UNDEFINED_OBJECT), "{error:?}");
     }
 }

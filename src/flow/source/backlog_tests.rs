@@ -91,6 +91,48 @@ fn the_stream_follows_also_where_nothing_is_to_be_applied_of_what_comes_last() {
 }
 
 #[test]
+fn the_wal_that_was_read_before_is_let_go_before_it_would_be_read_again() {
+    let pair = Pair::new(NUMBERS, NUMBERS);
+    let mut flow = pair.flow(&[]);
+    flow.backlog = Some(0);
+    // Decoding can begin where a checkpoint is; a slot that is moved on comes to the first of them.
+    for from in [1, 11, 21] {
+        write_numbers(&pair, from, from + 9);
+        pair.source("checkpoint");
+    }
+    pair.source("select pg_replication_slot_advance('pgdetour_mirror', pg_current_wal_flush_lsn())");
+    let kept = || -> i64 {
+        let read_and_kept = "select pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn)::bigint
+                             from pg_replication_slots where slot_name = 'pgdetour_mirror'";
+        pair.client(Side::Source).query_one(read_and_kept, &[]).unwrap().get(0)
+    };
+    let before = kept();
+
+    pair.source("insert into n values (31, 0)");
+    let mut blocker = pair.client(Side::Target);
+    blocker.batch_execute("begin; lock table n in exclusive mode").unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flowing = StopAtEnd(&stop);
+        let run = scope.spawn(|| apply_until(&flow, &Until::Stopped, &stop, Some(BUDGET), &mut |_| ()));
+        let deadline = Instant::now() + BUDGET;
+        while kept() > before / 2 {
+            assert!(
+                Instant::now() < deadline,
+                "{} of {before} bytes are kept while the first row waits",
+                kept()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(pair.rows(Side::Target, "select id from n").len(), 0);
+        blocker.batch_execute("commit").unwrap();
+        wait_for_rows(&pair, 1);
+        drop(flowing);
+        run.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn where_no_slot_is_to_spare_one_session_or_the_stream_reads_alone() {
     for slots in [1, 2] {
         let pair = Pair::with_settings(&format!("max_replication_slots = {slots}"), NUMBERS, NUMBERS);
