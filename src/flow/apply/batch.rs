@@ -247,7 +247,7 @@ fn keys_of_move(table: &Bound, change: &RowChange) -> Option<[Box<[u8]>; 2]> {
 
 impl Segment<'_> {
     /// Whether changes of `table` must not be mixed with those that it holds: one of both looks up what the other writes, or has its
-    /// rows under another name.
+    /// rows under another name or another description.
     fn excludes(&self, table: &Arc<Bound>) -> bool {
         let look_up = |one: &Bound, other: &Bound| one.looks_up(other) || other.looks_up(one);
         if self.index.contains_key(&Arc::as_ptr(table)) {
@@ -259,8 +259,9 @@ impl Segment<'_> {
             Some(moved) if look_up(&moved.table, table) => return true,
             _ => {}
         }
-        let is_apart = |net: &TableNet| !table.is_one_of_several || !share_rows(&net.table, table);
-        self.tables.iter().any(|net| look_up(table, &net.table) || !is_apart(net))
+        let is_described_anew = |net: &TableNet| net.table.relation.is_same_table(&table.relation);
+        let is_mixed = |net: &TableNet| table.is_one_of_several && share_rows(&net.table, table);
+        self.tables.iter().any(|net| is_described_anew(net) || is_mixed(net) || look_up(table, &net.table))
     }
 
     fn moves_from_or_to(&self, keys: &[Box<[u8]>]) -> bool {

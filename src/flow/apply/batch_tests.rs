@@ -24,7 +24,7 @@ fn row(key: &str, plain: &str, large: &str) -> Row {
 fn relation(name: &str) -> Arc<Relation> {
     let column = |name: &str, key| RelationColumn { name: name.to_owned(), type_oid: 25, key };
     Arc::new(Relation {
-        id: 1,
+        id: 0,
         schema: "public".to_owned(),
         name: name.to_owned(),
         full: false,

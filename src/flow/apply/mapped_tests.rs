@@ -339,3 +339,23 @@ fn foreign_keys_are_held_to_what_the_server_holds_them_to() {
         pair.assert_equal(&format!("select * from {table}"));
     }
 }
+
+#[test]
+fn rows_of_a_table_that_is_altered_meanwhile_keep_their_order() {
+    let pair = Pair::new(
+        "create table acc (id int primary key, status varchar(10), v int)",
+        "create table acc_a (id int primary key, status varchar(10), v int); create table acc_b (like acc_a including all)",
+    );
+    let part = |to: &str, condition: &str| MapRule {
+        condition: Some(condition.to_owned()),
+        ..rule("public.acc", to, &[], &[], &[])
+    };
+    let flow = pair.flow(&[part("public.acc_a", "status = 'a'"), part("public.acc_b", "status <> 'a'")]);
+    pair.source(
+        "insert into acc values (1, 'a', 1), (2, 'a', 1), (50, 'a', 1), (51, 'b', 1); update acc set status = 'b' where id = 1;
+         alter table acc alter status type text;
+         delete from acc where id in (50, 51, 2); update acc set status = 'a', v = 2 where id = 1",
+    );
+    drain(&flow).unwrap();
+    assert_eq!(pair.rows(Side::Target, "select * from acc_a union all select * from acc_b"), ["(1,a,2)"]);
+}

@@ -27,6 +27,12 @@ impl Relation {
         format!("{}.{}", self.schema, self.name)
     }
 
+    /// Whether it is the same table, by whatever name and description; rows that were stored have no oid.
+    pub fn is_same_table(&self, other: &Relation) -> bool {
+        let by_name = (&self.schema, &self.name) == (&other.schema, &other.name);
+        by_name || self.id != 0 && self.id == other.id
+    }
+
     /// Its name.
     pub fn table_name(&self) -> TableName {
         TableName { schema: self.schema.clone(), name: self.name.clone() }
