@@ -161,3 +161,38 @@ fn without_the_replica_role_tables_go_in_the_order_of_foreign_keys() {
     pair.target("delete from z_line where root = 2005 and n = 1");
     assert_eq!(drain(&flow).unwrap_err().kind(), "update_missing", "neither is there");
 }
+
+#[test]
+fn what_refers_to_a_row_stays_where_the_row_goes_to_another_partition() {
+    let partitions =
+        "create table p1 partition of p for values in (1); create table p2 partition of p for values in (2);
+        create table p3 partition of p for values in (3)";
+    let parent = "create table p (id int, k int, primary key (id, k))";
+    let child = "create table child (id int primary key, pid int, pk int,
+        foreign key (pid, pk) references p on update cascade on delete cascade)";
+    let own = "create table note (pid int, pk int, foreign key (pid, pk) references p on update cascade on delete cascade)";
+    let grants = "grant all on all tables in schema public, pgdetour to writer; grant usage on schema pgdetour to writer";
+    for target in [format!("{parent} partition by list (k); {partitions}"), parent.to_owned()] {
+        let source = format!("{parent} partition by list (k); {partitions}; {child}");
+        let mut pair = Pair::new(&source, &format!("{target}; {child}; {own}; {grants}"));
+        pair.subscriber_role = "writer";
+        let is_one_table = target == parent;
+        let flow =
+            pair.flow(&if is_one_table { vec![rule("public.p", "public.p", &[], &[], &[])] } else { vec![] });
+        pair.source(
+            "insert into p select g, 1 from generate_series(1, 9) g; insert into child select g, g, 1 from generate_series(1, 9) g",
+        );
+        drain(&flow).unwrap();
+        pair.target("insert into note select id, k from p");
+        pair.source(
+            "update p set k = 2 where id in (2, 3); begin; update p set k = 3 where id = 1; update p set k = 1 where id = 1; commit;
+             update p set k = 3 where id in (3, 4); delete from p where id = 9",
+        );
+        drain(&flow).unwrap();
+        for table in ["p", "child"] {
+            pair.assert_equal(&format!("select * from {table}"));
+        }
+        let notes = pair.rows(Side::Target, "select count(*) from note join p on (id, k) = (pid, pk)");
+        assert_eq!(notes, ["(8)"], "one table: {is_one_table}");
+    }
+}

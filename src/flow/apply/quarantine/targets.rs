@@ -124,8 +124,7 @@ impl Targets {
 
     /// The topmost table by whose name the flow has rows of a partition that go to another one, where it may have them so.
     pub(super) fn root_of(&self, partition: &TableName) -> Option<&TableName> {
-        let rules = self.rules.get(partition)?;
-        if rules.iter().all(|rule| rule.complete) { None } else { rules.first()?.from_root.as_ref() }
+        self.rules.get(partition)?.first()?.from_root.as_ref()
     }
 
     /// The partitions that hold the rows of a topmost table.

@@ -91,8 +91,8 @@ impl Run<'_> {
             }
             return work;
         };
-        // Where a row has nothing beside, it may as well be made anew.
-        if table.complete {
+        // Where a row has nothing beside it, and nothing that goes with it, it may as well be made anew.
+        if table.complete && self.ranks.is_empty() {
             return work;
         }
         let Some(root) = root_of(table) else { return work };
