@@ -511,6 +511,61 @@ fn changes_of_a_table_that_is_left_out_later_are_passed_over_and_told() {
     }
 }
 
+/// What is recorded has the names of then.
+#[test]
+fn tables_that_take_names_of_each_other_on_the_target_are_not_taken_for_each_other() {
+    for method in ["wal", "trigger"] {
+        let configuration = format!("[capture]\nmethod = \"{method}\"");
+        let mapped =
+            "[mirror]\nexclude = [\"public.notes\"]\n[[map]]\nfrom = \"public.old\"\nto = \"public.notes\"";
+        Detour::new()
+            .table("orders")
+            .table("notes")
+            .configured(&configuration)
+            .detoured()
+            .on_target("insert into public.notes (id, note) values (5000, 'a note')")
+            .on_target(
+                "alter table public.notes rename to away; alter table public.orders rename to notes;
+                 alter table public.away rename to orders",
+            )
+            .on_target("insert into public.notes (id, note) values (6000, 'an order')")
+            .run("replay")
+            .exits(3)
+            .finding("public.notes", "another one was recorded under the name", "capture --anew")
+            .finding("public.orders", "another one was recorded under the name", "Rename it back")
+            .run("status")
+            .with(&["--check"])
+            .exits(8)
+            .run("capture")
+            .with(&["--anew"])
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true)
+            // One that is new, under the name of one that was recorded, and is to be left out.
+            .on_target("update public.notes set note = 'precious' where id = 6000")
+            .on_target(
+                "alter table public.notes rename to old; create table public.notes (id bigint primary key);
+                 update public.old set note = 'and more' where id = 1",
+            )
+            .configured_anew(&format!("{configuration}\n{mapped}"))
+            .run("replay")
+            .exits(8)
+            .kind("table_unknown")
+            .hint("capture --anew")
+            .run("cutback")
+            .exits(8)
+            .run("capture")
+            .with(&["--anew"])
+            .exits(0)
+            .run("verify")
+            .exits(0)
+            .reports("/equal", true)
+            .run("cutback")
+            .exits(0);
+    }
+}
+
 #[test]
 fn a_table_that_is_renamed_while_it_is_followed_is_named_by_both_of_its_names() {
     for method in ["wal", "trigger"] {

@@ -1,5 +1,5 @@
--- Tables that are not what was to be recorded, apart from partitions: made since, or gone, or taken out of the
--- publication, or left out by the configuration for a while.
+-- Tables that are not what was to be recorded, apart from partitions: made since, or gone, or under the name of another one, or
+-- taken out of the publication, or left out by the configuration for a while.
 -- $1 text: the publication, null where triggers record.
 select
     n.nspname::text as schema_name,
@@ -27,6 +27,18 @@ from pgdetour.recorded as k
 where k.relation = k.root
     and k.relation not in (select c.oid from pg_catalog.pg_class as c)
     and pg_catalog.to_regclass(pg_catalog.format('%I.%I', k.schema_name, k.table_name)) is null
+union all
+select n.nspname::text, c.relname::text, 'misnamed'
+from pgdetour.recorded as k
+join pg_catalog.pg_class as c on c.oid = k.relation
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+where k.relation = k.root
+    and exists (
+        select from pgdetour.recorded as other
+        where (other.schema_name, other.table_name) = (n.nspname::text, c.relname::text)
+            and other.relation <> k.relation
+            and other.relation = other.root
+    )
 union all
 select n.nspname::text, c.relname::text, 'unpublished'
 from pgdetour.recorded as k

@@ -30,6 +30,8 @@ pub enum Why {
     Replaced,
     /// It was recorded, and there is none of its name any more.
     Dropped,
+    /// It was recorded under another name than this one, under which another one was.
+    Misnamed,
     /// The publication leaves it out, or some of what happens to it.
     Unpublished,
     /// Replay has let go of changes of it.
@@ -90,6 +92,7 @@ pub fn list_unrecorded(session: &mut Session, publication: Option<&str>) -> Resu
         let why = match row.get("what") {
             "replaced" => Why::Replaced,
             "dropped" => Why::Dropped,
+            "misnamed" => Why::Misnamed,
             "unpublished" => Why::Unpublished,
             "passed over" => Why::PassedOver,
             _ => Why::New,

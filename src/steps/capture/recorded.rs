@@ -113,6 +113,11 @@ fn missed(table: &TableName, why: Why) -> Finding {
             "was dropped or renamed on the target since recording began, and another one made in its place: its rows are not recorded",
             ANEW,
         ),
+        Why::Misnamed => (
+            "was renamed on the target since recording began, and another one was recorded under the name that it has now: changes of \
+             both would be taken for each other's",
+            "Rename it back; or run pgdetour capture --anew, which records it by this name from then on and makes the source equal.",
+        ),
         Why::Unpublished => ("was taken out of what is recorded: changes of it were missed since", ANEW),
         Why::PassedOver => (
             "was left out by [mirror] for a while, and replay has passed over changes of it: the source lacks them, and nothing that is \

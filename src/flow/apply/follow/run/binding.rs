@@ -41,6 +41,7 @@ impl Run<'_> {
     fn bind(&mut self, relation: &Arc<Relation>) -> Result<Binding> {
         let its_name = relation.table_name();
         if self.flow.passed_over.contains(&its_name) {
+            self.refuse_renamed(relation)?;
             // Before anything is let go: what is recorded does not have them any more then.
             recorded::note_passed_over(self.publisher, relation.id)?;
             return Ok(Binding { table: None, snapshot: None });
@@ -67,6 +68,25 @@ impl Run<'_> {
         let Some(bound) = bound else { return Err(self.unknown(relation)?) };
         let table = Some(Arc::new(bound));
         Ok(Binding { table, snapshot: self.flow.snapshots.get(&name).cloned() })
+    }
+
+    /// Fails where another table has the name by now, and that one is left out: the changes before were of one that is not.
+    fn refuse_renamed(&mut self, relation: &Relation) -> Result<()> {
+        let tables = catalog::list_tables(self.publisher)?;
+        let now = tables.iter().find(|table| table.oid == relation.id).map(TableName::of);
+        let Some(now) = now.filter(|now| !self.flow.passed_over.contains(now)) else { return Ok(()) };
+        let before = relation.display();
+        Err(Error::Conflict {
+            kind: "table_unknown",
+            sqlstate: None,
+            message: was_renamed(&now.to_string(), &before),
+            detail: Some(format!(
+                "Changes of it are recorded as those of \"{before}\", which mirror.exclude leaves out."
+            )),
+            hint: "Rename it back for the time of the replay; or run pgdetour capture --anew, which begins a new recording and makes the \
+                   source equal to the target; no change is lost meanwhile."
+                .to_owned(),
+        })
     }
 
     /// The failure for a table of which nothing tells where its rows go. To record its changes no more would lose them.
