@@ -135,6 +135,7 @@ fn a_trip_recorded_by_triggers_is_killed_at_every_step_and_goes_on() {
 fn clean_after_a_mirror_that_died_takes_everything_away() {
     let mut detour = shop();
     let plan = detour.ask("mirror", &["--dry-run"]);
+    assert_eq!(plan.at("/warnings").to_string(), "[]", "of what is not there yet");
     let steps = plan.at("/report/steps").as_array().expect("a list of steps").clone();
     let middle = steps[steps.len() / 2]["name"].as_str().expect("a step has a name").to_owned();
     detour

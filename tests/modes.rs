@@ -447,7 +447,11 @@ fn a_mirror_goes_on_where_a_new_table_cannot_be_added() {
              create table \"later on\".notes (id int primary key); insert into \"later on\".notes values (1);
              create table \"later on\".left_out (a int, \"b c\" text)",
         )
-        .configured("[mirror]\nexclude = [\"*.left_out\"]")
+        .configured("[mirror]\nexclude = [\"*.left_out\"]");
+    let detour = detour
+        .run("check")
+        .exits(3)
+        .finding("\"later on\"", "is not on the target", "Run pgdetour mirror, which makes it")
         .run("mirror")
         .exits(0)
         .phase("mirrored");

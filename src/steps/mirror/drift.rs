@@ -206,6 +206,9 @@ fn finding(object: &Definition, how: How) -> Finding {
         ("row security", How::Missing) => {
             format!("Run on the target: ALTER TABLE {identity} ENABLE ROW LEVEL SECURITY; {AGAIN}")
         }
+        ("schema", How::Missing) => "Run pgdetour mirror, which makes it with the tables that it adds; where there are none in it, make \
+                                     it on the target, too, by the statement that made it on the source."
+            .to_owned(),
         (_, How::Missing) => "Make it on the target, too, by the statement that made it on the source, or run pgdetour clean and mirror \
                               again."
             .to_owned(),

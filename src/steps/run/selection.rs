@@ -81,6 +81,10 @@ impl Run {
             Some((schema, name)) => selection.matches(schema, name),
             None => selection.matches(&table.schema, &table.name),
         });
+        if all.is_empty() && place != Side::Source {
+            // Nothing was made there yet.
+            return Ok(tables);
+        }
         let names: Vec<(&str, &str)> =
             all.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
         for pattern in selection.idle(&names) {
