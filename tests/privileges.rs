@@ -422,7 +422,18 @@ fn a_role_of_its_own_gives_objects_to_owners_who_may_not_create_where_they_are()
          create sequence lent.numbers; alter sequence lent.numbers owner to clerk",
     );
     let detour = by_a_role_of_its_own(detour.on_target("create role clerk"));
-    let detour = detour.run("check").exits(0).run("mirror").exits(0);
+    let detour = detour.run("check").exits(0);
+    assert!(
+        !detour.last().at("/warnings").to_string().contains("lent.numbers"),
+        "{}",
+        detour.last().describe()
+    );
+    // What is set when traffic comes home.
+    let detour = detour.on_source("revoke all on sequence lent.numbers from detour").run("check").exits(0);
+    let warnings = detour.last().at("/warnings").to_string();
+    assert!(warnings.contains("may not set sequence \\\"lent.numbers\\\""), "{warnings}");
+    let detour =
+        detour.on_source("grant select, update on sequence lent.numbers to detour").run("mirror").exits(0);
     let owners = "select string_agg(name || ' ' || owner::regrole, ', ' order by name) from (
         select relname::text, relowner from pg_class
         where relkind <> 'i' and relnamespace::regnamespace::text in ('app', 'desk', 'lent')

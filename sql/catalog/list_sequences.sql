@@ -7,6 +7,8 @@ select
     s.seqmin as minimum,
     s.seqmax as maximum,
     s.seqcycle as cycles,
+    pg_catalog.pg_get_userbyid(c.relowner)::text as belongs_to,
+    pg_catalog.has_sequence_privilege(c.oid, 'UPDATE') as settable,
     owner.schema_name as owner_schema,
     owner.table_name as owner_table,
     owner.column_name as owner_column,

@@ -38,7 +38,11 @@ pub struct Sequence {
     pub maximum: i64,
     /// CYCLE: it has no direction that it could be set back in.
     pub cycles: bool,
-    /// What owns it.
+    /// The role that it belongs to.
+    pub belongs_to: String,
+    /// Our role may set it.
+    pub settable: bool,
+    /// The column that it goes with.
     pub owner: Option<Owner>,
     /// Of an identity column.
     pub identity: bool,
@@ -50,7 +54,8 @@ impl Sequence {
         format!("{}.{}", self.schema, self.name)
     }
 
-    fn quoted(&self) -> String {
+    /// The same, quoted.
+    pub fn quoted(&self) -> String {
         sql::quote_qualified(&self.schema, &self.name)
     }
 }
@@ -117,6 +122,8 @@ pub fn list_sequences(session: &mut Session) -> Result<Vec<Sequence>> {
             minimum: row.get("minimum"),
             maximum: row.get("maximum"),
             cycles: row.get("cycles"),
+            belongs_to: row.get("belongs_to"),
+            settable: row.get("settable"),
             owner: owner.map(|((schema, table), column)| (schema, table, column)),
             identity: row.get("identity"),
         }

@@ -284,6 +284,8 @@ mod tests {
             minimum,
             maximum,
             cycles: false,
+            belongs_to: "postgres".to_owned(),
+            settable: true,
             owner: None,
             identity: false,
         };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::{FenceKind, SchemaMode};
 use crate::error::Result;
+use crate::flow::sequences::{Sequence, list_sequences};
 use crate::pg::catalog::facts::{STATEMENT_LOGGING, list_roles, read_own_role};
 use crate::pg::catalog::inventory::{DatabaseSetting, list_database_settings};
 use crate::pg::{Conninfo, Session, fence};
@@ -44,6 +45,8 @@ struct Facts {
     creators: Vec<String>,
     /// Tables of superusers, quoted.
     superusers_tables: Vec<String>,
+    /// Sequences that no member of `owners` may set, quoted.
+    sequences: Vec<String>,
     /// A table whose row-level security binds its owner too.
     forced: Option<String>,
     /// The source holds objects of others than `owners`, which a dump reads as well.
@@ -91,13 +94,16 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
         None => None,
     };
     let extensions = untrusted_extensions(run, Place::Target)?;
-    let source = Facts {
+    let sequences = list_sequences(run.source())?;
+    let mut source = Facts {
         superusers_tables,
         forced: forced.clone(),
         reads_others,
         replicator,
         ..facts(run, Place::Source, role, owners)?
     };
+    source.sequences =
+        sequences.iter().filter(|one| is_out_of_reach(one, &source)).map(Sequence::quoted).collect();
     let mut sides = vec![source];
     if run.answering(Place::Backup).is_some() {
         let extensions = untrusted_extensions(run, Place::Backup)?;
@@ -126,6 +132,13 @@ pub fn list(run: &mut Run, role: Option<&str>) -> Result<Vec<Grants>> {
             sql: statements(facts),
         })
         .collect())
+}
+
+/// Whether a sequence that is no column's belongs to nobody whose rights the role gets.
+fn is_out_of_reach(sequence: &Sequence, facts: &Facts) -> bool {
+    let owners = facts.owners.iter().chain([&facts.database_owner]);
+    let mut lending = owners.filter(|owner| !owner.superuser).map(|owner| &owner.name).chain([&facts.role]);
+    sequence.owner.is_none() && lending.all(|name| *name != sequence.belongs_to)
 }
 
 fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> Result<Facts> {
@@ -160,6 +173,7 @@ fn facts(run: &mut Run, side: Place, role: Option<&str>, owners: Vec<Owner>) -> 
         present: row.get("present"),
         creators: row.get("creators"),
         superusers_tables: Vec::new(),
+        sequences: Vec::new(),
         forced: None,
         reads_others: false,
         extensions: Vec::new(),
@@ -314,6 +328,11 @@ fn ownership(facts: &Facts, role: &str, lines: &mut Vec<String>) {
             lines.push(format!("create role {};", quote_identifier(&owner.name)));
         }
         lines.push(format!("grant {} to {role}{options};", quote_identifier(&owner.name)));
+    }
+    if !facts.sequences.is_empty() {
+        lines.push("-- Sequences of others, which are set when traffic comes home.".into());
+        let grant = |sequence: &String| format!("grant select, update on sequence {sequence} to {role};");
+        lines.extend(facts.sequences.iter().map(grant));
     }
     if !facts.superusers_tables.is_empty() {
         lines.push("-- These belong to a superuser, and a member of a superuser is one.".into());

@@ -6,6 +6,7 @@ use crate::config::{CaptureMethod, SchemaMode};
 use crate::error::{Checked, Result};
 use crate::flow::mapping::Mapping;
 use crate::flow::mapping::lint::RIGHTS;
+use crate::flow::sequences::list_sequences;
 use crate::flow::{TableName, subscription};
 use crate::pg::catalog::facts::{OwnRole, list_statement_logging, may_set_replica_role, read_own_role};
 use crate::pg::dump::fit::privilege_to_give;
@@ -179,6 +180,28 @@ pub fn replay(run: &mut Run, checked: &mut Checked) -> Result<()> {
             "our role may not set session_replication_role, so replay goes row by row and fires triggers",
             format!("From PostgreSQL 15 on, run GRANT SET ON PARAMETER session_replication_role TO {role};"),
         );
+    }
+    sequences(run, checked)
+}
+
+/// The sequences of the source are set when traffic comes home, those of others among them.
+fn sequences(run: &mut Run, checked: &mut Checked) -> Result<()> {
+    let selection = run.config.mirror.selection()?;
+    let role = read_own_role(run.source())?.name;
+    for sequence in list_sequences(run.source())?.iter().filter(|sequence| !sequence.settable) {
+        let table = sequence.owner.as_ref().map_or(&sequence.name, |(_, table, _)| table);
+        if selection.matches(&sequence.schema, table) {
+            let name = sequence.display();
+            let message = format!(
+                "role \"{role}\" may not set sequence \"{name}\" of the source, so cutback would fail"
+            );
+            let hint = format!(
+                "Run GRANT SELECT, UPDATE ON SEQUENCE {} TO {};",
+                sequence.quoted(),
+                quote_identifier(&role)
+            );
+            checked.warn("privilege", &name, message, hint);
+        }
     }
     Ok(())
 }
