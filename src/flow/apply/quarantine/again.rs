@@ -28,13 +28,25 @@ pub fn retry(flow: &Flow, only: Option<i64>) -> Result<u64> {
     if let Some(id) = only {
         refuse_out_of_order(applier.session(), &flow.mapping, id)?;
     }
-    applier.set_aside(Quarantine::anew(&flow.mapping));
     // Each is tried as a transaction of its own.
     applier.references.is_strict = true;
+    let mut fitted = 0;
+    loop {
+        // One that fits may be what an earlier one has waited for.
+        let more = retry_in_order(&mut applier, flow, only)?;
+        fitted += more;
+        if more == 0 || only.is_some() {
+            return Ok(fitted);
+        }
+    }
+}
+
+fn retry_in_order(applier: &mut Applier, flow: &Flow, only: Option<i64>) -> Result<u64> {
+    applier.set_aside(Quarantine::anew(&flow.mapping));
     let (mut after, mut fitted) = (0_i64, 0);
     let mut bounds = HashMap::new();
     loop {
-        let entries = read_works(&mut applier, flow, after, only, &mut bounds)?;
+        let entries = read_works(applier, flow, after, only, &mut bounds)?;
         let Some((last, ..)) = entries.last() else { return Ok(fitted) };
         after = *last;
         let items: Vec<Item<'_>> = entries
