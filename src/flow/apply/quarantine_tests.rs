@@ -328,15 +328,18 @@ fn what_has_waited_for_a_later_change_fits_behind_it() {
     let parent = "create table parent (id int primary key, v int)";
     let child = "create table child (id int primary key, pid int references parent";
     let (pair, flow) = pair_with_quarantine(
-        &format!("{parent}; {child} deferrable initially deferred)"),
-        &format!("{parent}; {child}); alter table parent add constraint small check (v < 10)"),
+        &format!("{parent}; {child} deferrable initially deferred); create table other (v int primary key)"),
+        &format!(
+            "{parent}; {child}); alter table parent add constraint small check (v < 10);
+             create table other (v int primary key check (v < 10))"
+        ),
         &[],
     );
     let flow = Flow { name: FlowName::Replay, ..flow };
     pair.begins(&flow);
-    pair.source("begin; insert into child values (1, 5); insert into parent values (5, 100); commit");
+    pair.source("begin; insert into child values (1, 5); insert into other values (100); insert into parent values (5, 100); commit");
     drain(&flow).unwrap();
-    assert_eq!(set_aside(&pair).len(), 2);
+    assert_eq!(set_aside(&pair).len(), 3);
     assert_eq!(set_aside(&pair)[0].table, "public.child");
     pair.target("alter table parent drop constraint small");
     let flow = Flow { mapping: pair.mapping(&[]).unwrap(), ..flow };
