@@ -114,6 +114,7 @@ statements! {
         CREATE_WHOLE_ROW_TRIGGERS = "create_whole_row_triggers",
         DESCRIBE_TABLE = "describe_table",
         DROP_CHANGE = "drop_change",
+        FIND_PRESENT_NAME = "find_present_name",
         FIND_RECORDED_NAME = "find_recorded_name",
         GRANT_RECORDING = "grant_recording",
         HAS_CHANGE_TABLE = "has_change_table",

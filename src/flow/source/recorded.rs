@@ -73,6 +73,12 @@ pub fn find_name(session: &mut Session, relation: u32) -> Result<Option<TableNam
     Ok(row.as_ref().map(TableName::in_row))
 }
 
+/// The name that a table has by now; none where it is gone.
+pub fn find_present_name(session: &mut Session, relation: u32) -> Result<Option<TableName>> {
+    let row = session.query_opt(&sql::capture::FIND_PRESENT_NAME, &[&relation])?;
+    Ok(row.as_ref().map(TableName::in_row))
+}
+
 /// Partitions that moved since. One that was made where it is, or holds nothing, is not counted.
 pub fn list_moved(session: &mut Session) -> Result<Vec<Moved>> {
     let rows = session.query(&sql::capture::LIST_MOVED_PARTITIONS, &[])?;

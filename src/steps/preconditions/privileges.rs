@@ -187,21 +187,25 @@ pub fn replay(run: &mut Run, checked: &mut Checked) -> Result<()> {
 /// The sequences of the source are set when traffic comes home, those of others among them.
 fn sequences(run: &mut Run, checked: &mut Checked) -> Result<()> {
     let selection = run.config.mirror.selection()?;
-    let role = read_own_role(run.source())?.name;
-    for sequence in list_sequences(run.source())?.iter().filter(|sequence| !sequence.settable) {
+    let mut unsettable = list_sequences(run.source())?;
+    unsettable.retain(|sequence| {
         let table = sequence.owner.as_ref().map_or(&sequence.name, |(_, table, _)| table);
-        if selection.matches(&sequence.schema, table) {
-            let name = sequence.display();
-            let message = format!(
-                "role \"{role}\" may not set sequence \"{name}\" of the source, so cutback would fail"
-            );
-            let hint = format!(
-                "Run GRANT SELECT, UPDATE ON SEQUENCE {} TO {};",
-                sequence.quoted(),
-                quote_identifier(&role)
-            );
-            checked.warn("privilege", &name, message, hint);
-        }
+        !sequence.settable && selection.matches(&sequence.schema, table)
+    });
+    if unsettable.is_empty() {
+        return Ok(());
+    }
+    let role = read_own_role(run.source())?.name;
+    for sequence in unsettable {
+        let name = sequence.display();
+        let message =
+            format!("role \"{role}\" may not set sequence \"{name}\" of the source, so cutback would fail");
+        let hint = format!(
+            "Run GRANT SELECT, UPDATE ON SEQUENCE {} TO {};",
+            sequence.quoted(),
+            quote_identifier(&role)
+        );
+        checked.warn("privilege", &name, message, hint);
     }
     Ok(())
 }

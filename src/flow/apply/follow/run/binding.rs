@@ -72,8 +72,7 @@ impl Run<'_> {
 
     /// Fails where another table has the name by now, and that one is left out: the changes before were of one that is not.
     fn refuse_renamed(&mut self, relation: &Relation) -> Result<()> {
-        let tables = catalog::list_tables(self.publisher)?;
-        let now = tables.iter().find(|table| table.oid == relation.id).map(TableName::of);
+        let now = recorded::find_present_name(self.publisher, relation.id)?;
         let Some(now) = now.filter(|now| !self.flow.passed_over.contains(now)) else { return Ok(()) };
         let before = relation.display();
         Err(Error::Conflict {
